@@ -1,0 +1,126 @@
+"""Checkpoint files that are whole or absent, verified before they are read, and rebuild their model by themselves.
+
+A file is what `torch.save` writes, followed by a line with the SHA-256 of it. It holds plain types and tensors only and
+is read with `weights_only=True`, so that a foreign file cannot run code.
+"""
+
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or not what the caller needs. The message is one line."""
+
+
+def write_atomically(path: Path, content: bytes, keep_previous: bool = False) -> None:
+    """Replaces `path` by `content` in one step: a reader, or a run after a crash, sees the old file or the new one.
+
+    With `keep_previous` the old file stays as `previous(path)`.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep_previous and path.exists():
+            keep(path)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # the renames themselves reach the disk with their folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def previous(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def keep(path: Path) -> None:
+    """Gives the file a second name, so that no moment exists at which `path` does not."""
+    second = path.with_name(f".{path.name}.{os.getpid()}.link")
+    try:
+        second.unlink(missing_ok=True)
+        try:
+            os.link(path, second)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, second)
+        os.replace(second, previous(path))
+    finally:
+        second.unlink(missing_ok=True)
+
+
+def save(path: Path, content: dict, keep_previous: bool = False) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getvalue()
+    write_atomically(path, data + SEAL + hashlib.sha256(data).hexdigest().encode(), keep_previous)
+
+
+def load(path: Path) -> dict:
+    """Reads a checkpoint to the CPU.
+
+    Raises CheckpointError if the file is missing, damaged or not a checkpoint of this collection.
+    """
+    try:
+        sealed = Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read a checkpoint: {error.strerror}") from None
+    data, seal, digest = sealed[: -len(SEAL) - 64], sealed[-len(SEAL) - 64 : -64], sealed[-64:]
+    if seal != SEAL:
+        raise CheckpointError(f"{path}: not a checkpoint of this collection, or cut short ({len(sealed)} bytes)")
+    if hashlib.sha256(data).hexdigest().encode() != digest:
+        raise CheckpointError(f"{path}: damaged: its content does not match its checksum")
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(f"{path}: holds more than plain types and tensors: {reason}") from None
+
+
+def load_latest(path: Path) -> dict | None:
+    """The checkpoint at `path`, else, with a warning, the one before it. None if neither file exists."""
+    problems = []
+    for candidate in (path, previous(path)):
+        if not candidate.exists():
+            continue
+        try:
+            content = load(candidate)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            warnings.warn(f"{problems[0]}; going on from {candidate.name}", stacklevel=2)
+        return content
+    if problems:
+        raise CheckpointError("; ".join(problems))
+    return None
+
+
+def describe(model: nn.Module) -> dict:
+    """What `rebuild` needs: the class's name, its constructor's arguments (`model.arguments`) and the weights."""
+    return {"name": type(model).__name__, "arguments": model.arguments, "weights": model.state_dict()}
+
+
+def rebuild(path: Path, *classes: type[nn.Module]) -> nn.Module:
+    """The model saved at `path`, which must be of one of `classes`, in evaluation mode on the CPU."""
+    described = load(path).get("model")
+    known = {cls.__name__: cls for cls in classes}
+    if not isinstance(described, dict) or described.get("name") not in known:
+        found = described.get("name") if isinstance(described, dict) else None
+        raise CheckpointError(f"{path}: expected a model of {' or '.join(known)}, found {found}")
+    model = known[described["name"]](**described["arguments"])
+    model.load_state_dict(described["weights"])
+    return model.eval()

@@ -1,0 +1,530 @@
+"""What every script shares: flags, seeds, device, the run folder, and the one training loop.
+
+A script hands `train` a `step(model, batch) -> dict` with the entry "loss" (a mean over the batch, differentiable) and
+any other means that it wants in `history.csv`. The loop never asks what kind of model it has.
+"""
+
+import argparse
+import csv
+import ctypes
+import importlib
+import io
+import json
+import math
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import filelock
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import checkpoint
+from checkpoint import CheckpointError
+from load_data import DataError
+
+OPTIMIZERS = ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta")
+# Flags that do not change what is computed: a run may be resumed with others.
+FREE_FLAGS = {
+    "resume", "dry_run", "quiet", "tensorboard", "jobs", "output_dir", "data_dir", "checkpoint_every", "function",
+    "grid", "seeds",
+}  # fmt: skip
+Batch = tuple[Tensor, ...]
+Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
+
+
+class UsageError(ValueError):
+    """Flags that do not go together, or a folder that cannot be used. The message is one line."""
+
+
+class Diverged(RuntimeError):
+    """The loss became infinite or not a number."""
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM ended the run after its state was saved."""
+
+    def __init__(self, signum: int, where: str = ""):
+        super().__init__(f"stopped by {signal.Signals(signum).name}{where}")
+        self.signum = signum
+
+
+# ---- flags -----------------------------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def number(kind: type, low: float, high: float = math.inf, open_low: bool = False) -> Callable[[str], float]:
+    """An argparse type: an int or float in [low, high], or in (low, high]."""
+
+    def convert(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not (low < value if open_low else low <= value) or value > high or value == math.inf:
+            what = "a whole number" if kind is int else "a number"
+            above = f"above {low}" if open_low else f"of at least {low}"
+            below = "" if high == math.inf else f" and at most {high}"
+            raise argparse.ArgumentTypeError(f"expected {what} {above}{below}, found {text!r}")
+        return value
+
+    return convert
+
+
+POSITIVE_INT, COUNT = number(int, 1), number(int, 0)
+POSITIVE, NOT_NEGATIVE, FRACTION = number(float, 0, open_low=True), number(float, 0), number(float, 0, 1)
+
+
+def make_parser(description: str, functions: dict[str, Callable], **defaults) -> tuple[Parser, dict]:
+    """The flags that all scripts have, and the argument groups to add a script's own ones to."""
+    listing = "".join(f"\n  {name:16s} {f.__doc__.splitlines()[0]}" for name, f in functions.items())
+    parser = Parser(
+        description=f"{description.strip()}\n\nfunctions (all of them without --function):{listing}",
+        formatter_class=type(
+            "Formatter", (argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter), {}
+        ),
+    )
+    script = Path(sys.modules[next(iter(functions.values())).__module__].__file__).stem
+    parser.prog = f"{script}.py"
+    groups = {name: parser.add_argument_group(name) for name in ("what to run", "model", "training", "data", "run")}
+
+    add = groups["what to run"].add_argument
+    add("--function", choices=functions, metavar="NAME", help="one of the functions above; default: all")
+    add("--dry_run", action="store_true", help="load the model that an earlier run trained; only evaluate and plot")
+
+    add = groups["model"].add_argument
+    add("--hidden_size", type=POSITIVE_INT, nargs="+", default=[64], help="units of the LSTMs; several: a grid")
+    add("--num_layers", type=POSITIVE_INT, default=1, help="stacked LSTM layers")
+
+    add = groups["training"].add_argument
+    add("--epochs", type=POSITIVE_INT, default=20, help="passes over the training data")
+    add("--batch_size", type=POSITIVE_INT, default=128, help="sequences per step")
+    add("--learning_rate", type=POSITIVE, nargs="+", default=[1e-3], help="several: a grid")
+    add("--schedule", choices=("constant", "cosine"), default="cosine",
+        help="cosine: 5 %% of the steps linear warm-up, then a cosine to 0")  # fmt: skip
+    add("--gradient_clipping", type=NOT_NEGATIVE, nargs="+", default=[1.0], help="max norm; 0: off; several: a grid")
+    add("--optimizer", choices=OPTIMIZERS, default="Adam", help="a class of torch.optim")
+    add("--weight_decay", type=NOT_NEGATIVE, default=0.0, help="as the optimizer defines it")
+    add("--patience", type=COUNT, default=0, help="stop after N epochs without a better validation score; 0: never")
+    add("--precision", choices=("float32", "bfloat16"), default="float32",
+        help="bfloat16: autocast while training; faster where the processor has such products")  # fmt: skip
+
+    add = groups["data"].add_argument
+    add("--data_dir", type=Path, default=Path(os.environ.get("DATA_DIR", "data")), help="or the variable DATA_DIR")
+    add("--source", choices=("auto", "full", "sample"), default="auto",
+        help="auto: files in data_dir, else download, else the bundled sample")  # fmt: skip
+    add("--limit", type=POSITIVE_INT, help="only the first N training sequences")
+
+    add = groups["run"].add_argument
+    add("--seed", type=number(int, 0, 2**31), default=0, help="of weights, data order and generated data")
+    add("--seeds", type=POSITIVE_INT, default=1, help="repeat with N seeds from --seed on; report mean and std")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", help="auto: an accelerator if there is one")
+    add("--threads", type=POSITIVE_INT, default=1, help="of one process; small models are fastest with 1")
+    add("--jobs", type=POSITIVE_INT, default=1, help="processes for the combinations of a grid and for the seeds")
+    add("--output_dir", type=Path, default=Path("outputs") / script, help="where run folders go")
+    add("--resume", action="store_true", help="go on from the last checkpoint of the same run")
+    add("--checkpoint_every", type=NOT_NEGATIVE, default=30.0, help="seconds between checkpoints")
+    add("--tensorboard", action="store_true", help="also write TensorBoard files (needs the package tensorboard)")
+    add("--quiet", action="store_true", help="print nothing but errors")
+    parser.set_defaults(**defaults)
+    return parser, groups
+
+
+def parse(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
+    """Reads the flags and prepares the process: threads, memory, device."""
+    flags = parser.parse_args(argv)
+    if flags.device == "auto":
+        flags.device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[flags.device]:
+        parser.error(f"argument --device: {flags.device} is not available here, expected one of auto, cpu")
+    if flags.tensorboard:
+        try:
+            importlib.import_module("torch.utils.tensorboard")
+        except ImportError:
+            parser.error("argument --tensorboard: needs the package tensorboard: pip install tensorboard")
+    return flags
+
+
+def prepare_process(flags: argparse.Namespace) -> None:
+    """Threads and seeds, once per run and per worker process."""
+    keep_memory()
+    torch.set_num_threads(flags.threads)
+    random.seed(flags.seed)
+    np.random.seed(flags.seed)
+    torch.manual_seed(flags.seed)
+
+
+def keep_memory() -> None:
+    """Has glibc keep freed memory instead of giving it back to the system after every training step.
+
+    The gates of a long sequence are hundreds of megabytes; fetching their pages anew at each step took more than half
+    of a step's time (T=784, H=128: 2.4 times as fast with this, see benchmarks/bench_lstm_ae.py).
+    """
+    if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets a mapping of its own
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is not given back
+
+
+# ---- run folder ------------------------------------------------------------------------------------------------------
+
+
+def run(flags: argparse.Namespace, functions: dict[str, Callable]) -> dict:
+    """Runs the chosen function, or all, each in its own folder; returns the metrics that it wrote.
+
+    Bad input of any kind ends with one line on standard error and status 2, divergence with status 1, and a signal with
+    130 or 143.
+    """
+    chosen = [flags.function] if flags.function else list(functions)
+    if not flags.quiet:
+        print("  ".join(f"--{name} {value}" for name, value in vars(flags).items()))
+    try:
+        with interruptible():
+            metrics = {name: run_function(flags, name, functions[name]) for name in chosen}
+    except (UsageError, DataError, CheckpointError) as error:
+        sys.exit(fail(error, 2))
+    except Diverged as error:
+        sys.exit(fail(error, 1))
+    except Interrupted as error:
+        sys.exit(fail(error, 128 + error.signum))
+    return metrics[flags.function] if flags.function else metrics
+
+
+def fail(error: Exception, status: int) -> int:
+    print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+    return status
+
+
+def run_function(flags: argparse.Namespace, name: str, function: Callable) -> dict:
+    folder = flags.output_dir / name
+    with locked(folder):
+        prepare_process(flags)
+        if not flags.dry_run:
+            write_json(folder / "config.json", describe_run(flags, name))
+        metrics = function(flags, folder)
+        write_json(folder / "metrics.json", metrics)
+    if not flags.quiet:
+        print(f"{name}: {json.dumps(metrics, indent=2)}\nwritten to {folder}")
+    return metrics
+
+
+@contextmanager
+def locked(folder: Path):
+    """Makes the folder and holds it: a second run in it gets a UsageError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise UsageError(f"--output_dir: another run is writing to {folder}; wait for it or choose another") from None
+    except OSError as error:
+        raise UsageError(f"--output_dir: cannot write to {folder}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def describe_run(flags: argparse.Namespace, function: str) -> dict:
+    try:
+        git = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
+        )
+        commit = git.stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        commit = None
+    values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(flags).items()}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {**values, "function": function, "versions": versions, "git_commit": commit}
+
+
+def write_json(path: Path, content: dict) -> None:
+    checkpoint.write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    checkpoint.write_atomically(path, text.getvalue().encode())
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+# ---- signals ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def interruptible():
+    """SIGINT and SIGTERM raise Interrupted at once; inside `deferred_signals` they wait for a safe place."""
+
+    def stop(signum, frame):
+        raise Interrupted(signum)
+
+    with handlers(stop):
+        yield
+
+
+@contextmanager
+def deferred_signals():
+    """Yields a list that a first SIGINT or SIGTERM is put into; a second one ends the process at once."""
+    received: list[int] = []
+
+    def stop(signum, frame):
+        if received:
+            os._exit(128 + signum)
+        received.append(signum)
+
+    with handlers(stop):
+        yield received
+
+
+@contextmanager
+def handlers(handler: Callable):
+    try:
+        old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals do not come here
+        old = {}
+    try:
+        yield
+    finally:
+        for signum, function in old.items():
+            signal.signal(signum, function)
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+class Result(NamedTuple):
+    """What `train` returns: the best validation score, the epoch (from 1) that gave it, epochs run, and seconds."""
+
+    score: float
+    maximise: bool
+    best_epoch: int
+    epochs: int
+    seconds: float
+
+
+def random_batches(size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Indices of an epoch's batches: every sequence once, in random order, the last batch possibly smaller."""
+    return list(torch.randperm(size, generator=generator).split(batch_size))
+
+
+def train(
+    model: nn.Module,
+    step: Step,
+    training_data,
+    validation_data,
+    flags: argparse.Namespace,
+    folder: Path,
+    monitor: str = "loss",
+    maximise: bool = False,
+    batches: Callable[[int, int, torch.Generator], Iterable[Tensor]] = random_batches,
+) -> Result:
+    """Trains `model`; leaves `last.pt`, `best.pt` and `history.csv` in `folder`, and the best weights in the model.
+
+    The data are any objects with `len` and with `data[indices] -> batch`, a tuple of tensors whose first has one entry
+    per sequence (`torch.utils.data.TensorDataset`). `monitor` names the validation metric that chooses the best epoch.
+
+    Raises Diverged at a loss that is not finite and Interrupted after a signal; both leave `best.pt` as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to(flags.device)
+    training = Training(model, step, training_data, validation_data, flags, folder, monitor, maximise, batches)
+    if flags.resume:
+        training.restore()
+    else:
+        for name in ("last.pt", "last.previous.pt", "best.pt", "history.csv"):
+            (folder / name).unlink(missing_ok=True)
+    with deferred_signals() as received:
+        training.run(received)
+    best = checkpoint.load(folder / "best.pt")
+    model.load_state_dict(best["model"]["weights"])
+    model.eval()
+    return Result(training.best_score, maximise, training.best_epoch, len(training.history), training.seconds)
+
+
+class Training:
+    """One training as a state that can be saved after any batch."""
+
+    def __init__(self, model, step, training_data, validation_data, flags, folder, monitor, maximise, batches):
+        self.model, self.step, self.flags, self.folder = model, step, flags, folder
+        self.training_data, self.validation_data, self.batches = training_data, validation_data, batches
+        self.monitor, self.sign = monitor, -1.0 if maximise else 1.0
+        kind = getattr(torch.optim, flags.optimizer)
+        self.optimizer = kind(model.parameters(), lr=flags.learning_rate, weight_decay=flags.weight_decay)
+        self.epoch = self.batch = 0  # done so far: whole epochs, and batches of the running epoch
+        self.sums: dict[str, float] = {}  # of the running epoch's metrics, weighted by batch size
+        self.history: list[dict] = []
+        self.best_score, self.best_epoch, self.seconds = math.inf * self.sign, 0, 0.0
+        self.last_saved = time.monotonic()
+        self.board = None
+        if flags.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(folder)
+
+    def run(self, received: list[int]) -> None:
+        started = time.monotonic() - self.seconds
+        while self.epoch < self.flags.epochs and not self.out_of_patience():
+            order = list(self.batches(len(self.training_data), self.flags.batch_size, self.generator()))
+            self.model.train()
+            unit = tqdm(
+                order[self.batch :], f"epoch {self.epoch + 1}/{self.flags.epochs}", leave=False,
+                disable=self.flags.quiet or not sys.stderr.isatty(), initial=self.batch, total=len(order),
+            )  # fmt: skip
+            for indices in unit:
+                loss = self.train_batch(indices, len(order))
+                unit.set_postfix(loss=f"{loss:.4g}", refresh=False)
+                self.seconds = time.monotonic() - started
+                self.save_if_due(received)
+            self.finish_epoch()
+            self.seconds = time.monotonic() - started
+            self.save_if_due(received)
+        self.save()
+
+    def save_if_due(self, received: list[int]) -> None:
+        if received or time.monotonic() - self.last_saved > self.flags.checkpoint_every:
+            self.save()
+        if received:
+            raise Interrupted(received[0], f" in epoch {self.epoch + 1}, after batch {self.batch}; --resume goes on")
+
+    def generator(self) -> torch.Generator:
+        """Of this epoch's data order: a function of seed and epoch, so that a resumed epoch has the same order."""
+        return torch.Generator().manual_seed(self.flags.seed * 1_000_003 + self.epoch)
+
+    def out_of_patience(self) -> bool:
+        return 0 < self.flags.patience <= self.epoch - self.best_epoch
+
+    def train_batch(self, indices: Tensor, batches_per_epoch: int) -> float:
+        rate = self.learning_rate(batches_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = fetch(self.training_data, indices, self.flags.device)
+        with torch.autocast(self.flags.device, torch.bfloat16, enabled=self.flags.precision == "bfloat16"):
+            metrics = self.step(self.model, batch)
+        values = to_floats(metrics)
+        if not math.isfinite(values["loss"]):
+            place = f"epoch {self.epoch + 1}, batch {self.batch + 1}, learning rate {rate:g}"
+            raise Diverged(f"the loss is {values['loss']} at {place}")
+        self.optimizer.zero_grad()
+        metrics["loss"].backward()
+        if self.flags.gradient_clipping:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.flags.gradient_clipping)
+        self.optimizer.step()
+        self.batch += 1
+        add_weighted(self.sums, values, len(indices))
+        return values["loss"]
+
+    def learning_rate(self, batches_per_epoch: int) -> float:
+        if self.flags.schedule == "constant":
+            return self.flags.learning_rate
+        total = self.flags.epochs * batches_per_epoch
+        now, warmup = self.epoch * batches_per_epoch + self.batch, max(1, total // 20)
+        rise = min(1.0, (now + 1) / warmup)
+        return self.flags.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * now / total))
+
+    def finish_epoch(self) -> None:
+        rate = self.optimizer.param_groups[0]["lr"]
+        size = self.sums.pop("size")
+        means = {f"train_{name}": total / size for name, total in self.sums.items()}
+        validation = evaluate(self.model, self.step, self.validation_data, self.flags)
+        score = validation[self.monitor]
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
+        row = {"epoch": self.epoch, **means, **{f"val_{k}": v for k, v in validation.items()}, "learning_rate": rate}
+        self.history.append(row)
+        if score * self.sign < self.best_score * self.sign:
+            self.best_score, self.best_epoch = score, self.epoch
+            checkpoint.save(self.folder / "best.pt", {"model": checkpoint.describe(self.model), "epoch": self.epoch})
+        if self.best_epoch == 0:
+            raise Diverged(f"the validation {self.monitor} is {score} after epoch {self.epoch}, learning rate {rate:g}")
+        write_csv(self.folder / "history.csv", self.history)
+        if self.board:
+            for name, value in row.items():
+                self.board.add_scalar(name, value, self.epoch)
+            self.board.flush()
+        if not self.flags.quiet:
+            print("  ".join(f"{name} {value:.5g}" for name, value in row.items()), flush=True)
+
+    def save(self) -> None:
+        content = {
+            "model": checkpoint.describe(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if self.flags.device == "cuda" else [],
+            "flags": result_flags(self.flags),
+            **{name: getattr(self, name) for name in STATE},
+        }
+        checkpoint.save(self.folder / "last.pt", content, keep_previous=True)
+        self.last_saved = time.monotonic()
+
+    def restore(self) -> None:
+        """Takes up the state of `last.pt`, if there is one; its flags must be the same."""
+        saved = checkpoint.load_latest(self.folder / "last.pt")
+        if saved is None:
+            return
+        now = result_flags(self.flags)
+        for name, value in saved.get("flags", {}).items():
+            if now.get(name) != value and not (name == "epochs" and self.flags.schedule == "constant"):
+                raise UsageError(f"--resume: {self.folder} was trained with --{name} {value}, not {now.get(name)}")
+        self.model.load_state_dict(saved["model"]["weights"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["random"])
+        if saved["random_cuda"]:
+            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        for name in STATE:
+            setattr(self, name, saved[name])
+
+
+STATE = ("epoch", "batch", "sums", "history", "best_score", "best_epoch", "seconds")
+
+
+def result_flags(flags: argparse.Namespace) -> dict:
+    """The flags that decide a training's result, as plain types."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(flags).items() if k not in FREE_FLAGS}
+
+
+def fetch(data, indices: Tensor, device: str) -> Batch:
+    return tuple(part.to(device) for part in data[indices])
+
+
+def to_floats(metrics: dict[str, Tensor]) -> dict[str, float]:
+    """One transfer from the device for all metrics of a batch."""
+    return dict(zip(metrics, torch.stack([m.detach().float() for m in metrics.values()]).tolist(), strict=True))
+
+
+def add_weighted(sums: dict[str, float], values: dict[str, float], size: int) -> None:
+    for name, value in (*values.items(), ("size", 1.0)):
+        sums[name] = sums.get(name, 0.0) + value * size
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, step: Step, data, flags: argparse.Namespace) -> dict[str, float]:
+    """Means of the step's metrics over all of `data`, in evaluation mode and float32."""
+    model.eval()
+    sums: dict[str, float] = {}
+    for indices in torch.arange(len(data)).split(flags.batch_size):
+        add_weighted(sums, to_floats(step(model, fetch(data, indices, flags.device))), len(indices))
+    size = sums.pop("size")
+    return {name: total / size for name, total in sums.items()}

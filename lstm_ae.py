@@ -1,0 +1,285 @@
+"""LSTM and ConvLSTM autoencoders.
+
+An encoder LSTM reads a sequence; its last hidden state is the code z; a decoder LSTM gets the same z as its input at
+every step and writes the sequence again (Srivastava, Mansimov, Salakhutdinov 2015, "Unsupervised learning of video
+representations using LSTMs", section 2, unconditioned decoder). z is all that the decoder sees: no encoder output, no
+encoder state and no previous target goes around it.
+
+Letters: B batch, T time steps, I input size, H hidden size, Z code size, K classes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}  # by number of spatial axes
+
+
+class AutoencoderOutput(NamedTuple):
+    """What a forward pass gives. Heads that the model does not have are None."""
+
+    reconstruction: Tensor  # (B, T, I), in [0, 1]
+    code: Tensor  # (B, Z)
+    logits: Tensor | None  # (B, K)
+    prediction: Tensor | None  # (B, T, P), in [0, 1]: step t holds the estimate of step t + 1
+
+
+def initialise_lstm(lstm: nn.LSTM, timescale: int | None = None) -> None:
+    """Orthogonal recurrent weights per gate, input weights N(0, 1/fan-in), and a forget gate that starts open.
+
+    The scale of the input weights is for inputs of unit variance. At one pixel per step it decides everything: with
+    Xavier's +-sqrt(6 / (4H + 1)) the gates hardly notice a pixel, and after 300 steps of training an LSTM over T=784 is
+    still at chance where this one has 60 % of the digits right.
+
+    With a `timescale` T_max the biases are "chrono": b_f = log(u), u ~ U(1, T_max - 1), and b_i = -b_f, which spreads
+    the cells' memories over 1..T_max steps (Tallec and Ollivier 2018, eq. 16). Without one, b_f = 1 (Jozefowicz et
+    al. 2015). PyTorch adds two bias vectors; the second one starts at zero.
+    """
+    hidden = lstm.hidden_size
+    for name, parameter in lstm.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in parameter.data.split(hidden):
+                nn.init.orthogonal_(gate)
+        elif name.startswith("weight_ih"):
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        else:
+            nn.init.zeros_(parameter)
+            if name.startswith("bias_ih"):
+                set_gate_biases(parameter.data, hidden, timescale)
+
+
+def set_gate_biases(bias: Tensor, hidden: int, timescale: int | None) -> None:
+    """Writes forget (and, with a timescale, input) gate biases into `bias` (4H,), gates ordered i, f, g, o."""
+    if timescale is None:
+        bias[hidden : 2 * hidden] = 1.0
+        return
+    if timescale < 3:
+        raise ValueError(f"timescale must be at least 3 steps, not {timescale}")
+    forget = torch.empty(hidden).uniform_(1, timescale - 1).log()
+    bias[hidden : 2 * hidden] = forget
+    bias[:hidden] = -forget
+
+
+class Autoencoder(nn.Module):
+    """What both autoencoders share: the order of things and the heads.
+
+    A subclass gives `encode(x, lengths) -> z`, `decoder_states(z, steps) -> (B, T, features)` and
+    `reconstruct(states) -> (B, T, I)`.
+    """
+
+    def __init__(self, features: int, num_classes: int, prediction_size: int, dropout: float):
+        super().__init__()
+        self.class_head = nn.Linear(features, num_classes) if num_classes else None
+        self.prediction_head = nn.Linear(features, prediction_size) if prediction_size else None
+        self.dropout = nn.Dropout(dropout)
+
+    def decode(self, z: Tensor, steps: int) -> Tensor:
+        """Codes z (B, Z) to sequences (B, steps, I) with values in [0, 1]."""
+        return self.reconstruct(self.decoder_states(z, steps))
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> AutoencoderOutput:
+        """Encodes and decodes x (B, T, I). With `lengths` (B,), steps past a sequence's own length are padding: they do
+        not reach the code, and the class head reads the decoder at each sequence's own last step.
+        """
+        code = self.encode(x, lengths)
+        states = self.decoder_states(code, x.shape[1])  # (B, T, features)
+        logits = prediction = None
+        if self.class_head is not None:
+            last = states[:, -1] if lengths is None else states[torch.arange(len(x)), lengths.to(x.device) - 1]
+            logits = self.class_head(self.dropout(last))
+        if self.prediction_head is not None:
+            prediction = torch.sigmoid(self.prediction_head(states))
+        return AutoencoderOutput(self.reconstruct(states), code, logits, prediction)
+
+
+class LSTMAutoencoder(Autoencoder):
+    """Encoder LSTM -> z -> decoder LSTM -> x~_t = sigmoid(U h~_t + b).
+
+    Args:
+        input_size: I, values per step.
+        hidden_size: H, units of encoder and decoder.
+        code_size: Z. None: z is the encoder's last hidden state itself and Z = H. A number: z is a linear map of it to
+            Z values, so that the width of the LSTMs and that of the bottleneck can be chosen apart.
+        num_layers: stacked layers in encoder and decoder; the code comes from the top one.
+        num_classes: K, 0 for no class head.
+        prediction_size: P, values of the next-step head, 0 for none.
+        dropout: before the class head, while training.
+        timescale: for `initialise_lstm` of the encoder; the sequence length is a good value when sequences are long.
+        clock_periods: periods, in steps, of sines and cosines of the step number that the decoder sees beside z. They
+            are the same for every sequence, so z stays the only thing that the decoder knows of x. Empty: none. A
+            decoder of hundreds of steps with a constant input does not learn to count them.
+        input_mean, input_std: the encoder reads (x - input_mean) / input_std, which should have about unit variance.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        code_size: int | None = None,
+        num_layers: int = 1,
+        num_classes: int = 0,
+        prediction_size: int = 0,
+        dropout: float = 0.0,
+        timescale: int | None = None,
+        clock_periods: Sequence[float] = (),
+        input_mean: float = 0.5,
+        input_std: float = 0.25,
+    ):
+        super().__init__(hidden_size, num_classes, prediction_size, dropout)
+        self.arguments = {
+            "input_size": input_size, "hidden_size": hidden_size, "code_size": code_size, "num_layers": num_layers,
+            "num_classes": num_classes, "prediction_size": prediction_size, "dropout": dropout, "timescale": timescale,
+            "clock_periods": list(clock_periods), "input_mean": input_mean, "input_std": input_std,
+        }  # fmt: skip
+        self.clock_periods, self.input_mean, self.input_std = tuple(clock_periods), input_mean, input_std
+        self.code_size = code_size or hidden_size
+        decoder_inputs = self.code_size + 2 * len(self.clock_periods)
+        self.encoder = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
+        self.to_code = nn.Identity() if code_size is None else nn.Linear(hidden_size, code_size)
+        self.decoder = nn.LSTM(decoder_inputs, hidden_size, num_layers, batch_first=True)
+        self.output = nn.Linear(hidden_size, input_size)
+        initialise_lstm(self.encoder, timescale)
+        initialise_lstm(self.decoder)
+
+    def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Sequences x (B, T, I), padded if `lengths` (B,) are given, to codes (B, Z)."""
+        check_sequences(x, self.encoder.input_size, lengths)
+        x = (x - self.input_mean) / self.input_std
+        if lengths is not None:
+            x = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, (h, _) = self.encoder(x)
+        return self.to_code(h[-1])
+
+    def decoder_states(self, z: Tensor, steps: int) -> Tensor:
+        """Codes (B, Z) to the decoder's hidden states (B, steps, H)."""
+        inputs = z.unsqueeze(1).expand(-1, steps, -1)
+        if self.clock_periods:
+            clock = step_clock(steps, self.clock_periods).to(z)
+            inputs = torch.cat([inputs, clock.expand(len(z), -1, -1)], 2)  # (B, steps, Z + 2 * periods)
+        states, _ = self.decoder(inputs)
+        return states
+
+    def reconstruct(self, states: Tensor) -> Tensor:
+        return torch.sigmoid(self.output(states))
+
+
+def step_clock(steps: int, periods: Sequence[float]) -> Tensor:
+    """Sines and cosines of the step number, (steps, 2 * len(periods)); periods in steps."""
+    angles = 2 * math.pi * torch.arange(steps).unsqueeze(1) / torch.tensor(periods)
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+def check_sequences(x: Tensor, input_size: int, lengths: Tensor | None) -> None:
+    if x.dim() != 3 or x.shape[2] != input_size or x.shape[1] == 0:
+        raise ValueError(f"x must be (B, T, {input_size}) with T >= 1, not {tuple(x.shape)}")
+    if lengths is not None:
+        if lengths.shape != x.shape[:1]:
+            raise ValueError(f"lengths must be ({len(x)},), not {tuple(lengths.shape)}")
+        if len(lengths) and (int(lengths.min()) < 1 or int(lengths.max()) > x.shape[1]):
+            raise ValueError(f"lengths must lie in 1..{x.shape[1]}, not {int(lengths.min())}..{int(lengths.max())}")
+
+
+class ConvLSTM(nn.Module):
+    """An LSTM whose states are maps and whose products are convolutions (Shi et al. 2015, eq. 3), without peepholes:
+        i, f, o = sigmoid(W_x * x_t + W_h * h_{t-1} + b),  g = tanh(...),  c_t = f c_{t-1} + i g,  h_t = o tanh(c_t).
+
+    Maps keep their size (odd kernels, zero padding). One spatial axis: (W,); two: (H, W).
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int, spatial_dims: int, timescale=None):
+        super().__init__()
+        if kernel_size % 2 == 0 or kernel_size < 1:
+            raise ValueError(f"kernel_size must be odd, so that maps keep their size, not {kernel_size}")
+        if spatial_dims not in CONVOLUTIONS:
+            raise ValueError(f"spatial_dims must be 1 or 2, not {spatial_dims}")
+        convolution = CONVOLUTIONS[spatial_dims]
+        self.hidden_channels = hidden_channels
+        self.input_conv = convolution(in_channels, 4 * hidden_channels, kernel_size, padding="same")
+        self.hidden_conv = convolution(hidden_channels, 4 * hidden_channels, kernel_size, padding="same", bias=False)
+        nn.init.zeros_(self.input_conv.bias)
+        for gate in self.hidden_conv.weight.data.split(hidden_channels):
+            nn.init.orthogonal_(gate)
+        set_gate_biases(self.input_conv.bias.data, hidden_channels, timescale)
+
+    def forward(self, x: Tensor, steps: int | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Runs over x (B, T, C, *space), or over one map x (B, C, *space) held constant for `steps` steps.
+
+        Returns all hidden maps (B, T, hidden_channels, *space) and the last (h, c).
+        """
+        if steps is None:
+            # The input's convolution does not depend on the state: all steps in one call, time folded into the batch.
+            gates_x = self.input_conv(x.flatten(0, 1)).unflatten(0, x.shape[:2]).unbind(1)
+        else:
+            gates_x = [self.input_conv(x)] * steps
+        h = c = None
+        outputs = []
+        for gates in gates_x:
+            if h is not None:  # the state before the first step is zero, and so is its convolution
+                gates = gates + self.hidden_conv(h)
+            sigmoids, g = gates.split([3 * self.hidden_channels, self.hidden_channels], 1)
+            i, f, o = torch.sigmoid(sigmoids).chunk(3, 1)
+            c = i * torch.tanh(g) if c is None else f * c + i * torch.tanh(g)
+            h = o * torch.tanh(c)
+            outputs.append(h)
+        return torch.stack(outputs, 1), (h, c)
+
+
+class ConvLSTMAutoencoder(Autoencoder):
+    """The same rule with ConvLSTMs: each step of the sequence is a map of `map_shape` (I = the product of its sizes).
+
+    The encoder's last hidden map is flattened and mapped linearly to the code z (B, Z); a second linear map makes z the
+    decoder's constant input map. A convolution reads each step's output map from the decoder's hidden map.
+
+    Args:
+        map_shape: (W,) or (H, W), the map that one step of the sequence is.
+        code_size: Z.
+        channels: hidden channels of encoder and decoder.
+        kernel_size: odd, of all convolutions.
+        num_classes, dropout, timescale: as in `LSTMAutoencoder`.
+    """
+
+    def __init__(
+        self,
+        map_shape: tuple[int, ...],
+        code_size: int,
+        channels: int = 16,
+        kernel_size: int = 3,
+        num_classes: int = 0,
+        dropout: float = 0.0,
+        timescale: int | None = None,
+    ):
+        pixels = math.prod(map_shape)
+        super().__init__(channels * pixels, num_classes, 0, dropout)
+        self.arguments = {
+            "map_shape": list(map_shape), "code_size": code_size, "channels": channels, "kernel_size": kernel_size,
+            "num_classes": num_classes, "dropout": dropout, "timescale": timescale,
+        }  # fmt: skip
+        self.map_shape, self.input_size, self.code_size = tuple(map_shape), pixels, code_size
+        dims = len(map_shape)
+        self.encoder = ConvLSTM(1, channels, kernel_size, dims, timescale)
+        self.to_code = nn.Linear(channels * pixels, code_size)
+        self.from_code = nn.Linear(code_size, channels * pixels)
+        self.decoder = ConvLSTM(channels, channels, kernel_size, dims, timescale)
+        self.output_conv = CONVOLUTIONS[dims](channels, 1, kernel_size, padding="same")
+
+    def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Sequences x (B, T, I) of flattened maps to codes (B, Z). Variable lengths are not supported."""
+        if lengths is not None:
+            raise ValueError("the convolutional autoencoder takes sequences of one length; lengths must be None")
+        check_sequences(x, self.input_size, None)
+        _, (h, _) = self.encoder(x.unflatten(2, (1, *self.map_shape)))
+        return self.to_code(h.flatten(1))
+
+    def decoder_states(self, z: Tensor, steps: int) -> Tensor:
+        """Codes (B, Z) to the decoder's hidden maps, flattened: (B, steps, channels * I)."""
+        z_map = self.from_code(z).unflatten(1, (-1, *self.map_shape))  # (B, channels, *map_shape)
+        states, _ = self.decoder(z_map, steps)
+        return states.flatten(2)
+
+    def reconstruct(self, states: Tensor) -> Tensor:
+        maps = states.flatten(0, 1).unflatten(1, (-1, *self.map_shape))  # (B * T, channels, *map_shape)
+        return torch.sigmoid(self.output_conv(maps)).flatten(1).unflatten(0, states.shape[:2])

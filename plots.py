@@ -1,0 +1,140 @@
+"""The kinds of figures. Arrays in, the path of a PNG out; nothing is shown on a screen."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+plt.rcParams.update({
+    "figure.dpi": 130, "font.size": 11, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
+    "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 1.6, "axes.titlesize": 12,
+})  # fmt: skip
+# Okabe and Ito's colours, distinguishable without colour vision; black last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+plt.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=COLOURS)
+
+
+def save(figure, path: Path) -> Path:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+    return Path(path)
+
+
+def legend_above(axes, entries: int) -> None:
+    """A legend over the axes, where it cannot cover data."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(entries, 4), borderaxespad=0.2, handlelength=1.5)
+
+
+def curves(
+    path: Path,
+    series: Mapping[str, tuple[Sequence, Sequence]],
+    xlabel: str,
+    ylabel: str,
+    log: bool = False,
+    levels: Mapping[str, float] | None = None,
+    dashed: Sequence[str] = (),
+    markers: bool = False,
+) -> Path:
+    """Named lines (x, y) in one pair of axes; `levels` are named horizontal lines, `dashed` names of dashed lines."""
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    draw_curves(axes, series, dashed, markers)
+    for i, (name, value) in enumerate((levels or {}).items()):
+        axes.axhline(value, color="0.35", linestyle=(":", "--", "-.")[i % 3], linewidth=1.3, label=name)
+    if log:
+        axes.set_yscale("log")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    legend_above(axes, len(series) + len(levels or {}))
+    figure.autofmt_xdate() if is_dates(series) else None
+    return save(figure, path)
+
+
+def panels(
+    path: Path, rows: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]], xlabel: str, ylabel: str, dashed=()
+) -> Path:
+    """One pair of axes per title, under one another, each with named lines; one legend on top."""
+    figure, grid = plt.subplots(len(rows), figsize=(8, 1 + 2.3 * len(rows)), sharex=True, squeeze=False)
+    for axes, (title, series) in zip(grid[:, 0], rows.items(), strict=True):
+        draw_curves(axes, series, dashed)
+        axes.set_ylabel(ylabel)
+        axes.set_title(title, loc="right", fontsize=11)
+    grid[-1, 0].set_xlabel(xlabel)
+    if len(series) > 1:
+        legend_above(grid[0, 0], len(series))
+    figure.autofmt_xdate() if is_dates(series) else None
+    figure.align_ylabels()
+    return save(figure, path)
+
+
+def draw_curves(axes, series: Mapping[str, tuple[Sequence, Sequence]], dashed: Sequence[str], markers=False) -> None:
+    for name, (x, y) in series.items():
+        marker = "o" if markers or len(x) == 1 else None  # one point has no line to be seen by
+        axes.plot(x, y, label=name, marker=marker, linestyle="--" if name in dashed else "-")
+
+
+def is_dates(series: Mapping[str, tuple[Sequence, Sequence]]) -> bool:
+    return np.issubdtype(np.asarray(next(iter(series.values()))[0]).dtype, np.datetime64)
+
+
+def image_columns(path: Path, columns: Mapping[str, np.ndarray], row_titles: Sequence[str]) -> Path:
+    """Images (N, H, W) in [0, 1] per named column, row by row side by side."""
+    figure, grid = plt.subplots(
+        len(row_titles), len(columns), figsize=(2.1 * len(columns), 2.2 * len(row_titles)), squeeze=False
+    )
+    for j, (title, images) in enumerate(columns.items()):
+        grid[0, j].set_title(title)
+        for i, image in enumerate(images):
+            grid[i, j].imshow(image, cmap="gray_r", vmin=0, vmax=1)
+            grid[i, j].set(xticks=[], yticks=[])
+            grid[i, j].spines[:].set_visible(False)
+    for i, title in enumerate(row_titles):
+        grid[i, 0].set_ylabel(title)
+    return save(figure, path)
+
+
+def heat_maps(
+    path: Path,
+    maps: Mapping[str, np.ndarray],
+    x_values: Sequence,
+    y_values: Sequence,
+    xlabel: str,
+    ylabel: str,
+    label: str,
+    log: bool = True,
+) -> Path:
+    """Matrices (len(y_values), len(x_values)) on one colour scale, each cell with its value; NaN: "diverged"."""
+    stacked = np.stack(list(maps.values()))
+    norm = matplotlib.colors.LogNorm if log else matplotlib.colors.Normalize
+    norm = norm(np.nanmin(stacked), np.nanmax(stacked))
+    figure, grid = plt.subplots(1, len(maps), figsize=(1 + 3.6 * len(maps), 1.3 + 0.8 * len(y_values)), squeeze=False)
+    for axes, (title, matrix) in zip(grid[0], maps.items(), strict=True):
+        image = axes.imshow(matrix, norm=norm, cmap="viridis_r", aspect="auto")
+        axes.set(title=title, xlabel=xlabel, xticks=range(len(x_values)), xticklabels=x_values)
+        axes.set(yticks=range(len(y_values)), yticklabels=y_values)
+        axes.grid(False)
+        for (i, j), value in np.ndenumerate(matrix):
+            text = "diverged" if np.isnan(value) else f"{value:.2g}"
+            dark = not np.isnan(value) and norm(value) > 0.5
+            axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black", fontsize=10)
+    grid[0, 0].set_ylabel(ylabel)
+    figure.colorbar(image, ax=grid[0].tolist(), label=label)
+    return save(figure, path)
+
+
+def confusion(path: Path, matrices: Mapping[str, np.ndarray], classes: Sequence) -> Path:
+    """Counts (K, K), rows true, columns predicted, one panel per model; the colour shows the errors."""
+    figure, grid = plt.subplots(1, len(matrices), figsize=(6 * len(matrices), 5.4), squeeze=False)
+    for axes, (title, matrix) in zip(grid[0], matrices.items(), strict=True):
+        errors = matrix - np.diag(np.diag(matrix))
+        axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1, errors.max()) * 1.3)
+        axes.set(title=title, xlabel="predicted class", ylabel="true class")
+        axes.set(xticks=range(len(classes)), xticklabels=classes, yticks=range(len(classes)), yticklabels=classes)
+        axes.grid(False)
+        for (i, j), count in np.ndenumerate(matrix):
+            if count:
+                axes.text(j, i, int(count), ha="center", va="center", fontsize=9, weight="bold" if i == j else None)
+    return save(figure, path)
