@@ -40,8 +40,10 @@ def write_atomically(path: Path, content: bytes, keep_previous: bool = False) ->
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # the renames themselves reach the disk with their folder
         folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def previous(path: Path) -> Path:
@@ -84,10 +86,13 @@ def load(path: Path) -> dict:
     if hashlib.sha256(data).hexdigest().encode() != digest:
         raise CheckpointError(f"{path}: damaged: its content does not match its checksum")
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{path}: holds more than plain types and tensors: {reason}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a dictionary, found a {type(content).__name__}")
+    return content
 
 
 def load_latest(path: Path) -> dict | None:
@@ -121,6 +126,10 @@ def rebuild(path: Path, *classes: type[nn.Module]) -> nn.Module:
     if not isinstance(described, dict) or described.get("name") not in known:
         found = described.get("name") if isinstance(described, dict) else None
         raise CheckpointError(f"{path}: expected a model of {' or '.join(known)}, found {found}")
-    model = known[described["name"]](**described["arguments"])
-    model.load_state_dict(described["weights"])
+    try:
+        model = known[described["name"]](**described["arguments"])
+        model.load_state_dict(described["weights"])
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:  # of another version, or forged
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path}: does not fit the class {described['name']}: {reason}") from None
     return model.eval()

@@ -55,8 +55,11 @@ class Interrupted(Exception):
     """SIGINT or SIGTERM ended the run after its state was saved."""
 
     def __init__(self, signum: int, where: str = ""):
-        super().__init__(f"stopped by {signal.Signals(signum).name}{where}")
-        self.signum = signum
+        super().__init__(signum, where)  # the arguments themselves: a worker process sends it pickled
+        self.signum, self.where = signum, where
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.signum).name}{self.where}"
 
 
 # ---- flags -----------------------------------------------------------------------------------------------------------
@@ -100,7 +103,7 @@ def make_parser(description: str, functions: dict[str, Callable], **defaults) ->
             "Formatter", (argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter), {}
         ),
     )
-    script = Path(sys.modules[next(iter(functions.values())).__module__].__file__).stem
+    script = script_of(functions)
     parser.prog = f"{script}.py"
     groups = {name: parser.add_argument_group(name) for name in ("what to run", "model", "training", "data", "run")}
 
@@ -115,7 +118,7 @@ def make_parser(description: str, functions: dict[str, Callable], **defaults) ->
     add = groups["training"].add_argument
     add("--epochs", type=POSITIVE_INT, default=20, help="passes over the training data")
     add("--batch_size", type=POSITIVE_INT, default=128, help="sequences per step")
-    add("--learning_rate", type=POSITIVE, nargs="+", default=[1e-3], help="several: a grid")
+    add("--learning_rate", type=POSITIVE, nargs="+", default=[1e-3], help="peak of the schedule; several: a grid")
     add("--schedule", choices=("constant", "cosine"), default="cosine",
         help="cosine: 5 %% of the steps linear warm-up, then a cosine to 0")  # fmt: skip
     add("--gradient_clipping", type=NOT_NEGATIVE, nargs="+", default=[1.0], help="max norm; 0: off; several: a grid")
@@ -144,6 +147,11 @@ def make_parser(description: str, functions: dict[str, Callable], **defaults) ->
     add("--quiet", action="store_true", help="print nothing but errors")
     parser.set_defaults(**defaults)
     return parser, groups
+
+
+def script_of(functions: dict[str, Callable]) -> str:
+    """The name of the file that the functions are in, without its ending, also if it runs as the main program."""
+    return Path(sys.modules[next(iter(functions.values())).__module__].__file__).stem
 
 
 def parse(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
@@ -199,16 +207,16 @@ def run(flags: argparse.Namespace, functions: dict[str, Callable]) -> dict:
         with interruptible():
             metrics = {name: run_function(flags, name, functions[name]) for name in chosen}
     except (UsageError, DataError, CheckpointError) as error:
-        sys.exit(fail(error, 2))
+        sys.exit(fail(functions, error, 2))
     except Diverged as error:
-        sys.exit(fail(error, 1))
+        sys.exit(fail(functions, error, 1))
     except Interrupted as error:
-        sys.exit(fail(error, 128 + error.signum))
+        sys.exit(fail(functions, error, 128 + error.signum))
     return metrics[flags.function] if flags.function else metrics
 
 
-def fail(error: Exception, status: int) -> int:
-    print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+def fail(functions: dict[str, Callable], error: Exception, status: int) -> int:
+    print(f"{script_of(functions)}.py: error: {error}", file=sys.stderr)
     return status
 
 
@@ -267,9 +275,10 @@ def write_csv(path: Path, rows: list[dict]) -> None:
     checkpoint.write_atomically(path, text.getvalue().encode())
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
+def read_table(path: Path) -> list[dict[str, float]]:
+    """The numeric columns of a `history.csv` or `grid.csv`, row by row."""
     with open(path, newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        return [{name: float(v) for name, v in row.items() if name != "status"} for row in csv.DictReader(file)]
 
 
 # ---- signals ---------------------------------------------------------------------------------------------------------
@@ -359,6 +368,8 @@ def train(
             (folder / name).unlink(missing_ok=True)
     with deferred_signals() as received:
         training.run(received)
+    if received:  # during the last save
+        raise Interrupted(received[0], " after the last epoch; --resume goes on")
     best = checkpoint.load(folder / "best.pt")
     model.load_state_dict(best["model"]["weights"])
     model.eval()
@@ -387,6 +398,8 @@ class Training:
 
     def run(self, received: list[int]) -> None:
         started = time.monotonic() - self.seconds
+        if self.epoch == self.flags.epochs or self.out_of_patience():
+            return  # resumed after its end
         while self.epoch < self.flags.epochs and not self.out_of_patience():
             order = list(self.batches(len(self.training_data), self.flags.batch_size, self.generator()))
             self.model.train()

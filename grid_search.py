@@ -17,7 +17,7 @@ from pathlib import Path
 import joblib
 
 from checkpoint import CheckpointError
-from experiment import Diverged, Result, prepare_process, read_history, write_csv
+from experiment import Diverged, Result, prepare_process, read_table, write_csv
 
 GRID_FLAGS = ("hidden_size", "learning_rate", "gradient_clipping")
 Train = Callable[[argparse.Namespace, Path], Result]  # trains, leaves best.pt in the folder
@@ -45,7 +45,8 @@ def fit(flags: argparse.Namespace, folder: Path, train: Train, test: Test, extra
         return repeat(chosen, folder, train, test)
     if len(candidates) == 1:
         return train_and_test(chosen, folder, train, test)
-    return train_and_test(with_values(chosen, resume=True), folder, train, test)  # trained already: reload
+    # trained already, with one thread (see `call`): reload
+    return train_and_test(with_values(chosen, resume=True, threads=1), folder, train, test)
 
 
 def fit_many(
@@ -61,7 +62,7 @@ def fit_many(
     if len(runs) == 1:
         return {name: fit(*tasks[0], train, test, extra) for name in runs}
     metrics = dict(zip(runs, parallel(fit, tasks, (train, test), min(jobs, len(runs)), extra), strict=True))
-    rows = [{"model": n, **row} for n, f in folders.items() for row in read_history(f / "history.csv")]
+    rows = [{"model": n, **row} for n, f in folders.items() for row in read_table(f / "history.csv")]
     write_csv(folder / "history.csv", rows)
     return metrics
 
@@ -160,11 +161,12 @@ def importable(function: Callable) -> tuple[str, str]:
     """Module and name under which another process finds the function, also if this one runs its script."""
     module = function.__module__
     if module == "__main__":
-        module = Path(sys.argv[0]).stem
+        module = Path(sys.modules[module].__file__).stem
     return module, function.__name__
 
 
-def call(function: str, flags: argparse.Namespace, folder: Path, names: list[tuple[str, str]], more: tuple, worker: bool):
+def call(function: str, flags: argparse.Namespace, folder: Path, names: list, more: tuple, worker: bool):
+    """What a process does with one task: it finds the functions by their names and sets itself up for the flags."""
     flags = with_values(flags, threads=1, quiet=flags.quiet or worker)
     prepare_process(flags)
     others = [getattr(importlib.import_module(module), name) for module, name in names]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}  # by number of spatial axes
+from conv_lstm import CONVOLUTIONS, ConvLSTM, set_gate_biases
 
 
 class AutoencoderOutput(NamedTuple):
@@ -35,9 +35,7 @@ def initialise_lstm(lstm: nn.LSTM, timescale: int | None = None) -> None:
     Xavier's +-sqrt(6 / (4H + 1)) the gates hardly notice a pixel, and after 300 steps of training an LSTM over T=784 is
     still at chance where this one has 60 % of the digits right.
 
-    With a `timescale` T_max the biases are "chrono": b_f = log(u), u ~ U(1, T_max - 1), and b_i = -b_f, which spreads
-    the cells' memories over 1..T_max steps (Tallec and Ollivier 2018, eq. 16). Without one, b_f = 1 (Jozefowicz et
-    al. 2015). PyTorch adds two bias vectors; the second one starts at zero.
+    `timescale` is as in `set_gate_biases`. PyTorch adds two bias vectors; the second one starts at zero.
     """
     hidden = lstm.hidden_size
     for name, parameter in lstm.named_parameters():
@@ -52,18 +50,6 @@ def initialise_lstm(lstm: nn.LSTM, timescale: int | None = None) -> None:
                 set_gate_biases(parameter.data, hidden, timescale)
 
 
-def set_gate_biases(bias: Tensor, hidden: int, timescale: int | None) -> None:
-    """Writes forget (and, with a timescale, input) gate biases into `bias` (4H,), gates ordered i, f, g, o."""
-    if timescale is None:
-        bias[hidden : 2 * hidden] = 1.0
-        return
-    if timescale < 3:
-        raise ValueError(f"timescale must be at least 3 steps, not {timescale}")
-    forget = torch.empty(hidden).uniform_(1, timescale - 1).log()
-    bias[hidden : 2 * hidden] = forget
-    bias[:hidden] = -forget
-
-
 class Autoencoder(nn.Module):
     """What both autoencoders share: the order of things and the heads.
 
@@ -75,6 +61,9 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.class_head = nn.Linear(features, num_classes) if num_classes else None
         self.prediction_head = nn.Linear(features, prediction_size) if prediction_size else None
+        if self.prediction_head is not None:  # starts at 1/2 everywhere: at persistence, if that is where x_T is put
+            nn.init.zeros_(self.prediction_head.weight)
+            nn.init.zeros_(self.prediction_head.bias)
         self.dropout = nn.Dropout(dropout)
 
     def decode(self, z: Tensor, steps: int) -> Tensor:
@@ -183,51 +172,6 @@ def check_sequences(x: Tensor, input_size: int, lengths: Tensor | None) -> None:
             raise ValueError(f"lengths must lie in 1..{x.shape[1]}, not {int(lengths.min())}..{int(lengths.max())}")
 
 
-class ConvLSTM(nn.Module):
-    """An LSTM whose states are maps and whose products are convolutions (Shi et al. 2015, eq. 3), without peepholes:
-        i, f, o = sigmoid(W_x * x_t + W_h * h_{t-1} + b),  g = tanh(...),  c_t = f c_{t-1} + i g,  h_t = o tanh(c_t).
-
-    Maps keep their size (odd kernels, zero padding). One spatial axis: (W,); two: (H, W).
-    """
-
-    def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int, spatial_dims: int, timescale=None):
-        super().__init__()
-        if kernel_size % 2 == 0 or kernel_size < 1:
-            raise ValueError(f"kernel_size must be odd, so that maps keep their size, not {kernel_size}")
-        if spatial_dims not in CONVOLUTIONS:
-            raise ValueError(f"spatial_dims must be 1 or 2, not {spatial_dims}")
-        convolution = CONVOLUTIONS[spatial_dims]
-        self.hidden_channels = hidden_channels
-        self.input_conv = convolution(in_channels, 4 * hidden_channels, kernel_size, padding="same")
-        self.hidden_conv = convolution(hidden_channels, 4 * hidden_channels, kernel_size, padding="same", bias=False)
-        nn.init.zeros_(self.input_conv.bias)
-        for gate in self.hidden_conv.weight.data.split(hidden_channels):
-            nn.init.orthogonal_(gate)
-        set_gate_biases(self.input_conv.bias.data, hidden_channels, timescale)
-
-    def forward(self, x: Tensor, steps: int | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Runs over x (B, T, C, *space), or over one map x (B, C, *space) held constant for `steps` steps.
-
-        Returns all hidden maps (B, T, hidden_channels, *space) and the last (h, c).
-        """
-        if steps is None:
-            # The input's convolution does not depend on the state: all steps in one call, time folded into the batch.
-            gates_x = self.input_conv(x.flatten(0, 1)).unflatten(0, x.shape[:2]).unbind(1)
-        else:
-            gates_x = [self.input_conv(x)] * steps
-        h = c = None
-        outputs = []
-        for gates in gates_x:
-            if h is not None:  # the state before the first step is zero, and so is its convolution
-                gates = gates + self.hidden_conv(h)
-            sigmoids, g = gates.split([3 * self.hidden_channels, self.hidden_channels], 1)
-            i, f, o = torch.sigmoid(sigmoids).chunk(3, 1)
-            c = i * torch.tanh(g) if c is None else f * c + i * torch.tanh(g)
-            h = o * torch.tanh(c)
-            outputs.append(h)
-        return torch.stack(outputs, 1), (h, c)
-
-
 class ConvLSTMAutoencoder(Autoencoder):
     """The same rule with ConvLSTMs: each step of the sequence is a map of `map_shape` (I = the product of its sizes).
 
@@ -239,7 +183,8 @@ class ConvLSTMAutoencoder(Autoencoder):
         code_size: Z.
         channels: hidden channels of encoder and decoder.
         kernel_size: odd, of all convolutions.
-        num_classes, dropout, timescale: as in `LSTMAutoencoder`.
+        num_classes, dropout, timescale, clock_periods: as in `LSTMAutoencoder`; the clock reaches the gates through a
+            linear map, the same for all places of the map.
     """
 
     def __init__(
@@ -251,19 +196,23 @@ class ConvLSTMAutoencoder(Autoencoder):
         num_classes: int = 0,
         dropout: float = 0.0,
         timescale: int | None = None,
+        clock_periods: Sequence[float] = (),
     ):
         pixels = math.prod(map_shape)
         super().__init__(channels * pixels, num_classes, 0, dropout)
         self.arguments = {
             "map_shape": list(map_shape), "code_size": code_size, "channels": channels, "kernel_size": kernel_size,
             "num_classes": num_classes, "dropout": dropout, "timescale": timescale,
+            "clock_periods": list(clock_periods),
         }  # fmt: skip
         self.map_shape, self.input_size, self.code_size = tuple(map_shape), pixels, code_size
         dims = len(map_shape)
         self.encoder = ConvLSTM(1, channels, kernel_size, dims, timescale)
         self.to_code = nn.Linear(channels * pixels, code_size)
         self.from_code = nn.Linear(code_size, channels * pixels)
-        self.decoder = ConvLSTM(channels, channels, kernel_size, dims, timescale)
+        self.decoder = ConvLSTM(channels, channels, kernel_size, dims)
+        self.clock_periods = tuple(clock_periods)
+        self.clock = nn.Linear(2 * len(self.clock_periods), 4 * channels, bias=False) if clock_periods else None
         self.output_conv = CONVOLUTIONS[dims](channels, 1, kernel_size, padding="same")
 
     def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -271,14 +220,16 @@ class ConvLSTMAutoencoder(Autoencoder):
         if lengths is not None:
             raise ValueError("the convolutional autoencoder takes sequences of one length; lengths must be None")
         check_sequences(x, self.input_size, None)
-        _, (h, _) = self.encoder(x.unflatten(2, (1, *self.map_shape)))
-        return self.to_code(h.flatten(1))
+        h = self.encoder(x.unflatten(2, (1, *self.map_shape)))
+        return self.to_code(h[:, -1].flatten(1))
 
     def decoder_states(self, z: Tensor, steps: int) -> Tensor:
         """Codes (B, Z) to the decoder's hidden maps, flattened: (B, steps, channels * I)."""
         z_map = self.from_code(z).unflatten(1, (-1, *self.map_shape))  # (B, channels, *map_shape)
-        states, _ = self.decoder(z_map, steps)
-        return states.flatten(2)
+        bias = None
+        if self.clock is not None:
+            bias = self.clock(step_clock(steps, self.clock_periods).to(z))  # (steps, 4 channels)
+        return self.decoder(z_map, steps, bias).flatten(2)
 
     def reconstruct(self, states: Tensor) -> Tensor:
         maps = states.flatten(0, 1).unflatten(1, (-1, *self.map_shape))  # (B * T, channels, *map_shape)

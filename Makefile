@@ -1,0 +1,26 @@
+# Every target makes its own virtual environment in .venv first, and skips that when requirements.txt has not changed.
+PYTHON ?= python3
+VENV := .venv
+RUN := OMP_NUM_THREADS=1 $(VENV)/bin/python
+
+.PHONY: report test lint bench clean
+
+report: $(VENV)/.installed  ## the studies in their quick profile, and outputs/report/report.md
+	$(RUN) reproduce.py --jobs 2
+
+test: lint  ## lint and all tests, in under five minutes
+	$(RUN) -m pytest -q
+
+lint: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+
+bench: $(VENV)/.installed  ## timings, beside what they are compared with
+	$(RUN) benchmarks/bench_lstm_ae.py
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

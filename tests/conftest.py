@@ -1,0 +1,28 @@
+"""Fixtures of several test modules."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+
+def make_flags(**values) -> argparse.Namespace:
+    """All flags that `experiment.train` and `grid_search.fit` read, for a training of milliseconds."""
+    defaults = {
+        "function": None, "dry_run": False,
+        "hidden_size": 4, "num_layers": 1,
+        "epochs": 3, "batch_size": 4, "learning_rate": 0.01, "schedule": "cosine", "gradient_clipping": 1.0,
+        "optimizer": "Adam", "weight_decay": 0.0, "patience": 0, "precision": "float32",
+        "data_dir": Path("data"), "source": "sample", "limit": None,
+        "seed": 0, "seeds": 1, "device": "cpu", "threads": 1, "jobs": 1, "output_dir": Path("outputs"),
+        "resume": False, "checkpoint_every": 30.0, "tensorboard": False, "quiet": True,
+    }  # fmt: skip
+    unknown = set(values) - set(defaults)
+    assert not unknown, f"not a flag: {unknown}"
+    return argparse.Namespace(**{**defaults, **values})
+
+
+@pytest.fixture
+def flags():
+    """A function that makes a namespace of flags, tiny values for those that are not given."""
+    return make_flags

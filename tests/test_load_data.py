@@ -1,0 +1,693 @@
+"""Loaders against hand-computed tables, damaged and hostile files, and a web server on this machine."""
+
+import gzip
+import http.server
+import os
+import socket
+import stat
+import struct
+import sys
+import threading
+import types
+import zipfile
+from hashlib import md5, sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import load_data
+from load_data import (
+    DataError,
+    download,
+    generate_signals,
+    mnist,
+    read_idx,
+    scale_sequences,
+    stock_prices,
+    toy_signals,
+    unscale_sequences,
+)
+
+HEADER = "symbol,date,open,high,low,close,volume"
+NAN = float("nan")
+CSV_NAME, CSV_OTHER = load_data.STOCKS_CSV
+REAL = Path(os.environ.get("DATA_DIR", "data"))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """No test leaves this machine: the public addresses lead to a port that refuses; no torchvision."""
+    monkeypatch.setattr(load_data, "MNIST_URL", "http://127.0.0.1:9/")
+    monkeypatch.setattr(load_data, "STOCKS_URL", "http://127.0.0.1:9/stocks")
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setenv("no_proxy", "*")
+
+
+def fails(expected, function, *arguments, **named):
+    """The call ends in a DataError of one printable line that contains all of `expected`."""
+    with pytest.raises(DataError) as caught:
+        function(*arguments, **named)
+    message = str(caught.value)
+    assert message.isprintable()
+    for part in [expected] if isinstance(expected, str) else expected:
+        assert part in message
+    return message
+
+
+# ---------------------------------------------------------------------------------------------- toy sequences
+
+def test_scaling_by_hand():
+    scaled, offset, scale = scale_sequences(torch.tensor([[1.0, 3.0, 8.0], [0.1, 0.1, 0.1]]))
+    assert offset.tolist() == [[4.0], [pytest.approx(0.1)]] and scale.tolist() == [[8.0], [1.0]]
+    assert scaled.tolist() == [[0.125, 0.375, 1.0], [0.5, 0.5, 0.5]]
+
+
+def test_scaling_stays_in_range_and_inverts():
+    x = torch.randn(200, 37, 2, generator=torch.Generator().manual_seed(1)) * 1e3 + 500
+    scaled, offset, scale = scale_sequences(x)
+    assert offset.shape == scale.shape == (200, 1, 2)
+    assert scaled.min() >= 0 and scaled.max() <= 1
+    torch.testing.assert_close(scaled.mean(1), torch.full((200, 2), 0.5))
+    torch.testing.assert_close(unscale_sequences(scaled, offset, scale), x, rtol=1e-5, atol=1e-3)
+
+
+def test_constant_sequences_whose_mean_rounds():
+    x = torch.full((1, 49), 0.1, dtype=torch.float64)  # the mean of these is not exactly 0.1
+    scaled, offset, scale = scale_sequences(x)
+    assert (scaled == 0.5).all() and scale.item() == 1
+    assert torch.equal(unscale_sequences(scaled, offset, scale), x)
+
+
+def test_scaling_refuses_what_is_not_finite():
+    fails("1 values that are not finite", scale_sequences, torch.tensor([[1.0, NAN]]))
+
+
+def test_uniform_steps_and_walk_increments():
+    x = generate_signals("uniform", 500)
+    assert x.shape == (500, 50) and x.dtype == torch.float32
+    assert x[:, 20:30].max() < 0.1 and x[:, 19].max() > 0.9 and x[:, 30].max() > 0.9
+    steps = generate_signals("walk", 500).diff(dim=1)
+    assert abs(steps.std() - 1) < 0.02 and abs((steps[:, 1:] * steps[:, :-1]).mean()) < 0.02
+
+
+def test_waves_are_sums_of_three_sines():
+    """Samples of 3 sines obey a linear recurrence of 6 steps, the same forwards and backwards."""
+    for row in generate_signals("waves", 5).double():
+        windows = row.unfold(0, 7, 1)  # (44, 7)
+        even = torch.stack([windows[:, 1] + windows[:, 5], windows[:, 2] + windows[:, 4], windows[:, 3]], 1)
+        ends = windows[:, 0] + windows[:, 6]
+        solution = torch.linalg.lstsq(even, ends[:, None]).solution
+        assert (even @ solution - ends[:, None]).abs().max() < 1e-4
+
+
+# Test errors of the mean and of PCA with 8, 16 and 32 components.
+@pytest.mark.parametrize("signal, expected", [
+    ("waves", ("5.8e-02", "3.8e-02", "1.8e-02", "1.4e-12")),
+    ("uniform", ("5.2e-02", "4.2e-02", "3.1e-02", "9.9e-03")),
+    ("walk", ("5.6e-02", "6.2e-03", "3.0e-03", "1.1e-03")),
+])
+def test_baselines(signal, expected):
+    data = toy_signals(signal)
+    mean = data.train.double().mean(0)
+    train, test = data.train - mean, data.test - mean
+    vectors = torch.linalg.eigh(train.T @ train)[1].flip(1)
+    errors = [(test - test @ vectors[:, :k] @ vectors[:, :k].T).square().mean() for k in (0, 8, 16, 32)]
+    assert tuple(f"{error:.1e}" for error in errors) == expected
+
+
+def test_split_is_disjoint_seeded_and_limited():
+    data = toy_signals("walk", count=100, seed=3, limit=7)
+    whole = toy_signals("walk", count=100, seed=3)
+    assert (len(data.train), len(data.validation), len(data.test)) == (7, 20, 20)
+    assert torch.equal(data.train, whole.train[:7]) and torch.equal(data.test, whole.test)
+    rows = torch.cat([whole.train, whole.validation, whole.test])
+    assert rows.shape == (100, 50) and len(rows.unique(dim=0)) == 100
+    assert not torch.equal(whole.train, toy_signals("walk", count=100, seed=4).train)
+    assert data.facts["train"] == 7
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (("sawtooth", 10), "waves, uniform, walk, found 'sawtooth'"),
+    (("walk", 0), "count 0"),
+    (("walk", 10**15), "at most"),
+    (("walk", 10, 50, -1), "seed -1"),
+])
+def test_bad_signals(arguments, expected):
+    fails(expected, generate_signals, *arguments)
+
+
+def test_bad_split():
+    fails("at least 5", toy_signals, "walk", count=4)
+    fails("limit", toy_signals, "walk", count=10, limit=0)
+
+
+# ------------------------------------------------------------------------------------------------------- IDX
+
+def idx(array, kind=8):
+    array = np.asarray(array, dtype=np.uint8)
+    return bytes((0, 0, kind, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def write(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("name", ["x", "x.gz"])
+def test_read_idx_by_hand(tmp_path, pack, name):
+    data = bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 255])
+    tensor = read_idx(write(tmp_path / name, pack(data)))
+    assert tensor.dtype == torch.uint8 and tensor.tolist() == [[1, 2, 3], [4, 5, 255]]
+
+
+GOOD_IDX = idx(np.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("data, expected", [
+    (b"", "magic"),
+    (GOOD_IDX[:7], "header of 12 bytes, found a file of 7"),
+    (GOOD_IDX[:-1], "expected 12 bytes for shape (3, 4), found 11"),
+    (GOOD_IDX + b"\0", "expected 12 bytes for shape (3, 4), found 13"),
+    (b"\x01" + GOOD_IDX[1:], "magic"),
+    (idx(np.zeros((3, 4)), kind=13), "magic"),
+    (b"\0\0\x08\0", "magic"),
+    (idx(np.zeros((0, 4))), "more bytes"),
+    (b"\0\0\x08\x01" + struct.pack(">I", 2**31) + b"1", "2147483648"),
+    (b"\0\0\x08\x04" + struct.pack(">4I", *[2**32 - 1] * 4) + b"1", str((2**32 - 1) ** 4)),
+    (gzip.compress(GOOD_IDX)[:-4], "EOFError"),
+    (gzip.compress(GOOD_IDX)[:-8] + b"\0" * 8, "BadGzipFile"),
+    (b"\x1f\x8b\x08garbage garbage", "IDX"),
+    (b"\n<!DOCTYPE html><html>", "web page"),
+])
+def test_damaged_idx(tmp_path, data, expected):
+    fails([expected, "/x.gz"], read_idx, write(tmp_path / "x.gz", data))
+
+
+def test_gzip_bomb_is_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(load_data, "MAX_BYTES", 1000)
+    fails("at most 1000 bytes", read_idx, write(tmp_path / "x", gzip.compress(bytes(1001))))
+
+
+def test_not_a_plain_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path, tmp_path / "pipe"):
+        fails("not a plain file", read_idx, path)
+    for name in ("loop", "absent"):
+        fails("IDX", read_idx, tmp_path / name)
+
+
+def test_damaged_at_random(tmp_path):
+    """Whatever byte is changed or cut, the loader answers with a tensor or a DataError."""
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for _ in range(300):
+        data = bytearray(gzip.compress(GOOD_IDX) if rng.random() < 0.5 else GOOD_IDX)
+        data[rng.integers(len(data))] = rng.integers(256)
+        path = write(tmp_path / "x", data[:rng.integers(len(data) // 2, len(data) * 2)])
+        try:
+            outcomes.add(tuple(read_idx(path).shape))
+        except DataError:
+            outcomes.add("DataError")
+    assert "DataError" in outcomes and (3, 4) in outcomes
+
+
+# ------------------------------------------------------------------------------------------------------ MNIST
+
+SIZES = {"full": (50, 10, 20), "sample": (6, 2, 1)}
+
+
+def digits(count, start=0):
+    """Images whose first pixel counts up from `start`, and labels 0..9 in turn."""
+    images = np.zeros((count, 28, 28), dtype=np.uint8)
+    images[:, 0, 0] = np.arange(start, start + count)
+    return images, np.arange(count) % 10
+
+
+def write_mnist(raw, pack=gzip.compress, ending=".gz", dotted=False, sizes=SIZES["full"][:2]):
+    for part, count, start in zip(("train", "t10k"), sizes, (0, 200), strict=True):
+        for name, array in zip(("images-idx3", "labels-idx1"), digits(count, start), strict=True):
+            name = name.replace("-idx", ".idx") if dotted else name
+            write(raw / f"{part}-{name}-ubyte{ending}", pack(idx(array)))
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A data folder with a small MNIST, whose size the loader takes for the full one."""
+    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
+    write_mnist(tmp_path / "MNIST" / "raw")
+    return tmp_path
+
+
+def test_mnist_split_by_hand(small):
+    data = mnist(small, limit=4)
+    assert data.train_images[:, 0, 0].tolist() == [0, 1, 2, 3] and data.train_labels.tolist() == [0, 1, 2, 3]
+    assert data.validation_images[:, 0, 0].tolist() == list(range(30, 50))
+    assert data.test_images[:, 0, 0].tolist() == list(range(200, 210)) and data.test_labels[9] == 9
+    assert data.train_images.dtype == torch.uint8 and data.train_labels.dtype == torch.int64
+    assert len(mnist(small).train_images) == 30
+    assert data.source == "full"
+    assert data.facts == {"data": "full", "train": 4, "validation": 20, "test": 10, "classes": 10}
+
+
+@pytest.mark.parametrize("ending, dotted, pack", [("", False, bytes), ("", True, bytes),
+                                                  (".gz", True, gzip.compress)])
+def test_mnist_other_names(tmp_path, monkeypatch, ending, dotted, pack):
+    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
+    write_mnist(tmp_path / "MNIST" / "raw", pack, ending, dotted)
+    assert mnist(tmp_path, "full").test_images[:, 0, 0].tolist() == list(range(200, 210))
+
+
+@pytest.mark.parametrize("name, array, expected", [
+    ("train-images-idx3", digits(49)[0], "expected shape (50, 28, 28), found (49, 28, 28)"),
+    ("train-labels-idx1", digits(49)[1], "expected shape (50,), found (49,)"),
+    ("t10k-labels-idx1", [0] * 9 + [10], "labels 0 to 9, found 10"),
+    ("t10k-images-idx3", np.zeros((10, 28, 27)), "expected shape (10, 28, 28)"),
+    ("t10k-images-idx3", np.zeros((10, 784)), "found (10, 784)"),
+])
+@pytest.mark.parametrize("source", ["auto", "full"])
+def test_wrong_mnist_is_never_replaced(small, name, array, expected, source):
+    write(small / "MNIST" / "raw" / f"{name}-ubyte.gz", gzip.compress(idx(array)))
+    fails([expected, name], mnist, small, source)
+
+
+def test_mnist_absent_partial_or_folder(small, tmp_path_factory, capsys):
+    raw = small / "MNIST" / "raw"
+    for source in ("auto", "full"):
+        (raw / "t10k-labels-idx1-ubyte.gz").unlink(missing_ok=True)
+        fails(["t10k-labels-idx1-ubyte.gz", str(raw), "http://127.0.0.1:9/"], mnist, small, source)
+    (raw / "t10k-labels-idx1-ubyte.gz").mkdir()
+    fails("not a plain file", mnist, small)
+    empty = tmp_path_factory.mktemp("empty")
+    fails(["train-images-idx3-ubyte.gz", "--source sample"], mnist, empty, "full")
+    assert capsys.readouterr().err == ""
+
+
+def test_mnist_falls_back_with_a_notice(tmp_path, capsys):
+    data = mnist(tmp_path)
+    assert data.source == data.facts["data"] == "sample" and "bundled sample" in data.facts["notice"]
+    assert capsys.readouterr().err.count("\n") == 1
+    assert str(tmp_path) not in data.facts["notice"]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_sample_is_stratified_and_needs_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(load_data.urllib.request, "urlopen", None)
+    data = mnist("/does/not/exist", "sample")
+    labels = torch.cat([data.train_labels, data.validation_labels])
+    assert labels.bincount().tolist() == [600] * 10 and data.test_labels.bincount().tolist() == [100] * 10
+    assert (len(data.train_images), len(data.validation_images)) == (5000, 1000)
+    assert data.validation_labels.unique().tolist() == list(range(10))  # shuffled
+    images = torch.cat([data.train_images, data.validation_images, data.test_images]).flatten(1)
+    assert len(images.unique(dim=0)) == 7000
+    prices = stock_prices("/does/not/exist", "sample")
+    assert prices.symbols == ["AAPL", "AMZN", "GOOG", "META", "NFLX", "NVDA"]
+    assert prices.values.shape == (6, 2699, 5)
+    assert str(prices.dates[0]) == "2013-01-02" and load_data.complete_symbols(prices) == prices.symbols
+    assert capsys.readouterr().err == ""
+
+
+def test_bad_data_dir_and_source(tmp_path, monkeypatch):
+    for function in (mnist, stock_prices):
+        fails("/absent: expected a folder", function, tmp_path / "absent")
+        fails("found a file", function, write(tmp_path / "file", b""))
+        fails("expected a folder", function, "a\0b")
+        fails("auto, full, sample", function, tmp_path, "half")
+    for name in ("MNIST", "sp500"):
+        write(tmp_path / name, b"")
+    fails("MNIST: expected a folder", mnist, tmp_path)
+    fails("sp500: expected a folder", stock_prices, tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the tests may run as root, who may read everything
+    fails("no permission", mnist, tmp_path)
+
+
+# ----------------------------------------------------------------------------------------------------- stocks
+
+ROWS = ("B,2020-01-03,2,4,1,3,10", "A,2020-01-02,1.5,2,1,1.75,0",
+        "A,2020-01-03,,,,5,7", "B,2020-01-06,1,1,1,1,1")
+
+
+def table(*rows, header=HEADER, ending="\n"):
+    return (ending.join((header, *rows)) + ending).encode()
+
+
+def write_stocks(folder, data, name=CSV_NAME):
+    write(folder / "sp500" / name, data)
+    return folder
+
+
+def same(prices, expected):
+    values = torch.equal(prices.values.nan_to_num(-1), expected.values.nan_to_num(-1))
+    return values and prices.symbols == expected.symbols and (prices.dates == expected.dates).all()
+
+
+def test_stocks_by_hand(tmp_path):
+    prices = stock_prices(write_stocks(tmp_path, table(*ROWS)))
+    assert prices.symbols == ["A", "B"] and prices.dates.dtype == "datetime64[D]"
+    assert prices.dates.astype(str).tolist() == ["2020-01-02", "2020-01-03", "2020-01-06"]
+    expected = [[[1.5, 2, 1, 1.75, 0], [NAN, NAN, NAN, 5, 7], [NAN] * 5],
+                [[NAN] * 5, [2, 4, 1, 3, 10], [1, 1, 1, 1, 1]]]
+    torch.testing.assert_close(prices.values, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
+    assert prices.facts == {
+        "data": "full", "file": CSV_NAME, "rows": 4, "symbols": 2, "dates": 3, "first_date": "2020-01-02",
+        "last_date": "2020-01-06", "rows_with_missing": 1, "duplicates": 0, "incomplete": ["A", "B"],
+        "missing": {"open": 1, "high": 1, "low": 1, "close": 0, "volume": 0}}
+    assert load_data.complete_symbols(prices) == []
+
+
+def test_complete_symbols(tmp_path):
+    data = table("C,2020-01-02,1,1,1,1,1", "C,2020-01-03,1,1,1,1,1", "A,2020-01-03,1,1,1,1,1",
+                 "B,2020-01-02,1,1,1,1,1", "B,2020-01-03,1,NaN,1,1,1")
+    prices = stock_prices(write_stocks(tmp_path, data))
+    assert load_data.complete_symbols(prices) == ["C"] and prices.facts["incomplete"] == ["A", "B"]
+
+
+def shuffled_columns():
+    order = (6, 1, 4, 0, 2, 5, 3)
+    return table(*(",".join([row.split(",")[k] for k in order] + ["x"]) for row in ROWS),
+                 header=",".join([HEADER.split(",")[k] for k in order] + ["name"]))
+
+
+@pytest.mark.parametrize("data", [
+    table(*ROWS[::-1]),
+    table(*ROWS[2:], *ROWS[:2], ending="\r\n"),
+    shuffled_columns(),
+    b"\xef\xbb\xbf" + table(*ROWS),
+    table(*ROWS)[:-1],
+    table("", *ROWS, "", "", header=HEADER.upper()),
+    table('"B","2020-01-03",2,4,1,3,10', *ROWS[1:]),
+    gzip.compress(table(*ROWS)),
+    table(*ROWS[:2], "A,2020-01-03,nan,NA,null,5,7", ROWS[3]),
+], ids=["reversed", "crlf", "columns", "bom", "no last newline", "blanks", "quoted", "gzip", "words"])
+def test_same_table_in_other_clothes(tmp_path, data):
+    expected = stock_prices(write_stocks(tmp_path / "plain", table(*ROWS)))
+    assert same(stock_prices(write_stocks(tmp_path / "other", data, CSV_OTHER)), expected)
+
+
+def test_duplicates(tmp_path):
+    prices = stock_prices(write_stocks(tmp_path, table(*ROWS, ROWS[0], ROWS[2], ROWS[2])))
+    assert same(prices, stock_prices(write_stocks(tmp_path / "once", table(*ROWS))))
+    assert (prices.facts["rows"], prices.facts["duplicates"], prices.facts["rows_with_missing"]) == (7, 3, 1)
+    for other in ("A,2020-01-03,,,,6,7", "A,2020-01-03,1,,,5,7"):
+        fails(["line 6", "line 4"], stock_prices, write_stocks(tmp_path, table(*ROWS, other)))
+
+
+@pytest.mark.parametrize("row, expected", [
+    ("A,2020-01-07,1,2,x,1,1", "line 6: expected a number, found 'x'"),
+    ("A,2020-01-07,1,2,-1,1,1", "line 6: expected a price above 0 in low, found -1"),
+    ("A,2020-01-07,0,2,1,1,1", "line 6: expected a price above 0 in open, found 0"),
+    ("A,2020-01-07,1,inf,1,1,1", "line 6: expected a price above 0 in high, found inf"),
+    ("A,2020-01-07,1,1,1,1e300,1", "found 1e+300"),
+    ("A,2020-01-07,1,1,1,1,-.5", "line 6: expected a volume of at least 0 in volume, found -0.5"),
+    ("A,2020-02-30,1,1,1,1,1", "line 6: expected a date YYYY-MM-DD, found '2020-02-30'"),
+    ("A,20200107,1,1,1,1,1", "found '20200107'"),
+    ("A,,1,1,1,1,1", "expected a date"),
+    (",2020-01-07,1,1,1,1,1", "line 6: expected a ticker symbol, found ''"),
+    ("A\x1b[2J,2020-01-07,1,1,1,1,1", "ticker symbol"),
+    ("A,2020-01-07,1,1,1", "line 6: expected 7 fields, found 5"),
+    ("A,2020-01-07,1,1,1,1,1,1", "line 6: expected 7 fields, found 8"),
+    ('A,2020-01-07,1,1,1,1,"1', "expected a"),
+    ("A,2020-01-07,1,1,1,1,\0", "line 6: expected a number"),
+    ("A,2020-01-07,1,1,1,1," + "9" * 200_000, "field larger"),
+])
+def test_bad_rows(tmp_path, row, expected):
+    for source in ("auto", "full"):
+        message = fails(expected, stock_prices, write_stocks(tmp_path, table(*ROWS, row)), source)
+        assert CSV_NAME in message and len(message) < 600
+
+
+@pytest.mark.parametrize("data, expected", [
+    (b"", "an empty file"),
+    (b"\n\n", "columns"),
+    (table(), "no rows"),
+    (table(*ROWS, header=HEADER.replace("close", "last")), "expected the columns"),
+    (table(*ROWS, header=HEADER.replace("low", "high")), "once each"),
+    (table("Ä,2020-01-07,1,1,1,1,1").replace("Ä".encode(), b"\xc4"), "UnicodeDecodeError"),
+    (table(*ROWS).decode().encode("utf-16"), "UnicodeDecodeError"),
+    (gzip.compress(table(*ROWS))[:-9], "EOFError"),
+    (b"<html><body>Sign in</body></html>", "web page"),
+])
+def test_bad_tables(tmp_path, data, expected):
+    fails([expected, CSV_NAME], stock_prices, write_stocks(tmp_path, data))
+
+
+def test_table_too_large_to_build(tmp_path, monkeypatch):
+    monkeypatch.setattr(load_data, "MAX_CELLS", 29)
+    fails("2 symbols on 3 dates", stock_prices, write_stocks(tmp_path, table(*ROWS)))
+
+
+def write_zip(folder, members, compression=zipfile.ZIP_DEFLATED):
+    path = folder / "sp500" / "sp-500-stock-prices.zip"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize("name", [CSV_NAME, CSV_OTHER])
+def test_zip(tmp_path, name):
+    write_zip(tmp_path, {"../evil.csv": b"x", name: table(*ROWS)})
+    expected = stock_prices(write_stocks(tmp_path / "plain", table(*ROWS)))
+    assert same(stock_prices(tmp_path), expected)
+    assert not list(tmp_path.parent.glob("evil*"))
+
+
+def test_zip_bomb_encryption_and_other_members(tmp_path):
+    fails("found other.csv", load_data._read_archive, write_zip(tmp_path, {"other.csv": table(*ROWS)}))
+    fails("found none", load_data._read_archive, write_zip(tmp_path, {}))
+    path = write_zip(tmp_path, {CSV_NAME: table(*ROWS)}, zipfile.ZIP_BZIP2)
+    fails("compression type 12", load_data._read_archive, path)
+    data = bytearray(write_zip(tmp_path, {CSV_NAME: table(*ROWS)}).read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    bomb, locked, crc = bytearray(data), bytearray(data), bytearray(data)
+    bomb[entry + 24:entry + 28] = struct.pack("<I", 2**32 - 2)  # the uncompressed size in the directory
+    fails(["4294967294", "at most"], stock_prices, write_stocks(tmp_path, bomb, path.name))
+    locked[entry + 8] |= 1
+    locked[6] |= 1
+    fails("encrypted", stock_prices, write_stocks(tmp_path, locked, path.name))
+    crc[entry + 16] ^= 1
+    fails("CRC", stock_prices, write_stocks(tmp_path, crc, path.name))
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"<html>", table(*ROWS)])
+def test_not_a_zip(tmp_path, data):
+    for source in ("auto", "full"):
+        fails("zip archive", stock_prices, write_stocks(tmp_path, data, "sp-500-stock-prices.zip"), source)
+
+
+def test_zip_damaged_at_random(tmp_path):
+    path = write_zip(tmp_path, {CSV_NAME: table(*ROWS * 20)})
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in rng.integers(len(data), size=3):
+            data[place] = rng.integers(256)
+        path.write_bytes(data[:rng.integers(1, len(data))] if rng.random() < 0.3 else data)
+        try:
+            stock_prices(tmp_path)
+        except DataError:
+            refused += 1
+    assert refused > 200
+
+
+def test_symbols(tmp_path):
+    prices = stock_prices(write_stocks(tmp_path, table(*ROWS)), symbols=["B", "A"])
+    assert prices.symbols == ["B", "A"] and prices.values[0, 1].tolist() == [2, 4, 1, 3, 10]
+    assert stock_prices(tmp_path, symbols="B").symbols == ["B"]
+    fails(["'GOOGL'", "nearest: GOOG"], stock_prices, tmp_path, "sample", symbols=["AMZN", "GOOGL"])
+    fails("nearest: AMZN", stock_prices, tmp_path, "sample", symbols=["amzm"])
+
+
+def test_stocks_fall_back_with_a_notice(tmp_path, capsys):
+    prices = stock_prices(tmp_path)
+    assert prices.facts["data"] == "sample" and "bundled sample" in prices.facts["notice"]
+    assert capsys.readouterr().err.startswith("NOTICE: sp-500-stock-prices.zip")
+    fails(["sp-500-stock-prices.zip", "http://127.0.0.1:9/stocks"], stock_prices, tmp_path, "full")
+
+
+# -------------------------------------------------------------------------------------------------- downloads
+
+class Server(http.server.BaseHTTPRequestHandler):
+    answers: dict = {}  # path -> (status, content type, announced length or None, body)  # noqa: RUF012
+
+    def do_GET(self):
+        status, kind, length, body = self.answers.get(self.path, (404, "text/plain", None, b"none"))
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    Server.answers = {}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_port}/"
+        httpd.shutdown()
+        thread.join()
+
+
+BODY = bytes(range(256)) * 1000
+
+
+def serve(name, body, length=None, status=200, kind="application/octet-stream"):
+    Server.answers[f"/{name}"] = (status, kind, len(body) if length is None else length, body)
+
+
+def everything(folder):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("digest", [md5(BODY).hexdigest(), sha256(BODY).hexdigest().upper()])
+def test_download(tmp_path, server, digest):
+    serve("file", BODY)
+    path = download(server + "file", tmp_path / "new" / "file.bin", ["0" * 32, digest], size=len(BODY))
+    assert path.read_bytes() == BODY and everything(tmp_path) == ["file.bin"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+def refuse(path):
+    assert path.read_bytes() == BODY
+    raise DataError("refused by the check")
+
+
+@pytest.mark.parametrize("answer, options, expected", [
+    ({"body": BODY, "length": len(BODY) + 5}, {}, "found 256000"),
+    ({"body": BODY}, {"size": 7}, "found 256000"),
+    ({"body": BODY}, {"hashes": [md5(b"other").hexdigest()]}, md5(BODY).hexdigest()),
+    ({"body": BODY, "status": 404}, {}, "404"),
+    ({"body": BODY, "status": 500}, {}, "500"),
+    ({"body": b" <!DOCTYPE html><p>Sign in", "kind": "text/html"}, {}, "web page"),
+    ({"body": b""}, {}, "found 0"),
+    ({"body": BODY, "length": "many"}, {}, "ValueError"),
+    ({"body": BODY}, {"check": refuse}, "refused by the check"),
+])
+def test_refused_download_leaves_nothing(tmp_path, server, answer, options, expected):
+    serve("file", **answer)
+    write(tmp_path / "file.bin", b"old")
+    fails(expected, download, server + "file", tmp_path / "file.bin", **options)
+    assert everything(tmp_path) == ["file.bin"] and (tmp_path / "file.bin").read_bytes() == b"old"
+
+
+def test_download_too_large(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(load_data, "MAX_BYTES", 1000)
+    serve("file", BODY)
+    fails("at most 1000 bytes", download, server + "file", tmp_path / "file.bin")
+    assert everything(tmp_path) == []
+
+
+def test_interrupted_download_leaves_nothing(tmp_path, server, monkeypatch):
+    def interrupt(*_):
+        assert len(everything(tmp_path)) == 1  # the temporary file
+        raise KeyboardInterrupt
+
+    serve("file", BODY)
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        download(server + "file", tmp_path / "file.bin")
+    assert everything(tmp_path) == []
+
+
+def test_download_without_an_answer_or_a_place(tmp_path, server):
+    serve("file", BODY)
+    fails("refused", download, "http://127.0.0.1:9/file", tmp_path / "file.bin")
+    fails("ValueError", download, "no address", tmp_path / "file.bin")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
+        fails("timed out", download, address, tmp_path / "file.bin", timeout=0.2)
+    assert everything(tmp_path) == []
+    write(tmp_path / "file", b"")
+    fails("file", download, server + "file", tmp_path / "file" / "file.bin")
+    (tmp_path / "taken").mkdir()
+    fails("IsADirectoryError", download, server + "file", tmp_path / "taken")
+    assert everything(tmp_path) == ["file"]
+
+
+def test_stocks_are_downloaded(tmp_path, server, monkeypatch, capsys):
+    monkeypatch.setattr(load_data, "STOCKS_URL", server + "stocks")
+    serve("stocks", b"PK not an archive")
+    assert stock_prices(tmp_path).facts["data"] == "sample"  # a wrong answer is not kept
+    assert everything(tmp_path) == [] and "zip archive" in capsys.readouterr().err
+    serve("stocks", write_zip(tmp_path / "elsewhere", {CSV_NAME: table(*ROWS)}).read_bytes())
+    prices = stock_prices(tmp_path)
+    assert prices.facts["data"] == "full" and prices.symbols == ["A", "B"]
+    assert (tmp_path / "sp500" / "sp-500-stock-prices.zip").is_file()
+
+
+def test_mnist_is_downloaded(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
+    monkeypatch.setattr(load_data, "MNIST_URL", server)
+    write_mnist(tmp_path / "public")
+    bodies = {path.name: path.read_bytes() for path in (tmp_path / "public").iterdir()}
+    digests = {name.removesuffix(".gz"): md5(body).hexdigest() for name, body in bodies.items()}
+    monkeypatch.setattr(load_data, "MNIST_MD5", {name: digests[name] for name in load_data.MNIST_MD5})
+    for name, body in bodies.items():
+        serve(name, body)
+    (tmp_path / "data").mkdir()
+    assert mnist(tmp_path / "data", "full").source == "full"
+    assert everything(tmp_path / "data") == sorted(bodies)
+    serve("t10k-labels-idx1-ubyte.gz", bodies["train-labels-idx1-ubyte.gz"])
+    (tmp_path / "data" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz").unlink()
+    fails("digest", mnist, tmp_path / "data")
+
+
+def test_mnist_by_torchvision(tmp_path, monkeypatch):
+    def fetch(root, download):
+        assert download
+        write_mnist(Path(root) / "MNIST" / "raw")
+
+    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
+    datasets = types.SimpleNamespace(MNIST=fetch)
+    monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
+    assert mnist(tmp_path, "full").source == "full"
+    assert everything(tmp_path) == sorted(f"{name}.gz" for name in load_data.MNIST_MD5)
+    assert sorted(path.name for path in (tmp_path / "MNIST" / "raw").iterdir()) == everything(tmp_path)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("operator torchvision::nms does not exist"), OSError("libc")])
+def test_broken_torchvision_is_no_obstacle(tmp_path, monkeypatch, error):
+    class Broken(types.ModuleType):
+        def __getattr__(self, name):
+            raise error
+
+    monkeypatch.setitem(sys.modules, "torchvision", Broken("torchvision"))
+    assert mnist(tmp_path).source == "sample"
+    assert socket.getdefaulttimeout() is None
+
+
+# ------------------------------------------------------------------------------------------------- real files
+
+@pytest.mark.skipif(not (REAL / "MNIST" / "raw").is_dir(), reason="DATA_DIR has no MNIST")
+def test_real_mnist():
+    data = mnist(REAL, "full")
+    assert data.test_labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert data.train_images.shape == (55_000, 28, 28) and data.validation_images.shape == (5_000, 28, 28)
+    assert data.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert sha256(data.test_images.numpy().tobytes()).hexdigest()[:8] == "6d87418d"
+
+
+@pytest.mark.skipif(not (REAL / "sp500").is_dir(), reason="DATA_DIR has no S&P 500 prices")
+def test_real_stocks():
+    prices = stock_prices(REAL, "full")
+    facts = prices.facts
+    assert (facts["rows"], facts["symbols"], facts["dates"]) == (497_472, 505, 1007)
+    assert (facts["first_date"], facts["last_date"]) == ("2014-01-02", "2017-12-29")
+    assert facts["missing"] == {"open": 11, "high": 8, "low": 8, "close": 0, "volume": 0}
+    assert facts["rows_with_missing"] == 11 and facts["duplicates"] == 0
+    assert len(load_data.complete_symbols(prices)) == 477
+    row = prices.values[prices.symbols.index("VRTX"), list(prices.dates).index(np.datetime64("2015-05-12"))]
+    assert row[:3].isnan().all() and row[3:].tolist() == [124.08, 569747]
