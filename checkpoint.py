@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
+# What reading content that was forged, or a model that has changed since, raises.
+MALFORMED = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
 
 
 class CheckpointError(ValueError):
@@ -87,7 +89,7 @@ def load(path: Path) -> dict:
         raise CheckpointError(f"{path}: damaged: its content does not match its checksum")
     try:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(f"{path}: holds more than plain types and tensors: {reason}") from None
     if not isinstance(content, dict):
@@ -129,7 +131,7 @@ def rebuild(path: Path, *classes: type[nn.Module]) -> nn.Module:
     try:
         model = known[described["name"]](**described["arguments"])
         model.load_state_dict(described["weights"])
-    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:  # of another version, or forged
+    except MALFORMED as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: does not fit the class {described['name']}: {reason}") from None
     return model.eval()

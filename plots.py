@@ -114,7 +114,7 @@ def heat_maps(
     for axes, (title, matrix) in zip(grid[0], maps.items(), strict=True):
         image = axes.imshow(matrix, norm=norm, cmap="viridis_r", aspect="auto")
         axes.set(title=title, xlabel=xlabel, xticks=range(len(x_values)), xticklabels=x_values)
-        axes.set(yticks=range(len(y_values)), yticklabels=y_values)
+        axes.set(yticks=range(len(y_values)), yticklabels=y_values if axes is grid[0, 0] else [])
         axes.grid(False)
         for (i, j), value in np.ndenumerate(matrix):
             text = "diverged" if np.isnan(value) else f"{value:.2g}"

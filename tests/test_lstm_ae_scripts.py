@@ -84,8 +84,10 @@ def test_clock_periods_by_hand():
 
 def test_the_loss_weighs_reconstruction_and_class():
     torch.manual_seed(0)
-    flags = Namespace(task="classify", sequence="rows", input_size=28, shift=0, model="fc", hidden_size=4,
-                      code_size=None, num_layers=1, dropout=0.0, clock_harmonics=2, reconstruction_dominance=0.25)  # fmt: skip
+    flags = Namespace(
+        task="classify", sequence="rows", input_size=28, shift=0, model="fc", hidden_size=4, code_size=None,
+        num_layers=1, dropout=0.0, clock_harmonics=2, reconstruction_dominance=0.25,
+    )  # fmt: skip
     batch = (torch.randint(256, (5, 28, 28), dtype=torch.uint8), torch.tensor([0, 1, 2, 3, 4]))
     model = mnist.build(flags)
     with torch.no_grad():
@@ -185,7 +187,9 @@ def test_high_windows_of_the_test_part_do_not_overlap():
 
 def test_dollars_come_back_through_a_perfect_autoencoder():
     class Identity(torch.nn.Module):
-        arguments = {"input_size": 5}
+        def __init__(self):
+            super().__init__()
+            self.arguments = {"input_size": 5}
 
         def forward(self, x):
             return Namespace(reconstruction=x)

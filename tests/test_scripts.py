@@ -18,8 +18,8 @@ SCRIPTS = {"lstm_ae_toy": lstm_ae_toy, "lstm_ae_mnist": lstm_ae_mnist, "lstm_ae_
 SAMPLE = ["--source", "sample", "--quiet"]
 QUICK = {  # flags that bring each training function down to seconds
     ("lstm_ae_toy", "reconstruct"): ["--limit", "64", "--epochs", "2", "--hidden_size", "8"],
-    ("lstm_ae_mnist", "reconstruct"): ["--limit", "64", "--epochs", "1", "--hidden_size", "8", "--channels", "2"],
-    ("lstm_ae_mnist", "classify"): ["--limit", "64", "--epochs", "1", "--hidden_size", "8", "--channels", "2"],
+    ("lstm_ae_mnist", "reconstruct"): "--limit 64 --epochs 1 --hidden_size 8 --channels 2".split(),
+    ("lstm_ae_mnist", "classify"): "--limit 64 --epochs 1 --hidden_size 8 --channels 2".split(),
     ("lstm_ae_snp500", "reconstruct"): ["--limit", "64", "--epochs", "2", "--hidden_size", "8"],
     ("lstm_ae_snp500", "predict"): ["--limit", "64", "--epochs", "2", "--hidden_size", "8", "--window", "10"],
 }
@@ -37,8 +37,8 @@ TRAINING_FILES = {"history.csv", "last.pt", "best.pt"}
 
 
 def run(script: str, function: str, output_dir: Path, *flags: str) -> dict:
-    argv = ["--function", function, "--output_dir", str(output_dir), *SAMPLE, *QUICK.get((script, function), []), *flags]
-    return SCRIPTS[script].main(argv)
+    quick = QUICK.get((script, function), [])
+    return SCRIPTS[script].main(["--function", function, "--output_dir", str(output_dir), *SAMPLE, *quick, *flags])
 
 
 def files(folder: Path) -> set[str]:
@@ -47,7 +47,8 @@ def files(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_names_every_function(script):
-    answer = subprocess.run([sys.executable, ROOT / f"{script}.py", "--help"], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, ROOT / f"{script}.py", "--help"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0
     for name, function in SCRIPTS[script].FUNCTIONS.items():
         assert f"  {name} " in answer.stdout and function.__doc__.splitlines()[0] in answer.stdout
@@ -66,7 +67,8 @@ def test_function_leaves_its_files_and_returns_its_metrics(script, function, tmp
     assert files(folder) - {"last.previous.pt"} == expected
     assert json.loads((folder / "metrics.json").read_text()) == metrics
     config = json.loads((folder / "config.json").read_text())
-    assert config["function"] == function and config["threads"] == 1 and config["versions"]["torch"] == torch.__version__
+    assert config["function"] == function and config["threads"] == 1
+    assert config["versions"]["torch"] == torch.__version__
     if (script, function) in QUICK:
         assert {"data", "seed", "epochs", "seconds", "parameters", "test_mse", "val_mse"} <= metrics.keys()
         with open(folder / "history.csv") as file:
@@ -149,7 +151,7 @@ BAD = [
     ("lstm_ae_snp500", ["--folds", "2"], ["--folds", "2"]),
     ("lstm_ae_snp500", ["--window", "50", "--input_size", "7"], ["--input_size", "--window", "7"]),
     ("lstm_ae_snp500", ["--source", "sample", "--symbols", "AMZ"], ["AMZ", "AMZN"]),
-    ("lstm_ae_snp500", ["--source", "sample", "--function", "predict", "--window", "5000"], ["--window", "1619", "5001"]),
+    ("lstm_ae_snp500", "--source sample --function predict --window 5000".split(), ["--window", "1619", "5001"]),
 ]
 
 

@@ -1,0 +1,235 @@
+"""Runs the studies and writes one report.
+
+    python reproduce.py                          # quick profile, minutes: data at hand or bundled, fewer epochs
+    python reproduce.py --profile full --jobs 2  # the published protocol, hours; goes on where it was stopped
+    python reproduce.py --only lstm_ae_toy
+    python reproduce.py --publish                # what the full profile left, to docs/results/ and the README's table
+
+A study that fails is named in the report with its one-line reason; the others go on, and the exit status is 1.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent
+RESULTS = ROOT / "docs" / "results"
+LOCAL_FLAGS = ("data_dir", "output_dir")  # of the machine that a run was made on: not published
+
+
+class Number(NamedTuple):
+    """One row of the results table: a number of a study and what it stands beside."""
+
+    label: str
+    key: str  # in metrics.json; "fc/test_mse" for the model fc
+    baseline: str = ""  # its key
+    baseline_name: str = ""
+    published: str = "-"
+    target: str = "-"
+    form: str = "{:.2e}"
+
+
+class Study(NamedTuple):
+    script: str
+    function: str
+    variant: str  # tells runs of one function apart; may be empty
+    title: str
+    flags: str  # of the published protocol
+    quick: str  # flags that shorten it, appended
+    numbers: tuple[Number, ...]
+
+    @property
+    def name(self) -> str:
+        return "_".join(part for part in (self.function, self.variant) if part)
+
+    @property
+    def command(self) -> str:
+        return f"python {self.script}.py --function {self.function} {self.flags}".strip()
+
+
+TOY = "--hidden_size 256 --code_size 16 --mirror --epochs 150"
+TOY_QUICK = "--epochs 3"
+DIGITS_QUICK = "--limit 6000 --epochs 2 --batch_size 128"
+STOCKS_QUICK = "--epochs 1 --limit 20000"
+
+STUDIES = (
+    Study("lstm_ae_toy", "plot_examples", "", "Toy sequences: examples", "", "", ()),
+    Study("lstm_ae_mnist", "reconstruct", "", "MNIST by rows: reconstruction", "", DIGITS_QUICK, ()),
+)
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+
+def run(study: Study, profile: str, jobs: int, output: Path) -> dict:
+    """Runs one study in this process: its metrics, or {"error": the one line that it ended with}."""
+    folder = output / profile / study.script / study.name
+    argv = ["--function", study.function, *study.flags.split(), "--output_dir", str(folder), "--jobs", str(jobs)]
+    argv += study.quick.split() if profile == "quick" else ["--resume"]
+    started, said = time.monotonic(), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            metrics = importlib.import_module(study.script).main([*argv, "--quiet"])
+    except SystemExit as stopped:
+        if stopped.code not in (0, 1, 2):
+            raise  # a signal: the whole report stops
+        return {"error": said.getvalue().strip().rpartition("\n")[2]}
+    finally:
+        sys.stderr.write(said.getvalue())
+    return {"metrics": metrics, "minutes": (time.monotonic() - started) / 60, "folder": folder / study.function}
+
+
+def look_up(metrics: dict, key: str):
+    """The value at a key such as "fc/test_mse", None if it is not there."""
+    value = metrics
+    for part in key.split("/"):
+        if not isinstance(value, dict) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+def summary_rows(study: Study, metrics: dict, minutes: float) -> list[dict]:
+    """What `docs/results/summary.json` holds of a study."""
+    rows = []
+    for number in study.numbers:
+        parent = look_up(metrics, number.key.rpartition("/")[0]) if "/" in number.key else metrics
+        value = look_up(metrics, number.key)
+        if value is None:
+            continue
+        rows.append({
+            "study": study.title,
+            "metric": number.label,
+            "value": look_up(metrics, f"{number.key}_mean") or value,
+            "std": look_up(metrics, f"{number.key}_std"),
+            "seeds": parent.get("seeds", 1),
+            "baseline": look_up(metrics, number.baseline) if number.baseline else None,
+            "baseline_name": number.baseline_name,
+            "published": number.published,
+            "target": number.target,
+            "form": number.form,
+            "command": study.command,
+            "minutes": round(minutes, 1),
+            "data": parent.get("data"),
+        })  # fmt: skip
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    """The results table in Markdown."""
+    lines = ["| study | number | ours | baseline | published | target | minutes |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        form = row["form"].format
+        ours = form(row["value"]) + (f" ± {form(row['std'])} ({row['seeds']} seeds)" if row["std"] is not None else "")
+        baseline = "-" if row["baseline"] is None else f"{row['baseline_name']} {form(row['baseline'])}"
+        cells = (row["study"], row["metric"], ours, baseline, row["published"], row["target"], f"{row['minutes']:g}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+# ---- report and publication ------------------------------------------------------------------------------------------
+
+
+def write_report(results: dict[Study, dict], profile: str, output: Path) -> Path:
+    """`report.md` with a table of all numbers, then each study with its command, figures and metrics."""
+    folder = output / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {study: result for study, result in results.items() if "metrics" in result}
+    rows = [row for study, r in done.items() for row in summary_rows(study, r["metrics"], r["minutes"])]
+    parts = [f"# LSTM studies: report, {profile} profile", table(rows)]
+    if profile == "quick":
+        parts.append("The quick profile trains on fewer sequences and for fewer epochs; not the results.")
+    for study, result in results.items():
+        flags = f" {study.quick}" if profile == "quick" else ""
+        parts += [f"## {study.title}", f"`{study.command}{flags}`"]
+        if "error" in result:
+            parts.append(f"**Not done:** {result['error']}")
+            continue
+        for figure in sorted(result["folder"].glob("*.png")):
+            copy = folder / f"{study.script}_{study.name}_{figure.name}"
+            shutil.copyfile(figure, copy)
+            parts.append(f"![{study.title}: {figure.stem.replace('_', ' ')}]({copy.name})")
+        parts.append(f"```json\n{json.dumps(result['metrics'], indent=2)}\n```")
+    path = folder / "report.md"
+    path.write_text("\n\n".join(parts) + "\n")
+    return path
+
+
+def publish(output: Path) -> None:
+    """Copies what the full profile left to `docs/results/`, and renews the summary and the README's table."""
+    for study in STUDIES:
+        source = output / "full" / study.script / study.name / study.function
+        if not (source / "metrics.json").exists():
+            continue
+        target = RESULTS / study.script / study.name
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for path in source.iterdir():
+            if path.suffix in (".png", ".json", ".csv"):
+                shutil.copyfile(path, target / path.name)
+        config = json.loads((target / "config.json").read_text())
+        shown = {name: value for name, value in config.items() if name not in LOCAL_FLAGS}
+        (target / "config.json").write_text(json.dumps(shown, indent=2) + "\n")
+    write_summary()
+
+
+def published_rows() -> list[dict]:
+    rows = []
+    for study in STUDIES:
+        path = RESULTS / study.script / study.name / "metrics.json"
+        if path.exists():
+            metrics = json.loads(path.read_text())
+            rows += summary_rows(study, metrics, total_seconds(metrics) / 60)
+    return rows
+
+
+def total_seconds(metrics: dict) -> float:
+    """Training time of all models of a study, one after another."""
+    own = metrics.get("seconds", 0.0)
+    return own + sum(total_seconds(value) for value in metrics.values() if isinstance(value, dict))
+
+
+def write_summary() -> None:
+    rows = published_rows()
+    (RESULTS / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
+    readme = ROOT / "README.md"
+    readme.write_text(with_table(readme.read_text(), rows))
+
+
+def with_table(readme: str, rows: list[dict]) -> str:
+    """The README with its results table made anew, between the two comments that mark it."""
+    marked = re.compile(r"(<!-- results -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
+    return marked.sub(lambda m: m[1] + table(rows) + m[2], readme)
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", choices=("quick", "full"), default="quick")
+    parser.add_argument("--only", choices=sorted({s.script for s in STUDIES}), nargs="+", metavar="SCRIPT")
+    parser.add_argument("--jobs", type=int, default=1, help="processes for the models of one study")
+    parser.add_argument("--output_dir", type=Path, default=Path("outputs"))
+    parser.add_argument("--publish", action="store_true", help="only publish what the full profile left")
+    flags = parser.parse_args(argv)
+    if flags.publish:
+        publish(flags.output_dir)
+        return {}
+    chosen = [s for s in STUDIES if not flags.only or s.script in flags.only]
+    results = {}
+    for i, study in enumerate(chosen):
+        print(f"[{i + 1}/{len(chosen)}] {study.title}", flush=True)
+        results[study] = run(study, flags.profile, flags.jobs, flags.output_dir)
+        print(f"    {results[study].get('error') or format(results[study]['minutes'], '.1f') + ' minutes'}", flush=True)
+    print(f"report: {write_report(results, flags.profile, flags.output_dir)}")
+    return {study.name: result for study, result in results.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(any("error" in result for result in main().values()))

@@ -1,0 +1,792 @@
+"""Flags, run folders and the training loop: the same numbers whatever happens to the process."""
+
+import csv
+import json
+import math
+import os
+import pickle
+import platform
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_flags
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import checkpoint
+import experiment
+from checkpoint import CheckpointError
+from experiment import Diverged, Interrupted, UsageError
+from load_data import DataError
+
+# ---- flags -----------------------------------------------------------------------------------------------------------
+
+
+def first(flags, folder):
+    """the first function"""
+    return {"answer": 1.5}
+
+
+def second(flags, folder):
+    """the second function"""
+    return {"answer": 2.5}
+
+
+FUNCTIONS = {"first": first, "second": second}
+
+
+def parse(*argv):
+    parser, _ = experiment.make_parser("A test.", FUNCTIONS)
+    return experiment.parse(parser, list(argv))
+
+
+def one_line(capsys):
+    """What was written to standard error: one line."""
+    text = capsys.readouterr().err
+    assert text.endswith("\n") and text.count("\n") == 1, text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *[(f, v) for f in ("hidden_size", "num_layers", "epochs", "batch_size", "limit", "seeds", "threads", "jobs")
+          for v in ("0", "-1", "1.5", "nan", "inf", "many", "")],
+        *[("learning_rate", v) for v in ("0", "-0.1", "nan", "inf", "fast", "")],
+        *[(f, v) for f in ("gradient_clipping", "weight_decay", "checkpoint_every")
+          for v in ("-1", "-1e-9", "nan", "inf", "much")],
+        ("patience", "-1"), ("patience", "1.5"),
+        ("seed", "-1"), ("seed", str(2**31 + 1)), ("seed", "x"),
+        ("learning_rate", "-inf"), ("optimizer", "Lion"), ("schedule", "linear"), ("precision", "float16"),
+        ("source", "none"), ("device", "tpu"), ("function", "third"), ("no_such_flag", "1"), ("resume", "1"),
+    ],
+)  # fmt: skip
+def test_bad_flags(capsys, flag, value):
+    with pytest.raises(SystemExit) as caught:
+        parse(f"--{flag}", value)
+    assert caught.value.code == 2
+    line = one_line(capsys)
+    assert line.startswith("test_experiment.py: error: ") and (f"--{flag}" in line or value in line)
+    if flag != "resume":
+        assert f"--{flag}" in line
+
+
+def test_bad_value_among_several(capsys):
+    with pytest.raises(SystemExit):
+        parse("--hidden_size", "8", "0", "16")
+    assert one_line(capsys) == (
+        "test_experiment.py: error: argument --hidden_size: expected a whole number of at least 1, found '0'\n"
+    )
+
+
+def test_unknown_function_lists_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
+        parse("--function", "third")
+    line = one_line(capsys)
+    assert "'third'" in line and "first" in line and "second" in line
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_absent_device(capsys, monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as caught:
+        parse("--device", device)
+    assert caught.value.code == 2
+    line = one_line(capsys)
+    assert "--device" in line and device in line
+    assert parse("--device", "auto").device == "cpu"
+
+
+def test_missing_tensorboard(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(SystemExit) as caught:
+        parse("--tensorboard")
+    assert caught.value.code == 2 and "--tensorboard" in one_line(capsys)
+
+
+def test_good_flags():
+    flags = parse(
+        "--function", "second", "--hidden_size", "8", "16", "--learning_rate", ".1", "--gradient_clipping", "0",
+        "--patience", "0", "--checkpoint_every", "0", "--seed", "0",
+    )  # fmt: skip
+    assert flags.function == "second" and flags.hidden_size == [8, 16] and flags.learning_rate == [0.1]
+    assert flags.gradient_clipping == [0.0] and flags.patience == 0 and flags.output_dir == Path("outputs/test_experiment")
+
+
+def test_data_dir_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert parse().data_dir == tmp_path
+    assert parse("--data_dir", "here").data_dir == Path("here")
+
+
+def test_help_lists_functions_with_a_line_each(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse("--help")
+    text = capsys.readouterr().out
+    assert caught.value.code == 0 and "first            the first function" in text and "(default: 20)" in text
+
+
+# ---- run folder ------------------------------------------------------------------------------------------------------
+
+
+def test_run_writes_config_and_metrics(tmp_path):
+    flags = make_flags(output_dir=tmp_path, function="first", learning_rate=[0.1], seed=3)
+    assert experiment.run(flags, FUNCTIONS) == {"answer": 1.5}
+    assert json.loads((tmp_path / "first" / "metrics.json").read_text()) == {"answer": 1.5}
+    config = json.loads((tmp_path / "first" / "config.json").read_text())
+    commit = config.pop("git_commit")
+    assert commit is None or len(commit) == 40
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    assert config.pop("versions") == versions
+    paths = {"output_dir": str(tmp_path), "data_dir": "data"}
+    assert config == {**vars(flags), **paths, "function": "first"}
+
+
+def test_without_function_all_run(tmp_path):
+    metrics = experiment.run(make_flags(output_dir=tmp_path), FUNCTIONS)
+    assert metrics == {"first": {"answer": 1.5}, "second": {"answer": 2.5}}
+    for name in FUNCTIONS:
+        assert json.loads((tmp_path / name / "config.json").read_text())["function"] == name
+        assert json.loads((tmp_path / name / "metrics.json").read_text()) == metrics[name]
+
+
+def test_config_without_git(tmp_path, monkeypatch):
+    def no_git(*_, **__):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", no_git)
+    experiment.run(make_flags(output_dir=tmp_path, function="first"), FUNCTIONS)
+    assert json.loads((tmp_path / "first" / "config.json").read_text())["git_commit"] is None
+
+
+def test_dry_run_leaves_the_config(tmp_path):
+    experiment.run(make_flags(output_dir=tmp_path, function="first", epochs=7), FUNCTIONS)
+    experiment.run(make_flags(output_dir=tmp_path, function="first", epochs=8, dry_run=True), FUNCTIONS)
+    assert json.loads((tmp_path / "first" / "config.json").read_text())["epochs"] == 7
+
+
+def test_each_function_starts_from_the_seed(tmp_path):
+    def draw(flags, folder):
+        return {"values": [random.random(), float(np.random.rand()), float(torch.rand(1)), torch.get_num_threads()]}
+
+    metrics = experiment.run(make_flags(output_dir=tmp_path), {"a": draw, "b": draw})
+    assert metrics["a"] == metrics["b"] and metrics["a"]["values"][3] == 1
+    assert experiment.run(make_flags(output_dir=tmp_path, seed=1), {"a": draw, "b": draw})["a"] != metrics["a"]
+
+
+def stopped(tmp_path, function, **values):
+    """The exit status of a run of `function`."""
+    with pytest.raises(SystemExit) as caught:
+        experiment.run(make_flags(output_dir=tmp_path, function="f", **values), {"f": function})
+    return caught.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(UsageError, 2), (DataError, 2), (CheckpointError, 2), (Diverged, 1)],
+)
+def test_errors_are_one_line(tmp_path, capsys, error, status):
+    def function(flags, folder):
+        raise error("--this: is wrong")
+
+    assert stopped(tmp_path, function) == status
+    assert one_line(capsys).endswith(": error: --this: is wrong\n")
+    assert not (tmp_path / "f" / "metrics.json").exists()
+
+
+def test_bugs_are_not_swallowed(tmp_path):
+    def function(flags, folder):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        experiment.run(make_flags(output_dir=tmp_path), {"f": function})
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_outside_of_training(tmp_path, capsys, signum, status):
+    before = signal.getsignal(signum)
+
+    def function(flags, folder):
+        signal.raise_signal(signum)
+        time.sleep(5)
+
+    assert stopped(tmp_path, function) == status
+    assert one_line(capsys).endswith(f": error: stopped by {signum.name}\n")
+    assert signal.getsignal(signum) == before
+
+
+def test_second_run_in_one_folder(tmp_path, capsys):
+    with experiment.locked(tmp_path / "f"):
+        assert stopped(tmp_path, first) == 2
+        line = one_line(capsys)
+        assert "--output_dir" in line and "another run" in line and str(tmp_path / "f") in line
+        experiment.run(make_flags(output_dir=tmp_path / "elsewhere", function="first"), FUNCTIONS)
+    assert not (tmp_path / "f" / "config.json").exists()
+    experiment.run(make_flags(output_dir=tmp_path, function="f"), {"f": first})
+    assert (tmp_path / "f" / "metrics.json").exists()
+
+
+def test_lock_is_released_after_an_error(tmp_path, capsys):
+    def function(flags, folder):
+        raise UsageError("--this: is wrong")
+
+    for _ in range(2):
+        stopped(tmp_path, function)
+        assert "--this" in one_line(capsys)
+
+
+@pytest.mark.parametrize("place", ["out", "out/f"])
+def test_file_in_the_way_of_output_dir(tmp_path, capsys, place):
+    path = tmp_path / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    assert stopped(tmp_path / "out", first) == 2
+    line = one_line(capsys)
+    assert "--output_dir" in line and str(tmp_path / "out") in line
+    assert path.read_text() == "mine"
+
+
+def test_read_only_output_dir(tmp_path, capsys, monkeypatch):
+    if os.geteuid() == 0:  # root may write anywhere: act as if it might not
+
+        def refuse(self, *_, **__):
+            raise PermissionError(13, "Permission denied", str(self))
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+    tmp_path.chmod(0o500)
+    try:
+        assert stopped(tmp_path / "out", first) == 2
+    finally:
+        tmp_path.chmod(0o700)
+    line = one_line(capsys)
+    assert "--output_dir" in line and "Permission denied" in line
+
+
+def test_interrupted_travels_between_processes():
+    error = pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM, " in epoch 2")))
+    assert error.signum == signal.SIGTERM and str(error) == "stopped by SIGTERM in epoch 2"
+
+
+# ---- a small training ------------------------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    """Two layers with dropout between them, so that a training depends on the state of the random numbers."""
+
+    def __init__(self, hidden):
+        super().__init__()
+        self.arguments = {"hidden": hidden}
+        self.layers = nn.Sequential(nn.Linear(3, hidden), nn.Tanh(), nn.Dropout(0.3), nn.Linear(hidden, 1))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def points(seed, size):
+    x = torch.randn(size, 3, generator=torch.Generator().manual_seed(seed))
+    return TensorDataset(x, x.sum(1, keepdim=True).sin())
+
+
+TRAINING, VALIDATION = points(0, 10), points(1, 6)  # with batches of 4: 4 + 4 + 2, and 4 + 2
+BATCHES = 3
+
+
+def step(model, batch):
+    x, y = batch
+    error = model(x) - y
+    return {"loss": error.square().mean(), "absolute": error.abs().mean()}
+
+
+def fit(folder, step=step, data=(TRAINING, VALIDATION), monitor="loss", maximise=False, **values):
+    """A training from the seed on; returns the model and the result."""
+    flags = make_flags(**values)
+    experiment.prepare_process(flags)
+    model = Net(flags.hidden_size)
+    return model, experiment.train(model, step, *data, flags, folder, monitor, maximise)
+
+
+def outcome(folder, model):
+    """Everything that must be the same after an interrupted training and one that was not."""
+    last, best = checkpoint.load(folder / "last.pt"), checkpoint.load(folder / "best.pt")
+    del last["seconds"]
+    return {
+        "weights": model.state_dict(), "best": best, "last": last, "history": (folder / "history.csv").read_bytes()
+    }  # fmt: skip
+
+
+def same(a, b):
+    """Equality bit by bit through dictionaries and lists."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def table(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def column(folder, name):
+    return [float(row[name]) for row in table(folder)]
+
+
+class Signals:
+    """A step that sends signals to its own process at the given calls, counted from 0 over training and validation."""
+
+    def __init__(self, *calls, signum=signal.SIGTERM):
+        self.calls, self.signum, self.count = calls, signum, 0
+
+    def __call__(self, model, batch):
+        for _ in range(self.calls.count(self.count)):
+            signal.raise_signal(self.signum)
+        self.count += 1
+        return step(model, batch)
+
+
+# ---- same numbers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", experiment.OPTIMIZERS)
+def test_same_seed_same_bits(tmp_path, optimizer):
+    ends = [
+        outcome(tmp_path / str(i), fit(tmp_path / str(i), optimizer=optimizer, seed=seed)[0])
+        for i, seed in enumerate((0, 0, 1))
+    ]
+    assert same(ends[0], ends[1])
+    assert not same(ends[0]["weights"], ends[2]["weights"]) and ends[0]["history"] != ends[2]["history"]
+
+
+@pytest.mark.parametrize("optimizer", experiment.OPTIMIZERS)
+def test_interrupted_anywhere_and_resumed(tmp_path, optimizer):
+    """At each batch of training and validation in turn; the other half of the cases also save after every batch."""
+    values = {"optimizer": optimizer, "weight_decay": 0.01, "learning_rate": 0.05}
+    model, _ = fit(tmp_path / "whole", **values)
+    whole = outcome(tmp_path / "whole", model)
+    calls = 3 * (BATCHES + 2)
+    for call in range(calls):
+        folder = tmp_path / str(call)
+        often = 0.0 if call % 2 else 30.0
+        with pytest.raises(Interrupted):
+            fit(folder, Signals(call), checkpoint_every=often, **values)
+        model, result = fit(folder, resume=True, checkpoint_every=often, **values)
+        assert same(outcome(folder, model), whole), f"interrupted at call {call}"
+        assert result.epochs == 3 and not list(folder.glob("*.tmp"))
+
+
+def test_interrupted_again_and_again(tmp_path):
+    model, _ = fit(tmp_path / "whole")
+    whole = outcome(tmp_path / "whole", model)
+    for _ in range(3 * BATCHES):
+        with pytest.raises(Interrupted):
+            fit(tmp_path / "a", Signals(0), resume=True)
+    model, _ = fit(tmp_path / "a", resume=True)
+    assert same(outcome(tmp_path / "a", model), whole)
+
+
+def test_interrupted_says_where(tmp_path):
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM in epoch 2, after batch 2; --resume goes on"):
+        fit(tmp_path, Signals(BATCHES + 2 + 1))
+    saved = checkpoint.load(tmp_path / "last.pt")
+    assert saved["epoch"] == 1 and saved["batch"] == 2 and len(table(tmp_path)) == 1
+
+
+def test_signal_during_the_last_save_is_not_lost(tmp_path, monkeypatch):
+    save = checkpoint.save
+
+    def signal_in_save(path, content, keep_previous=False):
+        save(path, content, keep_previous)
+        if path.name == "last.pt":
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(checkpoint, "save", signal_in_save)
+        fit(tmp_path / "a")
+    model, _ = fit(tmp_path / "a", resume=True)
+    whole, _ = fit(tmp_path / "whole")
+    assert same(outcome(tmp_path / "a", model), outcome(tmp_path / "whole", whole))
+
+
+def test_second_signal_ends_at_once(tmp_path, monkeypatch):
+    def leave(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as caught:
+        fit(tmp_path, Signals(1, 1, signum=signal.SIGINT))
+    assert caught.value.code == 130
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_exit_status_of_an_interrupted_training(tmp_path, capsys, signum, status):
+    def function(flags, folder):
+        experiment.train(Net(4), Signals(4, signum=signum), TRAINING, VALIDATION, flags, folder)
+
+    assert stopped(tmp_path, function) == status
+    line = one_line(capsys)
+    assert f"stopped by {signum.name}" in line and "--resume" in line
+    assert checkpoint.load(tmp_path / "f" / "last.pt")["epoch"] == 0
+
+
+def test_damaged_checkpoint_goes_on_from_the_previous_one(tmp_path):
+    model, _ = fit(tmp_path / "whole")
+    whole = outcome(tmp_path / "whole", model)
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "a", Signals(6), checkpoint_every=0.0)
+    last = tmp_path / "a" / "last.pt"
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="going on from last.previous.pt"):
+        model, _ = fit(tmp_path / "a", resume=True)
+    assert same(outcome(tmp_path / "a", model), whole)
+
+
+def test_both_checkpoints_damaged(tmp_path):
+    fit(tmp_path, checkpoint_every=0.0)
+    for name in ("last.pt", "last.previous.pt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"last\.pt.*last\.previous\.pt"):
+        fit(tmp_path, resume=True)
+
+
+KILLED = {"epochs": 40, "checkpoint_every": 0.0, "batch_size": 2}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+def test_killed_at_a_random_moment_and_resumed(tmp_path):
+    model, _ = fit(tmp_path / "whole", **KILLED)
+    whole = outcome(tmp_path / "whole", model)
+    folders = [str(Path(module.__file__).parent) for module in (experiment, sys.modules[__name__])]
+    code = (
+        f"import sys; sys.path[:0] = {folders!r}\n"
+        "import test_experiment as t; from pathlib import Path\n"
+        "t.fit(Path(sys.argv[1]), **t.KILLED)"
+    )
+    folder, last = tmp_path / "killed", tmp_path / "killed" / "last.pt"
+    process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stderr=subprocess.PIPE)
+    while process.poll() is None and not last.exists():
+        time.sleep(0.001)
+    time.sleep(random.Random().uniform(0, 0.2))
+    process.kill()
+    assert process.communicate()[1] == b""
+    done = checkpoint.load_latest(last)
+    assert process.returncode == -signal.SIGKILL and done["epoch"] < 40
+    model, _ = fit(folder, resume=True, **KILLED)
+    assert same(outcome(folder, model), whole), (done["epoch"], done["batch"])
+
+
+# ---- resume ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("learning_rate", 0.02), ("batch_size", 5), ("seed", 1), ("optimizer", "SGD"), ("hidden_size", 5), ("epochs", 4)],
+)
+def test_resume_with_other_flags(tmp_path, flag, value):
+    with pytest.raises(Interrupted):
+        fit(tmp_path, Signals(4))
+    before = (tmp_path / "last.pt").read_bytes()
+    with pytest.raises(UsageError, match=f"--resume: .*--{flag} .*{value}"):
+        fit(tmp_path, resume=True, **{flag: value})
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_resume_with_flags_that_do_not_matter(tmp_path):
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "a", Signals(4))
+    free = {"output_dir": Path("b"), "data_dir": Path("c"), "jobs": 2, "checkpoint_every": 0.0, "function": "d"}
+    model, _ = fit(tmp_path / "a", resume=True, **free)
+    whole, _ = fit(tmp_path / "whole")
+    assert same(model.state_dict(), whole.state_dict())
+
+
+def test_more_epochs_at_a_constant_rate(tmp_path):
+    fit(tmp_path / "a", schedule="constant", epochs=2)
+    model, result = fit(tmp_path / "a", schedule="constant", epochs=4, resume=True)
+    whole, _ = fit(tmp_path / "whole", schedule="constant", epochs=4)
+    assert result.epochs == 4 and same(outcome(tmp_path / "a", model), outcome(tmp_path / "whole", whole))
+
+
+@pytest.mark.parametrize("values", [{}, {"patience": 1, "learning_rate": 2.0, "epochs": 50, "optimizer": "SGD"}])
+def test_resume_of_a_finished_run_does_nothing(tmp_path, values):
+    model, result = fit(tmp_path, **values)
+    files = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+
+    def never(model, batch):
+        raise AssertionError("trained again")
+
+    again, same_result = fit(tmp_path, never, resume=True, **values)
+    assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()} == files
+    assert same(again.state_dict(), model.state_dict()) and same_result == result and not again.training
+    assert result.epochs < 50
+
+
+def test_resume_of_nothing_starts(tmp_path):
+    model, _ = fit(tmp_path / "a", resume=True)
+    whole, _ = fit(tmp_path / "whole")
+    assert same(outcome(tmp_path / "a", model), outcome(tmp_path / "whole", whole))
+
+
+def test_without_resume_it_starts_again(tmp_path):
+    fit(tmp_path / "a", seed=5, epochs=4, checkpoint_every=0.0)
+    model, _ = fit(tmp_path / "a")
+    whole, _ = fit(tmp_path / "whole")
+    assert same(outcome(tmp_path / "a", model), outcome(tmp_path / "whole", whole))
+
+
+# ---- which epoch is kept ---------------------------------------------------------------------------------------------
+
+
+class Scores:
+    """A step whose validation score is given per epoch; it keeps the weights that were validated."""
+
+    def __init__(self, *scores):
+        self.scores, self.weights = scores, []
+
+    def __call__(self, model, batch):
+        metrics = step(model, batch)
+        if model.training:
+            return metrics
+        self.weights.append({k: v.clone() for k, v in model.state_dict().items()})
+        return {**metrics, "score": torch.tensor(self.scores[len(self.weights) - 1])}
+
+
+ONE_BATCH = (TRAINING, points(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("scores", "maximise", "best"),
+    [
+        ((3.0, 1.0, 2.0), False, 2),
+        ((3.0, 1.0, 2.0), True, 1),
+        ((1.0, 2.0, 3.0), True, 3),
+        ((-1.0, -2.0, -3.0), False, 3),
+        ((2.0, 2.0, 2.0), False, 1),
+        ((2.0, 2.0, 2.0), True, 1),
+        ((0.0, 0.0, 0.5), True, 3),
+        ((3.0, math.nan, 2.0), False, 3),
+        ((3.0, math.nan, 2.0), True, 1),
+        ((3.0, math.inf, 4.0), False, 1),
+    ],
+)
+def test_best_epoch(tmp_path, scores, maximise, best):
+    recorder = Scores(*scores)
+    model, result = fit(tmp_path, recorder, ONE_BATCH, "score", maximise)
+    assert result[:4] == (scores[best - 1], maximise, best, 3)
+    assert same(model.state_dict(), recorder.weights[best - 1]) and not model.training
+    saved = checkpoint.load(tmp_path / "best.pt")
+    assert saved["epoch"] == best and same(saved["model"]["weights"], recorder.weights[best - 1])
+    assert same(checkpoint.load(tmp_path / "last.pt")["model"]["weights"], recorder.weights[2])
+    assert checkpoint.rebuild(tmp_path / "best.pt", Net).arguments == {"hidden": 4}
+
+
+def test_patience(tmp_path):
+    _, result = fit(tmp_path, Scores(3.0, 1.0, 2.0, 2.0, 0.0), ONE_BATCH, "score", epochs=5, patience=2)
+    assert result[:4] == (1.0, False, 2, 4) and len(table(tmp_path)) == 4
+    _, result = fit(tmp_path, Scores(3.0, 1.0, 2.0, 2.0, 0.0), ONE_BATCH, "score", epochs=5, patience=3)
+    assert result[:4] == (0.0, False, 5, 5)
+
+
+def test_patience_counts_across_a_resume(tmp_path):
+    # the weights are what they are: scores come from the epoch's number in the file that the run goes on from
+    values = {"epochs": 6, "patience": 2, "learning_rate": 5.0, "optimizer": "SGD", "schedule": "constant"}
+    _, whole = fit(tmp_path / "whole", **values)
+    assert whole.epochs < 6
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "a", Signals((whole.epochs - 1) * (BATCHES + 2)), **values)
+    _, result = fit(tmp_path / "a", resume=True, **values)
+    assert result[:4] == whole[:4]
+
+
+# ---- losses that are not finite --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_loss_that_is_not_finite(tmp_path, value):
+    calls = []
+
+    def diverging(model, batch):
+        metrics = step(model, batch)
+        if model.training:
+            calls.append((tmp_path / "best.pt").read_bytes() if (tmp_path / "best.pt").exists() else None)
+            if len(calls) == BATCHES + 2:
+                metrics["loss"] = metrics["loss"] * value
+        return metrics
+
+    with pytest.raises(Diverged, match=rf"loss is {value} at epoch 2, batch 2, learning rate 0\.25$"):
+        fit(tmp_path, diverging, learning_rate=0.25, schedule="constant", checkpoint_every=0.0)
+    assert len(calls) == BATCHES + 2 and calls[-1] is not None
+    assert (tmp_path / "best.pt").read_bytes() == calls[-1]
+    assert len(table(tmp_path)) == 1
+    for tensor in checkpoint.load(tmp_path / "last.pt")["model"]["weights"].values():
+        assert tensor.isfinite().all()
+
+
+def test_learning_rate_that_is_much_too_high(tmp_path):
+    with pytest.raises(Diverged, match="learning rate"):
+        fit(tmp_path, optimizer="SGD", learning_rate=1e30, gradient_clipping=0.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_validation_that_is_never_finite(tmp_path, value):
+    with pytest.raises(Diverged, match=rf"validation score is {value} after epoch 1, learning rate"):
+        fit(tmp_path, Scores(value, value, value), ONE_BATCH, "score")
+    assert not (tmp_path / "best.pt").exists()
+
+
+# ---- numbers by hand -------------------------------------------------------------------------------------------------
+
+
+def test_history_columns(tmp_path):
+    fit(tmp_path)
+    names = ["epoch", "train_loss", "train_absolute", "val_loss", "val_absolute", "learning_rate"]
+    assert list(table(tmp_path)[0]) == names
+    assert [row["epoch"] for row in table(tmp_path)] == ["1", "2", "3"]
+    assert experiment.read_table(tmp_path / "history.csv")[0]["epoch"] == 1.0
+
+
+def mean_value(model, batch):
+    """The mean of y as the loss; the weights get a gradient of zero."""
+    x, y = batch
+    return {"loss": y.mean() + 0 * model(x).sum(), "square": y.square().mean()}
+
+
+def test_epoch_metrics_are_weighted_by_batch_size(tmp_path):
+    y = torch.arange(10.0).unsqueeze(1)  # in batches of 4, 4 and 2: mean 4.5, and the batches' plain mean is 5.1667
+    data = TensorDataset(torch.zeros(10, 3), y)
+    fit(tmp_path, mean_value, (data, data))
+    for name, expected in (("train_loss", 4.5), ("val_loss", 4.5), ("train_square", 28.5), ("val_square", 28.5)):
+        assert column(tmp_path, name) == pytest.approx([expected] * 3, rel=1e-6), name
+    assert experiment.evaluate(Net(2), mean_value, data, make_flags()) == pytest.approx({"loss": 4.5, "square": 28.5})
+
+
+def test_evaluation_mode_and_no_gradients():
+    seen = []
+
+    def watch(model, batch):
+        seen.append((model.training, torch.is_grad_enabled(), len(batch[0])))
+        return step(model, batch)
+
+    model = Net(2).train()
+    state = torch.get_rng_state()
+    first = experiment.evaluate(model, watch, TRAINING, make_flags())
+    assert seen == [(False, False, 4), (False, False, 4), (False, False, 2)]
+    assert experiment.evaluate(model, step, TRAINING, make_flags(batch_size=10)) == pytest.approx(first)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_modes_while_training(tmp_path):
+    seen = []
+
+    def watch(model, batch):
+        seen.append((model.training, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        return step(model, batch)
+
+    fit(tmp_path, watch, epochs=2, precision="bfloat16")
+    assert seen == 2 * ([(True, True, True)] * BATCHES + [(False, False, False)] * 2)
+    assert all(math.isfinite(loss) for loss in column(tmp_path, "train_loss"))
+
+
+@pytest.mark.parametrize("size", [1, 4, 8, 10])
+def test_random_batches(size):
+    batches = experiment.random_batches(size, 4, torch.Generator().manual_seed(0))
+    assert sorted(torch.cat(batches).tolist()) == list(range(size))
+    assert [len(b) for b in batches] == [4] * (size // 4) + [size % 4] * (size % 4 > 0)
+
+
+def test_each_epoch_has_its_own_order(tmp_path):
+    orders = []
+
+    def watch(model, batch):
+        if model.training:
+            orders.append(batch[0][:, 0].tolist())
+        return step(model, batch)
+
+    fit(tmp_path, watch, epochs=2)
+    epochs = [sum(orders[:BATCHES], []), sum(orders[BATCHES:], [])]
+    assert epochs[0] != epochs[1]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(TRAINING.tensors[0][:, 0].tolist())
+
+
+def rates(folder, **values):
+    """The learning rate of every batch of a training."""
+    found = []
+
+    class Recorder(torch.optim.SGD):
+        def step(self, closure=None):
+            found.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim, "SGD", Recorder)
+        fit(folder, optimizer="SGD", **values)
+    return found
+
+
+def test_cosine_schedule_by_hand(tmp_path):
+    # 9 steps, no warm-up: 0.5 * (1 + cos(pi * n / 9))
+    expected = [1.0, 0.969846, 0.883022, 0.75, 0.586824, 0.413176, 0.25, 0.116978, 0.030154]
+    assert rates(tmp_path, learning_rate=1.0) == pytest.approx(expected, abs=1e-6)
+    assert column(tmp_path, "learning_rate") == pytest.approx([0.883022, 0.413176, 0.030154], abs=1e-6)
+    # 60 steps, 3 of them warm-up: (n + 1) / 3 of 0.5 * (1 + cos(pi * n / 60)), times 0.1
+    found = rates(tmp_path, learning_rate=0.1, epochs=20)
+    assert len(found) == 60
+    expected = [0.0333333, 0.0666210, 0.0997261, 0.0993844]
+    assert found[:4] == pytest.approx(expected, abs=1e-6) and found[30] == pytest.approx(0.05)
+
+
+def test_constant_schedule(tmp_path):
+    assert rates(tmp_path, learning_rate=0.3, schedule="constant") == [0.3] * 9
+
+
+def moved(folder, **values):
+    """The length of the way that the weights go in one step of SGD with learning rate 1."""
+    flags = make_flags(optimizer="SGD", learning_rate=1.0, schedule="constant", epochs=1, batch_size=10, **values)
+    model = Net(4)
+    start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+    def steep(model, batch):
+        return {"loss": 100 * step(model, batch)["loss"]}
+
+    experiment.train(model, steep, TRAINING, VALIDATION, flags, folder)
+    return (nn.utils.parameters_to_vector(model.parameters()) - start).norm().item()
+
+
+def test_gradient_clipping_bounds_the_step(tmp_path):
+    assert moved(tmp_path, gradient_clipping=0.01) == pytest.approx(0.01, rel=1e-3)
+    assert moved(tmp_path, gradient_clipping=1.0) == pytest.approx(1.0, rel=1e-3)
+    assert moved(tmp_path, gradient_clipping=0.0) > 10
+
+
+@pytest.mark.parametrize("optimizer", experiment.OPTIMIZERS)
+def test_every_optimizer_makes_a_step(tmp_path, optimizer):
+    experiment.prepare_process(make_flags())
+    start = Net(4).state_dict()
+    model, _ = fit(tmp_path, optimizer=optimizer, epochs=1)
+    assert type(getattr(torch.optim, optimizer)) is type
+    for name, value in model.state_dict().items():
+        assert value.isfinite().all() and not torch.equal(value, start[name])
+
+
+def test_loss_falls(tmp_path):
+    fit(tmp_path, epochs=40, learning_rate=0.02)
+    losses = column(tmp_path, "val_loss")
+    assert losses[-1] < losses[0] / 2
+
+
+def test_quiet_and_plain_output(tmp_path, capsys):
+    fit(tmp_path)
+    assert capsys.readouterr() == ("", "")
+    fit(tmp_path, quiet=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("epoch 1  train_loss ")
