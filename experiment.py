@@ -129,7 +129,8 @@ def make_parser(description: str, functions: dict[str, Callable], **defaults) ->
         help="bfloat16: autocast while training; faster where the processor has such products")  # fmt: skip
 
     add = groups["data"].add_argument
-    add("--data_dir", type=Path, default=Path(os.environ.get("DATA_DIR", "data")), help="or the variable DATA_DIR")
+    add("--data_dir", type=Path, default=Path(os.environ.get("DATA_DIR", Path(__file__).parent / "data")),
+        help="or the variable DATA_DIR; default: data/ beside the scripts")  # fmt: skip
     add("--source", choices=("auto", "full", "sample"), default="auto",
         help="auto: files in data_dir, else download, else the bundled sample")  # fmt: skip
     add("--limit", type=POSITIVE_INT, help="only the first N training sequences")

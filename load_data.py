@@ -1,23 +1,14 @@
 """Every data set as checked tensors: toy sequences, MNIST, S&P 500 prices.
 
-Each loader finds its files under `data_dir`, fetches or replaces them as `source` says, and returns tensors
-of documented shape together with `facts`, a dict of plain values that a script prints and stores:
+Each loader finds its files under `data_dir`, fetches or replaces them as `source` says (see `data_files`), and returns
+tensors of documented shape together with `facts`, a dict of plain values that a script prints and stores.
 
-    source="auto"    files under data_dir; else a download into it; else the bundled sample, with a notice
-    source="full"    files under data_dir; else a download into it; else DataError
-    source="sample"  the bundled sample only; neither data_dir nor the network is touched
-
-A file which is present but damaged is always a DataError: it is never replaced silently.
 Letters in shapes: N sequences or digits, T time steps, S symbols, D trading dates.
 """
 
-import contextlib
 import csv
 import datetime
 import difflib
-import gzip
-import hashlib
-import http.client
 import io
 import math
 import os
@@ -25,12 +16,8 @@ import re
 import socket
 import stat
 import struct
-import sys
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
-import zlib
 from array import array
 from pathlib import Path
 from typing import NamedTuple
@@ -38,23 +25,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
-SOURCES = ("auto", "full", "sample")
+from data_files import MAX_BYTES, DataError, choose, download, first_present, read_bytes, reading
+
 SIGNALS = ("waves", "uniform", "walk")
-MAX_BYTES = 2**28  # no file here unpacks to more than 48 MB; what claims more is refused
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest price table or toy set that is built
-
-# What reading a damaged file can raise, beside DataError: codecs, archives and csv each have their own.
-MALFORMED = (OSError, EOFError, ValueError, RuntimeError, KeyError, IndexError, OverflowError, MemoryError,
-             csv.Error, struct.error, zlib.error, zipfile.BadZipFile)
-
-
-class DataError(ValueError):
-    """The one exception of every loader: one line with the file, what was expected and what was found."""
-
-    def __init__(self, message):
-        line = " ".join(str(message).split())  # what was found may hold line breaks and control characters
-        super().__init__("".join(character if character.isprintable() else "?" for character in line))
 
 
 # ---------------------------------------------------------------------------------------------- toy sequences
@@ -140,151 +114,6 @@ def _checked_limit(limit):
     return limit
 
 
-# ------------------------------------------------------------------------- files, downloads, choice of source
-
-def _reason(error):
-    return f"{type(error).__name__}: {error}"[:200]
-
-
-@contextlib.contextmanager
-def _reading(path, expected):
-    """Turn whatever damaged content raises into a DataError which names the file and what it should hold."""
-    try:
-        yield
-    except DataError:
-        raise
-    except MALFORMED as error:
-        raise DataError(f"{path}: expected {expected}, found {_reason(error)}") from error
-
-
-def _is_web_page(head):
-    return head[:256].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype", b"<html", b"<?xml"))
-
-
-def _read_bytes(path, expected):
-    """The content of a file, gunzipped if it is gzipped whatever its name says; at most MAX_BYTES."""
-    with _reading(path, expected):
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a folder cannot be read, a pipe would block for ever
-            raise DataError(f"{path}: expected {expected}, found something that is not a plain file")
-        with open(path, "rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            data = (gzip.GzipFile(fileobj=file) if packed else file).read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{path}: expected {expected} of at most {MAX_BYTES} bytes, found more")
-    if _is_web_page(data):
-        raise DataError(f"{path}: expected {expected}, found a web page (delete it and download again)")
-    return data
-
-
-def download(url, path, hashes=(), size=None, check=None, timeout=10.0):
-    """Fetch `url` into the file `path` (its folder is made); returns the Path.
-
-    hashes: accepted hex digests, md5 or sha256 by their length; one match is enough. size: bytes expected.
-    check: called with the temporary Path before it gets its name; raises DataError to refuse the content.
-    timeout: seconds without an answer. The file appears complete or not at all: temporary file beside it,
-    checks, fsync, rename; nothing stays behind after an error or Ctrl-C. Raises DataError.
-    """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        digests = _stream(url, part, hashes, size, timeout)
-        if hashes and not digests & {digest.lower() for digest in hashes}:
-            raise DataError(f"{url}: expected digest {' or '.join(hashes)}, found {' '.join(digests)}")
-        if check is not None:
-            check(part)
-        os.replace(part, path)
-    except DataError:
-        raise
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection
-        raise DataError(f"{path}: expected to fetch it from {url}, found {_reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-    return path
-
-
-def _stream(url, part, hashes, size, timeout):
-    """Copy the answer to the file `part`, fsynced; check kind and length; return its hex digests."""
-    from tqdm import tqdm  # here, because start-up time counts and few runs download
-
-    algorithms = {"md5" if len(digest) == 32 else "sha256" for digest in hashes}
-    hashers = [hashlib.new(name, usedforsecurity=False) for name in algorithms]
-    request = urllib.request.Request(url, headers={"User-Agent": "load_data (python-urllib)"})
-    with urllib.request.urlopen(request, timeout=timeout) as answer, open(part, "wb") as file:
-        length, received = answer.headers.get("Content-Length"), 0
-        # disable=None: no bar where standard error is not a terminal
-        with tqdm(total=int(length) if length else None, unit="B", unit_scale=True, disable=None) as bar:
-            while chunk := answer.read(2**16):
-                if not received and _is_web_page(chunk):
-                    raise DataError(f"{url}: expected a data file, found a web page")
-                received += len(chunk)
-                if received > MAX_BYTES:
-                    raise DataError(f"{url}: expected at most {MAX_BYTES} bytes, found more")
-                file.write(chunk)
-                bar.update(len(chunk))
-                for hasher in hashers:
-                    hasher.update(chunk)
-        wanted = {size, int(length) if length else None} - {None}
-        if not received or wanted - {received}:
-            wanted = " and ".join(map(str, wanted)) or "more"
-            raise DataError(f"{url}: expected {wanted} bytes, found {received}")
-        file.flush()
-        os.fsync(file.fileno())
-    return {hasher.hexdigest() for hasher in hashers}
-
-
-def _checked_folder(folder, required):
-    """The folder as a Path if it can be listed (or, unless `required`, is absent); else DataError."""
-    folder = Path(folder)
-    with _reading(folder, "a readable folder"):
-        if not os.path.lexists(folder):
-            if not required:
-                return folder
-            raise DataError(f"{folder}: expected a folder, found nothing; make it, or give --data_dir")
-        if not stat.S_ISDIR(os.stat(folder).st_mode):
-            raise DataError(f"{folder}: expected a folder, found a file")
-        if not os.access(folder, os.R_OK | os.X_OK):
-            raise DataError(f"{folder}: expected a readable folder, found no permission to read it")
-    return folder
-
-
-def _first_present(folder, names):
-    """The first of `names` that exists in `folder` as a Path (broken links count), else None."""
-    return next((folder / name for name in names if os.path.lexists(folder / name)), None)
-
-
-def _choose(data_dir, source, subfolder, needed, fetch, url):
-    """Apply the rule of `source` (see the head of this file).
-
-    needed: for each file of the data set the names it may have, the standard one first. fetch(folder, absent)
-    downloads the standard names `absent`. Returns (folder to read, facts), facts["data"] "full" or "sample".
-    """
-    if source not in SOURCES:
-        raise DataError(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
-    if source == "sample":
-        return SAMPLES / subfolder, {"data": "sample"}
-    folder = _checked_folder(data_dir, required=True)
-    for part in Path(subfolder).parts:
-        folder = _checked_folder(folder / part, required=False)
-    absent = [names[0] for names in needed if _first_present(folder, names) is None]
-    if not absent:
-        return folder, {"data": "full"}
-    try:
-        fetch(folder, absent)
-    except DataError as error:
-        if source == "full" or len(absent) < len(needed):
-            raise DataError(f"{folder}: expected {', '.join(absent)}, found nothing and could not fetch it "
-                            f"({error}); put it there, from {url}, or use --source sample") from error
-        notice = f"{absent[0]} is missing and could not be fetched: the small bundled sample is used instead"
-        print(f"NOTICE: {notice} ({error})", file=sys.stderr)
-        return SAMPLES / subfolder, {"data": "sample", "notice": notice}
-    return folder, {"data": "full"}
-
-
 # ------------------------------------------------------------------------------------------------------ MNIST
 
 class Mnist(NamedTuple):
@@ -312,7 +141,7 @@ MNIST_SIZES = {"full": (60_000, 10_000, 5_000), "sample": (6_000, 1_000, 1_000)}
 def read_idx(path):
     """A uint8 tensor from an IDX file, gzipped or not: two zero bytes, type 8 (unsigned byte), the number of
     dimensions, each size as a big-endian 32-bit integer, then exactly that many bytes. Raises DataError."""
-    data = _read_bytes(path, "an IDX file of bytes")
+    data = read_bytes(path, "an IDX file of bytes")
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4:
         raise DataError(f"{path}: expected IDX magic 00 00 08 01 to 00 00 08 04, found {data[:4].hex(' ')!r}")
     start = 4 + 4 * data[3]
@@ -334,7 +163,7 @@ def mnist(data_dir, source="auto", limit=None):
     """
     limit = _checked_limit(limit)
     needed = [_mnist_names(name) for name in MNIST_MD5]
-    folder, facts = _choose(data_dir, source, "MNIST/raw", needed, _fetch_mnist, MNIST_URL)
+    folder, facts = choose(data_dir, source, "MNIST/raw", needed, _fetch_mnist, MNIST_URL)
     train_count, test_count, held_out = MNIST_SIZES[facts["data"]]
     images, labels = _mnist_part(folder, "train", train_count)
     test_images, test_labels = _mnist_part(folder, "t10k", test_count)
@@ -352,7 +181,7 @@ def _mnist_names(name):
 
 def _mnist_part(folder, part, count):
     """Images (count, 28, 28) uint8 and labels (count,) int64 of `train` or `t10k`."""
-    paths = [_first_present(folder, _mnist_names(name)) for name in MNIST_MD5 if name.startswith(part)]
+    paths = [first_present(folder, _mnist_names(name)) for name in MNIST_MD5 if name.startswith(part)]
     if None in paths:
         raise DataError(f"{folder}: expected the images and the labels of {part}, found not both; "
                         f"data/build_samples.py rebuilds the bundled sample")
@@ -422,9 +251,9 @@ def stock_prices(data_dir, source="auto", symbols=None):
     Raises DataError for damaged files, unknown symbols, and, with the line, impossible or contradicting rows.
     """
     names = [STOCKS_ZIP, *STOCKS_CSV, *(f"{name}.gz" for name in STOCKS_CSV)]
-    folder, facts = _choose(data_dir, source, "sp500", [names], _fetch_stocks, STOCKS_URL)
-    path = folder / STOCKS_SAMPLE if facts["data"] == "sample" else _first_present(folder, names)
-    data = _read_archive(path) if path.suffix == ".zip" else _read_bytes(path, STOCKS_TABLE)
+    folder, facts = choose(data_dir, source, "sp500", [names], _fetch_stocks, STOCKS_URL)
+    path = folder / STOCKS_SAMPLE if facts["data"] == "sample" else first_present(folder, names)
+    data = _read_archive(path) if path.suffix == ".zip" else read_bytes(path, STOCKS_TABLE)
     prices = _stock_table(path, data)
     facts |= {"file": path.name, **prices.facts}
     return _select(prices._replace(facts=facts), symbols, path)
@@ -442,7 +271,7 @@ def _fetch_stocks(folder, absent):
 
 def _read_archive(path):
     """The bytes of the price table in the archive: read in memory by name, never extracted."""
-    with _reading(path, "a zip archive"):
+    with reading(path, "a zip archive"):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DataError(f"{path}: expected a zip archive, found something that is not a plain file")
         with zipfile.ZipFile(path) as archive:
@@ -481,7 +310,7 @@ def _parse_rows(path, data):
     """Symbols and dates as they appear; for R rows the codes into them (R,), numbers (R, 5), lines (R,)."""
     symbols, dates, numbers, lines = {}, {}, array("d"), array("q")
     symbol_codes, date_codes = array("q"), array("q")
-    with _reading(path, STOCKS_TABLE):
+    with reading(path, STOCKS_TABLE):
         rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         width, symbol_at, date_at, fields_at = _columns(path, next(rows, []))
         for row in rows:

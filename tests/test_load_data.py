@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+import data_files
 import load_data
 from load_data import (
     DataError,
@@ -188,7 +189,8 @@ def test_damaged_idx(tmp_path, data, expected):
 
 
 def test_gzip_bomb_is_cut_off(tmp_path, monkeypatch):
-    monkeypatch.setattr(load_data, "MAX_BYTES", 1000)
+    for module in (data_files, load_data):
+        monkeypatch.setattr(module, "MAX_BYTES", 1000)
     fails("at most 1000 bytes", read_idx, write(tmp_path / "x", gzip.compress(bytes(1001))))
 
 
@@ -296,7 +298,7 @@ def test_mnist_falls_back_with_a_notice(tmp_path, capsys):
 
 
 def test_sample_is_stratified_and_needs_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(load_data.urllib.request, "urlopen", None)
+    monkeypatch.setattr(data_files.urllib.request, "urlopen", None)
     data = mnist("/does/not/exist", "sample")
     labels = torch.cat([data.train_labels, data.validation_labels])
     assert labels.bincount().tolist() == [600] * 10 and data.test_labels.bincount().tolist() == [100] * 10
@@ -584,7 +586,8 @@ def test_refused_download_leaves_nothing(tmp_path, server, answer, options, expe
 
 
 def test_download_too_large(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(load_data, "MAX_BYTES", 1000)
+    for module in (data_files, load_data):
+        monkeypatch.setattr(module, "MAX_BYTES", 1000)
     serve("file", BODY)
     fails("at most 1000 bytes", download, server + "file", tmp_path / "file.bin")
     assert everything(tmp_path) == []

@@ -1,0 +1,183 @@
+"""Files of data sets: reading them within bounds, downloading them whole or not at all, and the rule of `--source`.
+
+    source="auto"    files under data_dir; else a download into it; else the bundled sample, with a notice
+    source="full"    files under data_dir; else a download into it; else DataError
+    source="sample"  the bundled sample only; neither data_dir nor the network is touched
+
+A file which is present but damaged is always a DataError: it is never replaced silently.
+"""
+
+import contextlib
+import csv
+import gzip
+import hashlib
+import http.client
+import os
+import stat
+import struct
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from pathlib import Path
+
+from tqdm import tqdm
+
+SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
+SOURCES = ("auto", "full", "sample")
+MAX_BYTES = 2**28  # no file here unpacks to more than 48 MB; what claims more is refused
+
+# What reading a damaged file can raise, beside DataError: codecs, archives and csv each have their own.
+MALFORMED = (OSError, EOFError, ValueError, RuntimeError, KeyError, IndexError, OverflowError, MemoryError,
+             csv.Error, struct.error, zlib.error, zipfile.BadZipFile)
+
+
+class DataError(ValueError):
+    """The one exception of every loader: one line with the file, what was expected and what was found."""
+
+    def __init__(self, message):
+        line = " ".join(str(message).split())  # what was found may hold line breaks and control characters
+        super().__init__("".join(character if character.isprintable() else "?" for character in line))
+
+
+def reason(error):
+    return f"{type(error).__name__}: {error}"[:200]
+
+
+@contextlib.contextmanager
+def reading(path, expected):
+    """Turn whatever damaged content raises into a DataError which names the file and what it should hold."""
+    try:
+        yield
+    except DataError:
+        raise
+    except MALFORMED as error:
+        raise DataError(f"{path}: expected {expected}, found {reason(error)}") from error
+
+
+def is_web_page(head):
+    return head[:256].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype", b"<html", b"<?xml"))
+
+
+def read_bytes(path, expected):
+    """The content of a file, gunzipped if it is gzipped whatever its name says; at most MAX_BYTES."""
+    with reading(path, expected):
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a folder cannot be read, a pipe would block for ever
+            raise DataError(f"{path}: expected {expected}, found something that is not a plain file")
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            data = (gzip.GzipFile(fileobj=file) if packed else file).read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{path}: expected {expected} of at most {MAX_BYTES} bytes, found more")
+    if is_web_page(data):
+        raise DataError(f"{path}: expected {expected}, found a web page (delete it and download again)")
+    return data
+
+
+def download(url, path, hashes=(), size=None, check=None, timeout=10.0):
+    """Fetch `url` into the file `path` (its folder is made); returns the Path.
+
+    hashes: accepted hex digests, md5 or sha256 by their length; one match is enough. size: bytes expected.
+    check: called with the temporary Path before it gets its name; raises DataError to refuse the content.
+    timeout: seconds without an answer. The file appears complete or not at all: temporary file beside it,
+    checks, fsync, rename; nothing stays behind after an error or Ctrl-C. Raises DataError.
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digests = _stream(url, part, hashes, size, timeout)
+        if hashes and not digests & {digest.lower() for digest in hashes}:
+            raise DataError(f"{url}: expected digest {' or '.join(hashes)}, found {' '.join(digests)}")
+        if check is not None:
+            check(part)
+        os.replace(part, path)
+    except DataError:
+        raise
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
+        raise DataError(f"{path}: expected to fetch it from {url}, found {reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+    return path
+
+
+def _stream(url, part, hashes, size, timeout):
+    """Copy the answer to the file `part`, fsynced; check kind and length; return its hex digests."""
+
+    algorithms = {"md5" if len(digest) == 32 else "sha256" for digest in hashes}
+    hashers = [hashlib.new(name, usedforsecurity=False) for name in algorithms]
+    request = urllib.request.Request(url, headers={"User-Agent": "load_data (python-urllib)"})
+    with urllib.request.urlopen(request, timeout=timeout) as answer, open(part, "wb") as file:
+        length, received = answer.headers.get("Content-Length"), 0
+        # disable=None: no bar where standard error is not a terminal
+        with tqdm(total=int(length) if length else None, unit="B", unit_scale=True, disable=None) as bar:
+            while chunk := answer.read(2**16):
+                if not received and is_web_page(chunk):
+                    raise DataError(f"{url}: expected a data file, found a web page")
+                received += len(chunk)
+                if received > MAX_BYTES:
+                    raise DataError(f"{url}: expected at most {MAX_BYTES} bytes, found more")
+                file.write(chunk)
+                bar.update(len(chunk))
+                for hasher in hashers:
+                    hasher.update(chunk)
+        wanted = {size, int(length) if length else None} - {None}
+        if not received or wanted - {received}:
+            wanted = " and ".join(map(str, wanted)) or "more"
+            raise DataError(f"{url}: expected {wanted} bytes, found {received}")
+        file.flush()
+        os.fsync(file.fileno())
+    return {hasher.hexdigest() for hasher in hashers}
+
+
+def _checked_folder(folder, required):
+    """The folder as a Path if it can be listed (or, unless `required`, is absent); else DataError."""
+    folder = Path(folder)
+    with reading(folder, "a readable folder"):
+        if not os.path.lexists(folder):
+            if not required:
+                return folder
+            raise DataError(f"{folder}: expected a folder, found nothing; make it, or give --data_dir")
+        if not stat.S_ISDIR(os.stat(folder).st_mode):
+            raise DataError(f"{folder}: expected a folder, found a file")
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise DataError(f"{folder}: expected a readable folder, found no permission to read it")
+    return folder
+
+
+def first_present(folder, names):
+    """The first of `names` that exists in `folder` as a Path (broken links count), else None."""
+    return next((folder / name for name in names if os.path.lexists(folder / name)), None)
+
+
+def choose(data_dir, source, subfolder, needed, fetch, url):
+    """Apply the rule of `source` (see the head of this file).
+
+    needed: for each file of the data set the names it may have, the standard one first. fetch(folder, absent)
+    downloads the standard names `absent`. Returns (folder to read, facts), facts["data"] "full" or "sample".
+    """
+    if source not in SOURCES:
+        raise DataError(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
+    if source == "sample":
+        return SAMPLES / subfolder, {"data": "sample"}
+    folder = _checked_folder(data_dir, required=True)
+    for part in Path(subfolder).parts:
+        folder = _checked_folder(folder / part, required=False)
+    absent = [names[0] for names in needed if first_present(folder, names) is None]
+    if not absent:
+        return folder, {"data": "full"}
+    try:
+        fetch(folder, absent)
+    except DataError as error:
+        if source == "full" or len(absent) < len(needed):
+            raise DataError(f"{folder}: expected {', '.join(absent)}, found nothing and could not fetch it "
+                            f"({error}); put it there, from {url}, or use --source sample") from error
+        notice = f"{absent[0]} is missing and could not be fetched: the small bundled sample is used instead"
+        print(f"NOTICE: {notice} ({error})", file=sys.stderr)
+        return SAMPLES / subfolder, {"data": "sample", "notice": notice}
+    return folder, {"data": "full"}

@@ -1,0 +1,373 @@
+"""Grids, seeds and several models: the right one is kept, tested once, and the number of processes changes nothing."""
+
+import csv
+import json
+import math
+import signal
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_flags
+from joblib.externals.loky import get_reusable_executor
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import checkpoint
+import experiment
+import grid_search
+from checkpoint import CheckpointError
+from experiment import Diverged, Interrupted
+
+
+class Line(nn.Module):
+    def __init__(self, hidden):
+        super().__init__()
+        self.arguments = {"hidden": hidden}
+        self.layers = nn.Sequential(nn.Linear(2, hidden), nn.Tanh(), nn.Dropout(0.2), nn.Linear(hidden, 1))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def points(seed, size):
+    x = torch.randn(size, 2, generator=torch.Generator().manual_seed(seed))
+    return TensorDataset(x, x.prod(1, keepdim=True))
+
+
+TRAINING, VALIDATION, TEST = points(0, 8), points(1, 6), points(2, 6)
+CALLS = []  # of this process: ("batch" | "test", flags) one by one
+STOP_AT = []  # numbers of training batches, counted in CALLS, at which the process gets a signal
+
+
+def step(model, batch):
+    x, y = batch
+    loss = (model(x) - y).square().mean()
+    return {"loss": loss, "closeness": -loss}
+
+
+def train_model(flags, folder, monitor="loss", maximise=False):
+    """One training; a learning rate above 1e3 gives a loss that is not finite, from the arithmetic itself."""
+
+    def counted(model, batch):
+        if model.training:
+            CALLS.append(("batch", flags))
+            if len(CALLS) in STOP_AT:
+                signal.raise_signal(signal.SIGTERM)
+        return step(model, batch)
+
+    return experiment.train(
+        Line(flags.hidden_size), counted, TRAINING, VALIDATION, flags, folder, monitor, maximise
+    )
+
+
+def train_maximising(flags, folder):
+    return train_model(flags, folder, "closeness", True)
+
+
+def check_model(flags, folder):
+    CALLS.append(("test", flags))
+    model = checkpoint.rebuild(folder / "best.pt", Line)
+    loss = experiment.evaluate(model, step, TEST, flags)["loss"]
+    return {"test_mse": loss, "hidden": model.arguments["hidden"], "rate": flags.learning_rate, "data": "generated"}
+
+
+@pytest.fixture(autouse=True)
+def fresh_calls():
+    CALLS.clear()
+    STOP_AT.clear()
+
+
+def grid_flags(**values):
+    return make_flags(**{
+        "hidden_size": [3], "learning_rate": [0.05], "gradient_clipping": [1.0], "optimizer": "SGD", **values
+    })  # fmt: skip
+
+
+def fit(folder, train=train_model, **values):
+    """As `experiment.run` would have it done."""
+    folder.mkdir(exist_ok=True)
+    flags = grid_flags(**values)
+    experiment.prepare_process(flags)
+    return grid_search.fit(flags, folder, train, check_model)
+
+
+def tested():
+    return [flags for kind, flags in CALLS if kind == "test"]
+
+
+def batches_made():
+    return sum(kind == "batch" for kind, _ in CALLS)
+
+
+def grid(folder):
+    with open(folder / "grid.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(path):
+    return checkpoint.load(path)["model"]["weights"]
+
+
+def equal(a, b):
+    return list(a) == list(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def without_seconds(row):
+    return {name: value for name, value in row.items() if not name.startswith("seconds")}
+
+
+BATCHES = 3 * 2  # of one training
+
+
+# ---- combinations ----------------------------------------------------------------------------------------------------
+
+
+def test_combinations_by_hand():
+    flags = grid_flags(hidden_size=[8, 16], learning_rate=[0.1, 0.01, 0.1], gradient_clipping=[1.0], seed=7)
+    found = grid_search.combinations(flags)
+    assert [(c.hidden_size, c.learning_rate, c.gradient_clipping) for c in found] == [
+        (8, 0.1, 1.0), (8, 0.01, 1.0), (16, 0.1, 1.0), (16, 0.01, 1.0)
+    ]  # fmt: skip
+    assert all(c.seed == 7 and c.epochs == flags.epochs for c in found)
+    assert flags.hidden_size == [8, 16]
+    assert vars(grid_search.single(flags)) == vars(found[0])
+
+
+def test_combinations_with_a_flag_of_the_task():
+    flags = grid_flags(gradient_clipping=[1.0, 5.0])
+    flags.epsilon = [0.5, 1.0]
+    found = grid_search.combinations(flags, ("epsilon",))
+    assert [(c.gradient_clipping, c.epsilon) for c in found] == [(1.0, 0.5), (1.0, 1.0), (5.0, 0.5), (5.0, 1.0)]
+
+
+# ---- one model -------------------------------------------------------------------------------------------------------
+
+
+def test_one_combination_is_trained_and_tested(tmp_path):
+    metrics = fit(tmp_path, seed=2)
+    assert len(tested()) == 1 and batches_made() == BATCHES
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "history.csv", "last.pt"]
+    assert list(metrics)[:4] == ["seed", "epochs", "best_epoch", "seconds"]
+    assert metrics["seed"] == 2 and metrics["epochs"] == 3 and metrics["hidden"] == 3
+    losses = [row["val_loss"] for row in experiment.read_table(tmp_path / "history.csv")]
+    assert metrics["best_epoch"] == 1 + losses.index(min(losses))
+    model = checkpoint.rebuild(tmp_path / "best.pt", Line)
+    assert metrics["test_mse"] == experiment.evaluate(model, step, TEST, grid_flags())["loss"]
+    json.dumps(metrics)
+
+
+def test_divergence_of_one_model_is_an_error(tmp_path):
+    with pytest.raises(Diverged):
+        fit(tmp_path, learning_rate=[1e30], gradient_clipping=[0.0])
+
+
+# ---- a grid ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("train", [train_model, train_maximising])
+def test_grid_is_sorted_and_the_winner_kept(tmp_path, train):
+    metrics = fit(tmp_path, train, hidden_size=[2, 3], learning_rate=[1e-5, 0.3, 1e-3], epochs=4)
+    rows = grid(tmp_path)
+    names = ["hidden_size", "learning_rate", "score", "best_epoch", "epochs", "seconds", "status"]
+    assert [list(row) for row in rows] == [names] * 6
+    assert all(row["status"] == "ok" and row["epochs"] == "4" for row in rows)
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=train is train_maximising) and len(set(scores)) == 6
+    for row in rows:  # the score is that of the combination's own history
+        name = f"hidden_size={row['hidden_size']},learning_rate={row['learning_rate']}"
+        history = experiment.read_table(tmp_path / "grid" / name / "history.csv")
+        losses = [line["val_loss"] for line in history]
+        assert abs(float(row["score"])) == min(losses) and int(row["best_epoch"]) == 1 + losses.index(min(losses))
+    best = f"hidden_size={rows[0]['hidden_size']},learning_rate={rows[0]['learning_rate']}"
+    for file in ("best.pt", "last.pt", "history.csv"):
+        assert (tmp_path / file).read_bytes() == (tmp_path / "grid" / best / file).read_bytes()
+    # once, with the winner's flags, and without training it again
+    (flags,) = tested()
+    assert (flags.hidden_size, flags.learning_rate) == (int(rows[0]["hidden_size"]), float(rows[0]["learning_rate"]))
+    assert batches_made() == 6 * 4 * 2
+    assert metrics["rate"] == flags.learning_rate and metrics["hidden"] == flags.hidden_size
+    assert metrics["best_epoch"] == int(rows[0]["best_epoch"]) and metrics["epochs"] == 4
+
+
+def test_a_combination_is_trained_as_if_it_were_alone(tmp_path):
+    fit(tmp_path / "grid", hidden_size=[2, 3])
+    for hidden in (2, 3):
+        alone = tmp_path / str(hidden)
+        fit(alone, hidden_size=[hidden])
+        in_grid = tmp_path / "grid" / "grid" / f"hidden_size={hidden}"
+        assert equal(weights(alone / "last.pt"), weights(in_grid / "last.pt"))
+        assert (alone / "history.csv").read_bytes() == (in_grid / "history.csv").read_bytes()
+
+
+def test_diverged_combination_is_recorded(tmp_path):
+    metrics = fit(tmp_path, learning_rate=[1e30, 0.05, 1e-5], gradient_clipping=[0.0])
+    rows = grid(tmp_path)
+    assert [row["learning_rate"] for row in rows] == ["0.05", "1e-05", "1e+30"]
+    assert [row["status"] for row in rows[:2]] == ["ok", "ok"] and metrics["rate"] == 0.05
+    assert rows[2]["status"].startswith("diverged: the loss is ") and "epoch 1, batch 2" in rows[2]["status"]
+    assert rows[2]["score"] == "nan" and rows[2]["epochs"] == "0"
+    assert math.isnan(experiment.read_table(tmp_path / "grid.csv")[2]["score"])
+
+
+def test_all_combinations_diverge(tmp_path):
+    with pytest.raises(Diverged, match=r"every combination .* diverged: .*learning rate"):
+        fit(tmp_path, learning_rate=[1e30, 1e31], gradient_clipping=[0.0])
+    assert not (tmp_path / "best.pt").exists() and tested() == []
+
+
+def test_grid_with_more_threads(tmp_path):
+    """Combinations run with one thread each; the winner is reloaded by a process that may have more."""
+    try:
+        assert fit(tmp_path, hidden_size=[2, 3], threads=2)["epochs"] == 3
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_new_grid_forgets_the_old_one(tmp_path):
+    fit(tmp_path, hidden_size=[2, 3])
+    fit(tmp_path, hidden_size=[3, 4])
+    assert sorted(p.name for p in (tmp_path / "grid").iterdir()) == ["hidden_size=3", "hidden_size=4"]
+
+
+@pytest.mark.parametrize("at", [1, BATCHES, BATCHES + 3, 3 * BATCHES - 1])
+def test_interrupted_grid_goes_on(tmp_path, at):
+    values = {"hidden_size": [2, 3, 4], "checkpoint_every": 30.0}
+    whole = fit(tmp_path / "whole", **values)
+    CALLS.clear()
+    STOP_AT.append(at)
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "a", **values)
+    assert batches_made() == at
+    STOP_AT.clear()
+    metrics = fit(tmp_path / "a", resume=True, **values)
+    assert batches_made() == 3 * BATCHES  # none twice
+    assert without_seconds(metrics) == without_seconds(whole)
+    assert list(map(without_seconds, grid(tmp_path / "a"))) == list(map(without_seconds, grid(tmp_path / "whole")))
+    assert equal(weights(tmp_path / "a" / "best.pt"), weights(tmp_path / "whole" / "best.pt"))
+
+
+# ---- seeds -----------------------------------------------------------------------------------------------------------
+
+
+def test_seeds_by_hand(tmp_path):
+    alone = [fit(tmp_path / str(seed), seed=seed) for seed in (5, 6, 7)]
+    metrics = fit(tmp_path / "all", seed=5, seeds=3)
+    values = [m["test_mse"] for m in alone]
+    mean = sum(values) / 3
+    assert len(set(values)) == 3 and metrics["test_mse_mean"] == pytest.approx(mean, rel=1e-12)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / 2)  # of a sample
+    assert metrics["test_mse_std"] == pytest.approx(deviation, rel=1e-9)
+    assert metrics["test_mse"] == values[0] and metrics["seed"] == 5 and metrics["seeds"] == 3
+    assert metrics["data"] == "generated" and "data_mean" not in metrics and "hidden_mean" not in metrics
+    assert equal(weights(tmp_path / "all" / "best.pt"), weights(tmp_path / "5" / "best.pt"))
+    assert sorted(p.name for p in (tmp_path / "all" / "seeds").iterdir()) == ["5", "6", "7"]
+
+
+def test_grid_then_seeds(tmp_path):
+    metrics = fit(tmp_path, learning_rate=[1e-5, 0.3], seeds=2)
+    assert [flags.seed for flags in tested()] == [0, 1]
+    assert all(flags.learning_rate == float(grid(tmp_path)[0]["learning_rate"]) for flags in tested())
+    assert metrics["seeds"] == 2 and "test_mse_std" in metrics
+
+
+# ---- without training ------------------------------------------------------------------------------------------------
+
+
+def test_dry_run(tmp_path):
+    with pytest.raises(CheckpointError, match=r"--dry_run: no trained model at .*best\.pt"):
+        fit(tmp_path, dry_run=True)
+    trained = fit(tmp_path, hidden_size=[2, 3])
+    files = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.rglob("*") if p.is_file()}
+    CALLS.clear()
+    metrics = fit(tmp_path, hidden_size=[2, 3], dry_run=True)
+    assert [kind for kind, _ in CALLS] == ["test"]
+    assert metrics["test_mse"] == trained["test_mse"]
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.rglob("*") if p.is_file()} == files
+
+
+# ---- several models --------------------------------------------------------------------------------------------------
+
+
+def two_runs(**values):
+    return {"narrow": grid_flags(hidden_size=[2], **values), "wide": grid_flags(hidden_size=[5], epochs=2, **values)}
+
+
+def test_several_models(tmp_path):
+    metrics = grid_search.fit_many(two_runs(), tmp_path, train_model, check_model)
+    assert list(metrics) == ["narrow", "wide"]
+    assert metrics["narrow"]["hidden"] == 2 and metrics["wide"]["hidden"] == 5 and len(tested()) == 2
+    with open(tmp_path / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], float(row["epoch"])) for row in rows] == [
+        ("narrow", 1), ("narrow", 2), ("narrow", 3), ("wide", 1), ("wide", 2)
+    ]  # fmt: skip
+    for name in ("narrow", "wide"):
+        own = experiment.read_table(tmp_path / name / "history.csv")
+        assert [float(row["val_loss"]) for row in rows if row["model"] == name] == [row["val_loss"] for row in own]
+        assert (tmp_path / name / "best.pt").exists()
+    assert not (tmp_path / "best.pt").exists()
+
+
+def test_a_single_model_has_no_folder_of_its_own(tmp_path):
+    metrics = grid_search.fit_many({"only": grid_flags()}, tmp_path, train_model, check_model)
+    assert list(metrics) == ["only"] and (tmp_path / "best.pt").exists() and not (tmp_path / "only").exists()
+    assert "model" not in experiment.read_table(tmp_path / "history.csv")[0]
+    assert grid_search.model_folders(["only"], tmp_path) == {"only": tmp_path}
+    assert grid_search.model_folders(["a", "b"], tmp_path) == {"a": tmp_path / "a", "b": tmp_path / "b"}
+
+
+# ---- processes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def workers():
+    yield
+    get_reusable_executor().shutdown(wait=True)
+
+
+def test_two_processes_give_the_same_results(tmp_path, workers):
+    results = {}
+    for jobs in (1, 2):
+        folder = tmp_path / str(jobs)
+        metrics = fit(
+            folder, learning_rate=[1e30, 0.05, 0.3], gradient_clipping=[0.0], seeds=2, jobs=jobs
+        )
+        several = grid_search.fit_many(two_runs(jobs=jobs), folder / "several", train_model, check_model)
+        results[jobs] = (
+            without_seconds(metrics),
+            list(map(without_seconds, grid(folder))),
+            {name: without_seconds(values) for name, values in several.items()},
+            (folder / "several" / "history.csv").read_bytes(),
+            (folder / "history.csv").read_bytes(),
+            {p.relative_to(folder): weights(p).values() for p in sorted(folder.rglob("*.pt"))},
+        )
+    one, two = results[1], results[2]
+    assert one[:5] == two[:5] and list(one[5]) == list(two[5]) and len(one[5]) > 10
+    for path, tensors in one[5].items():
+        assert all(map(torch.equal, tensors, two[5][path])), path
+
+
+def fail_in_worker(flags, folder):
+    if flags.hidden_size == 3:
+        raise Interrupted(signal.SIGTERM, " in a worker")
+    return train_model(flags, folder)
+
+
+def test_signal_in_a_worker_reaches_the_caller(tmp_path, workers):
+    with pytest.raises(Interrupted, match="stopped by SIGTERM in a worker") as caught:
+        fit(tmp_path, fail_in_worker, hidden_size=[2, 3], jobs=2)
+    assert caught.value.signum == signal.SIGTERM
+
+
+def test_functions_of_a_script_are_found_by_its_name(monkeypatch):
+    script = types.ModuleType("__main__")
+    script.__file__ = str(Path("some") / "script.py")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    monkeypatch.setattr(check_model, "__module__", "__main__")
+    assert grid_search.importable(check_model) == ("script", "check_model")
+    assert grid_search.importable(train_model) == (__name__, "train_model")
+
+
