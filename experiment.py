@@ -136,9 +136,9 @@ def make_parser(description: str, functions: dict[str, Callable], **defaults) ->
     add("--limit", type=POSITIVE_INT, help="only the first N training sequences")
 
     add = groups["run"].add_argument
-    add("--seed", type=number(int, 0, 2**31), default=0, help="of weights, data order and generated data")
+    add("--seed", type=number(int, 0, 2**31), default=0, help="of weights and data order")
     add("--seeds", type=POSITIVE_INT, default=1, help="repeat with N seeds from --seed on; report mean and std")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="cpu", help="auto: an accelerator if there is one")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="auto: an accelerator if there is one")
     add("--threads", type=POSITIVE_INT, default=1, help="of one process; small models are fastest with 1")
     add("--jobs", type=POSITIVE_INT, default=1, help="processes for the combinations of a grid and for the seeds")
     add("--output_dir", type=Path, default=Path("outputs") / script, help="where run folders go")

@@ -78,7 +78,9 @@ class Autoencoder(nn.Module):
         states = self.decoder_states(code, x.shape[1])  # (B, T, features)
         logits = prediction = None
         if self.class_head is not None:
-            last = states[:, -1] if lengths is None else states[torch.arange(len(x)), lengths.to(x.device) - 1]
+            last = states[:, -1]
+            if lengths is not None:
+                last = states[torch.arange(len(x), device=x.device), lengths.to(x.device) - 1]
             logits = self.class_head(self.dropout(last))
         if self.prediction_head is not None:
             prediction = torch.sigmoid(self.prediction_head(states))
@@ -154,6 +156,11 @@ class LSTMAutoencoder(Autoencoder):
 
     def reconstruct(self, states: Tensor) -> Tensor:
         return torch.sigmoid(self.output(states))
+
+
+def clock_periods(steps: float, harmonics: int) -> list[float]:
+    """Periods of a clock: the sequence's length over 1..harmonics, in steps, none below two steps."""
+    return [steps / k for k in range(1, harmonics + 1) if steps / k >= 2]
 
 
 def step_clock(steps: int, periods: Sequence[float]) -> Tensor:

@@ -37,7 +37,7 @@ import experiment
 import grid_search
 import plots
 from load_data import Mnist, mnist
-from lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder
+from lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, clock_periods
 
 SIDE, PIXELS, CLASSES = 28, 784, 10
 PATCH = 7
@@ -91,22 +91,17 @@ def random_shifts(images: Tensor, distance: int) -> Tensor:
 def build(flags: argparse.Namespace) -> Autoencoder:
     classes = CLASSES if flags.task == "classify" else 0
     steps = PIXELS // flags.input_size
-    clock = clock_periods(steps, flags.clock_harmonics)
+    # pixel by pixel, the clock also ticks with the rows
+    clock = [p for whole in (steps / SIDE, steps) for p in clock_periods(whole, flags.clock_harmonics)]
     if flags.model == "conv":
         return ConvLSTMAutoencoder(
             map_shape(flags), flags.code_size or flags.hidden_size, flags.channels, flags.kernel_size, classes,
             flags.dropout, clock_periods=clock,
         )  # fmt: skip
     return LSTMAutoencoder(
-        flags.input_size, flags.hidden_size, flags.code_size, flags.num_layers, classes, dropout=flags.dropout,
+        flags.input_size, flags.hidden_size, flags.code_size or None, flags.num_layers, classes, dropout=flags.dropout,
         timescale=steps if steps > 100 else None, clock_periods=clock, input_mean=MEAN, input_std=STD,
     )  # fmt: skip
-
-
-def clock_periods(steps: int, harmonics: int) -> list[float]:
-    """Periods of the decoder's clock, in steps: a row and the whole image, over 1..harmonics, none below two steps."""
-    periods = [period / k for period in (steps / SIDE, steps) for k in range(1, harmonics + 1)]
-    return [period for period in periods if period >= 2]
 
 
 def map_shape(flags: argparse.Namespace) -> tuple[int, ...]:
@@ -195,9 +190,11 @@ def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:
     """digits with their reconstructions by I_fc, I_conv and PCA; error against code size if several are given"""
     runs, metrics = fit(flags, folder, "reconstruct")
     plot_digits(flags, runs, folder)
-    plot_history(runs, folder, "loss", "mean squared error", log=True)
     if len(flags.code_size) > 1:
         plot_code_sizes(metrics, folder)
+        plot_losses_by_code_size(runs, folder)
+    else:
+        plot_history(runs, folder, "loss", "mean squared error", log=True)
     return metrics if len(metrics) > 1 else next(iter(metrics.values()))
 
 
@@ -252,6 +249,16 @@ def plot_history(runs: dict, folder: Path, key: str, ylabel: str, log: bool = Fa
     plots.curves(folder / f"{key}.png", series, "epoch", ylabel, log=log, dashed=dashed)
 
 
+def plot_losses_by_code_size(runs: dict[str, argparse.Namespace], folder: Path) -> None:
+    """Validation errors against epochs, one panel per model, one line per code size."""
+    rows: dict[str, dict] = {}
+    for name, path in grid_search.model_folders(runs, folder).items():
+        history = experiment.read_table(path / "history.csv")
+        line = [row["epoch"] for row in history], [row["val_loss"] for row in history]
+        rows.setdefault(f"model {runs[name].model}", {})[f"code {runs[name].code_size}"] = line
+    plots.panels(folder / "loss.png", rows, "epoch", "validation\nmean squared error", log=True)
+
+
 def plot_code_sizes(metrics: dict[str, dict], folder: Path) -> None:
     """Test error against code size, one line per model, beside PCA and the mean image."""
     series: dict[str, tuple[list, list]] = {}
@@ -302,11 +309,11 @@ def add_flags(groups: dict) -> None:
     add = groups["model"].add_argument
     add("--sequence", choices=tuple(NAMED_SIZES), help="what one step is; default: rows")
     add("--input_size", type=experiment.POSITIVE_INT, help="pixels per step, a divisor of 784; 28: rows, 1: pixels")
-    add("--code_size", type=experiment.POSITIVE_INT, nargs="+", default=[None],
-        help="values of the bottleneck; default: the hidden size; several: each is trained and tested")  # fmt: skip
+    add("--code_size", type=experiment.COUNT, nargs="+", default=[0],
+        help="values of the bottleneck; 0: the hidden size; several: each is trained and tested")  # fmt: skip
     add("--clock_harmonics", type=experiment.COUNT, default=4,
         help="of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
-    add("--channels", type=experiment.POSITIVE_INT, default=16, help="hidden channels (conv)")
+    add("--channels", type=experiment.POSITIVE_INT, default=8, help="hidden channels (conv)")
     add("--kernel_size", type=experiment.POSITIVE_INT, default=5, help="odd (conv)")
     add("--dropout", type=experiment.number(float, 0, 0.99), default=0.0, help="before the class head")
     add = groups["training"].add_argument

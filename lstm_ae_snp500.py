@@ -37,7 +37,7 @@ import grid_search
 import plots
 from baselines import reconstruction_baselines
 from load_data import DataError, StockPrices, complete_symbols, scale_sequences, stock_prices, unscale_sequences
-from lstm_ae import LSTMAutoencoder
+from lstm_ae import LSTMAutoencoder, clock_periods
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 INPUTS = {"high": [HIGH], "ohlcv": [OPEN, HIGH, LOW, CLOSE, VOLUME]}
@@ -131,7 +131,11 @@ def reconstruction_step(model: nn.Module, batch: experiment.Batch) -> dict[str, 
 
 def train_reconstruction(flags: argparse.Namespace, folder: Path) -> experiment.Result:
     data = load(flags)
-    model = LSTMAutoencoder(flags.input_size, flags.hidden_size, flags.code_size, flags.num_layers)
+    steps = flags.window // flags.input_size
+    model = LSTMAutoencoder(
+        flags.input_size, flags.hidden_size, flags.code_size or None, flags.num_layers,
+        clock_periods=clock_periods(steps, flags.clock_harmonics),
+    )  # fmt: skip
     training = TensorDataset(scaled_windows(data, flags, "train")[: flags.limit])
     validation = TensorDataset(scaled_windows(data, flags, "validation"))
     return experiment.train(model, reconstruction_step, training, validation, flags, folder)
@@ -227,7 +231,7 @@ def train_prediction(flags: argparse.Namespace, folder: Path) -> experiment.Resu
     data = load(flags)
     features = len(INPUTS[flags.inputs])
     model = LSTMAutoencoder(
-        features, flags.hidden_size, flags.code_size, flags.num_layers, prediction_size=1, input_std=0.1
+        features, flags.hidden_size, flags.code_size or None, flags.num_layers, prediction_size=1, input_std=0.1
     )
     sets = []
     for part, limit in (("train", flags.limit), ("validation", None)):
@@ -423,8 +427,10 @@ def main(argv: list[str] | None = None) -> dict:
         __doc__, FUNCTIONS, epochs=10, batch_size=256, learning_rate=[3e-3], hidden_size=[64]
     )
     add = groups["model"].add_argument
-    add("--code_size", type=experiment.POSITIVE_INT, help="values of the bottleneck; default: the hidden size")
-    add("--input_size", type=experiment.POSITIVE_INT, default=5, help="reconstruct: days per step")
+    add("--code_size", type=experiment.COUNT, default=0, help="values of the bottleneck; 0: the last hidden state")
+    add("--input_size", type=experiment.POSITIVE_INT, default=10, help="reconstruct: days per step")
+    add("--clock_harmonics", type=experiment.COUNT, default=4,
+        help="reconstruct: of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
     add("--inputs", choices=tuple(INPUTS), default="ohlcv", help="predict: what the model sees of each day")
     add = groups["training"].add_argument
     add("--reconstruction_dominance", type=experiment.FRACTION, nargs="+", default=[0.5],

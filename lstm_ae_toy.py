@@ -1,7 +1,7 @@
 """LSTM autoencoder on synthetic sequences.
 
     python lstm_ae_toy.py                                            # examples, then waves with a code of 16 values
-    python lstm_ae_toy.py --function reconstruct --signal uniform --input_size 1 --epochs 30 --jobs 2 \\
+    python lstm_ae_toy.py --function reconstruct --signal uniform --input_size 1 --code_size 0 --epochs 30 --jobs 2 \\
         --hidden_size 8 16 32 --learning_rate .1 .01 .001 --gradient_clipping 1 5   # the published grid
 
 10,000 sequences of 50 values, split 60/20/20, each one scaled into [0, 1] around 1/2. The code z is the only thing that
@@ -30,7 +30,7 @@ import grid_search
 import plots
 from baselines import reconstruction_baselines
 from load_data import ToySignals, toy_signals
-from lstm_ae import LSTMAutoencoder
+from lstm_ae import LSTMAutoencoder, clock_periods
 
 COUNT, LENGTH = 10_000, 50
 
@@ -76,8 +76,8 @@ def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
     data = load(flags)
     steps = LENGTH // flags.input_size
     model = LSTMAutoencoder(
-        flags.input_size, flags.hidden_size, flags.code_size, flags.num_layers,
-        clock_periods=[steps / k for k in range(1, flags.clock_harmonics + 1) if steps / k >= 2],
+        flags.input_size, flags.hidden_size, flags.code_size or None, flags.num_layers,
+        clock_periods=clock_periods(steps, flags.clock_harmonics),
     )  # fmt: skip
     training, validation = TensorDataset(data.train), TensorDataset(data.validation)
     return experiment.train(model, make_step(flags), training, validation, flags, folder)
@@ -114,30 +114,43 @@ def plot_examples(flags: argparse.Namespace, folder: Path) -> dict:
 
 def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:
     """train; two test signals with their reconstructions; with several values of a flag, a grid"""
-    metrics = grid_search.fit(flags, folder, train, test)
-    data, model = load(flags), checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
-    originals, time = data.test[:2], np.arange(LENGTH)
-    with torch.no_grad():
-        estimates = model(as_steps(originals, model.arguments["input_size"])).reconstruction.flatten(1)
-    rows = {
-        f"test signal {i + 1}": {"original": (time, originals[i]), "reconstruction": (time, estimates[i])}
-        for i in range(len(originals))
-    }
-    plots.panels(folder / "reconstructions.png", rows, "time step", "value", dashed=["reconstruction"])
-    plot_history(folder)
+    runs = {f"code{size}": grid_search.with_values(flags, code_size=size) for size in flags.code_size}
+    metrics = grid_search.fit_many(runs, folder, train, test)
+    folders = grid_search.model_folders(runs, folder)
+    plot_reconstructions(load(flags).test[:2], folders, folder)
+    plot_history(folders, folder)
     if (folder / "grid.csv").exists():
         plot_grid(folder)
-    if flags.signal != "uniform" and metrics["test_mse"] > metrics["mean_mse"] / 10:
-        errors = f"{metrics['test_mse']:.2g}, and the mean sequence's {metrics['mean_mse']:.2g}"
-        print(f"WARNING: hardly better than the mean sequence: the test error is {errors}")
-    return metrics
+    for name, values in metrics.items():
+        if flags.signal != "uniform" and values["test_mse"] > values["mean_mse"] / 10:
+            errors = f"{values['test_mse']:.2g}, and the mean sequence's {values['mean_mse']:.2g}"
+            print(f"WARNING: {name} is hardly better than the mean sequence: the test error is {errors}")
+    return metrics if len(metrics) > 1 else next(iter(metrics.values()))
 
 
-def plot_history(folder: Path) -> None:
-    history = experiment.read_table(folder / "history.csv")
-    epochs = [row["epoch"] for row in history]
-    series = {n: (epochs, [r[f"{k}_loss"] for r in history]) for n, k in (("training", "train"), ("validation", "val"))}
-    plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True)
+@torch.no_grad()
+def plot_reconstructions(originals: Tensor, folders: dict[str, Path], folder: Path) -> None:
+    """Sequences (N, 50) and what each model makes of them."""
+    models = {name: checkpoint.rebuild(path / "best.pt", LSTMAutoencoder) for name, path in folders.items()}
+    rows = {f"test signal {i + 1}": {"original": (np.arange(LENGTH), x)} for i, x in enumerate(originals)}
+    for name, model in models.items():
+        label = "reconstruction" if len(models) == 1 else f"reconstruction, {name}"
+        estimates = model(as_steps(originals, model.arguments["input_size"])).reconstruction.flatten(1)
+        for row, estimate in zip(rows.values(), estimates, strict=True):
+            row[label] = (np.arange(LENGTH), estimate)
+    dashed = [label for label in row if label != "original"]
+    plots.panels(folder / "reconstructions.png", rows, "time step", "value", dashed=dashed)
+
+
+def plot_history(folders: dict[str, Path], folder: Path) -> None:
+    series = {}
+    for name, path in folders.items():
+        history = experiment.read_table(path / "history.csv")
+        for part, label in (("train", "training"), ("val", "validation")):
+            losses = [row["epoch"] for row in history], [row[f"{part}_loss"] for row in history]
+            series[label if len(folders) == 1 else f"{name}, {label}"] = losses
+    dashed = [name for name in series if name.endswith("training")]
+    plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=dashed)
 
 
 def plot_grid(folder: Path) -> None:
@@ -168,7 +181,8 @@ def main(argv: list[str] | None = None) -> dict:
     )
     add = groups["model"].add_argument
     add("--input_size", type=experiment.POSITIVE_INT, default=5, help=f"values per step, a divisor of {LENGTH}")
-    add("--code_size", type=experiment.POSITIVE_INT, help="values of the bottleneck; default: the hidden size")
+    add("--code_size", type=experiment.COUNT, nargs="+", default=[16],
+        help="values of the bottleneck; 0: the last hidden state; several: each is trained and tested")  # fmt: skip
     add("--clock_harmonics", type=experiment.COUNT, default=0,
         help="of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
     add = groups["training"].add_argument

@@ -27,7 +27,8 @@ def save(figure, path: Path) -> Path:
 
 def legend_above(axes, entries: int) -> None:
     """A legend over the axes, where it cannot cover data."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=min(entries, 4), borderaxespad=0.2, handlelength=1.5)
+    columns = 3 if entries > 5 else 4
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.5)
 
 
 def curves(
@@ -54,12 +55,19 @@ def curves(
 
 
 def panels(
-    path: Path, rows: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]], xlabel: str, ylabel: str, dashed=()
+    path: Path,
+    rows: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]],
+    xlabel: str,
+    ylabel: str,
+    dashed: Sequence[str] = (),
+    log: bool = False,
 ) -> Path:
     """One pair of axes per title, under one another, each with named lines; one legend on top."""
     figure, grid = plt.subplots(len(rows), figsize=(8, 1 + 2.3 * len(rows)), sharex=True, squeeze=False)
     for axes, (title, series) in zip(grid[:, 0], rows.items(), strict=True):
         draw_curves(axes, series, dashed)
+        if log:
+            axes.set_yscale("log")
         axes.set_ylabel(ylabel)
         axes.set_title(title, loc="right", fontsize=11)
     grid[-1, 0].set_xlabel(xlabel)
@@ -71,9 +79,12 @@ def panels(
 
 
 def draw_curves(axes, series: Mapping[str, tuple[Sequence, Sequence]], dashed: Sequence[str], markers=False) -> None:
+    colours: dict[str, str] = {}
     for name, (x, y) in series.items():
+        of = name.rpartition(", ")[0] or name  # "fc, training" and "fc, validation" share the colour of "fc"
+        colour = colours.setdefault(of, COLOURS[len(colours) % len(COLOURS)])
         marker = "o" if markers or len(x) == 1 else None  # one point has no line to be seen by
-        axes.plot(x, y, label=name, marker=marker, linestyle="--" if name in dashed else "-")
+        axes.plot(x, y, label=name, color=colour, marker=marker, linestyle="--" if name in dashed else "-")
 
 
 def is_dates(series: Mapping[str, tuple[Sequence, Sequence]]) -> bool:

@@ -55,15 +55,71 @@ class Study(NamedTuple):
         return f"python {self.script}.py --function {self.function} {self.flags}".strip()
 
 
-TOY = "--hidden_size 256 --code_size 16 --mirror --epochs 150"
-TOY_QUICK = "--epochs 3"
-DIGITS_QUICK = "--limit 6000 --epochs 2 --batch_size 128"
+TOY = "--mirror --input_size 10 --clock_harmonics 4 --epochs 150"
+TOY_QUICK = "--epochs 4 --limit 2000"
+DIGITS_QUICK = "--limit 6000 --epochs 3"
+STOCKS = "--epochs 3 --batch_size 512"
 STOCKS_QUICK = "--epochs 1 --limit 20000"
+
+
+def below_pca(names: dict[str, str], target: str) -> tuple[Number, ...]:
+    """The test errors of several models ("" for a study's only one), each beside PCA with a code of the same size."""
+    return tuple(
+        Number(label, f"{name}/test_mse".strip("/"), f"{name}/pca_mse".strip("/"), "PCA", target=target)
+        for name, label in names.items()
+    )
+
+
+def accuracy(name: str, label: str, published: str, target: str) -> Number:
+    key, baseline = (f"{name}/{part}_accuracy".strip("/") for part in ("test", "majority"))
+    return Number(label, key, baseline, "majority", published, target, "{:.2%}")
+
+
+def mase(target: str) -> tuple[Number, ...]:
+    return (
+        Number("MASE", "mase", "linear_mase", "persistence 1, linear", target=target, form="{:.3f}"),
+        Number("test error, USD", "test_mae", "persistence_mae", "persistence", form="{:.3f}"),
+    )
+
 
 STUDIES = (
     Study("lstm_ae_toy", "plot_examples", "", "Toy sequences: examples", "", "", ()),
-    Study("lstm_ae_mnist", "reconstruct", "", "MNIST by rows: reconstruction", "", DIGITS_QUICK, ()),
-)
+    Study("lstm_ae_toy", "reconstruct", "", "Toy: three sines", f"--code_size 16 --hidden_size 256 {TOY}", TOY_QUICK,
+          below_pca({"": "test MSE, code 16"}, "1.8e-3")),
+    Study("lstm_ae_toy", "reconstruct", "walk", "Toy: random walks", f"--signal walk --code_size 8 16 32 {TOY}",
+          TOY_QUICK, below_pca({f"code{n}": f"test MSE, code {n}" for n in (8, 16, 32)}, "below PCA")),
+    Study("lstm_ae_toy", "reconstruct", "uniform", "Toy: uniform noise", f"--signal uniform --code_size 16 32 {TOY}",
+          TOY_QUICK, below_pca({f"code{n}": f"test MSE, code {n}" for n in (16, 32)}, "1.2 x PCA")),
+    Study("lstm_ae_toy", "reconstruct", "uniform_grid", "Toy: the published grid, with a bottleneck",
+          "--signal uniform --input_size 1 --code_size 0 --epochs 10 --hidden_size 8 16 32 --learning_rate .1 .01 .001 "
+          "--gradient_clipping 1 5", "--epochs 1 --limit 2000",
+          (Number("best validation MSE", "val_mse", "pca_mse", "PCA", "1.67e-4, without bottleneck"),)),
+    Study("lstm_ae_mnist", "reconstruct", "", "MNIST by rows: reconstruction",
+          "--model both --code_size 128 64 32 16 8 --precision bfloat16", f"{DIGITS_QUICK} --code_size 64 16",
+          below_pca({f"{m}_{n}": f"test MSE, {m}, code {n}" for m in ("fc", "conv") for n in (8, 16, 32, 64, 128)},
+                    "below PCA")),
+    Study("lstm_ae_mnist", "classify", "", "MNIST by rows: classes",
+          "--model both --code_size 64 --shift 2 --epochs 15 --precision bfloat16", DIGITS_QUICK,
+          (accuracy("fc", "accuracy, fc", "about 98.9 %", "99.1 %"), accuracy("conv", "accuracy, conv", "-", "99.2 %"),
+           *below_pca({"fc": "test MSE, fc", "conv": "test MSE, conv"}, "below PCA"))),
+    Study("lstm_ae_mnist", "classify", "pixels", "MNIST pixel by pixel (T=784)",
+          "--model fc --sequence pixels --batch_size 32 --learning_rate 2e-3 --epochs 20 --reconstruction_dominance .9 "
+          "--precision bfloat16", "--limit 1500 --epochs 1",
+          (accuracy("", "accuracy", "98.9 % (LSTM), 99.0 % (BN-LSTM)", "98.0 % on a CPU"),
+           *below_pca({"": "test MSE"}, "-"))),
+    Study("lstm_ae_snp500", "plot_prices", "", "S&P 500: prices", "", "", ()),
+    Study("lstm_ae_snp500", "reconstruct", "", "S&P 500: reconstruction of 50 days",
+          "--code_size 16 --hidden_size 256 --batch_size 64 --epochs 20", STOCKS_QUICK,
+          below_pca({"": "test MSE, code 16"}, "-")),
+    Study("lstm_ae_snp500", "reconstruct", "folds", "S&P 500: five blocks of time",
+          "--code_size 16 --hidden_size 128 --batch_size 128 --epochs 6 --folds 5", STOCKS_QUICK,
+          (Number("test MSE, mean of the blocks", "test_mse_mean", "pca_mse_mean", "PCA"),)),
+    Study("lstm_ae_snp500", "predict", "", "S&P 500: the next day's high from all prices",
+          f"--inputs ohlcv --window 20 {STOCKS} --seeds 3", f"{STOCKS_QUICK} --seeds 1", mase("at most .84")),
+    Study("lstm_ae_snp500", "predict", "high", "S&P 500: the next day's high from past highs",
+          f"--inputs high --window 20 --learning_rate 1e-3 {STOCKS} --seeds 3", f"{STOCKS_QUICK} --seeds 1",
+          mase("at most .998")),
+)  # fmt: skip
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------

@@ -134,6 +134,7 @@ def toy(*runs: list[str]) -> float:
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     with tempfile.TemporaryDirectory() as folder:
         common = ["--function", "reconstruct", "--output_dir", folder, "--quiet", "--input_size", "1"]
+        common += ["--code_size", "0"]
         code = f"import lstm_ae_toy\nfor flags in {list(runs)!r}: lstm_ae_toy.main({common!r} + flags)"
         start = time.perf_counter()
         subprocess.run(

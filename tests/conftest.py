@@ -1,6 +1,7 @@
 """Fixtures of several test modules."""
 
 import argparse
+import os
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,9 @@ def make_flags(**values) -> argparse.Namespace:
 def flags():
     """A function that makes a namespace of flags, tiny values for those that are not given."""
     return make_flags
+
+
+@pytest.fixture
+def no_flush(monkeypatch):
+    """Leaves out the flushes to the disk: they protect from a loss of power, and take half of a tiny test."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)

@@ -27,6 +27,8 @@ from checkpoint import CheckpointError
 from experiment import Diverged, Interrupted, UsageError
 from load_data import DataError
 
+pytestmark = pytest.mark.usefixtures("no_flush")
+
 # ---- flags -----------------------------------------------------------------------------------------------------------
 
 

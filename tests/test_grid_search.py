@@ -21,6 +21,8 @@ import grid_search
 from checkpoint import CheckpointError
 from experiment import Diverged, Interrupted
 
+pytestmark = pytest.mark.usefixtures("no_flush")
+
 
 class Line(nn.Module):
     def __init__(self, hidden):
@@ -58,9 +60,7 @@ def train_model(flags, folder, monitor="loss", maximise=False):
                 signal.raise_signal(signal.SIGTERM)
         return step(model, batch)
 
-    return experiment.train(
-        Line(flags.hidden_size), counted, TRAINING, VALIDATION, flags, folder, monitor, maximise
-    )
+    return experiment.train(Line(flags.hidden_size), counted, TRAINING, VALIDATION, flags, folder, monitor, maximise)
 
 
 def train_maximising(flags, folder):
@@ -94,7 +94,7 @@ def fit(folder, train=train_model, **values):
     return grid_search.fit(flags, folder, train, check_model)
 
 
-def tested():
+def flags_of_tests():
     return [flags for kind, flags in CALLS if kind == "test"]
 
 
@@ -148,7 +148,7 @@ def test_combinations_with_a_flag_of_the_task():
 
 def test_one_combination_is_trained_and_tested(tmp_path):
     metrics = fit(tmp_path, seed=2)
-    assert len(tested()) == 1 and batches_made() == BATCHES
+    assert len(flags_of_tests()) == 1 and batches_made() == BATCHES
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "history.csv", "last.pt"]
     assert list(metrics)[:4] == ["seed", "epochs", "best_epoch", "seconds"]
     assert metrics["seed"] == 2 and metrics["epochs"] == 3 and metrics["hidden"] == 3
@@ -185,7 +185,7 @@ def test_grid_is_sorted_and_the_winner_kept(tmp_path, train):
     for file in ("best.pt", "last.pt", "history.csv"):
         assert (tmp_path / file).read_bytes() == (tmp_path / "grid" / best / file).read_bytes()
     # once, with the winner's flags, and without training it again
-    (flags,) = tested()
+    (flags,) = flags_of_tests()
     assert (flags.hidden_size, flags.learning_rate) == (int(rows[0]["hidden_size"]), float(rows[0]["learning_rate"]))
     assert batches_made() == 6 * 4 * 2
     assert metrics["rate"] == flags.learning_rate and metrics["hidden"] == flags.hidden_size
@@ -215,7 +215,7 @@ def test_diverged_combination_is_recorded(tmp_path):
 def test_all_combinations_diverge(tmp_path):
     with pytest.raises(Diverged, match=r"every combination .* diverged: .*learning rate"):
         fit(tmp_path, learning_rate=[1e30, 1e31], gradient_clipping=[0.0])
-    assert not (tmp_path / "best.pt").exists() and tested() == []
+    assert not (tmp_path / "best.pt").exists() and flags_of_tests() == []
 
 
 def test_grid_with_more_threads(tmp_path):
@@ -268,8 +268,8 @@ def test_seeds_by_hand(tmp_path):
 
 def test_grid_then_seeds(tmp_path):
     metrics = fit(tmp_path, learning_rate=[1e-5, 0.3], seeds=2)
-    assert [flags.seed for flags in tested()] == [0, 1]
-    assert all(flags.learning_rate == float(grid(tmp_path)[0]["learning_rate"]) for flags in tested())
+    assert [flags.seed for flags in flags_of_tests()] == [0, 1]
+    assert all(flags.learning_rate == float(grid(tmp_path)[0]["learning_rate"]) for flags in flags_of_tests())
     assert metrics["seeds"] == 2 and "test_mse_std" in metrics
 
 
@@ -298,7 +298,7 @@ def two_runs(**values):
 def test_several_models(tmp_path):
     metrics = grid_search.fit_many(two_runs(), tmp_path, train_model, check_model)
     assert list(metrics) == ["narrow", "wide"]
-    assert metrics["narrow"]["hidden"] == 2 and metrics["wide"]["hidden"] == 5 and len(tested()) == 2
+    assert metrics["narrow"]["hidden"] == 2 and metrics["wide"]["hidden"] == 5 and len(flags_of_tests()) == 2
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["model"], float(row["epoch"])) for row in rows] == [
@@ -332,9 +332,7 @@ def test_two_processes_give_the_same_results(tmp_path, workers):
     results = {}
     for jobs in (1, 2):
         folder = tmp_path / str(jobs)
-        metrics = fit(
-            folder, learning_rate=[1e30, 0.05, 0.3], gradient_clipping=[0.0], seeds=2, jobs=jobs
-        )
+        metrics = fit(folder, learning_rate=[1e30, 0.05, 0.3], gradient_clipping=[0.0], seeds=2, jobs=jobs)
         several = grid_search.fit_many(two_runs(jobs=jobs), folder / "several", train_model, check_model)
         results[jobs] = (
             without_seconds(metrics),
@@ -369,5 +367,3 @@ def test_functions_of_a_script_are_found_by_its_name(monkeypatch):
     monkeypatch.setattr(check_model, "__module__", "__main__")
     assert grid_search.importable(check_model) == ("script", "check_model")
     assert grid_search.importable(train_model) == (__name__, "train_model")
-
-

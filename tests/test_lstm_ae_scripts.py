@@ -76,18 +76,24 @@ def test_map_shape_of_a_step(sequence, input_size, shape):
     assert mnist.map_shape(Namespace(sequence=sequence, input_size=input_size)) == shape
 
 
-def test_clock_periods_by_hand():
-    assert mnist.clock_periods(784, 2) == [28, 14, 784, 392]
-    assert mnist.clock_periods(28, 4) == pytest.approx([28, 14, 28 / 3, 7])  # a row is one step: no clock for it
-    assert mnist.clock_periods(784, 0) == []
+def build_flags(**changes) -> Namespace:
+    values = {"task": "classify", "sequence": "rows", "input_size": 28, "shift": 0, "model": "fc", "hidden_size": 4,
+              "code_size": 0, "num_layers": 1, "dropout": 0.0, "clock_harmonics": 2, "channels": 2, "kernel_size": 3,
+              "reconstruction_dominance": 0.25}  # fmt: skip
+    return Namespace(**{**values, **changes})
+
+
+def test_clock_ticks_with_the_image_and_by_pixels_also_with_the_row():
+    assert mnist.build(build_flags(clock_harmonics=3)).clock_periods == pytest.approx((28, 14, 28 / 3))
+    assert mnist.build(build_flags(model="conv")).clock_periods == (28, 14)
+    pixels = build_flags(sequence="pixels", input_size=1)
+    assert mnist.build(pixels).clock_periods == (28, 14, 784, 392)
+    assert mnist.build(build_flags(clock_harmonics=0)).clock_periods == ()
 
 
 def test_the_loss_weighs_reconstruction_and_class():
     torch.manual_seed(0)
-    flags = Namespace(
-        task="classify", sequence="rows", input_size=28, shift=0, model="fc", hidden_size=4, code_size=None,
-        num_layers=1, dropout=0.0, clock_harmonics=2, reconstruction_dominance=0.25,
-    )  # fmt: skip
+    flags = build_flags()
     batch = (torch.randint(256, (5, 28, 28), dtype=torch.uint8), torch.tensor([0, 1, 2, 3, 4]))
     model = mnist.build(flags)
     with torch.no_grad():

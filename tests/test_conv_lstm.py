@@ -1,0 +1,229 @@
+"""The convolutional LSTM and its written-out backward pass, against the definition step by step under autograd."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import conv1d, conv2d
+
+from conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases
+
+SPACES = {1: (5,), 2: (3, 4)}
+CASES = [(dims, constant, clock, steps)
+         for dims in (1, 2) for constant in (False, True) for clock in (False, True) for steps in (1, 4)]  # fmt: skip
+
+
+def reference(model, x, steps=None, step_bias=None):
+    """Shi et al. 2015, eq. 3 without peepholes, as it is written."""
+    convolve = {1: conv1d, 2: conv2d}[model.spatial_dims]
+    hidden = model.hidden_channels
+    pad = [size // 2 for size in model.hidden_conv.weight.shape[2:]]
+    h = c = x.new_zeros(len(x), hidden, *x.shape[-model.spatial_dims :])
+    outputs = []
+    for t in range(steps or x.shape[1]):
+        x_t = x if steps else x[:, t]
+        gates = convolve(x_t, model.input_conv.weight, model.input_conv.bias, padding=pad)
+        gates = gates + convolve(h, model.hidden_conv.weight, padding=pad)
+        if step_bias is not None:
+            gates = gates + step_bias[t].view(1, -1, *[1] * model.spatial_dims)
+        i, f, o, g = gates.split(hidden, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        outputs.append(h)
+    return torch.stack(outputs, 1)
+
+
+def example(dims, constant, clock, steps, dtype=torch.float64, kernel=3):
+    """A model, its arguments and the weights of a sum of its outputs: B = 3, C = 2, H = 4."""
+    torch.manual_seed(0)
+    model = ConvLSTM(2, 4, kernel, dims).to(dtype)
+    x = torch.randn(3, *([] if constant else [steps]), 2, *SPACES[dims], dtype=dtype, requires_grad=True)
+    step_bias = torch.randn(steps, 16, dtype=dtype, requires_grad=True) if clock else None
+    weights = torch.randn(3, steps, 4, *SPACES[dims], dtype=dtype)
+    return model, (x, steps if constant else None, step_bias), weights
+
+
+def gradients(function, model, arguments, weights):
+    inputs = [*model.parameters(), arguments[0]] + ([] if arguments[2] is None else [arguments[2]])
+    return torch.autograd.grad((function(*arguments) * weights).sum(), inputs, allow_unused=True)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_the_definition(case):
+    model, arguments, weights = example(*case)
+    output, expected = model(*arguments), reference(model, *arguments)
+    assert output.shape == weights.shape
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
+    mine = gradients(model, model, arguments, weights)
+    theirs = gradients(lambda *a: reference(model, *a), model, arguments, weights)
+    assert len(mine) == 4 + (arguments[2] is not None)
+    for number, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+        b = torch.zeros_like(a) if b is None else b
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10, msg=lambda text, n=number: f"gradient {n}: {text}")
+        assert a.any() or (case[3] == 1 and number == 2)  # W_h has no part in a single step
+
+
+@pytest.mark.parametrize("kernel", [1, 5, 7])
+def test_other_kernels(kernel):
+    """Wider ones than the map, too."""
+    model, arguments, weights = example(1, False, True, 3, kernel=kernel)
+    torch.testing.assert_close(model(*arguments), reference(model, *arguments), rtol=0, atol=1e-12)
+    mine = gradients(model, model, arguments, weights)
+    theirs = gradients(lambda *a: reference(model, *a), model, arguments, weights)
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("dims", [1, 2])
+def test_gradcheck(dims, constant):
+    torch.manual_seed(0)
+    space, kernel = {1: ((4,), (3,)), 2: ((2, 3), (3, 3))}[dims]
+    gates = torch.randn(1 if constant else 3, 2, 8, *space, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(8, 2, *kernel, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(ConvLSTMFunction.apply, (gates, weight, 3))
+
+
+def test_gradient_of_the_last_step_only():
+    """As the encoder of an autoencoder uses it."""
+    model, arguments, weights = example(1, False, False, 4)
+    weights[:, :-1] = 0
+    mine = gradients(model, model, arguments, weights)
+    theirs = gradients(lambda *a: reference(model, *a), model, arguments, weights)
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+def test_backward_leaves_what_it_saved():
+    model, arguments, weights = example(1, False, False, 4)
+    loss = (model(*arguments) * weights).sum()
+    first = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+    second = torch.autograd.grad(loss, list(model.parameters()))
+    assert all(map(torch.equal, first, second))
+
+
+def test_kernel_of_one_is_an_lstm_at_each_place():
+    torch.manual_seed(0)
+    hidden, width, steps = 4, 5, 6
+    model, cell = ConvLSTM(3, hidden, 1, 1).double(), nn.LSTMCell(3, hidden).double()
+    order = torch.tensor([0, 1, 3, 2])  # i, f, o, g here; i, f, g, o there
+
+    def reorder(parameter):
+        return parameter.detach().unflatten(0, (4, hidden))[order].flatten(0, 1)
+
+    with torch.no_grad():
+        model.input_conv.bias.add_(torch.randn(4 * hidden))
+        cell.weight_ih.copy_(reorder(model.input_conv.weight[:, :, 0]))
+        cell.weight_hh.copy_(reorder(model.hidden_conv.weight[:, :, 0]))
+        cell.bias_ih.copy_(reorder(model.input_conv.bias))
+        cell.bias_hh.zero_()
+    x = torch.randn(2, steps, 3, width, dtype=torch.float64)
+    output = model(x)
+    for place in range(width):
+        state = None
+        for t in range(steps):
+            state = cell(x[:, t, :, place], state)
+            torch.testing.assert_close(output[:, t, :, place], state[0], rtol=0, atol=1e-12)
+
+
+def test_constant_input_equals_a_repeated_one():
+    model, (x, steps, step_bias), _ = example(2, True, True, 4)
+    repeated = x.unsqueeze(1).expand(-1, steps, *[-1] * (x.dim() - 1))
+    torch.testing.assert_close(model(x, steps, step_bias), model(repeated, None, step_bias), rtol=0, atol=1e-12)
+
+
+# ---- how it starts, and what it refuses ------------------------------------------------------------------------------
+
+
+def test_biases():
+    model = ConvLSTM(2, 3, 3, 1)
+    assert model.input_conv.bias.tolist() == [0] * 3 + [1] * 3 + [0] * 6 and model.hidden_conv.bias is None
+    torch.manual_seed(0)
+    chrono = ConvLSTM(2, 50, 3, 1, timescale=20).input_conv.bias.detach()
+    i, f, o, g = chrono.split(50)
+    assert torch.equal(i, -f) and f.min() >= 0 and 2 < f.max() <= torch.tensor(19.0).log() and not o.any()
+    assert not g.any() and len(f.unique()) == 50
+
+
+def test_gate_biases_by_hand():
+    bias = torch.zeros(8)
+    set_gate_biases(bias, 2, None, forget=2)
+    assert bias.tolist() == [0, 0, 0, 0, 1, 1, 0, 0]
+    set_gate_biases(bias, 2, 3)  # u between 1 and 2
+    assert torch.equal(bias[:2], -bias[2:4]) and (bias[2:4] >= 0).all() and (bias[2:4].exp() <= 2).all()
+    with pytest.raises(ValueError, match="at least 3 steps, not 2"):
+        set_gate_biases(bias, 2, 2)
+
+
+def test_recurrent_kernels_are_orthogonal_per_gate():
+    torch.manual_seed(0)
+    model = ConvLSTM(2, 4, 3, 2)
+    for gate in model.hidden_conv.weight.detach().split(4):
+        rows = gate.flatten(1)  # (H, H * kernel)
+        torch.testing.assert_close(rows @ rows.T, torch.eye(4), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [0, 2, 4, -1])
+def test_even_kernels(kernel):
+    with pytest.raises(ValueError, match=rf"kernel_size must be odd.*not {kernel}"):
+        ConvLSTM(1, 2, kernel, 1)
+
+
+@pytest.mark.parametrize("dims", [0, 3])
+def test_spatial_dims(dims):
+    with pytest.raises(ValueError, match=f"spatial_dims must be 1 or 2, not {dims}"):
+        ConvLSTM(1, 2, 3, dims)
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape", "steps"),
+    [(1, (2, 3, 1), None), (1, (2, 3, 1, 4, 4), None), (2, (2, 3, 1, 4), None), (1, (2, 3, 1, 4), 3), (1, (2, 1), 3)],
+)
+def test_wrong_dims(dims, shape, steps):
+    with pytest.raises(ValueError) as caught:
+        ConvLSTM(1, 2, 3, dims)(torch.zeros(shape), steps)
+    assert f"{dims} spatial axes" in str(caught.value) and str(shape) in str(caught.value)
+
+
+# ---- modes of autograd -----------------------------------------------------------------------------------------------
+
+
+def test_without_gradients():
+    model, arguments, _ = example(1, False, True, 4)
+    expected = model(*arguments)
+    with torch.no_grad():
+        output = model(*arguments)
+    assert not output.requires_grad and torch.equal(output, expected)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("dims", [1, 2])
+def test_bfloat16_is_close_to_float32(dims, constant):
+    """As `experiment.train` does it: the forward pass under autocast, the backward pass after it."""
+    model, arguments, weights = example(dims, constant, True, 4, torch.float32)
+    expected = gradients(model, model, arguments, weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(*arguments)
+    torch.testing.assert_close(output.float(), model(*arguments), rtol=0, atol=0.03)
+    inputs = [*model.parameters(), arguments[0], arguments[2]]
+    found = torch.autograd.grad((output.float() * weights).sum(), inputs)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == torch.float32 and (a - b).norm() < 0.03 * b.norm()
+
+
+def test_bfloat16_without_a_clock():
+    model, arguments, weights = example(1, False, False, 4, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(*arguments)
+        assert output.dtype == torch.bfloat16
+    found = torch.autograd.grad((output.float() * weights).sum(), list(model.parameters()))
+    expected = gradients(model, model, arguments, weights)
+    for a, b in zip(found, expected[:3], strict=True):
+        assert a.dtype == torch.float32 and (a - b).norm() < 0.03 * b.norm()
+
+
+def test_second_derivatives_are_refused():
+    model, arguments, weights = example(1, False, False, 3)
+    loss = (model(*arguments) * weights).square().sum()
+    (gradient,) = torch.autograd.grad(loss, arguments[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
