@@ -16,6 +16,7 @@ from pathlib import Path
 
 import joblib
 
+import checkpoint
 from checkpoint import CheckpointError
 from experiment import Diverged, Result, prepare_process, read_table, write_csv
 
@@ -35,11 +36,13 @@ def fit(flags: argparse.Namespace, folder: Path, train: Train, test: Test, extra
     Returns:
         The metrics of `test` and of the training; with several seeds also `<key>_mean` and `<key>_std`.
     """
-    if flags.dry_run:
-        if not (folder / "best.pt").exists():
-            raise CheckpointError(f"--dry_run: no trained model at {folder / 'best.pt'}; run once without --dry_run")
-        return test(single(flags, extra), folder)
     candidates = combinations(flags, extra)
+    if flags.dry_run:
+        chosen = as_trained(candidates[0], folder, (*GRID_FLAGS, *extra))
+        return repeat(chosen, folder, train, test) if flags.seeds > 1 else train_and_test(chosen, folder, train, test)
+    for stale, now in (("grid.csv", len(candidates)), ("grid", len(candidates)), ("seeds", flags.seeds)):
+        if now == 1:
+            remove(folder / stale)
     chosen = candidates[0] if len(candidates) == 1 else search(candidates, folder, train, extra)
     if flags.seeds > 1:
         return repeat(chosen, folder, train, test)
@@ -124,8 +127,9 @@ def repeat(flags: argparse.Namespace, folder: Path, train: Train, test: Test) ->
     runs = [with_values(flags, seed=flags.seed + i) for i in range(flags.seeds)]
     tasks = [(run, folder / "seeds" / str(run.seed)) for run in runs]
     results = parallel(train_and_test, tasks, (train, test), flags.jobs)
-    for file in ("best.pt", "last.pt", "history.csv"):
-        shutil.copyfile(tasks[0][1] / file, folder / file)
+    if not flags.dry_run:
+        for file in ("best.pt", "last.pt", "history.csv"):
+            shutil.copyfile(tasks[0][1] / file, folder / file)
     metrics = dict(results[0])
     for key, value in results[0].items():
         if isinstance(value, float):
@@ -134,10 +138,36 @@ def repeat(flags: argparse.Namespace, folder: Path, train: Train, test: Test) ->
     return {**metrics, "seeds": flags.seeds}
 
 
+def remove(path: Path) -> None:
+    """What an earlier run with other flags left."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def trained(folder: Path) -> dict:
+    """For `--dry_run`: the last checkpoint of the training in `folder`."""
+    saved = checkpoint.load_latest(folder / "last.pt")
+    if saved is None or not (folder / "best.pt").exists():
+        raise CheckpointError(f"--dry_run: no trained model at {folder / 'best.pt'}; run once without --dry_run")
+    return saved
+
+
+def as_trained(flags: argparse.Namespace, folder: Path, names: tuple[str, ...]) -> argparse.Namespace:
+    """The flags with the values that a grid chose for the model in `folder`."""
+    saved = trained(folder)["flags"]
+    return with_values(flags, **{name: saved[name] for name in names})
+
+
 def train_and_test(flags: argparse.Namespace, folder: Path, train: Train, test: Test) -> dict:
-    result = train(flags, folder)
-    training = {"seed": flags.seed, "epochs": result.epochs, "best_epoch": result.best_epoch}
-    return {**training, "seconds": round(result.seconds, 1), **test(flags, folder)}
+    if flags.dry_run:
+        saved = trained(folder)
+        epochs, best_epoch, seconds = saved["epoch"], saved["best_epoch"], saved["seconds"]
+    else:
+        _, _, best_epoch, epochs, seconds = train(flags, folder)
+    training = {"seed": flags.seed, "epochs": epochs, "best_epoch": best_epoch, "seconds": round(seconds, 1)}
+    return {**training, **test(flags, folder)}
 
 
 def train_or_diverge(flags: argparse.Namespace, folder: Path, train: Train) -> Result | str:

@@ -33,6 +33,7 @@ from torch.utils.data import TensorDataset
 
 import baselines
 import checkpoint
+import command_line
 import experiment
 import grid_search
 import plots
@@ -293,11 +294,11 @@ FUNCTIONS: dict[str, Callable] = {"reconstruct": reconstruct, "classify": classi
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser, groups = experiment.make_parser(
+    parser, groups = command_line.make_parser(
         __doc__, FUNCTIONS, hidden_size=[128], epochs=12, batch_size=64, learning_rate=None
     )
     add_flags(groups)
-    flags = experiment.parse(parser, argv)
+    flags = command_line.parse(parser, argv)
     check_flags(parser, flags)
     return experiment.run(flags, FUNCTIONS)
 
@@ -308,21 +309,21 @@ def add_flags(groups: dict) -> None:
     add("--classification", action="store_true", help="short for --function classify")
     add = groups["model"].add_argument
     add("--sequence", choices=tuple(NAMED_SIZES), help="what one step is; default: rows")
-    add("--input_size", type=experiment.POSITIVE_INT, help="pixels per step, a divisor of 784; 28: rows, 1: pixels")
-    add("--code_size", type=experiment.COUNT, nargs="+", default=[0],
+    add("--input_size", type=command_line.POSITIVE_INT, help="pixels per step, a divisor of 784; 28: rows, 1: pixels")
+    add("--code_size", type=command_line.COUNT, nargs="+", default=[0],
         help="values of the bottleneck; 0: the hidden size; several: each is trained and tested")  # fmt: skip
-    add("--clock_harmonics", type=experiment.COUNT, default=4,
+    add("--clock_harmonics", type=command_line.COUNT, default=4,
         help="of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
-    add("--channels", type=experiment.POSITIVE_INT, default=8, help="hidden channels (conv)")
-    add("--kernel_size", type=experiment.POSITIVE_INT, default=5, help="odd (conv)")
-    add("--dropout", type=experiment.number(float, 0, 0.99), default=0.0, help="before the class head")
+    add("--channels", type=command_line.POSITIVE_INT, default=8, help="hidden channels (conv)")
+    add("--kernel_size", type=command_line.POSITIVE_INT, default=5, help="odd (conv)")
+    add("--dropout", type=command_line.number(float, 0, 0.99), default=0.0, help="before the class head")
     add = groups["training"].add_argument
-    add("--reconstruction_dominance", type=experiment.FRACTION, nargs="+", default=[0.5],
+    add("--reconstruction_dominance", type=command_line.FRACTION, nargs="+", default=[0.5],
         help="weight d of the squared error beside 1 - d of the cross-entropy; several: a grid")  # fmt: skip
-    add("--shift", type=experiment.number(int, 0, SIDE), default=0, help="augmentation: move by up to N pixels")
+    add("--shift", type=command_line.number(int, 0, SIDE), default=0, help="augmentation: move by up to N pixels")
 
 
-def check_flags(parser: experiment.Parser, flags: argparse.Namespace) -> None:
+def check_flags(parser: command_line.Parser, flags: argparse.Namespace) -> None:
     """Flags that depend on one another; resolves `--sequence` and `--input_size` into both."""
     if flags.classification:
         if flags.function not in (None, "classify"):

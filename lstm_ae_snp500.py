@@ -32,6 +32,7 @@ from torch.nn.functional import l1_loss, mse_loss
 from torch.utils.data import TensorDataset
 
 import checkpoint
+import command_line
 import experiment
 import grid_search
 import plots
@@ -423,24 +424,24 @@ FUNCTIONS = {"plot_prices": plot_prices, "reconstruct": reconstruct, "predict": 
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser, groups = experiment.make_parser(
+    parser, groups = command_line.make_parser(
         __doc__, FUNCTIONS, epochs=10, batch_size=256, learning_rate=[3e-3], hidden_size=[64]
     )
     add = groups["model"].add_argument
-    add("--code_size", type=experiment.COUNT, default=0, help="values of the bottleneck; 0: the last hidden state")
-    add("--input_size", type=experiment.POSITIVE_INT, default=10, help="reconstruct: days per step")
-    add("--clock_harmonics", type=experiment.COUNT, default=4,
+    add("--code_size", type=command_line.COUNT, default=0, help="values of the bottleneck; 0: the last hidden state")
+    add("--input_size", type=command_line.POSITIVE_INT, default=10, help="reconstruct: days per step")
+    add("--clock_harmonics", type=command_line.COUNT, default=4,
         help="reconstruct: of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
     add("--inputs", choices=tuple(INPUTS), default="ohlcv", help="predict: what the model sees of each day")
     add = groups["training"].add_argument
-    add("--reconstruction_dominance", type=experiment.FRACTION, nargs="+", default=[0.5],
+    add("--reconstruction_dominance", type=command_line.FRACTION, nargs="+", default=[0.5],
         help="predict: weight d of the squared error beside 1 - d of the prediction; several: a grid")  # fmt: skip
-    add("--folds", type=experiment.POSITIVE_INT, default=1, help="reconstruct: contiguous blocks of time; 1: 60/20/20")
+    add("--folds", type=command_line.POSITIVE_INT, default=1, help="reconstruct: blocks of time; 1: 60/20/20")
     add = groups["data"].add_argument
     add("--symbols", nargs="+", metavar="SYMBOL", help="stocks to draw; default: AMZN, GOOGL, ...")
-    add("--window", type=experiment.number(int, 2), default=50, help="days per sequence")
-    add("--stride", type=experiment.POSITIVE_INT, default=5, help="reconstruct: days between training windows")
-    flags = experiment.parse(parser, argv)
+    add("--window", type=command_line.number(int, 2), default=50, help="days per sequence")
+    add("--stride", type=command_line.POSITIVE_INT, default=5, help="reconstruct: days between training windows")
+    flags = command_line.parse(parser, argv)
     if flags.folds == 2:
         parser.error("argument --folds: expected 1, or at least 3 (test, validation and training blocks), found 2")
     if flags.window % flags.input_size:

@@ -21,15 +21,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import grid_sample, mse_loss
 from torch.utils.data import TensorDataset
 
 import checkpoint
+import command_line
 import experiment
 import grid_search
 import plots
 from baselines import reconstruction_baselines
-from load_data import ToySignals, toy_signals
+from load_data import ToySignals, scale_sequences, toy_signals
 from lstm_ae import LSTMAutoencoder, clock_periods
 
 COUNT, LENGTH = 10_000, 50
@@ -58,11 +59,25 @@ def as_steps(x: Tensor, input_size: int) -> Tensor:
 def make_step(flags: argparse.Namespace) -> experiment.Step:
     def step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
         (x,) = batch
+        if model.training and flags.stretch < 1:
+            x = random_stretches(x, flags.stretch)
         if model.training and flags.mirror:
             x = random_mirrors(x)
         return {"loss": mse_loss(model(as_steps(x, flags.input_size)).reconstruction.float().flatten(1), x)}
 
     return step
+
+
+def random_stretches(x: Tensor, shortest: float) -> Tensor:
+    """A random part of each sequence (B, T), of at least `shortest` times its length, stretched to T steps and scaled
+    anew. Values between steps are cubic interpolations. A sum of sines stays one, with lower frequencies.
+    """
+    length = shortest + (1 - shortest) * torch.rand(len(x), 1, device=x.device)
+    start = (1 - length) * torch.rand(len(x), 1, device=x.device)
+    place = 2 * (start + length * torch.linspace(0, 1, x.shape[1], device=x.device)) - 1  # (B, T); 1: last step
+    grid = torch.stack([place, torch.zeros_like(place)], 2).unsqueeze(1)  # (B, 1, T, 2)
+    stretched = grid_sample(x[:, None, None], grid, mode="bicubic", padding_mode="border", align_corners=True)
+    return scale_sequences(stretched.flatten(1))[0]
 
 
 def random_mirrors(x: Tensor) -> Tensor:
@@ -176,21 +191,23 @@ FUNCTIONS = {"plot_examples": plot_examples, "reconstruct": reconstruct}
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser, groups = experiment.make_parser(
+    parser, groups = command_line.make_parser(
         __doc__, FUNCTIONS, hidden_size=[128], epochs=100, batch_size=64, learning_rate=[3e-3]
     )
     add = groups["model"].add_argument
-    add("--input_size", type=experiment.POSITIVE_INT, default=5, help=f"values per step, a divisor of {LENGTH}")
-    add("--code_size", type=experiment.COUNT, nargs="+", default=[16],
+    add("--input_size", type=command_line.POSITIVE_INT, default=5, help=f"values per step, a divisor of {LENGTH}")
+    add("--code_size", type=command_line.COUNT, nargs="+", default=[16],
         help="values of the bottleneck; 0: the last hidden state; several: each is trained and tested")  # fmt: skip
-    add("--clock_harmonics", type=experiment.COUNT, default=0,
+    add("--clock_harmonics", type=command_line.COUNT, default=0,
         help="of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
     add = groups["training"].add_argument
+    add("--stretch", type=command_line.FRACTION, default=1.0,
+        help="augmentation: random parts, at least this share of a sequence, stretched; 1: none")  # fmt: skip
     add("--mirror", action="store_true", help="augmentation: sequences backwards and upside down, each half the time")
     add = groups["data"].add_argument
     add("--signal", choices=("waves", "uniform", "walk"), default="waves", help="kind of sequence")
-    add("--data_seed", type=experiment.number(int, 0, 2**31), default=0, help="of the generated sequences")
-    flags = experiment.parse(parser, argv)
+    add("--data_seed", type=command_line.number(int, 0, 2**31), default=0, help="of the generated sequences")
+    flags = command_line.parse(parser, argv)
     if LENGTH % flags.input_size:
         parser.error(f"argument --input_size: expected a divisor of {LENGTH}, found {flags.input_size}")
     return experiment.run(flags, FUNCTIONS)

@@ -26,6 +26,24 @@ def test_random_mirrors_makes_the_four_variants_and_no_other():
     assert variants == {(0.1, 0.2, 0.9), (0.9, 0.2, 0.1), (0.9, 0.8, 0.1), (0.1, 0.8, 0.9)}
 
 
+def test_random_stretches_keep_slow_sines_and_the_scale():
+    torch.manual_seed(0)
+    time = torch.linspace(0, 1, 50)
+    x = toy.scale_sequences(torch.sin(2 * torch.pi * (2 * time + torch.rand(20, 1))))[0]
+    stretched = toy.random_stretches(x, 0.5)
+    assert stretched.min() >= 0 and stretched.max() <= 1
+    torch.testing.assert_close(stretched.mean(1), torch.full((20,), 0.5))
+    # each one is offset + a sine of a frequency between 1 and 2 cycles: three unknowns fit it, at the best frequency
+    best = torch.full((20,), torch.inf)
+    for frequency in torch.linspace(0.9, 2.1, 121):
+        angle = 2 * torch.pi * frequency * time
+        basis = torch.stack([torch.ones(50), angle.sin(), angle.cos()], 1)
+        fitted = basis @ torch.linalg.lstsq(basis, stretched.T).solution
+        best = torch.minimum(best, (fitted.T - stretched).square().mean(1))
+    assert best.max() < 1e-4
+    torch.testing.assert_close(toy.random_stretches(x, 1.0), x, atol=1e-5, rtol=0)  # the whole sequence: as it was
+
+
 # ---- MNIST -----------------------------------------------------------------------------------------------------------
 
 
