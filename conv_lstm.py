@@ -70,8 +70,9 @@ class ConvLSTM(nn.Module):
             gates = self.input_conv(x).unsqueeze(0)
         if step_bias is not None:
             gates = gates + step_bias.view(len(step_bias), 1, -1, *[1] * self.spatial_dims)
-        weight = self.hidden_conv.weight.to(gates.dtype)  # they differ under autocast
-        return ConvLSTMFunction.apply(gates, weight, steps or x.shape[1]).transpose(0, 1)
+        weight = self.hidden_conv.weight
+        with torch.autocast(x.device.type, enabled=False):  # the recurrence stays in the weights' precision
+            return ConvLSTMFunction.apply(gates.to(weight.dtype), weight, steps or x.shape[1]).transpose(0, 1)
 
 
 class ConvLSTMFunction(torch.autograd.Function):

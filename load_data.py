@@ -256,7 +256,20 @@ def stock_prices(data_dir, source="auto", symbols=None):
     data = _read_archive(path) if path.suffix == ".zip" else read_bytes(path, STOCKS_TABLE)
     prices = _stock_table(path, data)
     facts |= {"file": path.name, **prices.facts}
-    return _select(prices._replace(facts=facts), symbols, path)
+    prices = prices._replace(facts=facts)
+    return prices if symbols is None else select_symbols(prices, symbols)
+
+
+def select_symbols(prices, symbols):
+    """The same prices of some symbols only, in the order given. Raises DataError with the nearest names for others."""
+    symbols = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
+    for symbol in symbols:
+        if symbol not in prices.symbols:
+            near = difflib.get_close_matches(symbol.upper(), prices.symbols, 3, 0.5) or prices.symbols[:6]
+            raise DataError(f"{prices.facts['file']}: expected one of its {len(prices.symbols)} symbols, "
+                            f"found {symbol!r}; nearest: {', '.join(near)}")
+    rows = [prices.symbols.index(symbol) for symbol in symbols]
+    return prices._replace(symbols=symbols, values=prices.values[rows])
 
 
 def complete_symbols(prices):
@@ -399,16 +412,3 @@ def _stock_facts(prices, numbers, keep):
             "missing": dict(zip(PRICE_FIELDS, missing.sum(0).tolist(), strict=True)),
             "duplicates": int((~keep).sum()),
             "incomplete": [symbol for symbol in prices.symbols if symbol not in complete]}
-
-
-def _select(prices, symbols, path):
-    if symbols is None:
-        return prices
-    symbols = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
-    for symbol in symbols:
-        if symbol not in prices.symbols:
-            near = difflib.get_close_matches(symbol.upper(), prices.symbols, 3, 0.5) or prices.symbols[:6]
-            raise DataError(f"{path}: expected one of its {len(prices.symbols)} symbols, found {symbol!r}; "
-                            f"nearest: {', '.join(near)}")
-    rows = [prices.symbols.index(symbol) for symbol in symbols]
-    return prices._replace(symbols=symbols, values=prices.values[rows])

@@ -8,7 +8,8 @@
 A digit is a sequence: 28 rows of 28 pixels, 16 patches of 7 x 7, or 784 single pixels. An encoder reads it, the decoder
 writes it again from the code z alone, and (`classify`) the decoder's last hidden state gives the class. There are
 55,000 digits for training, 5,000 for validation and 10,000 for testing; beside the test error stand the PCA of the
-training digits with a code of the same size, and their mean.
+training digits with a code of the same size, and their mean. Without other flags the fully connected model trains for 12
+epochs at a learning rate of 1e-2, the convolutional one, which costs about four times as much, for 5 at 4e-3.
 
 Deviations from the studies it follows:
 1. Where one flag set both, `--code_size` sets the width of the bottleneck apart from that of the LSTMs: PCA with 8
@@ -44,7 +45,8 @@ SIDE, PIXELS, CLASSES = 28, 784, 10
 PATCH = 7
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, for the encoder's input
 GRID = ("reconstruction_dominance",)
-RATES = {"fc": 1e-2, "conv": 3e-3}  # default learning rates
+RATES = {"fc": 1e-2, "conv": 4e-3}  # default learning rates
+EPOCHS = {"fc": 12, "conv": 5}  # and epochs: a convolutional one costs about four times as much
 NAMED_SIZES = {"rows": SIDE, "patches": PATCH * PATCH, "pixels": 1}
 
 
@@ -215,8 +217,8 @@ def fit(flags: argparse.Namespace, folder: Path, task: str) -> tuple[dict[str, a
     several = len(flags.code_size) > 1
     runs = {}
     for model, size in itertools.product(models, flags.code_size):
-        rates = flags.learning_rate or [RATES[model]]
-        values = {"model": model, "code_size": size, "task": task, "learning_rate": rates}
+        values = {"model": model, "code_size": size, "task": task, "epochs": flags.epochs or EPOCHS[model]}
+        values["learning_rate"] = flags.learning_rate or [RATES[model]]
         runs[f"{model}_{size}" if several else model] = grid_search.with_values(flags, **values)
     return runs, grid_search.fit_many(runs, folder, train, test, GRID)
 
@@ -295,7 +297,7 @@ FUNCTIONS: dict[str, Callable] = {"reconstruct": reconstruct, "classify": classi
 
 def main(argv: list[str] | None = None) -> dict:
     parser, groups = command_line.make_parser(
-        __doc__, FUNCTIONS, hidden_size=[128], epochs=12, batch_size=64, learning_rate=None
+        __doc__, FUNCTIONS, hidden_size=[128], epochs=None, batch_size=64, learning_rate=None
     )
     add_flags(groups)
     flags = command_line.parse(parser, argv)

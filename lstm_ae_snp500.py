@@ -37,7 +37,15 @@ import experiment
 import grid_search
 import plots
 from baselines import reconstruction_baselines
-from load_data import DataError, StockPrices, complete_symbols, scale_sequences, stock_prices, unscale_sequences
+from load_data import (
+    DataError,
+    StockPrices,
+    complete_symbols,
+    scale_sequences,
+    select_symbols,
+    stock_prices,
+    unscale_sequences,
+)
 from lstm_ae import LSTMAutoencoder, clock_periods
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
@@ -59,10 +67,8 @@ def load(flags: argparse.Namespace) -> StockPrices:
     """The stocks that have every price on every date; `--symbols` are checked against all names."""
     data = prices(flags.data_dir, flags.source)
     if flags.symbols:
-        stock_prices(flags.data_dir, flags.source, flags.symbols)
-    names = complete_symbols(data)
-    rows = [data.symbols.index(name) for name in names]
-    return data._replace(symbols=names, values=data.values[rows])
+        select_symbols(data, flags.symbols)
+    return select_symbols(data, complete_symbols(data))
 
 
 def shown_symbols(flags: argparse.Namespace, available: list[str], count: int) -> list[str]:
@@ -320,7 +326,7 @@ def plot_prices(flags: argparse.Namespace, folder: Path) -> dict:
     """daily high of some stocks, AMZN and GOOGL by default, against time"""
     data = prices(flags.data_dir, flags.source)
     names = flags.symbols or shown_symbols(flags, data.symbols, 2)
-    chosen = stock_prices(flags.data_dir, flags.source, names)
+    chosen = select_symbols(data, names)
     series = {name: (chosen.dates, values[:, HIGH].numpy()) for name, values in zip(names, chosen.values, strict=True)}
     plots.curves(folder / "prices.png", series, "date", "daily high (USD)")
     return {"data": data.facts["data"], **{f"{name}_last_high": float(y[-1]) for name, (_, y) in series.items()}}

@@ -56,10 +56,10 @@ class Study(NamedTuple):
 
 
 TOY = "--mirror --input_size 10 --clock_harmonics 4 --epochs 150"
-TOY_QUICK = "--epochs 4 --limit 2000"
-DIGITS_QUICK = "--limit 6000 --epochs 3"
+TOY_QUICK = "--epochs 20 --limit 2000"
+DIGITS_QUICK = "--limit 6000 --epochs 6"
 STOCKS = "--epochs 3 --batch_size 512"
-STOCKS_QUICK = "--epochs 1 --limit 20000"
+STOCKS_QUICK = "--epochs 5 --limit 20000"
 
 
 def below_pca(names: dict[str, str], target: str) -> tuple[Number, ...]:
@@ -99,7 +99,7 @@ STUDIES = (
           below_pca({f"{m}_{n}": f"test MSE, {m}, code {n}" for m in ("fc", "conv") for n in (8, 16, 32, 64, 128)},
                     "below PCA")),
     Study("lstm_ae_mnist", "classify", "", "MNIST by rows: classes",
-          "--model both --code_size 64 --shift 2 --epochs 15 --precision bfloat16", DIGITS_QUICK,
+          "--model both --code_size 64 --shift 2 --epochs 10 --precision bfloat16", DIGITS_QUICK,
           (accuracy("fc", "accuracy, fc", "about 98.9 %", "99.1 %"), accuracy("conv", "accuracy, conv", "-", "99.2 %"),
            *below_pca({"fc": "test MSE, fc", "conv": "test MSE, conv"}, "below PCA"))),
     Study("lstm_ae_mnist", "classify", "pixels", "MNIST pixel by pixel (T=784)",

@@ -131,7 +131,7 @@ def random_walk(stocks: int, days: int, seed: int = 0) -> StockPrices:
     volume = rng.uniform(1e5, 1e6, (stocks, days))
     values = torch.from_numpy(np.stack([high, high, high, high, volume], 2))
     dates = np.datetime64("2014-01-02") + np.arange(days)
-    return StockPrices([f"S{i}" for i in range(stocks)], dates, values, {"data": "sample"})
+    return StockPrices([f"S{i}" for i in range(stocks)], dates, values, {"data": "sample", "file": "walk"})
 
 
 def predict_flags(**changes) -> Namespace:
