@@ -4,7 +4,8 @@
     python benchmarks/bench_lstm_ae.py --only conv_lstm
 
 conv_lstm  a training step of our ConvLSTM beside one that is recorded step by step: input and hidden map concatenated
-           and one convolution per step, the structure of github.com/ndrplz/ConvLSTM_pytorch, with the same sizes
+           and one convolution per step, the structure of github.com/ndrplz/ConvLSTM_pytorch, with the same sizes; both
+           with freed memory kept (the function alone), and as each runs by itself (ours kept, the other one given back)
 memory     a training step at T=784 with glibc's freed memory kept (`experiment.keep_memory`) and given back, each in a
            process of its own
 grid       18 short trainings with `--jobs 2` beside the same ones one after another with PyTorch's default threads
@@ -74,36 +75,48 @@ def medians(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def training_step(model: nn.Module, x: Tensor) -> Callable[[], None]:
+def training_step(model: nn.Module, *inputs) -> Callable[[], None]:
     def step() -> None:
         model.zero_grad()
-        model(x).square().mean().backward()
+        model(*inputs).square().mean().backward()
 
     return step
 
 
 def conv_lstm() -> list[dict]:
+    """In processes of their own, in turn: with freed memory kept for both, and for ours only."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(3):
+        for kept in ("both", "ours"):
+            command = [sys.executable, __file__, "--conv_lstm_steps", kept]
+            for name, times in json.loads(subprocess.run(command, capture_output=True, check=True).stdout).items():
+                for what, seconds in times.items():
+                    found.setdefault(name, {}).setdefault(f"{what}, {kept}", []).append(seconds)
     rows = []
+    for name, times in found.items():
+        middle = {what: statistics.median(seconds) for what, seconds in times.items()}
+        for kept, label in (("both", "memory kept for both"), ("ours", "each by itself")):
+            ours, other = middle["ours, both"], middle[f"stepwise, {kept}"]
+            rows.append({"what": f"{name}, {label}", "ours": ours, "stepwise": other, "ratio": other / ours})
+    return rows
+
+
+def conv_lstm_steps(kept: str) -> dict[str, dict[str, float]]:
+    """Median seconds of training steps at all sizes, in this process."""
+    if kept == "both":
+        experiment.keep_memory()
+    found = {}
     for batch, steps, channels, hidden, space, kernel in SIZES:
         x = torch.rand(batch, steps, channels, *space)
         ours = ConvLSTM(channels, hidden, kernel, len(space))
         stepwise = StepwiseConvLSTM(channels, hidden, kernel, len(space))
-        found = medians({"ours": training_step(ours, x), "stepwise": training_step(stepwise, x)}, 15)
-        constant = training_step_constant(ours, x[:, 0], steps)
+        encoder = {"ours": training_step(ours, x), "stepwise": training_step(stepwise, x)}
         repeated = x[:, :1].expand(-1, steps, *x.shape[2:])
-        decoder = medians({"ours": constant, "stepwise": training_step(stepwise, repeated)}, 15)
+        decoder = {"ours": training_step(ours, x[:, 0], steps), "stepwise": training_step(stepwise, repeated)}
         name = f"B={batch} T={steps} C={channels} H={hidden} {'x'.join(map(str, space))} k={kernel}"
-        for kind, times in (("encoder", found), ("decoder", decoder)):
-            rows.append({"what": f"ConvLSTM {kind}, {name}", **times, "ratio": times["stepwise"] / times["ours"]})
-    return rows
-
-
-def training_step_constant(model: ConvLSTM, x: Tensor, steps: int) -> Callable[[], None]:
-    def step() -> None:
-        model.zero_grad()
-        model(x, steps).square().mean().backward()
-
-    return step
+        found[f"ConvLSTM encoder, {name}"] = medians(encoder, 5)
+        found[f"ConvLSTM decoder, {name}"] = medians(decoder, 5)
+    return found
 
 
 def memory() -> list[dict]:
@@ -180,10 +193,14 @@ PARTS = {"conv_lstm": conv_lstm, "memory": memory, "grid": grid, "startup": star
 def main(argv: list[str] | None = None) -> dict:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
-    chosen = parser.parse_args(argv).only
+    parser.add_argument("--conv_lstm_steps", choices=("both", "ours"), help=argparse.SUPPRESS)
+    flags = parser.parse_args(argv)
+    chosen = flags.only
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    experiment.keep_memory()
+    if flags.conv_lstm_steps:
+        print(json.dumps(conv_lstm_steps(flags.conv_lstm_steps)))
+        return {}
     results = {}
     for name in chosen:
         results[name] = PARTS[name]()
