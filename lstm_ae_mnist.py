@@ -8,7 +8,7 @@
 A digit is a sequence: 28 rows of 28 pixels, 16 patches of 7 x 7, or 784 single pixels. An encoder reads it, the decoder
 writes it again from the code z alone, and (`classify`) the decoder's last hidden state gives the class. There are
 55,000 digits for training, 5,000 for validation and 10,000 for testing; beside the test error stand the PCA of the
-training digits with a code of the same size, and their mean. Without other flags the fully connected model trains for 12
+training digits with a code of the same size, and their mean. By default the fully connected model trains for 12
 epochs at a learning rate of 1e-2, the convolutional one, which costs about four times as much, for 5 at 4e-3.
 
 Deviations from the studies it follows:
