@@ -1,0 +1,63 @@
+"""Perturbations of a training batch: along the gradient of the loss, or in a random direction of the same length.
+
+Adversarial training as in Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015,
+with the L2-normalised gradient of Miyato, Dai and Goodfellow, "Adversarial training methods for semi-supervised text
+classification", ICLR 2017, eq. 3: a model is trained on v and on v + epsilon r, where r is constant.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def compute_perturbation(loss: Tensor, v: Tensor) -> Tensor:
+    """r = g / ||g|| with g = dloss/dv of each sample, over all of its steps and features; constant (B, ...).
+
+    `loss` is a number made of the samples' losses, as their sum or mean (r is the same), and v (B, ...) a tensor
+    that it was computed from. Samples whose gradient is zero have r = 0, and so have steps that the loss did not see,
+    such as padded ones. The graph is kept, so that `loss.backward()` can follow.
+    """
+    if loss.numel() != 1:
+        raise ValueError(f"loss must be a single number, such as a mean over the batch, not {tuple(loss.shape)}")
+    check_batch(v)
+    if not v.requires_grad:
+        raise ValueError("v must require a gradient: make the loss from v.requires_grad_(), or from a layer's output")
+    (gradient,) = torch.autograd.grad(loss, v, retain_graph=True)
+    return normalize_samples(gradient.detach())
+
+
+def random_perturbation(
+    v: Tensor, lengths: Sequence[int] | Tensor | None = None, generator: torch.Generator | None = None
+) -> Tensor:
+    """A direction for each sample of v (B, ...) uniform on the sphere ||r|| = 1: the control of `compute_perturbation`.
+
+    With `lengths` (B), of sequences v (B, T, ...), r is zero from each sequence's end on.
+    """
+    check_batch(v)
+    noise = torch.randn(v.shape, generator=generator, dtype=v.dtype, device=v.device)
+    if lengths is not None:
+        lengths = torch.as_tensor(lengths, device=v.device)
+        if lengths.shape != v.shape[:1] or lengths.min() < 0 or lengths.max() > v.shape[1]:
+            raise ValueError(f"lengths must be {len(v)} numbers from 0 to {v.shape[1]}, not {lengths.tolist()}")
+        beyond = torch.arange(v.shape[1], device=v.device) >= lengths.unsqueeze(1)  # (B, T)
+        noise[beyond] = 0
+    return normalize_samples(noise)
+
+
+def normalize_samples(g: Tensor) -> Tensor:
+    """g (B, ...) with each sample divided by its L2 norm, zeros left alone.
+
+    A sample is first brought to a largest value of 1: the squares of a gradient of 1e-25, as a confident classifier
+    has, would be lost in float32.
+    """
+    flat = g.flatten(1)
+    largest = flat.abs().amax(1, keepdim=True)
+    flat = torch.where(largest == 0, 0.0, flat / largest)
+    length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+    return torch.where(length == 0, 0.0, flat / length).view_as(g)
+
+
+def check_batch(v: Tensor) -> None:
+    if v.dim() < 2 or not v.numel():
+        raise ValueError(f"v must be a batch (B, ...) of at least one number each, not of the shape {tuple(v.shape)}")
