@@ -118,7 +118,7 @@ def run_function(flags: argparse.Namespace, name: str, function: Callable) -> di
     folder = flags.output_dir / name
     with locked(folder):
         prepare_process(flags)
-        if not flags.dry_run:
+        if not (flags.dry_run and (folder / "config.json").exists()):  # that of the training stays
             write_json(folder / "config.json", describe_run(flags, name))
         metrics = function(flags, folder)
         write_json(folder / "metrics.json", metrics)
