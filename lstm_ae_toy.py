@@ -149,7 +149,7 @@ def plot_reconstructions(originals: Tensor, folders: dict[str, Path], folder: Pa
     models = {name: checkpoint.rebuild(path / "best.pt", LSTMAutoencoder) for name, path in folders.items()}
     rows = {f"test signal {i + 1}": {"original": (np.arange(LENGTH), x)} for i, x in enumerate(originals)}
     for name, model in models.items():
-        label = "reconstruction" if len(models) == 1 else f"reconstruction, {name}"
+        label = "reconstruction" if len(models) == 1 else f"reconstruction ({name})"
         estimates = model(as_steps(originals, model.arguments["input_size"])).reconstruction.flatten(1)
         for row, estimate in zip(rows.values(), estimates, strict=True):
             row[label] = (np.arange(LENGTH), estimate)

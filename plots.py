@@ -25,9 +25,10 @@ def save(figure, path: Path) -> Path:
     return Path(path)
 
 
-def legend_above(axes, entries: int) -> None:
-    """A legend over the axes, where it cannot cover data."""
-    columns = 3 if entries > 5 else 4
+def legend_above(axes) -> None:
+    """A legend over the axes, where it cannot cover data, in as many columns as the figure's width holds."""
+    longest = max(len(label) for label in axes.get_legend_handles_labels()[1])
+    columns = max(1, min(4, int(11 * axes.figure.get_figwidth() / (longest + 6))))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.5)
 
 
@@ -49,7 +50,7 @@ def curves(
     if log:
         axes.set_yscale("log")
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    legend_above(axes, len(series) + len(levels or {}))
+    legend_above(axes)
     figure.autofmt_xdate() if is_dates(series) else None
     return save(figure, path)
 
@@ -72,7 +73,7 @@ def panels(
         axes.set_title(title, loc="right", fontsize=11)
     grid[-1, 0].set_xlabel(xlabel)
     if len(series) > 1:
-        legend_above(grid[0, 0], len(series))
+        legend_above(grid[0, 0])
     figure.autofmt_xdate() if is_dates(series) else None
     figure.align_ylabels()
     return save(figure, path)
