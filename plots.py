@@ -84,6 +84,8 @@ def draw_curves(axes, series: Mapping[str, tuple[Sequence, Sequence]], dashed: S
     for name, (x, y) in series.items():
         of = name.rpartition(", ")[0] or name  # "fc, training" and "fc, validation" share the colour of "fc"
         colour = colours.setdefault(of, COLOURS[len(colours) % len(COLOURS)])
+        if not is_dates(series) and all(float(value).is_integer() for value in x):  # epochs, sizes, steps
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         marker = "o" if markers or len(x) == 1 else None  # one point has no line to be seen by
         axes.plot(x, y, label=name, color=colour, marker=marker, linestyle="--" if name in dashed else "-")
 
