@@ -78,6 +78,8 @@ def accuracy(name: str, label: str, published: str, target: str) -> Number:
 def mase(target: str) -> tuple[Number, ...]:
     return (
         Number("MASE", "mase", "linear_mase", "persistence 1, linear", target=target, form="{:.3f}"),
+        Number("MASE, 95 % interval from", "mase_low", form="{:.3f}"),
+        Number("MASE, 95 % interval to", "mase_high", form="{:.3f}"),
         Number("test error, USD", "test_mae", "persistence_mae", "persistence", form="{:.3f}"),
     )
 
@@ -177,9 +179,15 @@ def summary_rows(study: Study, metrics: dict, minutes: float) -> list[dict]:
             "form": number.form,
             "command": study.command,
             "minutes": round(minutes, 1),
-            "data": parent.get("data"),
+            "data": source_of(metrics),
         })  # fmt: skip
     return rows
+
+
+def source_of(metrics: dict) -> str | None:
+    """Which data a study, or the first of its models, was trained on."""
+    found = [metrics, *(value for value in metrics.values() if isinstance(value, dict))]
+    return next((values["data"] for values in found if "data" in values), None)
 
 
 def table(rows: list[dict]) -> str:
