@@ -56,8 +56,8 @@ class Study(NamedTuple):
 
 
 TOY = "--mirror --input_size 10 --clock_harmonics 4"
-TOY_QUICK = "--epochs 20 --limit 2000"
-DIGITS_QUICK = "--limit 6000 --epochs 6"
+TOY_QUICK = "--epochs 40 --limit 2000"
+DIGITS_QUICK = "--limit 6000 --epochs 12"
 STOCKS = "--epochs 3 --batch_size 512"
 STOCKS_QUICK = "--epochs 5 --limit 20000"
 
