@@ -10,6 +10,7 @@ A study that fails is named in the report with its one-line reason; the others g
 
 import argparse
 import contextlib
+import csv
 import importlib
 import io
 import json
@@ -254,13 +255,21 @@ def published_rows() -> list[dict]:
         path = RESULTS / study.script / study.name / "metrics.json"
         if path.exists():
             metrics = json.loads(path.read_text())
-            rows += summary_rows(study, metrics, total_seconds(metrics) / 60)
+            rows += summary_rows(study, metrics, (total_seconds(metrics) + grid_seconds(path.parent / "grid.csv")) / 60)
     return rows
 
 
+def grid_seconds(path: Path) -> float:
+    """Training time of all combinations of a grid, one after another; 0 if there was none."""
+    if not path.exists():
+        return 0.0
+    with open(path, newline="") as file:
+        return sum(float(row["seconds"]) for row in csv.DictReader(file))
+
+
 def total_seconds(metrics: dict) -> float:
-    """Training time of all models of a study, one after another."""
-    own = metrics.get("seconds", 0.0)
+    """Training time of all models and seeds of a study, one after another."""
+    own = metrics.get("seconds_mean", metrics.get("seconds", 0.0)) * metrics.get("seeds", 1)
     return own + sum(total_seconds(value) for value in metrics.values() if isinstance(value, dict))
 
 
