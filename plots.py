@@ -25,11 +25,11 @@ def save(figure, path: Path) -> Path:
     return Path(path)
 
 
-def legend_above(axes) -> None:
+def legend_above(axes, height: float = 1.0) -> None:
     """A legend over the axes, where it cannot cover data, in as many columns as the figure's width holds."""
     longest = max(len(label) for label in axes.get_legend_handles_labels()[1])
     columns = max(1, min(4, int(11 * axes.figure.get_figwidth() / (longest + 6))))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.5)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=columns, borderaxespad=0.2, handlelength=1.5)
 
 
 def curves(
@@ -73,7 +73,7 @@ def panels(
         axes.set_title(title, loc="right", fontsize=11)
     grid[-1, 0].set_xlabel(xlabel)
     if len(series) > 1:
-        legend_above(grid[0, 0])
+        legend_above(grid[0, 0], 1.12)  # over the title
     figure.autofmt_xdate() if is_dates(series) else None
     figure.align_ylabels()
     return save(figure, path)
