@@ -19,7 +19,6 @@ Peak memory is that of a process of its own (Linux), beyond its memory before th
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -31,6 +30,8 @@ from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from timing import medians  # noqa: E402
 
 import experiment  # noqa: E402
 import plots  # noqa: E402
@@ -99,19 +100,6 @@ def training_step(name: str, batch: int, steps: int, size: int) -> Callable[[], 
         model(x)[0].square().mean().backward()
 
     return step
-
-
-def medians(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each function, called in turn."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for function in functions.values():
-        function()
-    for _ in range(rounds):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def fits(name: str, batch: int, size: int) -> bool:
