@@ -139,7 +139,7 @@ def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:
     for name, values in metrics.items():
         if flags.signal != "uniform" and values["test_mse"] > values["mean_mse"] / 10:
             errors = f"{values['test_mse']:.2g}, and the mean sequence's {values['mean_mse']:.2g}"
-            print(f"WARNING: {name} is hardly better than the mean sequence: the test error is {errors}")
+            print(f"WARNING: {name} is not ten times better than the mean sequence: its test error is {errors}")
     return metrics if len(metrics) > 1 else next(iter(metrics.values()))
 
 
