@@ -3,7 +3,7 @@
     python lstm_ae_snp500.py --function plot_prices --symbols AMZN GOOGL
     python lstm_ae_snp500.py --function reconstruct                  # test windows of three stocks, in dollars
     python lstm_ae_snp500.py --function reconstruct --folds 5        # every block of time is test data once
-    python lstm_ae_snp500.py --function predict --inputs ohlcv       # MASE about .83; persistence is 1
+    python lstm_ae_snp500.py --function predict --inputs ohlcv       # MASE about .80; persistence is 1
     python lstm_ae_snp500.py --function predict --inputs high        # MASE just below 1: highs hold almost nothing
 
 Splits are by date: the first 60 % train, the next 20 % validate, the last 20 % test. No window crosses a boundary, and
@@ -258,8 +258,7 @@ def test_prediction(flags: argparse.Namespace, folder: Path) -> dict:
     low, high = mase_interval(errors.sum(0).numpy(), persistence.sum(0).numpy(), flags.seed)
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
     step, parts = make_prediction_step(flags), {}
-    for part in ("test", "validation"):
-        s = samples(data, flags, part)
+    for part, s in (("test", found), ("validation", samples(data, flags, "validation"))):
         parts[part] = experiment.evaluate(model.to(flags.device), step, TensorDataset(s.x, s.target, s.unit), flags)
     return {
         "data": data.facts["data"],
