@@ -76,6 +76,32 @@ def read_bytes(path, expected):
     return data
 
 
+def read_member(path, names):
+    """The first of `names` in a zip archive, read in memory by name and never extracted; at most MAX_BYTES."""
+    with reading(path, "a zip archive"):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise DataError(f"{path}: expected a zip archive, found something that is not a plain file")
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            found = next((members[name] for name in names if name in members), None)
+            if found is None:
+                raise DataError(f"{path}: expected a member {' or '.join(names)}, "
+                                f"found {', '.join(members)[:200] or 'none'}")
+            known = found.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            if found.file_size > MAX_BYTES or not known:
+                raise DataError(f"{path}: expected at most {MAX_BYTES} bytes, stored or deflated, "
+                                f"found {found.file_size} of compression type {found.compress_type}")
+            with archive.open(found) as member:
+                return member.read(found.file_size + 1)  # to the end, where zipfile compares the checksum
+
+
+def checked_limit(limit):
+    """`limit`, None or a number of training sequences of at least 1; else DataError."""
+    if limit is not None and limit < 1:
+        raise DataError(f"limit: expected at least 1 training sequence, found {limit}")
+    return limit
+
+
 def download(url, path, hashes=(), size=None, check=None, timeout=10.0):
     """Fetch `url` into the file `path` (its folder is made); returns the Path.
 

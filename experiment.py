@@ -31,7 +31,7 @@ from tqdm import tqdm
 import checkpoint
 from checkpoint import CheckpointError
 from command_line import script_of
-from load_data import DataError
+from data_files import DataError
 
 # Flags that do not change what is computed: a run may be resumed with others.
 FREE_FLAGS = {
@@ -173,6 +173,14 @@ def read_table(path: Path) -> list[dict[str, float]]:
     """The numeric columns of a `history.csv` or `grid.csv`, row by row."""
     with open(path, newline="") as file:
         return [{name: float(v) for name, v in row.items() if name != "status"} for row in csv.DictReader(file)]
+
+
+def read_curves(folder: Path, key: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Epochs and values of a metric in the `history.csv` of `folder`: {"training": (x, y), "validation": (x, y)}."""
+    history = read_table(folder / "history.csv")
+    epochs = [row["epoch"] for row in history]
+    parts = {"training": "train", "validation": "val"}
+    return {label: (epochs, [row[f"{part}_{key}"] for row in history]) for label, part in parts.items()}
 
 
 # ---- signals ---------------------------------------------------------------------------------------------------------

@@ -14,10 +14,8 @@ import math
 import os
 import re
 import socket
-import stat
 import struct
 import tempfile
-import zipfile
 from array import array
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data_files import MAX_BYTES, DataError, choose, download, first_present, read_bytes, reading
+from data_files import DataError, checked_limit, choose, download, first_present, read_bytes, read_member, reading
 
 SIGNALS = ("waves", "uniform", "walk")
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest price table or toy set that is built
@@ -102,16 +100,10 @@ def toy_signals(signal, count=10_000, length=50, seed=0, limit=None):
         raise DataError(f"count: expected at least 5 sequences to split 60/20/20, found {count}")
     scaled = scale_sequences(generate_signals(signal, count, length, seed))[0]
     first, second = count * 3 // 5, count * 4 // 5
-    train, validation, test = scaled[:first][:_checked_limit(limit)], scaled[first:second], scaled[second:]
+    train, validation, test = scaled[:first][:checked_limit(limit)], scaled[first:second], scaled[second:]
     facts = {"signal": signal, "seed": seed, "length": length,
              "train": len(train), "validation": len(validation), "test": len(test)}
     return ToySignals(train, validation, test, facts)
-
-
-def _checked_limit(limit):
-    if limit is not None and limit < 1:
-        raise DataError(f"limit: expected at least 1 training sequence, found {limit}")
-    return limit
 
 
 # ------------------------------------------------------------------------------------------------------ MNIST
@@ -161,7 +153,7 @@ def mnist(data_dir, source="auto", limit=None):
     Validation is the last 5,000 of the 60,000 training digits (the last 1,000 of the sample's 6,000); `limit`
     keeps the first of the others. Returns Mnist. Raises DataError for missing, damaged or incomplete files.
     """
-    limit = _checked_limit(limit)
+    limit = checked_limit(limit)
     needed = [_mnist_names(name) for name in MNIST_MD5]
     folder, facts = choose(data_dir, source, "MNIST/raw", needed, _fetch_mnist, MNIST_URL)
     train_count, test_count, held_out = MNIST_SIZES[facts["data"]]
@@ -253,7 +245,7 @@ def stock_prices(data_dir, source="auto", symbols=None):
     names = [STOCKS_ZIP, *STOCKS_CSV, *(f"{name}.gz" for name in STOCKS_CSV)]
     folder, facts = choose(data_dir, source, "sp500", [names], _fetch_stocks, STOCKS_URL)
     path = folder / STOCKS_SAMPLE if facts["data"] == "sample" else first_present(folder, names)
-    data = _read_archive(path) if path.suffix == ".zip" else read_bytes(path, STOCKS_TABLE)
+    data = read_member(path, STOCKS_CSV) if path.suffix == ".zip" else read_bytes(path, STOCKS_TABLE)
     prices = _stock_table(path, data)
     facts |= {"file": path.name, **prices.facts}
     prices = prices._replace(facts=facts)
@@ -279,25 +271,7 @@ def complete_symbols(prices):
 
 
 def _fetch_stocks(folder, absent):
-    download(STOCKS_URL, folder / absent[0], check=_read_archive)
-
-
-def _read_archive(path):
-    """The bytes of the price table in the archive: read in memory by name, never extracted."""
-    with reading(path, "a zip archive"):
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DataError(f"{path}: expected a zip archive, found something that is not a plain file")
-        with zipfile.ZipFile(path) as archive:
-            found = next((info for info in archive.infolist() if info.filename in STOCKS_CSV), None)
-            if found is None:
-                raise DataError(f"{path}: expected a member {' or '.join(STOCKS_CSV)}, "
-                                f"found {', '.join(archive.namelist())[:200] or 'none'}")
-            known = found.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-            if found.file_size > MAX_BYTES or not known:
-                raise DataError(f"{path}: expected at most {MAX_BYTES} bytes, stored or deflated, "
-                                f"found {found.file_size} of compression type {found.compress_type}")
-            with archive.open(found) as member:
-                return member.read(found.file_size + 1)  # to the end, where zipfile compares the checksum
+    download(STOCKS_URL, folder / absent[0], check=lambda path: read_member(path, STOCKS_CSV))
 
 
 def _stock_table(path, data):

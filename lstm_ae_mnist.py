@@ -248,10 +248,7 @@ def plot_digits(flags: argparse.Namespace, runs: dict[str, argparse.Namespace], 
 def plot_history(runs: dict, folder: Path, key: str, ylabel: str, log: bool = False) -> None:
     series = {}
     for name, path in grid_search.model_folders(runs, folder).items():
-        history = experiment.read_table(path / "history.csv")
-        epochs = [row["epoch"] for row in history]
-        for part, label in (("train", "training"), ("val", "validation")):
-            series[f"{name}, {label}"] = (epochs, [row[f"{part}_{key}"] for row in history])
+        series |= {f"{name}, {label}": curve for label, curve in experiment.read_curves(path, key).items()}
     dashed = [name for name in series if name.endswith("training")]
     plots.curves(folder / f"{key}.png", series, "epoch", ylabel, log=log, dashed=dashed)
 
@@ -260,9 +257,8 @@ def plot_losses_by_code_size(runs: dict[str, argparse.Namespace], folder: Path) 
     """Validation errors against epochs, one panel per model, one line per code size."""
     rows: dict[str, dict] = {}
     for name, path in grid_search.model_folders(runs, folder).items():
-        history = experiment.read_table(path / "history.csv")
-        line = [row["epoch"] for row in history], [row["val_loss"] for row in history]
-        rows.setdefault(f"model {runs[name].model}", {})[f"code {runs[name].code_size}"] = line
+        curve = experiment.read_curves(path, "loss")["validation"]
+        rows.setdefault(f"model {runs[name].model}", {})[f"code {runs[name].code_size}"] = curve
     plots.panels(folder / "loss.png", rows, "epoch", "validation\nmean squared error", log=True)
 
 

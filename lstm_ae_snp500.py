@@ -351,9 +351,7 @@ def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:
 
 
 def plot_loss(trained: Path, folder: Path) -> None:
-    history = experiment.read_table(trained / "history.csv")
-    epochs = [row["epoch"] for row in history]
-    series = {n: (epochs, [r[f"{k}_loss"] for r in history]) for n, k in (("training", "train"), ("validation", "val"))}
+    series = experiment.read_curves(trained, "loss")
     plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True)
 
 
@@ -386,15 +384,11 @@ def predict(flags: argparse.Namespace, folder: Path) -> dict:
 
 def plot_losses(folder: Path) -> None:
     """Training loss (the squared error of the reconstruction) and prediction loss against epochs."""
-    history = experiment.read_table(folder / "history.csv")
-    epochs = [row["epoch"] for row in history]
     for key, ylabel in (
         ("mse", "reconstruction: mean squared error"),
         ("prediction", "prediction: absolute error\nover mean daily change"),
     ):
-        parts = (("training", "train"), ("validation", "val"))
-        series = {label: (epochs, [row[f"{part}_{key}"] for row in history]) for label, part in parts}
-        plots.curves(folder / f"{key}_loss.png", series, "epoch", ylabel)
+        plots.curves(folder / f"{key}_loss.png", experiment.read_curves(folder, key), "epoch", ylabel)
 
 
 def plot_predictions(flags: argparse.Namespace, folder: Path) -> None:

@@ -160,10 +160,8 @@ def plot_reconstructions(originals: Tensor, folders: dict[str, Path], folder: Pa
 def plot_history(folders: dict[str, Path], folder: Path) -> None:
     series = {}
     for name, path in folders.items():
-        history = experiment.read_table(path / "history.csv")
-        for part, label in (("train", "training"), ("val", "validation")):
-            losses = [row["epoch"] for row in history], [row[f"{part}_loss"] for row in history]
-            series[label if len(folders) == 1 else f"{name}, {label}"] = losses
+        for label, curve in experiment.read_curves(path, "loss").items():
+            series[label if len(folders) == 1 else f"{name}, {label}"] = curve
     dashed = [name for name in series if name.endswith("training")]
     plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=dashed)
 

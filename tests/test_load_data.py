@@ -19,9 +19,8 @@ import torch
 
 import data_files
 import load_data
+from data_files import DataError, download, read_member
 from load_data import (
-    DataError,
-    download,
     generate_signals,
     mnist,
     read_idx,
@@ -189,8 +188,7 @@ def test_damaged_idx(tmp_path, data, expected):
 
 
 def test_gzip_bomb_is_cut_off(tmp_path, monkeypatch):
-    for module in (data_files, load_data):
-        monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(data_files, "MAX_BYTES", 1000)
     fails("at most 1000 bytes", read_idx, write(tmp_path / "x", gzip.compress(bytes(1001))))
 
 
@@ -460,10 +458,10 @@ def test_zip(tmp_path, name):
 
 
 def test_zip_bomb_encryption_and_other_members(tmp_path):
-    fails("found other.csv", load_data._read_archive, write_zip(tmp_path, {"other.csv": table(*ROWS)}))
-    fails("found none", load_data._read_archive, write_zip(tmp_path, {}))
+    fails("found other.csv", read_member, write_zip(tmp_path, {"other.csv": table(*ROWS)}), load_data.STOCKS_CSV)
+    fails("found none", read_member, write_zip(tmp_path, {}), load_data.STOCKS_CSV)
     path = write_zip(tmp_path, {CSV_NAME: table(*ROWS)}, zipfile.ZIP_BZIP2)
-    fails("compression type 12", load_data._read_archive, path)
+    fails("compression type 12", read_member, path, load_data.STOCKS_CSV)
     data = bytearray(write_zip(tmp_path, {CSV_NAME: table(*ROWS)}).read_bytes())
     entry = data.index(b"PK\x01\x02")
     bomb, locked, crc = bytearray(data), bytearray(data), bytearray(data)
@@ -586,8 +584,7 @@ def test_refused_download_leaves_nothing(tmp_path, server, answer, options, expe
 
 
 def test_download_too_large(tmp_path, server, monkeypatch):
-    for module in (data_files, load_data):
-        monkeypatch.setattr(module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(data_files, "MAX_BYTES", 1000)
     serve("file", BODY)
     fails("at most 1000 bytes", download, server + "file", tmp_path / "file.bin")
     assert everything(tmp_path) == []
