@@ -161,7 +161,7 @@ def _stream(url, part, hashes, size, timeout):
     return {hasher.hexdigest() for hasher in hashers}
 
 
-def _checked_folder(folder, required):
+def checked_folder(folder, required):
     """The folder as a Path if it can be listed (or, unless `required`, is absent); else DataError."""
     folder = Path(folder)
     with reading(folder, "a readable folder"):
@@ -191,9 +191,9 @@ def choose(data_dir, source, subfolder, needed, fetch, url):
         raise DataError(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
     if source == "sample":
         return SAMPLES / subfolder, {"data": "sample"}
-    folder = _checked_folder(data_dir, required=True)
+    folder = checked_folder(data_dir, required=True)
     for part in Path(subfolder).parts:
-        folder = _checked_folder(folder / part, required=False)
+        folder = checked_folder(folder / part, required=False)
     absent = [names[0] for names in needed if first_present(folder, names) is None]
     if not absent:
         return folder, {"data": "full"}

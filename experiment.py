@@ -256,7 +256,8 @@ def train(
     """Trains `model`; leaves `last.pt`, `best.pt` and `history.csv` in `folder`, and the best weights in the model.
 
     The data are any objects with `len` and with `data[indices] -> batch`, a tuple of tensors whose first has one entry
-    per sequence (`torch.utils.data.TensorDataset`). `monitor` names the validation metric that chooses the best epoch.
+    per sequence (`torch.utils.data.TensorDataset`). `monitor` names the validation metric that chooses the best epoch;
+    without validation data, None, the last epoch is kept, and the score is not a number.
 
     Raises Diverged at a loss that is not finite and Interrupted after a signal; both leave `best.pt` as it was.
     """
@@ -292,6 +293,8 @@ class Training:
         self.sums: dict[str, float] = {}  # of the running epoch's metrics, weighted by batch size
         self.history: list[dict] = []
         self.best_score, self.best_epoch, self.seconds = math.inf * self.sign, 0, 0.0
+        if validation_data is None:
+            self.best_score = math.nan
         self.last_saved = time.monotonic()
         self.board = None
         if flags.tensorboard:
@@ -365,14 +368,17 @@ class Training:
         rate = self.optimizer.param_groups[0]["lr"]
         size = self.sums.pop("size")
         means = {f"train_{name}": total / size for name, total in self.sums.items()}
-        validation = evaluate(self.model, self.step, self.validation_data, self.flags)
-        score = validation[self.monitor]
+        if self.validation_data is None:
+            validation, score = {}, math.nan
+        else:
+            validation = evaluate(self.model, self.step, self.validation_data, self.flags)
+            score = validation[self.monitor]
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
         row = {"epoch": self.epoch, **means, **{f"val_{k}": v for k, v in validation.items()}, "learning_rate": rate}
         self.history.append(row)
-        if not math.isfinite(score):
+        if self.validation_data is not None and not math.isfinite(score):
             raise Diverged(f"the validation {self.monitor} is {score} after epoch {self.epoch}, learning rate {rate:g}")
-        if score * self.sign < self.best_score * self.sign:
+        if self.validation_data is None or score * self.sign < self.best_score * self.sign:
             self.best_score, self.best_epoch = score, self.epoch
             checkpoint.save(self.folder / "best.pt", {"model": checkpoint.describe(self.model), "epoch": self.epoch})
         write_csv(self.folder / "history.csv", self.history)

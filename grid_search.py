@@ -25,13 +25,18 @@ Train = Callable[[argparse.Namespace, Path], Result]  # trains, leaves best.pt i
 Test = Callable[[argparse.Namespace, Path], dict]  # reads best.pt, returns metrics of the test data
 
 
-def fit(flags: argparse.Namespace, folder: Path, train: Train, test: Test, extra: tuple[str, ...] = ()) -> dict:
+def fit(
+    flags: argparse.Namespace, folder: Path, train: Train, test: Test, extra: tuple[str, ...] = (),
+    score: Train | None = None,
+) -> dict:  # fmt: skip
     """Trains what the flags ask for and tests it once: one model, a grid, several seeds, or both.
 
     Args:
         folder: gets the chosen model's `best.pt`, `last.pt` and `history.csv`, and `grid.csv` if there was a grid.
         train, test: functions at the top level of a module, so that other processes can import them.
         extra: flags besides GRID_FLAGS that may have several values.
+        score: what gives a combination its score, such as a cross-validation, if that is not `train` itself. It scores
+            a single combination, too, and the chosen one is trained anew.
 
     Returns:
         The metrics of `test` and of the training; with several seeds also `<key>_mean` and `<key>_std`.
@@ -40,21 +45,23 @@ def fit(flags: argparse.Namespace, folder: Path, train: Train, test: Test, extra
     if flags.dry_run:
         chosen = as_trained(candidates[0], folder, (*GRID_FLAGS, *extra))
         return repeat(chosen, folder, train, test) if flags.seeds > 1 else train_and_test(chosen, folder, train, test)
-    for stale, now in (("grid.csv", len(candidates)), ("grid", len(candidates)), ("seeds", flags.seeds)):
-        if now == 1:
+    searches = len(candidates) > 1 or score is not None
+    for stale, used in (("grid.csv", searches), ("grid", searches), ("seeds", flags.seeds > 1)):
+        if not used:
             remove(folder / stale)
-    chosen = candidates[0] if len(candidates) == 1 else search(candidates, folder, train, extra)
+    chosen = search(candidates, folder, score or train, extra) if searches else candidates[0]
     if flags.seeds > 1:
         return repeat(chosen, folder, train, test)
-    if len(candidates) == 1:
+    if not searches or score is not None:
         return train_and_test(chosen, folder, train, test)
     # trained already, with one thread (see `call`): reload
     return train_and_test(with_values(chosen, resume=True, threads=1), folder, train, test)
 
 
 def fit_many(
-    runs: dict[str, argparse.Namespace], folder: Path, train: Train, test: Test, extra: tuple[str, ...] = ()
-) -> dict[str, dict]:
+    runs: dict[str, argparse.Namespace], folder: Path, train: Train, test: Test, extra: tuple[str, ...] = (),
+    score: Train | None = None,
+) -> dict[str, dict]:  # fmt: skip
     """`fit` for several named models, in parallel processes; each in a folder of its name, their histories together.
 
     A single run has no folder of its own: its files stand in `folder`.
@@ -63,8 +70,9 @@ def fit_many(
     jobs = next(iter(runs.values())).jobs
     tasks = [(with_values(flags, jobs=1) if len(runs) > 1 else flags, folders[name]) for name, flags in runs.items()]
     if len(runs) == 1:
-        return {name: fit(*tasks[0], train, test, extra) for name in runs}
-    metrics = dict(zip(runs, parallel(fit, tasks, (train, test), min(jobs, len(runs)), extra), strict=True))
+        return {name: fit(*tasks[0], train, test, extra, score) for name in runs}
+    functions = {"train": train, "test": test, "score": score}
+    metrics = dict(zip(runs, parallel(fit, tasks, functions, min(jobs, len(runs)), extra=extra), strict=True))
     rows = [{"model": n, **row} for n, f in folders.items() for row in read_table(f / "history.csv")]
     write_csv(folder / "history.csv", rows)
     return metrics
@@ -101,7 +109,7 @@ def search(
     if not candidates[0].resume:
         shutil.rmtree(folder / "grid", ignore_errors=True)
     tasks = [(c, folder / "grid" / name) for c, name in zip(candidates, names, strict=True)]
-    results = parallel(train_or_diverge, tasks, (train,), candidates[0].jobs)
+    results = parallel(train_or_diverge, tasks, {"train": train}, candidates[0].jobs)
     rows = []
     for candidate, result in zip(candidates, results, strict=True):
         values = {n: getattr(candidate, n) for n in varied}
@@ -118,7 +126,8 @@ def search(
     write_csv(folder / "grid.csv", [rows[i] for i in order])
     best = order[0]
     for file in ("best.pt", "last.pt", "history.csv"):
-        shutil.copyfile(folder / "grid" / names[best] / file, folder / file)
+        if (folder / "grid" / names[best] / file).exists():  # a cross-validation leaves its history alone
+            shutil.copyfile(folder / "grid" / names[best] / file, folder / file)
     return candidates[best]
 
 
@@ -126,7 +135,7 @@ def repeat(flags: argparse.Namespace, folder: Path, train: Train, test: Test) ->
     """Trains with `flags.seeds` seeds; the first seed's files stand in `folder`, mean and std of all in the metrics."""
     runs = [with_values(flags, seed=flags.seed + i) for i in range(flags.seeds)]
     tasks = [(run, folder / "seeds" / str(run.seed)) for run in runs]
-    results = parallel(train_and_test, tasks, (train, test), flags.jobs)
+    results = parallel(train_and_test, tasks, {"train": train, "test": test}, flags.jobs)
     if not flags.dry_run:
         for file in ("best.pt", "last.pt", "history.csv"):
             shutil.copyfile(tasks[0][1] / file, folder / file)
@@ -177,12 +186,15 @@ def train_or_diverge(flags: argparse.Namespace, folder: Path, train: Train) -> R
         return f"diverged: {error}"
 
 
-def parallel(function: Callable, tasks: list[tuple[argparse.Namespace, Path]], others: tuple, jobs: int, *more) -> list:
-    """`function(flags, folder, *others, *more)` for every task, in `jobs` processes of one thread each, in order.
+def parallel(
+    function: Callable, tasks: list[tuple[argparse.Namespace, Path]], others: dict[str, Callable | None], jobs: int,
+    **more,
+) -> list:  # fmt: skip
+    """`function(flags, folder, **others, **more)` for every task, in `jobs` processes of one thread each, in order.
 
     `others` are functions of a script: they are sent by name, since a script's own module is not importable as such.
     """
-    names = [importable(other) for other in others]
+    names = {key: importable(other) for key, other in others.items() if other is not None}
     calls = [joblib.delayed(call)(function.__name__, flags, folder, names, more, jobs > 1) for flags, folder in tasks]
     return joblib.Parallel(n_jobs=jobs, backend="loky")(calls)
 
@@ -195,9 +207,9 @@ def importable(function: Callable) -> tuple[str, str]:
     return module, function.__name__
 
 
-def call(function: str, flags: argparse.Namespace, folder: Path, names: list, more: tuple, worker: bool):
+def call(function: str, flags: argparse.Namespace, folder: Path, names: dict, more: dict, worker: bool):
     """What a process does with one task: it finds the functions by their names and sets itself up for the flags."""
     flags = with_values(flags, threads=1, quiet=flags.quiet or worker)
     prepare_process(flags)
-    others = [getattr(importlib.import_module(module), name) for module, name in names]
-    return globals()[function](flags, folder, *others, *more)
+    others = {key: getattr(importlib.import_module(module), name) for key, (module, name) in names.items()}
+    return globals()[function](flags, folder, **others, **more)

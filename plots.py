@@ -79,6 +79,20 @@ def panels(
     return save(figure, path)
 
 
+def intervals(path: Path, groups: Mapping[str, Mapping[str, tuple[float, float]]], xlabel: str, ylabel: str) -> Path:
+    """Points with error bars (value, half the bar) over the same names for each group; no bar where it is 0."""
+    names = list(next(iter(groups.values())))
+    figure, axes = plt.subplots(figsize=(max(5, 1.5 + 1.1 * len(names)), 4.2))
+    for k, (label, points) in enumerate(groups.items()):
+        values, errors = np.array([points[name] for name in names]).T
+        x = np.arange(len(names)) + 0.16 * (k - (len(groups) - 1) / 2)
+        axes.errorbar(x, values, np.where(errors > 0, errors, np.nan), fmt="osD^"[k % 4], capsize=4, label=label)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.5, len(names) - 0.5))
+    legend_above(axes)
+    return save(figure, path)
+
+
 def draw_curves(axes, series: Mapping[str, tuple[Sequence, Sequence]], dashed: Sequence[str], markers=False) -> None:
     colours: dict[str, str] = {}
     for name, (x, y) in series.items():

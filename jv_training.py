@@ -1,0 +1,389 @@
+"""Japanese Vowels: a plain LSTM, adversarial training and the proximal LSTM.
+
+    python jv_training.py --seeds 10 --jobs 2                    # the whole study, an hour
+    python jv_training.py --function basic                       # the plain model
+    python jv_training.py --function adversarial --epsilon .1 1  # chosen by cross-validation
+    python jv_training.py --function robustness                  # of the models that the other functions left
+
+Nine men said /ae/; a model tells them apart: 270 utterances to train, 370 to test, 12 values per step. One test error
+is 0.27 %. Every choice is made by stratified cross-validation on the 270; then a model is trained on all of them for
+the same number of epochs, the last epoch is kept, and the 370 are looked at once.
+
+The basic model is trained first, and the adversarial and the proximal model start from its file. So does a plain model
+that gets the same further epochs, since the comparison would be one of budgets otherwise. Inside the cross-validation,
+the basic model of each fold is trained on that fold's training part.
+
+Deviations from the studies it follows:
+1. Public solutions train and test on JV_data.mat; 60 of its 351 test utterances are in its training set. Here that file
+   is read on request only (--course_file).
+2. They show the test accuracy of each epoch and report the best one. Here the curves are of cross-validation.
+3. They normalise each feature over time (dim=1, a default) and divide a gradient by F.normalize(g); here each step is
+   normalised over its features, and a gradient is divided by its norm, for each sample over its whole sequence.
+4. The adversarial and the proximal model had further epochs that the plain one had not.
+"""
+
+import argparse
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+import checkpoint
+import command_line
+import experiment
+import grid_search
+import plots
+from adversarial import compute_perturbation
+from checkpoint import CheckpointError
+from Classifier import PLACES, LSTMClassifier
+from experiment import UsageError
+from load_vowels import JapaneseVowels, Utterances, japanese_vowels
+from ProxLSTM import METHODS
+
+GRID = ("epsilon", "dropout")  # flags that may have several values, beside those of all scripts
+EPOCHS = {"basic": 60, "adversarial": 50, "proximal": 100, "dropout": 60, "batch_norm": 60, "robustness": 1}
+EPSILONS = {"adversarial": [0.01, 0.1, 0.3, 1.0, 3.0], "proximal": [0.1, 0.3, 1.0, 5.0, 20.0]}
+SHOWN = {"adversarial": (0.01, 0.1, 1.0), "proximal": (0.1, 1.0, 5.0)}  # drawn beside the best one
+RELATIVE_NORMS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # of a perturbation of v, in norms of v
+NOISES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # standard deviations of noise on the input
+
+
+# ---- data and model --------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def vowels(data_dir: Path, source: str, limit: int | None, course_file: bool) -> JapaneseVowels:
+    return japanese_vowels(data_dir, source, limit, course_file)
+
+
+def load(flags: argparse.Namespace) -> JapaneseVowels:
+    return vowels(flags.data_dir, flags.source, flags.limit, flags.course_file)
+
+
+def stratified_folds(labels: Tensor, count: int, seed: int) -> Tensor:
+    """The fold 0..count-1 of each of the labels (N,): every class spread over the folds as evenly as can be."""
+    generator = torch.Generator().manual_seed(seed)
+    folds = torch.empty_like(labels)
+    for label in labels.unique().tolist():
+        members = torch.nonzero(labels == label).flatten()
+        folds[members[torch.randperm(len(members), generator=generator)]] = torch.arange(len(members)) % count
+    return folds
+
+
+def batches_by_length(size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Neighbours in the order of length, so that little is padded; the batches come in random order."""
+    batches = torch.arange(size).split(batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def step(model: LSTMClassifier, batch: experiment.Batch) -> dict[str, Tensor]:
+    loss, logits = model.loss(*batch)
+    return {"loss": loss, "accuracy": (logits.argmax(1) == batch[2]).float().mean()}
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+    """On all training utterances; the last epoch is kept."""
+    data = load(flags).train
+    return train_on(flags, folder, data, None, find_pretrained(flags, folder, data) if flags.starts_trained else None)
+
+
+def train_on(
+    flags: argparse.Namespace, folder: Path, training: Utterances, validation: Utterances | None, start: Path | None
+) -> experiment.Result:
+    """From the weights of the checkpoint `start`, or from scratch."""
+    model = LSTMClassifier(
+        hidden_size=flags.hidden_size, channels=flags.channels, mode=flags.mode, epsilon=flags.epsilon,
+        bidirectional=flags.bidirectional, dropout=flags.dropout, dropout_places=flags.dropout_places,
+        batch_norm_places=flags.batch_norm_places, method=flags.method,
+    )  # fmt: skip
+    if start:
+        weights = checkpoint.rebuild(start, LSTMClassifier).state_dict()
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError:
+            raise CheckpointError(f"--pretrained: the model in {start} has other sizes or batch norm") from None
+    return experiment.train(
+        model, step, training, validation, flags, folder, "accuracy", maximise=True, batches=batches_by_length
+    )
+
+
+def train_basic(flags: argparse.Namespace, folder: Path, training: Utterances) -> Path:
+    """A plain model on `training`; the path of its checkpoint."""
+    plain = grid_search.with_values(flags, mode="plain", epsilon=0.0, epochs=flags.basic_epochs, quiet=True)
+    train_on(plain, folder, training, None, None)
+    return folder / "best.pt"
+
+
+def find_pretrained(flags: argparse.Namespace, folder: Path, training: Utterances) -> Path:
+    """`--pretrained`, a file or the folder of a run of `basic`, which may hold one model per seed.
+
+    The default is that of the function `basic`; if there is none, one is trained.
+    """
+    path = flags.pretrained or flags.output_dir / "basic"
+    for found in (path / "seeds" / str(flags.seed) / "best.pt", path / "best.pt", path):
+        if found.is_file():
+            return found
+    if flags.pretrained:
+        raise CheckpointError(f"--pretrained: no checkpoint at {path}, nor a run of basic with one")
+    return train_basic(flags, folder / "basic", training)
+
+
+def cross_validate(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+    """Accuracy on held-out folds after the last epoch, their mean; `history.csv` has the means of all epochs."""
+    data = load(flags).train
+    folds = stratified_folds(data.labels, flags.folds, flags.seed)
+    histories, seconds = [], 0.0
+    for k in range(flags.folds):
+        training, validation = (data.select(torch.nonzero(part).flatten()) for part in (folds != k, folds == k))
+        place = folder / f"fold{k}"
+        start = train_basic(flags, place / "basic", training) if flags.starts_trained else None
+        seconds += train_on(flags, place, training, validation, start).seconds
+        histories.append(experiment.read_table(place / "history.csv"))
+    means = [
+        {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} for rows in zip(*histories, strict=True)
+    ]
+    experiment.write_csv(folder / "history.csv", means)
+    return experiment.Result(means[-1]["val_accuracy"], True, flags.epochs, flags.epochs, seconds)
+
+
+def test(flags: argparse.Namespace, folder: Path) -> dict:
+    """Accuracy on the test utterances, beside that of naming the most frequent speaker of the training part."""
+    data, model = load(flags), checkpoint.rebuild(folder / "best.pt", LSTMClassifier).to(flags.device)
+    means = experiment.evaluate(model, step, data.test, flags)
+    accuracy, size = means["accuracy"], len(data.test)
+    majority = data.train.labels.bincount().argmax()
+    return {
+        "data": data.facts["data"],
+        "split": data.facts["split"],
+        "mode": flags.mode,
+        "epsilon": model.epsilon,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "test_accuracy": accuracy,
+        "test_loss": means["loss"],
+        "test_accuracy_sigma": (accuracy * (1 - accuracy) / size) ** 0.5,
+        "majority_accuracy": (data.test.labels == majority).float().mean().item(),
+    }
+
+
+def fit(runs: dict[str, argparse.Namespace], folder: Path) -> dict[str, dict]:
+    """Each run's hyper-parameters by cross-validation, then its models; metrics with the accuracies of both."""
+    metrics = grid_search.fit_many(runs, folder, train, test, GRID, score=cross_validate)
+    for name, path in grid_search.model_folders(runs, folder).items():
+        scored = experiment.read_table(path / "grid.csv")[0]
+        metrics[name] |= {"cv_accuracy": scored["score"], "vote_accuracy": vote(runs[name], path)}
+        if not runs[name].quiet:
+            print(f"{name}: {describe(metrics[name])}")
+    return metrics
+
+
+@torch.no_grad()
+def vote(flags: argparse.Namespace, folder: Path) -> float:
+    """Test accuracy of the mean of the probabilities of all seeds' models."""
+    x, lengths, labels = everything(load(flags).test)
+    votes = torch.stack([model(x, lengths).softmax(1) for model in models_of(folder)])
+    return (votes.mean(0).argmax(1) == labels).float().mean().item()
+
+
+def models_of(folder: Path) -> list[LSTMClassifier]:
+    """The models of all seeds of a run, or its only one."""
+    paths = sorted(folder.glob("seeds/*/best.pt")) or [folder / "best.pt"]
+    return [checkpoint.rebuild(path, LSTMClassifier) for path in paths]
+
+
+def everything(part: Utterances) -> tuple[Tensor, Tensor, Tensor]:
+    """All utterances as one batch: x (N, T, 12), lengths (N,), labels (N,)."""
+    return part[torch.arange(len(part))]
+
+
+def describe(metrics: dict) -> str:
+    mean = metrics.get("test_accuracy_mean", metrics["test_accuracy"])
+    spread = f" ± {metrics['test_accuracy_std']:.2%}" if "test_accuracy_std" in metrics else ""
+    chosen = f"epsilon {metrics['epsilon']:g}, cross-validation {metrics['cv_accuracy']:.2%}"
+    return f"{chosen}, test {mean:.2%}{spread} (sigma of a test {metrics['test_accuracy_sigma']:.2%})"
+
+
+# ---- functions -------------------------------------------------------------------------------------------------------
+
+
+def basic(flags: argparse.Namespace, folder: Path) -> dict:
+    """the plain model, trained from scratch: accuracy and loss against epochs"""
+    flags = settings(flags, "basic", starts_trained=False, epsilon=[0.0])
+    metrics = fit({"plain": flags}, folder)["plain"]
+    test_level = {"test, trained on all folds": metrics.get("test_accuracy_mean", metrics["test_accuracy"])}
+    for key, ylabel, levels in (("accuracy", "accuracy", test_level), ("loss", "cross-entropy", None)):
+        curves = experiment.read_curves(best_by_epsilon(folder)[0.0], key)
+        curves = {f"{name}, cross-validation": curve for name, curve in curves.items()}
+        plots.curves(folder / f"{key}.png", curves, "epoch", ylabel, log=key == "loss", levels=levels)
+    return metrics
+
+
+def adversarial(flags: argparse.Namespace, folder: Path) -> dict:
+    """AdvLSTM and a plain model of the same budget, both from the basic one; epsilon by cross-validation"""
+    return compare(flags, folder, "adversarial", "AdvLSTM")
+
+
+def proximal(flags: argparse.Namespace, folder: Path) -> dict:
+    """ProxLSTM and a plain model of the same budget, both from the basic one; epsilon by cross-validation"""
+    return compare(flags, folder, "proximal", "ProxLSTM")
+
+
+def compare(flags: argparse.Namespace, folder: Path, function: str, mode: str) -> dict:
+    flags = settings(flags, function, starts_trained=True, epsilon=flags.epsilon or EPSILONS[function])
+    plain = grid_search.with_values(flags, epsilon=[0.0])
+    metrics = fit({"plain": plain, mode: grid_search.with_values(flags, mode=mode)}, folder)
+    chosen, curves = metrics[mode]["epsilon"], {}
+    for epsilon, path in best_by_epsilon(folder / mode).items():
+        if epsilon == chosen or epsilon in SHOWN[function]:
+            name = rf"{mode}, $\epsilon$ = {epsilon:g}{' (chosen)' if epsilon == chosen else ''}"
+            curves[name] = validation_accuracy(path)
+    curves["plain, from the same start"] = validation_accuracy(best_by_epsilon(folder / "plain")[0.0])
+    plot_accuracy(curves, folder)
+    return metrics
+
+
+def best_by_epsilon(folder: Path) -> dict[float, Path]:
+    """The cross-validation of each epsilon of a grid, with the best of the other flags' values."""
+    found = {}
+    for path in sorted(folder.glob("grid/**/fold0/last.pt")):
+        epsilon, accuracy = checkpoint.load(path)["flags"]["epsilon"], validation_accuracy(path.parents[1])[1][-1]
+        if epsilon not in found or accuracy > found[epsilon][0]:
+            found[epsilon] = accuracy, path.parents[1]
+    return {epsilon: path for epsilon, (_, path) in sorted(found.items())}
+
+
+def validation_accuracy(folder: Path) -> tuple[list[float], list[float]]:
+    return experiment.read_curves(folder, "accuracy")["validation"]
+
+
+def plot_accuracy(curves: dict, folder: Path) -> None:
+    plots.curves(folder / "accuracy.png", curves, "epoch", "accuracy in cross-validation")
+
+
+def dropout(flags: argparse.Namespace, folder: Path) -> dict:
+    """dropout at each place and at all, trained from scratch: accuracy by place"""
+    rate = max(flags.dropout) or 0.3
+    runs = {place: {"dropout": [rate], "dropout_places": (place,)} for place in PLACES}
+    return by_place(flags, folder, {**runs, "all": {"dropout": [rate], "dropout_places": PLACES}})
+
+
+def batch_norm(flags: argparse.Namespace, folder: Path) -> dict:
+    """batch norm at each place and at all, without dropout, trained from scratch: accuracy by place"""
+    runs = {place: {"batch_norm_places": (place,)} for place in PLACES}
+    return by_place(flags, folder, {**runs, "all": {"batch_norm_places": PLACES}})
+
+
+def by_place(flags: argparse.Namespace, folder: Path, runs: dict[str, dict]) -> dict:
+    base = settings(flags, "basic", starts_trained=False, epsilon=[0.0], dropout=[0.0])
+    metrics = fit({name: grid_search.with_values(base, **v) for name, v in {"none": {}, **runs}.items()}, folder)
+    plot_accuracy({name: validation_accuracy(best_by_epsilon(folder / name)[0.0]) for name in metrics}, folder)
+    bars = {
+        "cross-validation": {name: (values["cv_accuracy"], 0.0) for name, values in metrics.items()},
+        "test, mean and standard deviation of the seeds": {
+            name: (values.get("test_accuracy_mean", values["test_accuracy"]), values.get("test_accuracy_std", 0.0))
+            for name, values in metrics.items()
+        },
+    }
+    plots.intervals(folder / "places.png", bars, "place", "accuracy")
+    return metrics
+
+
+def robustness(flags: argparse.Namespace, folder: Path) -> dict:
+    """accuracy of the three modes against the size of a perturbation of v and of noise on the input"""
+    trained = {
+        "plain": flags.output_dir / "proximal" / "plain",
+        "AdvLSTM": flags.output_dir / "adversarial" / "AdvLSTM",
+        "ProxLSTM": flags.output_dir / "proximal" / "ProxLSTM",
+    }
+    if missing := [name for name, path in trained.items() if not (path / "best.pt").exists()]:
+        raise UsageError(f"--function robustness: no model of {missing[0]} at {trained[missing[0]]}; "
+                         "run adversarial and proximal first, with the same --output_dir")  # fmt: skip
+    data = load(flags)
+    metrics, attacked, noisy = {"data": data.facts["data"]}, {}, {}
+    for name, path in trained.items():
+        models = models_of(path)
+        under_attack = np.mean([accuracy_under_attack(model, data.test) for model in models], axis=0)
+        under_noise = np.mean([accuracy_under_noise(model, data.test, flags.seed) for model in models], axis=0)
+        attacked[name], noisy[name] = (RELATIVE_NORMS, under_attack), (NOISES, under_noise)
+        metrics[name] = {
+            "seeds": len(models),
+            **{f"accuracy_attack_{norm:g}": float(a) for norm, a in zip(RELATIVE_NORMS, under_attack, strict=True)},
+            **{f"accuracy_noise_{std:g}": float(a) for std, a in zip(NOISES, under_noise, strict=True)},
+        }
+    xlabel = "norm of the perturbation of v along its gradient / norm of v"
+    plots.curves(folder / "attack.png", attacked, xlabel, "test accuracy", markers=True)
+    xlabel = "standard deviation of the noise on the input"
+    plots.curves(folder / "noise.png", noisy, xlabel, "test accuracy", markers=True)
+    return metrics
+
+
+def accuracy_under_attack(model: LSTMClassifier, part: Utterances) -> list[float]:
+    """With v + delta r, where r is the direction of steepest loss and delta a fraction of the norm of v."""
+    x, lengths, labels = everything(part)
+    with torch.no_grad():
+        v, lengths = model.features(x, lengths)
+    v[torch.arange(v.shape[1]) >= lengths.unsqueeze(1)] = 0  # what no LSTM sees does not count in the norm
+    v.requires_grad_()
+    direction = compute_perturbation(cross_entropy(model.classify(v, lengths), labels), v)
+    norms = v.detach().flatten(1).norm(dim=1)[:, None, None]
+    with torch.no_grad():
+        logits = [model.classify(v + size * norms * direction, lengths) for size in RELATIVE_NORMS]
+    return [(found.argmax(1) == labels).float().mean().item() for found in logits]
+
+
+@torch.no_grad()
+def accuracy_under_noise(model: LSTMClassifier, part: Utterances, seed: int) -> list[float]:
+    """With Gaussian noise on the input, the same for all models."""
+    x, lengths, labels = everything(part)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(seed))
+    logits = [model(x + std * noise, lengths) for std in NOISES]
+    return [(found.argmax(1) == labels).float().mean().item() for found in logits]
+
+
+# ---- flags -----------------------------------------------------------------------------------------------------------
+
+
+def settings(flags: argparse.Namespace, function: str, **values) -> argparse.Namespace:
+    """The flags of a run of `function`: its own defaults, and what a plain model has."""
+    defaults = {"epochs": flags.epochs or EPOCHS[function], "mode": "plain", "batch_norm_places": ()}
+    return grid_search.with_values(flags, **{**defaults, **values})
+
+
+FUNCTIONS = {
+    "basic": basic, "adversarial": adversarial, "proximal": proximal, "dropout": dropout, "batch_norm": batch_norm,
+    "robustness": robustness,
+}  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser, groups = command_line.make_parser(
+        __doc__, FUNCTIONS, hidden_size=[64], epochs=None, batch_size=27, learning_rate=[3e-3]
+    )
+    add = groups["model"].add_argument
+    add("--channels", type=command_line.POSITIVE_INT, default=64, help="of the convolution")
+    add("--bidirectional", action=argparse.BooleanOptionalAction, default=True, help="an LSTM in each direction")
+    add("--dropout", type=command_line.number(float, 0, 0.99), nargs="+", default=[0.4], help="rate; several: a grid")
+    add("--dropout_places", choices=PLACES, nargs="*", default=("convolution", "lstm"), help="where dropout acts")
+    add("--epsilon", type=command_line.NOT_NEGATIVE, nargs="+",
+        help="adversarial: length of the perturbation; proximal: weight of the problem; several: a grid")  # fmt: skip
+    add("--method", choices=METHODS, default="auto", help="of the proximal map")
+    add = groups["training"].add_argument
+    add("--folds", type=command_line.number(int, 2, 30), default=5, help="of the cross-validation")
+    add("--pretrained", type=Path, metavar="PATH",
+        help="plain model that adversarial and proximal start from, a checkpoint or the folder of a run of basic; "
+             "default: <output_dir>/basic, trained if it is not there")  # fmt: skip
+    add("--basic_epochs", type=command_line.POSITIVE_INT, default=EPOCHS["basic"],
+        help="of that model where it is trained for the purpose, as in each fold")  # fmt: skip
+    groups["data"].add_argument("--course_file", action="store_true", help="JV_data.mat, whose test part leaks")
+    flags = command_line.parse(parser, argv)
+    flags.dropout_places = tuple(flags.dropout_places)
+    return experiment.run(flags, FUNCTIONS)
+
+
+if __name__ == "__main__":
+    main()
