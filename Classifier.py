@@ -28,13 +28,15 @@ class LSTMClassifier(nn.Module):
 
     dropout and batch_norm act at the places named in `dropout_places` and `batch_norm_places`, out of
     "input" (before the convolution), "convolution" (after the ReLU) and "lstm" (before the last layer), in this order:
-    batch norm, then dropout. Batch norm sees the steps of the sequences only, not those of padding.
+    batch norm, then dropout. Batch norm sees the steps of the sequences only, not those of padding. noise is the
+    standard deviation of Gaussian noise that is added to x in training.
     """
 
     def __init__(
         self, input_size: int = 12, hidden_size: int = 64, classes: int = 9, channels: int = 64, kernel_size: int = 3,
-        mode: str = "plain", epsilon: float = 0.0, bidirectional: bool = False, dropout: float = 0.0,
-        dropout_places: tuple[str, ...] = ("lstm",), batch_norm_places: tuple[str, ...] = (), method: str = "auto",
+        mode: str = "plain", epsilon: float = 0.0, bidirectional: bool = False, noise: float = 0.0,
+        dropout: float = 0.0, dropout_places: tuple[str, ...] = ("lstm",), batch_norm_places: tuple[str, ...] = (),
+        method: str = "auto",
     ):  # fmt: skip
         super().__init__()
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -42,9 +44,9 @@ class LSTMClassifier(nn.Module):
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
         if unknown := {*dropout_places, *batch_norm_places} - {*PLACES}:
             raise ValueError(f"places must be among {', '.join(PLACES)}, not {', '.join(sorted(unknown))}")
-        if epsilon < 0:
-            raise ValueError(f"epsilon must not be negative, not {epsilon}")
-        self.mode, self.epsilon, self.dropout_places = mode, epsilon, dropout_places
+        if epsilon < 0 or noise < 0:
+            raise ValueError(f"epsilon and noise must not be negative, not {epsilon} and {noise}")
+        self.mode, self.epsilon, self.noise, self.dropout_places = mode, epsilon, noise, dropout_places
         self.convolution = nn.Conv1d(input_size, channels, kernel_size)
         options = {"batch_first": True, "bidirectional": bidirectional}
         if mode == "ProxLSTM":
@@ -70,8 +72,9 @@ class LSTMClassifier(nn.Module):
                              f"not {tuple(x.shape)} and {tuple(lengths.shape)}")  # fmt: skip
         if lengths.min() <= lost or lengths.max() > x.shape[1]:
             raise ValueError(f"lengths must be from {lost + 1} to {x.shape[1]}, not {lengths.tolist()}")
-        x = normalize(x, dim=2)
-        x = self.regularize(x, lengths, "input")
+        if self.training and self.noise:
+            x = x + self.noise * torch.randn_like(x)
+        x = self.regularize(normalize(x, dim=2), lengths, "input")
         return torch.relu(self.convolution(x.mT)).mT, lengths - lost  # convolved over T
 
     def classify(self, v: Tensor, lengths: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ from experiment import UsageError
 from load_vowels import JapaneseVowels, Utterances, japanese_vowels
 from ProxLSTM import METHODS
 
-GRID = ("epsilon", "dropout")  # flags that may have several values, beside those of all scripts
+GRID = ("epsilon", "noise", "dropout")  # flags that may have several values, beside those of all scripts
 EPOCHS = {"basic": 60, "adversarial": 50, "proximal": 100, "dropout": 60, "batch_norm": 60, "robustness": 1}
 EPSILONS = {"adversarial": [0.01, 0.1, 0.3, 1.0, 3.0], "proximal": [0.1, 0.3, 1.0, 5.0, 20.0]}
 SHOWN = {"adversarial": (0.01, 0.1, 1.0), "proximal": (0.1, 1.0, 5.0)}  # drawn beside the best one
@@ -99,8 +99,8 @@ def train_on(
     """From the weights of the checkpoint `start`, or from scratch."""
     model = LSTMClassifier(
         hidden_size=flags.hidden_size, channels=flags.channels, mode=flags.mode, epsilon=flags.epsilon,
-        bidirectional=flags.bidirectional, dropout=flags.dropout, dropout_places=flags.dropout_places,
-        batch_norm_places=flags.batch_norm_places, method=flags.method,
+        bidirectional=flags.bidirectional, noise=flags.noise, dropout=flags.dropout,
+        dropout_places=flags.dropout_places, batch_norm_places=flags.batch_norm_places, method=flags.method,
     )  # fmt: skip
     if start:
         weights = checkpoint.rebuild(start, LSTMClassifier).state_dict()
@@ -137,6 +137,9 @@ def find_pretrained(flags: argparse.Namespace, folder: Path, training: Utterance
 def cross_validate(flags: argparse.Namespace, folder: Path) -> experiment.Result:
     """Accuracy on held-out folds after the last epoch, their mean; `history.csv` has the means of all epochs."""
     data = load(flags).train
+    rarest = int(data.labels.bincount().min())
+    if flags.folds > rarest:
+        raise UsageError(f"--folds: expected at most {rarest}, as many as the rarest speaker has, found {flags.folds}")
     folds = stratified_folds(data.labels, flags.folds, flags.seed)
     histories, seconds = [], 0.0
     for k in range(flags.folds):
@@ -369,6 +372,8 @@ def main(argv: list[str] | None = None) -> dict:
     add("--bidirectional", action=argparse.BooleanOptionalAction, default=True, help="an LSTM in each direction")
     add("--dropout", type=command_line.number(float, 0, 0.99), nargs="+", default=[0.4], help="rate; several: a grid")
     add("--dropout_places", choices=PLACES, nargs="*", default=("convolution", "lstm"), help="where dropout acts")
+    add("--noise", type=command_line.NOT_NEGATIVE, nargs="+", default=[0.1],
+        help="standard deviation of Gaussian noise on the input in training; several: a grid")  # fmt: skip
     add("--epsilon", type=command_line.NOT_NEGATIVE, nargs="+",
         help="adversarial: length of the perturbation; proximal: weight of the problem; several: a grid")  # fmt: skip
     add("--method", choices=METHODS, default="auto", help="of the proximal map")

@@ -1,0 +1,249 @@
+"""The classifier: what each stage computes, that padding never enters, and the three modes."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, normalize
+from torch.testing import assert_close
+
+import checkpoint
+from adversarial import compute_perturbation
+from Classifier import MODES, PLACES, LSTMClassifier
+
+LENGTHS = torch.tensor([5, 9, 7])
+
+
+def make(**options):
+    torch.manual_seed(0)
+    options = {"input_size": 4, "hidden_size": 6, "classes": 3, "channels": 5, **options}
+    return LSTMClassifier(**options).double()
+
+
+def batch():
+    """x (3, 9, 4) with zeros after each end, lengths, labels."""
+    x = torch.randn(3, 9, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x[torch.arange(9) >= LENGTHS.unsqueeze(1)] = 0
+    return x, LENGTHS, torch.tensor([0, 2, 1])
+
+
+# ---- stages ----------------------------------------------------------------------------------------------------------
+
+
+def test_features_by_hand():
+    model = LSTMClassifier(input_size=2, hidden_size=3, channels=1, kernel_size=3)
+    with torch.no_grad():
+        model.convolution.weight.copy_(torch.tensor([[[1.0, 2.0, 3.0], [0.0, 0.0, -1.0]]]))
+        model.convolution.bias.fill_(-1.0)
+    x = torch.tensor([[[3.0, 4.0], [0.0, 2.0], [5.0, 0.0], [8.0, 6.0]]])
+    v, lengths = model.features(x, torch.tensor([4]))
+    # of length 1, the steps are (.6 .8) (0 1) (1 0) (.8 .6): .6 + 0 + 3 - 0 - 1 = 2.6; 0 + 2 + 2.4 - .6 - 1 = 2.8
+    assert lengths.tolist() == [2]
+    assert_close(v, torch.tensor([[[2.6], [2.8]]]))
+
+
+def test_relu_cuts_what_is_negative():
+    model = make()
+    with torch.no_grad():
+        model.convolution.bias.fill_(-100.0)
+    assert not model.features(*batch()[:2])[0].any()
+
+
+def test_each_step_is_normalised_over_its_features():
+    model, (x, lengths, _) = make().eval(), batch()
+    louder = x.clone()
+    louder[:, 2] *= 7
+    assert_close(model(louder, lengths), model(x, lengths))
+    other = x.clone()
+    other[:, :, 1] *= 7  # a feature over time is not what is normalised
+    assert not torch.allclose(model(other, lengths), model(x, lengths))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_whole_model_against_one_sequence_at_a_time(bidirectional):
+    """Written out with the library's layers and no padding at all."""
+    model, (x, lengths, _) = make(bidirectional=bidirectional).eval(), batch()
+    logits = model(x, lengths)
+    for i, length in enumerate(lengths.tolist()):
+        steps = normalize(x[i, :length], dim=1).T.unsqueeze(0)  # (1, I, T)
+        v = torch.relu(model.convolution(steps)).transpose(1, 2)
+        _, (h, _) = model.lstm(v)
+        assert_close(logits[i], model.linear(h.flatten().unsqueeze(0)).squeeze(0))
+
+
+# ---- padding ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"batch_norm_places": PLACES}])
+def test_padding_and_order_change_nothing(mode, options):
+    model, (x, lengths, _) = make(mode=mode, epsilon=0.5, method="cholesky", **options).eval(), batch()
+    logits = model(x, lengths)
+    padded = torch.cat([x, torch.zeros(3, 4, 4, dtype=x.dtype)], 1)
+    padded[torch.arange(13) >= lengths.unsqueeze(1)] = 1e3
+    assert_close(model(padded, lengths), logits, rtol=1e-12, atol=1e-12)
+    order = torch.tensor([1, 2, 0])
+    assert_close(model(x[order], lengths[order]), logits[order], rtol=1e-12, atol=1e-12)
+    assert_close(model(x[:1, :5], lengths[:1]), logits[:1], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_padding_changes_no_gradient(mode):
+    gradients = []
+    for filling in (0.0, 1e3):
+        model, (x, lengths, labels) = make(mode=mode, epsilon=0.5), batch()
+        x[torch.arange(9) >= lengths.unsqueeze(1)] = filling
+        model.loss(x, lengths, labels)[0].backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+# ---- modes -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_modes_share_their_parameters():
+    models = {mode: make(mode=mode, epsilon=0.5) for mode in MODES}
+    names = {mode: [(n, tuple(p.shape)) for n, p in m.state_dict().items()] for mode, m in models.items()}
+    assert names["plain"] == names["AdvLSTM"] == names["ProxLSTM"]
+    models["ProxLSTM"].load_state_dict(models["plain"].state_dict())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_without_epsilon_every_mode_is_the_plain_one(mode):
+    results = []
+    for model in (make(), make(mode=mode, epsilon=0.0)):
+        loss, logits = model.loss(*batch())
+        loss.backward()
+        results.append([loss, logits, *(p.grad for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_epsilon_changes_the_proximal_model_and_not_the_adversarial_ones_output():
+    x, lengths, _ = batch()
+    plain, adv, prox = (make(mode=mode, epsilon=0.5).eval()(x, lengths) for mode in MODES)
+    assert torch.equal(plain, adv) and not torch.allclose(plain, prox)
+
+
+def test_the_adversarial_loss_is_the_mean_of_clean_and_perturbed_with_a_constant_direction():
+    model, (x, lengths, labels) = make(mode="AdvLSTM", epsilon=0.7), batch()
+    loss, logits = model.loss(x, lengths, labels)
+    found = torch.autograd.grad(loss, list(model.parameters()))
+    v, steps = model.features(x, lengths)
+    clean = cross_entropy(model.classify(v, steps), labels)
+    direction = compute_perturbation(clean, v)
+    assert_close(direction.flatten(1).norm(dim=1), torch.ones(3, dtype=torch.float64))
+    assert not direction.requires_grad
+    perturbed = cross_entropy(model.classify(v + 0.7 * direction, steps), labels)
+    expected = torch.autograd.grad((clean + perturbed) / 2, list(model.parameters()))
+    assert_close(loss, (clean + perturbed) / 2)
+    assert_close(logits, model(x, lengths))
+    assert_close(found, expected)
+    assert perturbed > clean
+
+
+def test_in_evaluation_the_adversarial_loss_is_that_of_the_clean_sequences():
+    model, (x, lengths, labels) = make(mode="AdvLSTM", epsilon=0.7).eval(), batch()
+    with torch.no_grad():
+        assert torch.equal(model.loss(x, lengths, labels)[0], cross_entropy(model(x, lengths), labels))
+
+
+# ---- dropout and batch norm ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_dropout_acts_at_its_place_and_in_training_only(place):
+    model, (x, lengths, _) = make(dropout=0.5, dropout_places=(place,)), batch()
+    torch.manual_seed(0)
+    first_features, first = model.features(x, lengths)[0], model(x, lengths)
+    again_features, again = model.features(x, lengths)[0], model(x, lengths)
+    assert torch.equal(first_features, again_features) == (place != "input")
+    assert not torch.equal(first, again)
+    model.eval()
+    assert torch.equal(model(x, lengths), model(x, lengths))
+    assert torch.equal(model(x, lengths), make().eval()(x, lengths))
+
+
+def test_noise_is_added_to_the_input_in_training_only():
+    model, plain, (x, lengths, _) = make(noise=0.1), make(), batch()
+    torch.manual_seed(0)
+    v = model.features(x, lengths)[0]
+    torch.manual_seed(0)
+    assert_close(v, plain.features(x + 0.1 * torch.randn_like(x), lengths)[0])
+    assert torch.equal(model.eval()(x, lengths), make().eval()(x, lengths))
+
+
+def test_batch_norm_sees_the_steps_of_the_sequences_only():
+    model, (x, lengths, _) = make(batch_norm_places=PLACES), batch()
+    x[torch.arange(9) >= lengths.unsqueeze(1)] = 1e3
+    model(x, lengths)
+    steps = torch.cat([normalize(x[i, :n], dim=1) for i, n in enumerate(lengths.tolist())])  # (5 + 9 + 7, I)
+    assert_close(model.batch_norms["input"].running_mean, 0.1 * steps.mean(0))
+    assert_close(model.batch_norms["input"].running_var, 0.9 + 0.1 * steps.var(0))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_batch_norm_stands_at_its_place(place):
+    model = make(batch_norm_places=(place,))
+    assert {n.split(".")[1] for n in model.state_dict() if n.startswith("batch_norms")} == {place}
+    sizes = {"input": 4, "convolution": 5, "lstm": 6}
+    assert model.batch_norms[place].num_features == sizes[place]
+    with torch.no_grad():
+        model.batch_norms[place].weight.zero_()
+        model.batch_norms[place].bias.zero_()
+    x, other = batch()[0][:2, :5]
+    logits = model(torch.stack([x, other]), torch.tensor([5, 5]))  # nothing of the input is left
+    assert_close(logits[0], logits[1])
+    without = make()(torch.stack([x, other]), torch.tensor([5, 5]))
+    assert not torch.allclose(without[0], without[1])
+
+
+# ---- use -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_rebuilds_it(tmp_path):
+    options = {"mode": "ProxLSTM", "epsilon": 0.3, "bidirectional": True, "batch_norm_places": ("input",)}
+    model = make(**options).float()
+    checkpoint.save(tmp_path / "best.pt", {"model": checkpoint.describe(model)})
+    again = checkpoint.rebuild(tmp_path / "best.pt", LSTMClassifier)
+    x, lengths, _ = batch()
+    assert again.mode == "ProxLSTM" and again.epsilon == 0.3
+    assert torch.equal(again(x.float(), lengths), model.eval()(x.float(), lengths))
+
+
+@pytest.mark.parametrize(("options", "named"), [
+    ({"mode": "prox"}, "plain, AdvLSTM, ProxLSTM"),
+    ({"epsilon": -1.0}, "-1.0"),
+    ({"noise": -1.0}, "-1.0"),
+    ({"dropout_places": ("conv",)}, "conv"),
+    ({"batch_norm_places": ("output",)}, "output"),
+])  # fmt: skip
+def test_wrong_arguments(options, named):
+    with pytest.raises(ValueError, match=named):
+        make(**options)
+
+
+@pytest.mark.parametrize(("shape", "lengths", "named"), [
+    ((2, 9, 3), [9, 9], r"\(B, T, 4\)"),
+    ((2, 9, 4), [9], r"\(1,\)"),
+    ((2, 9, 4), [9, 2], "from 3 to 9"),
+    ((2, 9, 4), [10, 9], "from 3 to 9"),
+])  # fmt: skip
+def test_wrong_shapes(shape, lengths, named):
+    with pytest.raises(ValueError, match=named):
+        make()(torch.zeros(shape, dtype=torch.float64), torch.tensor(lengths))
+
+
+def test_a_silent_step_is_no_division_by_zero():
+    model, (x, lengths, labels) = make(), batch()
+    x[:, 1] = 0
+    loss, _ = model.loss(x, lengths, labels)
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_the_seeded_start_is_the_librarys():
+    """Nothing is initialised by hand: the same seed gives nn.LSTM's own weights."""
+    torch.manual_seed(3)
+    model = LSTMClassifier(channels=5, hidden_size=4)
+    torch.manual_seed(3)
+    torch.nn.Conv1d(12, 5, 3)
+    lstm = torch.nn.LSTM(5, 4)
+    assert all(torch.equal(a, b) for a, b in zip(model.lstm.parameters(), lstm.parameters(), strict=True))
