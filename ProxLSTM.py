@@ -8,7 +8,6 @@ Letters: B batch, T time steps, I input size, H hidden size, N the sum of all se
 
 import functools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
+from proximal_solvers import make_solver, solve_dense
+
 METHODS = ("auto", "cholesky", "cg", "blackbox")
-DENSE_UP_TO = 16  # the smaller of H and I up to which the dense way is the faster one
 TOLERANCES = {torch.float32: 3e-4, torch.float64: 1e-12}  # of conjugate gradients
 aten = torch.ops.aten
 
@@ -67,148 +67,6 @@ class ProximalMap(torch.autograd.Function):
         p, q = (G * c.unsqueeze(-1)).sum(-2), (G * a.unsqueeze(-1)).sum(-2)
         grad_G = -epsilon * (a.unsqueeze(-1) * p.unsqueeze(-2) + c.unsqueeze(-1) * q.unsqueeze(-2))
         return a, grad_G, -(p * q).sum()
-
-
-def smaller_factor(G: Tensor) -> Tensor:
-    """The Cholesky factor of I + G G^T (..., H, H) or, if that is smaller, of I + G^T G (..., I, I), for G (..., H, I).
-
-    NaN in G gives NaN, not an exception: the loss shows it.
-    """
-    gram = G @ G.mT if G.shape[-2] <= G.shape[-1] else G.mT @ G
-    return torch.linalg.cholesky_ex(gram + torch.eye(gram.shape[-1], dtype=G.dtype, device=G.device)).L
-
-
-def solve_dense(G: Tensor, b: Tensor, factor: Tensor | None = None) -> Tensor:
-    """(I + G G^T)^-1 b for G (..., H, I), b (..., H), by Woodbury's identity (17) if I < H."""
-    factor = smaller_factor(G) if factor is None else factor
-    b = b.unsqueeze(-1)
-    if G.shape[-2] <= G.shape[-1]:
-        return torch.cholesky_solve(b, factor).squeeze(-1)
-    return (b - G @ torch.cholesky_solve(G.mT @ b, factor)).squeeze(-1)
-
-
-# ---- solvers for the G of an LSTM: diag(d_i) W_i + diag(d_f) W_f + diag(d_g) W_g (4) ---------------------------------
-
-
-class Cholesky:
-    """Solves with I + G G^T for G of (4): `weight` (3H, I) is [W_i; W_f; W_g] times sqrt(epsilon)."""
-
-    def __init__(self, weight: Tensor):
-        self.weight = weight
-
-    def jacobian(self, d: Tensor) -> Tensor:
-        """G (B, H, I) for d (B, 3, H)."""
-        w_i, w_f, w_g = self.weight.unflatten(0, (3, -1))
-        d_i, d_f, d_g = d.unsqueeze(-1).unbind(1)
-        return (d_i * w_i).addcmul_(d_f, w_f).addcmul_(d_g, w_g)
-
-    def prepare(self, d: Tensor) -> Tensor:
-        """What `solve` needs besides d: one row per sample, for all right-hand sides."""
-        return smaller_factor(self.jacobian(d))
-
-    def solve(self, d: Tensor, factor: Tensor, b: Tensor, x: Tensor, u: Tensor, y: Tensor) -> None:
-        """Writes x = (I + G G^T)^-1 b (B, H), u = G^T x (B, I) and y = [W_i; W_f; W_g] G^T x (B, 3, H)."""
-        hidden, inputs = d.shape[-1], self.weight.shape[1]
-        if hidden <= inputs:
-            x.copy_(torch.cholesky_solve(b.unsqueeze(-1), factor).squeeze(-1))
-        else:  # (17), with G applied by products with the weight
-            inner = torch.cholesky_solve(self.transpose_times(d, b).unsqueeze(-1), factor).squeeze(-1)
-            torch.sub(b, (d * (inner @ self.weight.T).view_as(d)).sum(1), out=x)
-        u.copy_(self.transpose_times(d, x))
-        torch.mm(u, self.weight.T, out=y.flatten(1))
-
-    def transpose_times(self, d: Tensor, x: Tensor) -> Tensor:
-        """G^T x (B, I)."""
-        return (d * x.unsqueeze(1)).flatten(1) @ self.weight
-
-
-class ConjugateGradients:
-    """The same by conjugate gradients (18): two products with the weight per iteration, G never in memory.
-
-    The batch is one block-diagonal system whose right-hand sides have been brought to length 1 each. Its scalars are
-    plain numbers, so that an iteration is ten small operations. It ends when the residual of all samples together is at
-    most `tolerance`, and so that of each.
-    """
-
-    def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
-        self.weight, self.tolerance, self.max_iterations = weight, tolerance, max_iterations
-        self.norms = torch.linalg.vector_norm(weight, dim=1).view(3, -1)
-        self.is_even = bool((self.norms <= 1).all())
-        self.tiny = torch.finfo(weight.dtype).tiny
-        self.workspaces: dict[int, Workspace] = {}
-
-    def prepare(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Jacobi's scaling: by the root of one over the diagonal of I + G G^T less its mixed terms.
-
-        Rows of length 1 at most leave the diagonal near 1, and it is not worth its operations.
-        """
-        if self.is_even:
-            return d, -d, torch.ones_like(d[:, 0]), None
-        lengths = d * self.norms
-        diagonal = lengths.mul_(lengths).sum(1).add_(1).reciprocal_()
-        scale = diagonal.sqrt()
-        scaled = d * scale.unsqueeze(1)
-        return scaled, -scaled, diagonal, scale
-
-    def solve(self, _, scaled: tuple, b: Tensor, x: Tensor, u: Tensor, y: Tensor) -> None:
-        d, minus_d, diagonal, scale = scaled
-        if len(b) not in self.workspaces:
-            self.workspaces[len(b)] = Workspace(b, self.weight.shape[1])
-        work = self.workspaces[len(b)]
-        p, q, r = work.p, work.q, work.r
-        weight, transposed = self.weight, self.weight.T
-        work.solution.zero_()
-        b = b if scale is None else b * scale
-        length = torch.linalg.vector_norm(b, dim=1, keepdim=True).clamp_(min=self.tiny)
-        p.copy_(torch.div(b, length, out=r))
-        square, limit, step = torch.dot(work.r_vector, work.r_vector).item(), self.tolerance**2, 0.0
-        for _ in range(self.max_iterations):
-            if not square > limit:  # NaN ends it, too: the loss shows it
-                break
-            torch.mul(d, work.p_spread, out=work.products)
-            torch.mm(work.products_flat, weight, out=work.u)
-            torch.mm(work.u, transposed, out=work.y)
-            # q = -(I + G G^T) p
-            torch.sum(torch.mul(minus_d, work.y_blocks, out=work.products), 1, out=q)
-            q.addcmul_(diagonal, p, value=-1)
-            step = -square / torch.dot(work.p_vector, work.q_vector).item()
-            work.solution.add_(work.direction, alpha=step)
-            last, square = square, torch.dot(work.r_vector, work.r_vector).item()
-            torch.add(r, p, alpha=square / last, out=p)
-        if square > limit:
-            warnings.warn(
-                f"conjugate gradients stopped after {self.max_iterations} iterations with a relative residual of "
-                f"{square**0.5:.1e}, above the tolerance of {self.tolerance:.1e}", RuntimeWarning, stacklevel=2,
-            )  # fmt: skip
-        # one step along the residual, which costs no product: as good as one more iteration if epsilon G G^T is small
-        torch.add(work.x, r, alpha=step, out=x).mul_(length if scale is None else length * scale)
-        torch.mul(work.solution_u, length, out=u)
-        torch.mul(work.solution_y, length.unsqueeze(-1), out=y)
-
-
-class Workspace:
-    """Memory of `ConjugateGradients` for a batch size, and views of it.
-
-    x, r, G^T x and W G^T x lie in one block, and so do the directions p, q, u and y by which they change: one operation
-    updates all four.
-    """
-
-    def __init__(self, b: Tensor, inputs: int):
-        sizes = (b.numel(), b.numel(), len(b) * inputs, 3 * b.numel())
-        self.solution, self.direction = b.new_empty(sum(sizes)), b.new_empty(sum(sizes))
-        self.x, self.r, self.solution_u, y = (part.view(len(b), -1) for part in self.solution.split(sizes))
-        self.p, self.q, self.u, self.y = (part.view(len(b), -1) for part in self.direction.split(sizes))
-        self.products = b.new_empty(len(b), 3, b.shape[1])
-        self.products_flat, self.p_spread = self.products.flatten(1), self.p.unsqueeze(1)
-        self.y_blocks, self.solution_y = self.y.view_as(self.products), y.view_as(self.products)
-        self.p_vector, self.q_vector, self.r_vector = (part.view(-1) for part in (self.p, self.q, self.r))
-
-
-def make_solver(method: str, weight: Tensor, tolerance: float, max_iterations: int) -> Cholesky | ConjugateGradients:
-    """The solver for `weight` = [W_i; W_f; W_g] sqrt(epsilon) (3H, I)."""
-    if method == "auto":
-        method = "cholesky" if min(weight.shape[0] // 3, weight.shape[1]) <= DENSE_UP_TO else "cg"
-    return Cholesky(weight) if method == "cholesky" else ConjugateGradients(weight, tolerance, max_iterations)
 
 
 # ---- a whole sequence, with the backward pass written out ------------------------------------------------------------

@@ -11,7 +11,7 @@ BASE = {
     "checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "load_vowels", "plots",
     "baselines",
 }  # fmt: skip
-MODELS = {"lstm_ae", "conv_lstm", "Classifier", "ProxLSTM", "adversarial"}
+MODELS = {"lstm_ae", "conv_lstm", "Classifier", "ProxLSTM", "adversarial", "proximal_solvers"}
 SCRIPTS = {"lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment"}
 RUNNER = "reproduce"  # the one script that may import the others
 FILES = {path.stem: path for path in ROOT.glob("*.py")}

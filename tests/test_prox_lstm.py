@@ -9,16 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from ProxLSTM import (
-    METHODS,
-    ConjugateGradients,
-    ProxLSTM,
-    ProxLSTMCell,
-    ProxLSTMFunction,
-    blackbox_step,
-    make_solver,
-    proximal_map,
-)
+from proximal_solvers import ConjugateGradients, make_solver
+from ProxLSTM import METHODS, ProxLSTM, ProxLSTMCell, ProxLSTMFunction, blackbox_step, proximal_map
 
 SIZES = [(3, 5), (5, 3)]  # I, H
 TIGHT = {"dtype": torch.float64, "tolerance": 1e-14}
