@@ -51,6 +51,10 @@ class Study(NamedTuple):
     def name(self) -> str:
         return "_".join(part for part in (self.function, self.variant) if part)
 
+    def folder(self, output: Path, profile: str) -> Path:
+        """The --output_dir of a run: one for all functions of a script, which may read one another's models."""
+        return output / profile / self.script / self.variant
+
     @property
     def command(self) -> str:
         return f"python {self.script}.py --function {self.function} {self.flags}".strip()
@@ -59,6 +63,8 @@ class Study(NamedTuple):
 TOY = "--mirror --input_size 10 --clock_harmonics 4"
 TOY_QUICK = "--epochs 40 --limit 2000"
 DIGITS_QUICK = "--limit 6000 --epochs 12"
+JV = "--seeds 10"
+JV_QUICK = "--seeds 2 --epochs 10 --basic_epochs 10 --folds 2"
 STOCKS = "--epochs 3 --batch_size 512"
 STOCKS_QUICK = "--epochs 5 --limit 20000"
 
@@ -83,6 +89,22 @@ def mase(target: str) -> tuple[Number, ...]:
         Number("MASE, 95 % interval to", "mase_high", form="{:.3f}"),
         Number("test error, USD", "test_mae", "persistence_mae", "persistence", form="{:.3f}"),
     )
+
+
+def beside_plain(mode: str, published: str) -> tuple[Number, ...]:
+    """Accuracy of a mode beside that of the plain model with the same budget."""
+    baseline, target = "plain, as many epochs", "98.9 %, plain + 1"
+    return (
+        Number(f"accuracy, {mode}", f"{mode}/test_accuracy", "plain/test_accuracy", baseline, published, target,
+               "{:.2%}"),
+        Number("accuracy, vote of the seeds", f"{mode}/vote_accuracy", "plain/vote_accuracy", baseline,
+               "100 % (1,000 nets)", form="{:.2%}"),
+    )  # fmt: skip
+
+
+def by_place(what: str) -> tuple[Number, ...]:
+    names = ("none", "input", "convolution", "lstm", "all")
+    return tuple(Number(f"accuracy, {what}: {name}", f"{name}/test_accuracy", form="{:.2%}") for name in names)
 
 
 STUDIES = (
@@ -113,6 +135,18 @@ STUDIES = (
           "--precision bfloat16", "--limit 1500 --epochs 1",
           (accuracy("", "accuracy", "98.9 % (LSTM), 99.0 % (BN-LSTM)", "98.0 % on a CPU"),
            *below_pca({"": "test MSE"}, "-"))),
+    Study("jv_training", "basic", "", "Japanese Vowels: plain LSTM", JV, JV_QUICK,
+          (accuracy("", "accuracy", "91.4 % on the leaking course file; HMM 96.2 %", "-"),)),
+    Study("jv_training", "adversarial", "", "Japanese Vowels: adversarial training", JV, JV_QUICK,
+          beside_plain("AdvLSTM", "95.0 % on the leaking course file")),
+    Study("jv_training", "proximal", "", "Japanese Vowels: proximal LSTM", JV, JV_QUICK,
+          beside_plain("ProxLSTM", "94.3 % on the leaking course file")),
+    Study("jv_training", "dropout", "", "Japanese Vowels: dropout by place", JV, JV_QUICK, by_place("dropout")),
+    Study("jv_training", "batch_norm", "", "Japanese Vowels: batch norm by place", JV, JV_QUICK,
+          by_place("batch norm")),
+    Study("jv_training", "robustness", "", "Japanese Vowels: robustness", "", "",
+          tuple(Number(f"accuracy under attack, {mode}", f"{mode}/accuracy_attack_0.1", form="{:.2%}")
+                for mode in ("plain", "AdvLSTM", "ProxLSTM"))),
     Study("lstm_ae_snp500", "plot_prices", "", "S&P 500: prices", "", "", ()),
     Study("lstm_ae_snp500", "reconstruct", "", "S&P 500: reconstruction of 50 days",
           "--code_size 16 --hidden_size 128 --batch_size 64 --epochs 10", STOCKS_QUICK,
@@ -133,7 +167,7 @@ STUDIES = (
 
 def run(study: Study, profile: str, jobs: int, output: Path) -> dict:
     """Runs one study in this process: its metrics, or {"error": the one line that it ended with}."""
-    folder = output / profile / study.script / study.name
+    folder = study.folder(output, profile)
     argv = ["--function", study.function, *study.flags.split(), "--output_dir", str(folder), "--jobs", str(jobs)]
     argv += study.quick.split() if profile == "quick" else ["--resume"]
     started, said = time.monotonic(), io.StringIO()
@@ -159,6 +193,12 @@ def look_up(metrics: dict, key: str):
     return value
 
 
+def mean_or_value(metrics: dict, key: str):
+    """The mean over the seeds where there are several, else the value."""
+    mean = look_up(metrics, f"{key}_mean")
+    return look_up(metrics, key) if mean is None else mean
+
+
 def summary_rows(study: Study, metrics: dict, minutes: float) -> list[dict]:
     """What `docs/results/summary.json` holds of a study."""
     rows = []
@@ -170,10 +210,10 @@ def summary_rows(study: Study, metrics: dict, minutes: float) -> list[dict]:
         rows.append({
             "study": study.title,
             "metric": number.label,
-            "value": look_up(metrics, f"{number.key}_mean") or value,
+            "value": mean_or_value(metrics, number.key),
             "std": look_up(metrics, f"{number.key}_std"),
             "seeds": parent.get("seeds", 1),
-            "baseline": look_up(metrics, number.baseline) if number.baseline else None,
+            "baseline": mean_or_value(metrics, number.baseline) if number.baseline else None,
             "baseline_name": number.baseline_name,
             "published": number.published,
             "target": number.target,
@@ -234,7 +274,7 @@ def write_report(results: dict[Study, dict], profile: str, output: Path) -> Path
 def publish(output: Path) -> None:
     """Copies what the full profile left to `docs/results/`, and renews the summary and the README's table."""
     for study in STUDIES:
-        source = output / "full" / study.script / study.name / study.function
+        source = study.folder(output, "full") / study.function
         if not (source / "metrics.json").exists():
             continue
         target = RESULTS / study.script / study.name
@@ -304,7 +344,7 @@ def main(argv: list[str] | None = None) -> dict:
         results[study] = run(study, flags.profile, flags.jobs, flags.output_dir)
         print(f"    {results[study].get('error') or format(results[study]['minutes'], '.1f') + ' minutes'}", flush=True)
     print(f"report: {write_report(results, flags.profile, flags.output_dir)}")
-    return {study.name: result for study, result in results.items()}
+    return {f"{study.script}/{study.name}": result for study, result in results.items()}
 
 
 if __name__ == "__main__":

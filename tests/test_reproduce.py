@@ -23,8 +23,8 @@ def two_studies(monkeypatch):
 
 def test_a_study_that_fails_is_named_with_its_reason_and_the_others_go_on(two_studies, tmp_path, capsys):
     results = reproduce.main(["--output_dir", str(tmp_path)])
-    assert "--input_size: expected a divisor of 50, found 7" in results["reconstruct_broken"]["error"]
-    assert results["reconstruct"]["metrics"]["epochs"] == 1
+    assert "--input_size: expected a divisor of 50, found 7" in results["lstm_ae_toy/reconstruct_broken"]["error"]
+    assert results["lstm_ae_toy/reconstruct"]["metrics"]["epochs"] == 1
     report = (tmp_path / "report" / "report.md").read_text()
     assert "**Not done:** lstm_ae_toy.py: error: argument --input_size" in report
     for figure in re.findall(r"!\[.+\]\((.+)\)", report):
@@ -37,7 +37,7 @@ def test_publish_copies_results_without_this_machines_folders(two_studies, tmp_p
     monkeypatch.setattr(reproduce, "RESULTS", results)
     monkeypatch.setattr(reproduce, "ROOT", tmp_path)
     readme.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
-    folder = tmp_path / "full" / "lstm_ae_toy" / "reconstruct"
+    folder = tmp_path / "full" / "lstm_ae_toy"
     argv = ["--function", "reconstruct", "--quiet", *TINY.split(), "--output_dir", str(folder)]
     metrics = lstm_ae_toy.main(argv)
     reproduce.main(["--publish", "--output_dir", str(tmp_path)])
