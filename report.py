@@ -105,7 +105,7 @@ def compare(number: Number, value: float, baseline: float, metrics: dict) -> str
         return f"{abs(1 - ratio):.1%} {'below' if ratio < 1 else 'above'}"
     difference = value - baseline
     sigma = mean_or_value(metrics, number.sigma) if number.sigma else None
-    in_sigma = f", {abs(difference) / sigma:.1f} sigma," if sigma else ""
+    in_sigma = f", {abs(difference) / sigma:.1f} sigma," if sigma and abs(difference) < 10 * sigma else ""
     return f"{abs(difference) * 100:.2f} points{in_sigma} {'above' if difference >= 0 else 'below'}"
 
 
@@ -147,10 +147,11 @@ def command_of(study: Study, profile: str) -> str:
     return f"{study.command} {study.quick}".strip() if profile == "quick" else study.command
 
 
-def data_of(study: Study, metrics: dict) -> str:
-    source = source_of(metrics)
-    sample = " Here: the bundled sample." if source == "sample" else ""
-    return f"{DATA[study.script]}.{sample}"
+def data_of(study: Study, result: dict) -> str:
+    """What was read, and how long the study took if it trains."""
+    sample = " Here: the bundled sample." if source_of(result["metrics"]) == "sample" else ""
+    minutes = f" {result['minutes']:.1f} minutes." if study.numbers else ""
+    return f"{DATA[study.script]}.{sample}{minutes}"
 
 
 def preface(profile: str) -> str:
@@ -182,9 +183,12 @@ def write_report(results: dict[Study, dict], profile: str, output: Path) -> Path
     return page
 
 
+def headlines(rows: dict[Study, list[dict]]) -> list[dict]:
+    return [row for found in rows.values() for row in found if not row["detail"]]
+
+
 def markdown(results: dict, rows: dict, profile: str, folder: Path) -> str:
-    everything = [row for found in rows.values() for row in found]
-    parts = ["# LSTM studies", preface(profile), markdown_table(everything)]
+    parts = ["# LSTM studies", preface(profile), markdown_table(headlines(rows))]
     for study, result in results.items():
         parts += [f"## {study.title}", study.asks, f"`{command_of(study, profile)}`"]
         if "error" in result:
@@ -194,13 +198,12 @@ def markdown(results: dict, rows: dict, profile: str, folder: Path) -> str:
             place = Path(os.path.relpath(figure, folder)).as_posix()
             parts.append(f"![{study.title}: {caption(figure)}]({place})")
         parts += [" ".join(row["says"] for row in rows[study])] if rows[study] else []
-        parts.append(f"Data: {data_of(study, result['metrics'])} {result['minutes']:.1f} minutes.")
+        parts.append(f"Data: {data_of(study, result)}")
         parts.append("\n".join(f"{i}. {item}" for i, item in enumerate(deviations(study.script), 1)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def html_page(results: dict, rows: dict, profile: str) -> str:
-    everything = [row for found in rows.values() for row in found]
     failed = [study for study, result in results.items() if "error" in result]
     links = "".join(f'<li><a href="#{anchor(s)}">{html.escape(s.title)}</a></li>' for s in results)
     missing = "".join(
@@ -221,7 +224,7 @@ def html_page(results: dict, rows: dict, profile: str) -> str:
 <main>
 {f'<section class="missing"><h2>Not done</h2><ul>{missing}</ul></section>' if failed else ""}
 <nav><h2>Studies</h2><ol>{links}</ol></nav>
-<section><h2>All numbers</h2>{html_table(everything)}</section>
+<section><h2>The numbers</h2>{html_table(headlines(rows))}</section>
 {sections}
 </main>
 </body>
@@ -237,13 +240,12 @@ def html_section(study: Study, result: dict, rows: list[dict], profile: str) -> 
     figures = "".join(html_figure(study, path) for path in sorted(result["folder"].glob("*.png")))
     said = "".join(f"<li>{html.escape(row['says'])}</li>" for row in rows)
     different = "".join(f"<li>{html.escape(item)}</li>" for item in deviations(study.script))
-    data = f"{data_of(study, result['metrics'])} {result['minutes']:.1f} minutes."
     return "".join([
         head,
         html_table(rows, with_study=False) if rows else "",
         f"<ul>{said}</ul>" if said else "",
         f'<div class="figures">{figures}</div>',
-        f"<p><b>Data.</b> {html.escape(data)}</p>{command}",
+        f"<p><b>Data.</b> {html.escape(data_of(study, result))}</p>{command}",
         folded("All numbers of the run", f"<pre>{html.escape(json.dumps(result['metrics'], indent=1))}</pre>"),
         folded("Deviations from the publications", f"<ol>{different}</ol>") if different else "",
         "</section>\n",
@@ -267,7 +269,7 @@ def html_table(rows: list[dict], with_study: bool = True) -> str:
     head = "".join(f"<th>{name}</th>" for name in COLUMNS[start:])
     body = "".join(
         "<tr>" + "".join(
-            f'<td data-name="{name}">{html.escape(text)}</td>'
+            f'<td data-name="{name}"{" class=none" if text == "-" else ""}>{html.escape(text)}</td>'
             for name, text in list(zip(COLUMNS, cells(row), strict=True))[start:]
         ) + "</tr>"
         for row in rows
@@ -299,6 +301,7 @@ figcaption { font-size: .85rem; color: #444; }
   thead { display: none; }
   tr { display: block; border-bottom: 2px solid #bbb; padding: .4rem 0; }
   td { display: flex; gap: .6rem; border: 0; padding: .1rem 0; }
+  td.none { display: none; }
   td::before { content: attr(data-name); flex: 0 0 5.5rem; color: #555; }
   figure { flex-basis: 100%; }
 }

@@ -160,8 +160,8 @@ def published_rows() -> list[dict]:
 def with_table(readme: str, rows: list[dict]) -> str:
     """The README with its results table made anew, between the two comments that mark it."""
     marked = re.compile(r"(<!-- results -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
-    shown = [row for row in rows if not row["detail"]]
-    return marked.sub(lambda m: m[1] + markdown_table(shown) + m[2], readme)
+    shown = markdown_table([row for row in rows if not row["detail"]])
+    return marked.sub(lambda m: m[1] + shown + m[2], readme)
 
 
 def main(argv: list[str] | None = None) -> dict:
