@@ -64,12 +64,15 @@ def key(model: str, name: str) -> str:
     return f"{model}/{name}".strip("/")
 
 
-def below_pca(names: dict[str, str], target: str = "below PCA", goal: float | None = None) -> tuple[Number, ...]:
-    """The test errors of several models, each beside PCA with a code of the same size."""
+def below_pca(
+    names: dict[str, str], target: str = "below PCA", goal: float | None = None, detail: tuple[str, ...] = ()
+) -> tuple[Number, ...]:
+    """The test errors of several models, each beside PCA with a code of the same size; `detail` names some of them."""
     return tuple(
-        Number(label, key(model, "test_mse"), key(model, "pca_mse"), "PCA", target=target, goal=goal)
+        Number(label, key(model, "test_mse"), key(model, "pca_mse"), "PCA", target=target, goal=goal,
+               detail=model in detail)
         for model, label in names.items()
-    )
+    )  # fmt: skip
 
 
 def accuracy(
@@ -130,7 +133,8 @@ STUDIES = (
           "A digit is read row by row and written again from its code alone, by fully connected (fc) and convolutional "
           "(conv) LSTMs. How far below PCA is the error at each size of the code?",
           "--model both --code_size 128 64 32 16 8 --precision bfloat16", f"{DIGITS_QUICK} --code_size 64 16",
-          below_pca({f"{m}_{n}": f"test MSE, {m}, code {n}" for m in ("fc", "conv") for n in (8, 16, 32, 64, 128)})),
+          below_pca({f"{m}_{n}": f"test MSE, {m}, code {n}" for m in ("fc", "conv") for n in (8, 16, 32, 64, 128)},
+                    detail=("fc_8", "fc_32", "conv_8", "conv_32"))),
     Study("lstm_ae_mnist", "classify", "", "MNIST by rows: classes",
           "Reconstruction and class from one code of 64 values: does either suffer?",
           "--model both --code_size 64 --shift 1 --reconstruction_dominance .97 --precision bfloat16", DIGITS_QUICK,
