@@ -110,6 +110,37 @@ def image_columns(path: Path, columns: Mapping[str, np.ndarray], row_titles: Seq
     return save(figure, path)
 
 
+def intervals(path: Path, rows: Mapping[str, tuple[float, float, float]], xlabel: str, levels: Mapping[str, float]):
+    """One point (value, low, high) with its interval per named row, first row on top; `levels` are vertical lines."""
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.42 * len(rows)))
+    places = range(len(rows))[::-1]
+    values, low, high = (np.array(column) for column in zip(*rows.values(), strict=True))
+    axes.errorbar(values, places, xerr=[values - low, high - values], fmt="o", capsize=3, color=COLOURS[0])
+    for i, (name, value) in enumerate(levels.items()):
+        axes.axvline(value, color="0.35", linestyle=(":", "--", "-.")[i % 3], linewidth=1.3, label=name)
+    axes.set(xlabel=xlabel, yticks=places, yticklabels=rows, ylim=(-0.6, len(rows) - 0.4))
+    axes.grid(False, axis="y")
+    if levels:
+        legend_above(axes)
+    return save(figure, path)
+
+
+def histograms(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str, ylabel: str) -> Path:
+    """Outlines of the histograms of named arrays on common bins, one panel per title under one another."""
+    figure, grid = plt.subplots(len(panels), figsize=(7, 1 + 2.3 * len(panels)), sharex=True, squeeze=False)
+    everything = np.concatenate([values for series in panels.values() for values in series.values()])
+    bins = np.linspace(everything.min(), everything.max() + 1e-6, 81)
+    for axes, (title, series) in zip(grid[:, 0], panels.items(), strict=True):
+        for i, (name, values) in enumerate(series.items()):
+            axes.hist(values, bins, histtype="step", linewidth=1.6, color=COLOURS[i % len(COLOURS)], label=name)
+        axes.set_title(title, loc="right", fontsize=11)
+        axes.set_ylabel(ylabel)
+    grid[-1, 0].set_xlabel(xlabel)
+    legend_above(grid[0, 0], 1.12)  # over the title
+    figure.align_ylabels()
+    return save(figure, path)
+
+
 def heat_maps(
     path: Path,
     maps: Mapping[str, np.ndarray],

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = {"checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "plots", "baselines"}
-MODELS = {"lstm_ae", "conv_lstm", "Classifier", "ProxLSTM", "adversarial"}
+BASE = {
+    "checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "plots", "baselines",
+    "load_movement", "movement_scores",
+}  # fmt: skip
+MODELS = {"lstm_ae", "conv_lstm", "Classifier", "ProxLSTM", "adversarial", "attentive_lstm"}
 SCRIPTS = {"lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment"}
 RUNNER = "reproduce"  # the one script that may import the others
 FILES = {path.stem: path for path in ROOT.glob("*.py")}
