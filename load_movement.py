@@ -17,6 +17,7 @@ What was found in the files, and what the counts of samples depend on:
 Letters in shapes: N samples, T days of a window, S stocks, D trading dates.
 """
 
+import contextlib
 import csv
 import datetime
 import io
@@ -143,7 +144,8 @@ def movement_of_prices(folder, steps=5, validation_from=None, test_from=None, li
 
 def split_samples(table, edges, steps, limit, facts):
     """StockMovement of a table; `edges` are the first dates of the three parts, as YYYY-MM-DD."""
-    first = [_edge(table, edge) for edge in edges]
+    with reading(facts["file"], "parts that start on dates YYYY-MM-DD"):  # the first date at or after each
+        first = [int(np.searchsorted(table.dates, _date(edge))) for edge in edges]
     if not first[0] < first[1] < first[2] < len(table.dates):
         raise DataError(f"{facts['file']}: expected training, validation and test dates one after another within "
                         f"{table.dates[0]} to {table.dates[-1]}, found them to start on {', '.join(edges)}")
@@ -162,11 +164,6 @@ def split_samples(table, edges, steps, limit, facts):
              "last_date": str(table.dates[-1]), "missing_rows": int(np.isnan(table.adjusted).sum()), "steps": steps,
              **counts, **shares}
     return StockMovement(*parts, facts)
-
-
-def _edge(table, date):
-    """The place of a date, or of the first one after it."""
-    return int(np.searchsorted(table.dates, _date(date)))
 
 
 def window_samples(table, start, end, steps):
@@ -355,15 +352,13 @@ def _price_columns(label, header):
 
 
 def _date(text):
-    """A datetime64[D] of YYYY-MM-DD, YYYY/MM/DD or M/D/YYYY. Raises DataError."""
+    """A datetime64[D] of YYYY-MM-DD, YYYY/MM/DD or M/D/YYYY. Raises ValueError."""
     match = re.fullmatch(r"(\d{4})([-/])(\d{1,2})\2(\d{1,2})|(\d{1,2})/(\d{1,2})/(\d{4})", text)
     if match:
         year, month, day = (match[1], match[3], match[4]) if match[1] else (match[7], match[5], match[6])
-        try:
+        with contextlib.suppress(ValueError):
             return np.datetime64(datetime.date(int(year), int(month), int(day)))
-        except ValueError:
-            pass
-    raise DataError(f"expected a date YYYY-MM-DD or M/D/YYYY, found {text[:40]!r}")
+    raise ValueError(f"{text[:40]!r} is no date YYYY-MM-DD or M/D/YYYY")
 
 
 def _fetch(folder, absent):
