@@ -74,7 +74,7 @@ SETTINGS = {  # without and with attention; one's own prices take those of ACL18
     "acl18": {"lstm": Setting(10, 32, 10.0, 0.0, 0.0), "alstm": Setting(5, 4, 1.0, 0.05, 0.01)},
     "kdd17": {"lstm": Setting(5, 4, 0.001, 0.0, 0.0), "alstm": Setting(15, 16, 0.001, 0.001, 0.05)},
 }
-EPOCHS = {"acl18": 150, "kdd17": 40}
+EPOCHS = {"acl18": 150, "kdd17": 25}
 SWEEP = (0.001, 0.01, 0.1, 1.0)  # of epsilon and of beta, in `plot`
 
 
