@@ -6,10 +6,25 @@
     python adv_alstm.py --function train --dataset my_prices/    # a folder of CSV files, one per stock
     python adv_alstm.py --function predict --dataset my_prices/ --checkpoint outputs/adv_alstm/train/best.pt
 
-ACL18 (87 stocks, 2014-2015) and KDD17 (50 stocks, 2007-2016) come from the archive of the authors, which is downloaded:
-its files have no licence, so that no sample is bundled. RESULTS_TO_EXPECT
+ACL18 (87 stocks, 2014-2015) and KDD17 (50 stocks, 2007-2016) come from the authors' archive, which is downloaded: its
+files have no licence, so that no sample is bundled. A sample is the last 5 to 15 days of a stock in 11 features; it is
+up or down if the next day's return is at least +0.55 % or at most -0.5 %. EXPECTED_NUMBERS
+
+The epoch of every model is the one with the best validation accuracy. Beside the accuracies stand the binomial sigma,
+which counts all samples as independent, and a 95 % interval from resampled days, since stocks of one day move together.
+`predict` writes, per stock and date, the score of the next trading day: the date is the last one that the model saw.
 
 Deviations from the publication:
+1. Its Adv-ALSTM starts from a trained ALSTM and gets as many epochs again, which the models beside it do not get. Here
+   all models have the same epochs from a random start; with `--pretrain` the two stages are a row of their own, with an
+   ALSTM of as many epochs beside it.
+2. KDD17 gets 25 epochs instead of 150 (`--epochs 150` for those): 63 batches each, half of ACL18's 3,000 updates.
+3. Its code fills an epoch's last batch up with samples of the one before, and shuffles all runs alike; here each sample
+   is seen once per epoch, in an order of the seed's own.
+4. The paper's penalty is on all parameters, its code's on the last layer, as here (half the squared weights and bias).
+5. The code means to hold the perturbation constant and does not. With the hinge loss that makes no difference: the
+   gradient of -epsilon ||w|| and that of the score of e - epsilon y w / ||w|| with a constant direction are the same.
+6. Without the hinge loss the code's adversarial branch reads the clean representation and does nothing. Here it works.
 """
 
 import argparse
@@ -184,6 +199,7 @@ def test(flags: argparse.Namespace, folder: Path) -> dict:
         "steps": flags.steps,
         "chosen": arguments,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "head_norm": model.head.weight.norm().item(),  # the adversarial margin is 1 + epsilon times this
         **{f"test_{name}": value for name, value in scores.items()},
         "test_predicted_up": model.predict(data.test.x).double().mean().item(),
         **{f"val_{name}": value for name, value in validation.items()},
@@ -358,7 +374,7 @@ def plot_attention(models: dict[str, AdvALSTM], part: MovementPart, folder: Path
     """Mean attention weights of the days before the predicted one."""
     days = list(range(-part.x.shape[1], 0))
     series = {LABELS[name]: (days, model.attention_weights(part.x).mean(0).tolist()) for name, model in models.items()}
-    plots.curves(folder / "attention.png", series, "day before the predicted one", "mean attention weight",
+    plots.curves(folder / "attention.png", series, "days from the predicted one", "mean attention weight",
                  levels={"uniform": 1 / len(days)}, markers=True)  # fmt: skip
 
 

@@ -85,6 +85,20 @@ def mase(target: str) -> tuple[Number, ...]:
     )
 
 
+def movement(published: dict[str, tuple[str, str]], target: tuple[str, str]) -> tuple[Number, ...]:
+    """Accuracy and MCC of the models of `compare`; published: of some of them, by the name in metrics.json."""
+    rows = []
+    for name, label in (("lstm", "LSTM"), ("alstm", "ALSTM"), ("rand_alstm", "Rand-ALSTM"), ("adv_alstm", "Adv-ALSTM"),
+                        ("two_stage_alstm", "ALSTM in two stages"), ("two_stage_adv_alstm", "Adv-ALSTM in two stages")):
+        accuracy, mcc = published.get(name, ("-", "-"))
+        goals = target if name == "adv_alstm" else ("-", "-")
+        rows.append(Number(f"accuracy, {label}", f"{name}/test_accuracy", "always_up/test_accuracy", "always up",
+                           accuracy, goals[0], "{:.2%}"))
+        rows.append(Number(f"MCC, {label}", f"{name}/test_mcc", "always_up/test_mcc", "always up", mcc, goals[1],
+                           "{:.4f}"))
+    return tuple(rows)  # fmt: skip
+
+
 STUDIES = (
     Study("lstm_ae_toy", "plot_examples", "", "Toy sequences: examples", "", "", ()),
     Study("lstm_ae_toy", "reconstruct", "", "Toy: three sines",
@@ -125,6 +139,16 @@ STUDIES = (
     Study("lstm_ae_snp500", "predict", "high", "S&P 500: the next day's high from past highs",
           f"--inputs high --window 20 --learning_rate 1e-3 {STOCKS} --seeds 3", f"{STOCKS_QUICK} --seeds 1",
           mase("at most .998")),
+    Study("adv_alstm", "compare", "acl18", "Stock movement: ACL18", "--dataset acl18 --seeds 10 --pretrain",
+          "--seeds 2 --epochs 5",
+          movement({"lstm": ("53.18 %", ".0674"), "alstm": ("54.90 %", ".1043"),
+                    "two_stage_adv_alstm": ("57.20 %", ".1483")}, ("57.2 %", ".148"))),
+    Study("adv_alstm", "compare", "kdd17", "Stock movement: KDD17", "--dataset kdd17 --seeds 10 --pretrain",
+          "--seeds 2 --epochs 1",
+          movement({"lstm": ("51.62 %", ".0183"), "alstm": ("51.94 %", ".0261"),
+                    "two_stage_adv_alstm": ("53.05 %", ".0523")}, ("53.05 %", ".052"))),
+    Study("adv_alstm", "plot", "", "Stock movement: attention, epsilon, beta", "--dataset acl18 --epochs 50 --seeds 3",
+          "--epochs 3 --seeds 1", ()),
 )  # fmt: skip
 
 
