@@ -207,11 +207,13 @@ class AttentiveLSTM(nn.Module):
             self.history, self.best_epoch, best = [], 0, (-1.0, None)
             for epoch in range(1, epochs + 1):
                 row = self.train_epoch(optimizer, x.to(device), y.to(device), batch_size)
+                score = float(epoch)  # without validation data the last epoch is the best one
                 if held_out is not None:
-                    row["val_accuracy"] = (self.predict(held_out[0]) == held_out[1]).double().mean().item()
+                    score = (self.predict(held_out[0]) == held_out[1]).double().mean().item()
+                    row["val_accuracy"] = score
                 self.history.append({"epoch": epoch, **row})
-                if row.get("val_accuracy", epoch) > best[0]:
-                    best, self.best_epoch = (row.get("val_accuracy", epoch), copy.deepcopy(self.state_dict())), epoch
+                if score > best[0]:
+                    best, self.best_epoch = (score, copy.deepcopy(self.state_dict())), epoch
         self.load_state_dict(best[1])
         return self.eval()
 
@@ -251,10 +253,10 @@ class AttentiveLSTM(nn.Module):
         """Scores (N,) of X (N, T, I), y (N,) with each representation moved by `epsilon` (the model's own by default)
         as in training. Raises ValueError."""
         x, y = check_samples(X, y, self.features)
-        e = self.by_parts(self.represent, x)
-        length = self.epsilon if epsilon is None else epsilon
+        length, device = self.epsilon if epsilon is None else epsilon, self.head.weight.device
+        e = self.by_parts(self.represent, x).to(device)
         with torch.no_grad():
-            return self.score(e + length * self.perturbation(e, 2.0 * y - 1))
+            return self.score(e + length * self.perturbation(e, 2.0 * y.to(device) - 1)).cpu()
 
     @torch.no_grad()
     def by_parts(self, function: Callable[[Tensor], Tensor], x: Tensor, size: int = 4096) -> Tensor:

@@ -48,6 +48,8 @@ AVERAGES = (5, 10, 15, 20, 25, 30)  # days
 FEATURES = ("open", "high", "low", "close", "adjusted_close", *(f"mean_{days}" for days in AVERAGES))
 ADJUSTED_CLOSE = FEATURES.index("adjusted_close")
 PRICE_TABLE = "a table of Date, Open, High, Low, Close, Adj Close"
+LEAST, MOST = 1e-6, 1e9  # dollars: what is outside is no price
+MAX_VALUES = 2**26  # 512 MiB of float64: the largest table that is built
 NO_PRICE = {"", "null", "nan", "na", "n/a", "none"}
 SHARES = (0.7, 0.85)  # of the dates of a folder of prices, before validation and before the test part
 
@@ -267,6 +269,9 @@ def price_table(folder):
         raise DataError(f"{folder}: expected CSV files of prices, one per stock, found none")
     tables = [stock_features(path, read_bytes(path, PRICE_TABLE)) for path in paths]
     dates = np.unique(np.concatenate([days for days, _ in tables]))
+    if len(paths) * len(dates) * 13 > MAX_VALUES:
+        raise DataError(f"{folder}: expected at most {MAX_VALUES} values, "
+                        f"found {len(paths)} stocks on {len(dates)} dates")
     return _align([path.stem for path in paths], tables, dates)
 
 
@@ -330,7 +335,7 @@ def _price_rows(label, data):
                                 f"{seen[day]} as well")
             seen[day] = rows.line_num
             if values is not None:
-                if not all(0 < value < 1e9 for value in values):
+                if not all(LEAST <= value <= MOST for value in values):
                     raise DataError(f"{label}, line {rows.line_num}: expected prices above 0, found {cells}")
                 days.append(day)
                 prices.append(values)

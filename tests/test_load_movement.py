@@ -372,6 +372,7 @@ HEADER = GOOD.splitlines()[0]
     (HEADER + "\n2013-01-01,1,-2,1,1,1,1\n", ["line 2", "above 0"]),
     (HEADER + "\n2013-01-01,1,inf,1,1,1,1\n", ["line 2", "above 0"]),
     (HEADER + "\n2013-01-01,1,1e300,1,1,1,1\n", ["line 2", "above 0"]),
+    (HEADER + "\n2013-01-01,1,1e-300,1,1,1,1\n", ["line 2", "above 0"]),
     (HEADER + "\n2013-01-01,1,1,1,1,1,1\n1/1/2013,1,1,1,1,1,1\n", ["line 3", "2013-01-01", "line 2"]),
     (HEADER + '\n"2013-01-01,1,1,1,1,1,1\n', "Error"),
     (HEADER + "\n2013-01-01,null,null,null,null,null,null\n", "no rows with prices"),
@@ -382,6 +383,12 @@ def test_bad_price_files(tmp_path, text, expected):
     (tmp_path / "A.csv").write_text(text)
     fails([str(tmp_path / "A.csv"), *([expected] if isinstance(expected, str) else expected)],
           movement_of_prices, tmp_path)  # fmt: skip
+
+
+def test_a_folder_too_large_to_build(tmp_path, monkeypatch):
+    write_prices(tmp_path)
+    monkeypatch.setattr(load_movement, "MAX_VALUES", 5000)
+    fails([str(tmp_path), "at most 5000 values", "3 stocks on 133 dates"], movement_of_prices, tmp_path)
 
 
 def test_bad_folders(tmp_path):
