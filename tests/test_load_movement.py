@@ -340,6 +340,19 @@ def test_a_folder_of_prices(tmp_path):
     fails("2013-13-01", movement_of_prices, tmp_path, 4, "2013-13-01")
 
 
+def test_prices_of_a_day_reach_no_sample_of_that_day_or_before(tmp_path):
+    rows, t = random_prices(0), 60
+    (tmp_path / "A.csv").write_text(price_file(rows))
+    before = latest_windows(price_table(tmp_path), 3)
+    rows[t] = tuple(price * 1.1 for price in rows[t])
+    (tmp_path / "A.csv").write_text(price_file(rows))
+    after = latest_windows(price_table(tmp_path), 3)
+    changed = (before.x != after.x).flatten(1).any(1).numpy()
+    # a window that ends on day k predicts day k + 1: the first one that changes predicts day t + 1
+    ends = before.dates.astype(object)
+    assert not changed[ends < day(t)].any() and changed[ends == day(t)].all()
+
+
 def test_stocks_with_other_dates(tmp_path):
     rows = random_prices(0)
     (tmp_path / "A.csv").write_text(price_file(rows))
