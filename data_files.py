@@ -76,23 +76,36 @@ def read_bytes(path, expected):
     return data
 
 
-def read_member(path, names):
-    """The first of `names` in a zip archive, read in memory by name and never extracted; at most MAX_BYTES."""
+@contextlib.contextmanager
+def _archive(path):
+    """A zip archive opened for reading; whatever its damage raises while it is open is a DataError."""
     with reading(path, "a zip archive"):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DataError(f"{path}: expected a zip archive, found something that is not a plain file")
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            found = next((members[name] for name in names if name in members), None)
-            if found is None:
-                raise DataError(f"{path}: expected a member {' or '.join(names)}, "
-                                f"found {', '.join(members)[:200] or 'none'}")
-            known = found.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-            if found.file_size > MAX_BYTES or not known:
-                raise DataError(f"{path}: expected at most {MAX_BYTES} bytes, stored or deflated, "
-                                f"found {found.file_size} of compression type {found.compress_type}")
-            with archive.open(found) as member:
-                return member.read(found.file_size + 1)  # to the end, where zipfile compares the checksum
+            yield archive
+
+
+def member_names(path):
+    """The names of all members of a zip archive, in its order. Raises DataError."""
+    with _archive(path) as archive:
+        return archive.namelist()
+
+
+def read_member(path, names):
+    """The first of `names` in a zip archive, read in memory by name and never extracted; at most MAX_BYTES."""
+    with _archive(path) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        found = next((members[name] for name in names if name in members), None)
+        if found is None:
+            raise DataError(f"{path}: expected a member {' or '.join(names)}, "
+                            f"found {', '.join(members)[:200] or 'none'}")
+        known = found.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if found.file_size > MAX_BYTES or not known:
+            raise DataError(f"{path}: expected at most {MAX_BYTES} bytes, stored or deflated, "
+                            f"found {found.file_size} of compression type {found.compress_type}")
+        with archive.open(found) as member:
+            return member.read(found.file_size + 1)  # to the end, where zipfile compares the checksum
 
 
 def checked_limit(limit):
@@ -181,14 +194,19 @@ def first_present(folder, names):
     return next((folder / name for name in names if os.path.lexists(folder / name)), None)
 
 
-def choose(data_dir, source, subfolder, needed, fetch, url):
+def choose(data_dir, source, subfolder, needed, fetch, url, has_sample=True):
     """Apply the rule of `source` (see the head of this file).
 
     needed: for each file of the data set the names it may have, the standard one first. fetch(folder, absent)
-    downloads the standard names `absent`. Returns (folder to read, facts), facts["data"] "full" or "sample".
+    downloads the standard names `absent`. has_sample: False for data whose licence does not let them be bundled;
+    then "sample" and a failed download are a DataError. Returns (folder to read, facts), facts["data"] "full" or
+    "sample".
     """
     if source not in SOURCES:
         raise DataError(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
+    if source == "sample" and not has_sample:
+        raise DataError(f"source: expected auto or full, found sample: no sample of {subfolder} is bundled, "
+                        f"since its files have no licence")
     if source == "sample":
         return SAMPLES / subfolder, {"data": "sample"}
     folder = checked_folder(data_dir, required=True)
@@ -200,9 +218,10 @@ def choose(data_dir, source, subfolder, needed, fetch, url):
     try:
         fetch(folder, absent)
     except DataError as error:
-        if source == "full" or len(absent) < len(needed):
+        if source == "full" or len(absent) < len(needed) or not has_sample:
+            hint = ", or use --source sample" if has_sample else ""
             raise DataError(f"{folder}: expected {', '.join(absent)}, found nothing and could not fetch it "
-                            f"({error}); put it there, from {url}, or use --source sample") from error
+                            f"({error}); put it there, from {url}{hint}") from error
         notice = f"{absent[0]} is missing and could not be fetched: the small bundled sample is used instead"
         print(f"NOTICE: {notice} ({error})", file=sys.stderr)
         return SAMPLES / subfolder, {"data": "sample", "notice": notice}

@@ -285,14 +285,12 @@ def by_place(flags: argparse.Namespace, folder: Path, runs: dict[str, dict]) -> 
     base = settings(flags, "basic", starts_trained=False, epsilon=[0.0], dropout=[0.0])
     metrics = fit({name: grid_search.with_values(base, **v) for name, v in {"none": {}, **runs}.items()}, folder)
     plot_accuracy({name: validation_accuracy(best_by_epsilon(folder / name)[0.0]) for name in metrics}, folder)
-    bars = {
-        "cross-validation": {name: (values["cv_accuracy"], 0.0) for name, values in metrics.items()},
-        "test, mean and standard deviation of the seeds": {
-            name: (values.get("test_accuracy_mean", values["test_accuracy"]), values.get("test_accuracy_std", 0.0))
-            for name, values in metrics.items()
-        },
-    }
-    plots.intervals(folder / "places.png", bars, "place", "accuracy")
+    rows = {}
+    for name, values in metrics.items():
+        mean = values.get("test_accuracy_mean", values["test_accuracy"])
+        spread = values.get("test_accuracy_std", values["test_accuracy_sigma"])
+        rows[name] = mean, mean - spread, mean + spread
+    plots.intervals(folder / "places.png", rows, "test accuracy (mean and standard deviation over the seeds)", {})
     return metrics
 
 

@@ -1,4 +1,6 @@
-"""Every data set as checked tensors: toy sequences, MNIST, S&P 500 prices; from `load_vowels`, Japanese Vowels.
+"""Every data set as checked tensors: toy sequences, MNIST, S&P 500 prices.
+
+Those of the other modules `load_*` are reached through this one, too: stock movement, Japanese Vowels.
 
 Each loader finds its files under `data_dir`, fetches or replaces them as `source` says (see `data_files`), and returns
 tensors of documented shape together with `facts`, a dict of plain values that a script prints and stores.
@@ -24,7 +26,8 @@ import numpy as np
 import torch
 
 from data_files import DataError, checked_limit, choose, download, first_present, read_bytes, read_member, reading
-from load_vowels import japanese_vowels as japanese_vowels
+from load_movement import movement_of_prices, stock_movement  # noqa: F401
+from load_vowels import japanese_vowels  # noqa: F401
 
 SIGNALS = ("waves", "uniform", "walk")
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest price table or toy set that is built

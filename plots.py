@@ -79,20 +79,6 @@ def panels(
     return save(figure, path)
 
 
-def intervals(path: Path, groups: Mapping[str, Mapping[str, tuple[float, float]]], xlabel: str, ylabel: str) -> Path:
-    """Points with error bars (value, half the bar) over the same names for each group; no bar where it is 0."""
-    names = list(next(iter(groups.values())))
-    figure, axes = plt.subplots(figsize=(max(5, 1.5 + 1.1 * len(names)), 4.2))
-    for k, (label, points) in enumerate(groups.items()):
-        values, errors = np.array([points[name] for name in names]).T
-        x = np.arange(len(names)) + 0.16 * (k - (len(groups) - 1) / 2)
-        axes.errorbar(x, values, np.where(errors > 0, errors, np.nan), fmt="osD^"[k % 4], capsize=4, label=label)
-    axes.set_xticks(range(len(names)), names)
-    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.5, len(names) - 0.5))
-    legend_above(axes)
-    return save(figure, path)
-
-
 def draw_curves(axes, series: Mapping[str, tuple[Sequence, Sequence]], dashed: Sequence[str], markers=False) -> None:
     colours: dict[str, str] = {}
     for name, (x, y) in series.items():
@@ -121,6 +107,37 @@ def image_columns(path: Path, columns: Mapping[str, np.ndarray], row_titles: Seq
             grid[i, j].spines[:].set_visible(False)
     for i, title in enumerate(row_titles):
         grid[i, 0].set_ylabel(title)
+    return save(figure, path)
+
+
+def intervals(path: Path, rows: Mapping[str, tuple[float, float, float]], xlabel: str, levels: Mapping[str, float]):
+    """One point (value, low, high) with its interval per named row, first row on top; `levels` are vertical lines."""
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.42 * len(rows)))
+    places = range(len(rows))[::-1]
+    values, low, high = (np.array(column) for column in zip(*rows.values(), strict=True))
+    axes.errorbar(values, places, xerr=[values - low, high - values], fmt="o", capsize=3, color=COLOURS[0])
+    for i, (name, value) in enumerate(levels.items()):
+        axes.axvline(value, color="0.35", linestyle=(":", "--", "-.")[i % 3], linewidth=1.3, label=name)
+    axes.set(xlabel=xlabel, yticks=places, yticklabels=rows, ylim=(-0.6, len(rows) - 0.4))
+    axes.grid(False, axis="y")
+    if levels:
+        legend_above(axes)
+    return save(figure, path)
+
+
+def histograms(path: Path, panels: Mapping[str, Mapping[str, np.ndarray]], xlabel: str, ylabel: str) -> Path:
+    """Outlines of the histograms of named arrays on common bins, one panel per title under one another."""
+    figure, grid = plt.subplots(len(panels), figsize=(7, 1 + 2.3 * len(panels)), sharex=True, squeeze=False)
+    everything = np.concatenate([values for series in panels.values() for values in series.values()])
+    bins = np.linspace(everything.min(), everything.max() + 1e-6, 81)
+    for axes, (title, series) in zip(grid[:, 0], panels.items(), strict=True):
+        for i, (name, values) in enumerate(series.items()):
+            axes.hist(values, bins, histtype="step", linewidth=1.6, color=COLOURS[i % len(COLOURS)], label=name)
+        axes.set_title(title, loc="right", fontsize=11)
+        axes.set_ylabel(ylabel)
+    grid[-1, 0].set_xlabel(xlabel)
+    legend_above(grid[0, 0], 1.12)  # over the title
+    figure.align_ylabels()
     return save(figure, path)
 
 

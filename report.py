@@ -16,6 +16,11 @@ from studies import DATA, Number, Study
 ROOT = Path(__file__).resolve().parent
 CAPTIONS = {  # of the figures, by file name
     "accuracy": "Accuracy against epochs",
+    "attention": "Attention weights of the days before the predicted one",
+    "beta": "Validation accuracy against the weight of the loss on perturbed samples",
+    "comparison": "Test accuracy of each model with its 95 % interval by days",
+    "epsilon": "Validation accuracy against the length of the perturbation",
+    "scores": "Scores of clean and perturbed samples",
     "attack": "Accuracy against the size of a perturbation of v along its gradient",
     "code_sizes": "Test error against the size of the code",
     "confusion": "Confusion matrix of the test digits",

@@ -47,6 +47,7 @@ DATA = {  # of each script: what it reads in full, where it is from
     "lstm_ae_toy": "10,000 generated sequences of 50 values",
     "lstm_ae_mnist": "MNIST, 60,000 + 10,000 digits of 28 x 28 pixels (LeCun, Cortes, Burges)",
     "lstm_ae_snp500": "daily prices of 505 stocks, 2014 to 2017, 497,472 rows (Kaggle, gauravmehta13)",
+    "adv_alstm": "ACL18, 20,315 + 2,555 + 3,720 samples, and KDD17, 64,307 + 8,070 + 7,398 (archive of Feng et al.)",
     "jv_training": "Japanese Vowels, 270 + 370 utterances of 7 to 29 steps (UCI; Kudo, Toyama, Shimbo 1999)",
 }
 TOY = "--mirror --input_size 10 --clock_harmonics 4"
@@ -104,6 +105,21 @@ def beside_plain(mode: str, published: str) -> tuple[Number, ...]:
             key=f"{mode}/vote_accuracy"
         ),
     )
+
+
+def movement(published: dict[str, tuple[str, str]], goals: tuple[float, float]) -> tuple[Number, ...]:
+    """Accuracy and MCC of the models of `compare`; published: of some of them, by the name in metrics.json."""
+    rows = []
+    for name, label in (("lstm", "LSTM"), ("alstm", "ALSTM"), ("rand_alstm", "Rand-ALSTM"), ("adv_alstm", "Adv-ALSTM"),
+                        ("two_stage_alstm", "ALSTM in two stages"), ("two_stage_adv_alstm", "Adv-ALSTM in two stages"),
+                        ("yesterday", "yesterday's direction")):  # fmt: skip
+        known, detail = published.get(name, ("-", "-")), name == "yesterday"
+        goal, mcc_goal = goals if name == "adv_alstm" else (None, None)
+        rows.append(accuracy(name, f"accuracy, {label}", "always_up/test_accuracy", "always up", known[0], goal,
+                             f"{100 * goal:.2f} %" if goal else "-", detail))  # fmt: skip
+        rows.append(Number(f"MCC, {label}", f"{name}/test_mcc", "always_up/test_mcc", "always up", known[1],
+                           f"{mcc_goal:g}" if mcc_goal else "-", "{:.4f}", mcc_goal, True, detail=detail))  # fmt: skip
+    return tuple(rows)
 
 
 STUDIES = (
@@ -164,6 +180,20 @@ STUDIES = (
           "The same from past highs alone, which hold almost nothing.",
           f"--inputs high --window 20 --learning_rate 1e-3 {STOCKS} --seeds 3", f"{STOCKS_QUICK} --seeds 1",
           mase(0.998)),
+    Study("adv_alstm", "compare", "acl18", "Stock movement: ACL18",
+          "Will the price of a stock go up or down tomorrow? 87 stocks, 2014 and 2015, windows of the last days in 11 "
+          "features; every model with the same budget, the published recipe in two stages beside it.",
+          "--dataset acl18 --seeds 10 --pretrain", "--seeds 2 --epochs 5",
+          movement({"lstm": ("53.18 %", ".0674"), "alstm": ("54.90 %", ".1043"),
+                    "two_stage_adv_alstm": ("57.20 %", ".1483")}, (0.572, 0.148))),
+    Study("adv_alstm", "compare", "kdd17", "Stock movement: KDD17", "The same for 50 stocks, 2007 to 2016.",
+          "--dataset kdd17 --seeds 10 --pretrain", "--seeds 2 --epochs 1",
+          movement({"lstm": ("51.62 %", ".0183"), "alstm": ("51.94 %", ".0261"),
+                    "two_stage_adv_alstm": ("53.05 %", ".0523")}, (0.5305, 0.052))),
+    Study("adv_alstm", "plot", "", "Stock movement: attention, epsilon, beta",
+          "Which days does the attention weigh, how does the validation accuracy depend on the length and the weight of "
+          "the perturbation, and what does a perturbation do to the scores?",
+          "--dataset acl18 --epochs 50 --seeds 3", "--epochs 3 --seeds 1", ()),
     Study("jv_training", "basic", "", "Japanese Vowels: plain LSTM",
           "Which of nine men said /ae/? One test error is 0.27 %.", VOWELS, VOWELS_QUICK,
           (accuracy("", published="HMM 96.2 %; 91.4 % on the leaking course file"),)),

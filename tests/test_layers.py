@@ -8,10 +8,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {
-    "checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "load_vowels", "plots",
-    "baselines", "report", "studies",
+    "checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "load_movement",
+    "load_vowels", "plots", "baselines", "movement_scores", "report", "studies",
 }  # fmt: skip
-MODELS = {"lstm_ae", "conv_lstm", "Classifier", "ProxLSTM", "adversarial", "proximal_solvers"}
+MODELS = {"lstm_ae", "conv_lstm", "Classifier", "ProxLSTM", "adversarial", "proximal_solvers", "attentive_lstm"}
 SCRIPTS = {"lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment"}
 RUNNER = "reproduce"  # the one script that may import the others
 FILES = {path.stem: path for path in ROOT.glob("*.py")}

@@ -474,6 +474,18 @@ def test_zip_bomb_encryption_and_other_members(tmp_path):
     fails("CRC", stock_prices, write_stocks(tmp_path, crc, path.name))
 
 
+def test_member_names(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("b/c.csv", "a.csv"):
+            archive.writestr(name, "x")
+    assert data_files.member_names(tmp_path / "a.zip") == ["b/c.csv", "a.csv"]
+    (tmp_path / "b.zip").write_bytes(b"not a zip")
+    fails(["b.zip", "a zip archive"], data_files.member_names, tmp_path / "b.zip")
+    fails(["nothing.zip", "a zip archive"], data_files.member_names, tmp_path / "nothing.zip")
+    os.mkfifo(tmp_path / "pipe")  # reading it would block
+    fails("not a plain file", data_files.member_names, tmp_path / "pipe")
+
+
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"<html>", table(*ROWS)])
 def test_not_a_zip(tmp_path, data):
     for source in ("auto", "full"):

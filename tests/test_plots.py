@@ -141,3 +141,13 @@ def test_figure_is_closed_and_file_replaced(tmp_path, readable):
         plots.save(figure, path)
     plots.curves(path, SERIES, "x", "y")
     readable(path)
+
+
+def test_intervals_and_histograms(tmp_path, readable):
+    rows = {f"model {i}": (50.0 + i, 48.0 + i, 51.5 + i) for i in range(8)}
+    readable(plots.intervals(tmp_path / "intervals.png", rows, "test accuracy (%)", {"always up": 51.3}))
+    readable(plots.intervals(tmp_path / "one.png", {"model": (0.1, 0.1, 0.1)}, "accuracy", {}))
+    values = np.random.default_rng(0).normal(size=500)
+    panels = {"LSTM": {"clean": values, "perturbed": values - 1}, "other": {"clean": values * 2}}
+    readable(plots.histograms(tmp_path / "scores.png", panels, "score", "samples"))
+    readable(plots.histograms(tmp_path / "same.png", {"one": {"all the same": np.zeros(9)}}, "score", "samples"))

@@ -1,0 +1,443 @@
+"""Attentive LSTM with adversarial training (Feng et al., IJCAI 2019): will a stock's price move up or down tomorrow?
+
+    python adv_alstm.py --function compare --dataset acl18 --seeds 10 --pretrain --jobs 2
+    python adv_alstm.py --function compare --dataset kdd17 --seeds 10 --pretrain --jobs 2
+    python adv_alstm.py --function train --dataset acl18 --model adv_alstm --epsilon .01 .05 .1 --beta .01 .1 1 --jobs 2
+    python adv_alstm.py --function train --dataset my_prices/    # a folder of CSV files, one per stock
+    python adv_alstm.py --function predict --dataset my_prices/ --checkpoint outputs/adv_alstm/train/best.pt
+
+ACL18 (87 stocks, 2014-2015) and KDD17 (50 stocks, 2007-2016) come from the authors' archive, which is downloaded: its
+files have no licence, so that no sample is bundled. A sample is the last 5 to 15 days of a stock in 11 features; it is
+up or down if the next day's return is at least +0.55 % or at most -0.5 %. EXPECTED_NUMBERS
+
+The epoch of every model is the one with the best validation accuracy. Beside the accuracies stand the binomial sigma,
+which counts all samples as independent, and a 95 % interval from resampled days, since stocks of one day move together.
+`predict` writes, per stock and date, the score of the next trading day: the date is the last one that the model saw.
+
+Deviations from the publication:
+1. Its Adv-ALSTM starts from a trained ALSTM and gets as many epochs again, which the models beside it do not get. Here
+   all models have the same epochs from a random start; with `--pretrain` the two stages are a row of their own, with an
+   ALSTM of as many epochs beside it.
+2. KDD17 gets 15 epochs instead of 150 (`--epochs 150` for those): its epochs have three times as many batches, and its
+   validation accuracy falls after the first few.
+3. Its code fills an epoch's last batch up with samples of the one before, and shuffles all runs alike; here each sample
+   is seen once per epoch, in an order of the seed's own.
+4. The paper's penalty is on all parameters, its code's on the last layer, as here (half the squared weights and bias).
+5. The code means to hold the perturbation constant and does not. With the hinge loss that makes no difference: the
+   gradient of -epsilon ||w|| and that of the score of e - epsilon y w / ||w|| with a constant direction are the same.
+6. Without the hinge loss the code's adversarial branch reads the clean representation and does nothing. Here it works.
+"""
+
+import argparse
+import csv
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+import checkpoint
+import command_line
+import experiment
+import grid_search
+import movement_scores
+import plots
+from attentive_lstm import AttentiveLSTM, check_samples
+from load_movement import (
+    ADJUSTED_CLOSE,
+    MOVEMENT_SETS,
+    MovementPart,
+    StockMovement,
+    latest_windows,
+    movement_of_prices,
+    movement_table,
+    stock_movement,
+)
+
+# What each model of the comparison leaves out of AdvALSTM, or does otherwise.
+MODELS: dict[str, dict] = {
+    "lstm": {"attention": False, "adversarial_training": False},
+    "alstm": {"adversarial_training": False},
+    "rand_alstm": {"random_perturbations": True},
+    "adv_alstm": {},
+}
+LABELS = {
+    "always_up": "always up", "yesterday": "yesterday's direction", "lstm": "LSTM", "alstm": "ALSTM",
+    "rand_alstm": "Rand-ALSTM", "adv_alstm": "Adv-ALSTM", "two_stage_alstm": "ALSTM, two stages",
+    "two_stage_adv_alstm": "Adv-ALSTM, two stages",
+}  # fmt: skip
+PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2
+    "acl18": {"lstm": (53.18, 0.0674), "alstm": (54.90, 0.1043), "two_stage_adv_alstm": (57.20, 0.1483)},
+    "kdd17": {"lstm": (51.62, 0.0183), "alstm": (51.94, 0.0261), "two_stage_adv_alstm": (53.05, 0.0523)},
+}
+GRID = ("epsilon", "beta", "l2")
+
+
+class Setting(NamedTuple):
+    """Published hyper-parameters of one model on one data set."""
+
+    steps: int
+    hidden_size: int
+    l2: float
+    epsilon: float
+    beta: float
+
+
+SETTINGS = {  # without and with attention; one's own prices take those of ACL18
+    "acl18": {"lstm": Setting(10, 32, 10.0, 0.0, 0.0), "alstm": Setting(5, 4, 1.0, 0.05, 0.01)},
+    "kdd17": {"lstm": Setting(5, 4, 0.001, 0.0, 0.0), "alstm": Setting(15, 16, 0.001, 0.001, 0.05)},
+}
+EPOCHS = {"acl18": 150, "kdd17": 15}
+SWEEP = (0.001, 0.01, 0.1, 1.0)  # of epsilon and of beta, in `plot`
+
+
+class AdvALSTM(AttentiveLSTM):
+    """The attentive LSTM (see there for the model, its arguments, `fit` and `predict`) with files and scores."""
+
+    def evaluate(self, X, y) -> dict[str, float]:
+        """Mean `loss` of the unperturbed samples, `accuracy` and `mcc` on X (N, T, I), y (N,). Raises ValueError."""
+        x, y = check_samples(X, y, self.features)
+        score = self.decision_function(x)
+        loss = self.sample_losses(score, 2.0 * y - 1).mean().item()
+        predicted, actual = (score > 0).long().numpy(), y.numpy()
+        found = {"accuracy": movement_scores.accuracy(predicted, actual), "mcc": movement_scores.mcc(predicted, actual)}
+        return {"loss": loss, **found}
+
+    def save(self, path: Path | str) -> None:
+        """Writes weights and arguments to a file, whole or not at all."""
+        checkpoint.save(Path(path), {"model": checkpoint.describe(self)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> "AdvALSTM":
+        """The model that `save`, or a run of this script as `best.pt`, left. Raises checkpoint.CheckpointError."""
+        return checkpoint.rebuild(Path(path), cls)
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=2)
+def samples(
+    dataset: str, data_dir: Path, source: str, steps: int, limit: int | None, validation_from: str, test_from: str
+) -> StockMovement:
+    if dataset in MOVEMENT_SETS:
+        return stock_movement(data_dir, dataset, source, steps, limit)
+    return movement_of_prices(dataset, steps, validation_from, test_from, limit)
+
+
+def load(flags: argparse.Namespace) -> StockMovement:
+    return samples(
+        flags.dataset, flags.data_dir, flags.source, flags.steps, flags.limit, flags.validation_from, flags.test_from
+    )
+
+
+def tensors(part: MovementPart) -> TensorDataset:
+    return TensorDataset(part.x, part.y)
+
+
+# ---- training and test -----------------------------------------------------------------------------------------------
+
+
+def with_setting(flags: argparse.Namespace, model: str, first: Path | None = None) -> argparse.Namespace:
+    """The flags of one model: published values for those that are not given. `first`: see `first_stage`."""
+    published = SETTINGS.get(flags.dataset, SETTINGS["acl18"])["lstm" if model == "lstm" else "alstm"]
+    values = {name: getattr(flags, name) or [getattr(published, name)] for name in ("hidden_size", *GRID)}
+    if not MODELS[model].get("adversarial_training", True):
+        values |= {"epsilon": [0.0], "beta": [0.0]}
+    epochs = flags.epochs or EPOCHS.get(flags.dataset, EPOCHS["acl18"])
+    steps = flags.steps or published.steps
+    return grid_search.with_values(
+        flags, **values, steps=steps, epochs=epochs, model=model, first=None if first is None else str(first)
+    )
+
+
+def build(flags: argparse.Namespace, features: int) -> AdvALSTM:
+    model = AdvALSTM(
+        flags.hidden_size, flags.epsilon, flags.beta, flags.learning_rate, flags.dropout, flags.l2,
+        hinge=flags.loss == "hinge", **MODELS[flags.model],
+    )  # fmt: skip
+    model.build(features)
+    if flags.first is not None:
+        model.load_state_dict(AdvALSTM.load(first_stage(flags)).state_dict())
+    return model
+
+
+def first_stage(flags: argparse.Namespace) -> Path:
+    """The trained ALSTM from which this model starts: that of the same seed in the folder `flags.first`."""
+    return seed_folder(flags, Path(flags.first), flags.seed) / "best.pt"
+
+
+def seed_folder(flags: argparse.Namespace, folder: Path, seed: int) -> Path:
+    """Where `grid_search.fit` leaves the model of a seed."""
+    return folder / "seeds" / str(seed) if flags.seeds > 1 else folder
+
+
+def step(model: AdvALSTM, batch: experiment.Batch) -> dict[str, Tensor]:
+    return model.losses(*batch)
+
+
+def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+    """The epoch is chosen by the validation accuracy, for all models alike."""
+    data = load(flags)
+    model = build(flags, data.train.x.shape[2])
+    sets = tensors(data.train), tensors(data.validation)
+    return experiment.train(model, step, *sets, flags, folder, monitor="accuracy", maximise=True)
+
+
+def test(flags: argparse.Namespace, folder: Path) -> dict:
+    """Scores of the test part with their uncertainty, and of the validation part; the hyper-parameters chosen."""
+    data, model = load(flags), AdvALSTM.load(folder / "best.pt")
+    scores = movement_scores.movement_scores(*directions(model, data.test), data.test.dates)
+    validation = model.evaluate(data.validation.x, data.validation.y)
+    arguments = {name: model.arguments[name] for name in ("units", *GRID)}
+    return {
+        "data": data.facts["data"],
+        "dataset": data.facts["dataset"],
+        "samples": {name: data.facts[name] for name in ("train", "validation", "test")},
+        "steps": flags.steps,
+        "chosen": arguments,
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "head_norm": model.head.weight.norm().item(),  # the adversarial margin is 1 + epsilon times this
+        **{f"test_{name}": value for name, value in scores.items()},
+        "test_predicted_up": model.predict(data.test.x).double().mean().item(),
+        **{f"val_{name}": value for name, value in validation.items()},
+    }
+
+
+def directions(model: AdvALSTM, part: MovementPart) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and actual classes (N,)."""
+    return model.predict(part.x).numpy(), part.y.numpy()
+
+
+def baseline_scores(flags: argparse.Namespace) -> dict[str, dict]:
+    """What needs no training: every stock goes up, or goes on as on the day before."""
+    part = load(flags).test
+    predicted = {"always_up": np.ones(len(part.y)), "yesterday": part.x[:, -1, ADJUSTED_CLOSE].numpy() > 0}
+    found = {}
+    for name, classes in predicted.items():
+        scores = movement_scores.movement_scores(classes.astype(int), part.y.numpy(), part.dates)
+        found[name] = {f"test_{key}": value for key, value in scores.items()}
+    return found
+
+
+# ---- functions -------------------------------------------------------------------------------------------------------
+
+
+def train_one(flags: argparse.Namespace, folder: Path) -> dict:
+    """one model, or a grid chosen on validation data; --pretrain starts from a trained ALSTM"""
+    first = None
+    if flags.pretrain:
+        first = folder / "first_stage"
+        grid_search.fit(with_setting(flags, "alstm"), first, train, test, GRID)
+    runs = with_setting(flags, flags.model, first)
+    metrics = grid_search.fit(runs, folder, train, test, GRID)
+    plot_history({flags.model: folder}, folder, ("training", "validation"))
+    return {**metrics, **{f"{name}_{k}": v for name, b in baseline_scores(runs).items() for k, v in b.items()}}
+
+
+def compare(flags: argparse.Namespace, folder: Path) -> dict:
+    """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM at equal budgets, beside two baselines; --pretrain: two stages too"""
+    runs = {name: with_setting(flags, name) for name in MODELS}
+    metrics = {**baseline_scores(runs["adv_alstm"]), **grid_search.fit_many(runs, folder, train, test, GRID)}
+    folders = grid_search.model_folders(runs, folder)
+    add_gain(metrics["adv_alstm"], runs["adv_alstm"], folders["adv_alstm"], folders["alstm"])
+    if flags.pretrain:
+        second = {name: with_setting(flags, name, folders["alstm"]) for name in ("alstm", "adv_alstm")}
+        found = grid_search.fit_many(second, folder / "two_stage", train, test, GRID)
+        places = grid_search.model_folders(second, folder / "two_stage")
+        add_gain(found["adv_alstm"], second["adv_alstm"], places["adv_alstm"], places["alstm"])
+        metrics |= {f"two_stage_{name}": values for name, values in found.items()}
+    rows = comparison(metrics, flags.dataset)
+    experiment.write_csv(folder / "comparison.csv", rows)
+    plot_comparison(metrics, folder)
+    plot_history(folders, folder, ("validation",))
+    if not flags.quiet:
+        print_comparison(rows)
+    return metrics
+
+
+def add_gain(metrics: dict, flags: argparse.Namespace, folder: Path, other: Path) -> None:
+    """How much more accurate the model in `folder` is than the one in `other`, over all seeds, with its interval."""
+    part = load(flags).test
+    right = []
+    for place in (folder, other):
+        seeds = range(flags.seed, flags.seed + flags.seeds)
+        models = [AdvALSTM.load(seed_folder(flags, place, seed) / "best.pt") for seed in seeds]
+        right.append(np.mean([np.equal(*directions(model, part)) for model in models], 0))
+    names = ("gain_over_alstm", "gain_low", "gain_high")
+    metrics |= dict(zip(names, movement_scores.gain(*right, part.dates), strict=True))
+
+
+def comparison(metrics: dict[str, dict], dataset: str) -> list[dict]:
+    """The rows of the table: percent and MCC, mean and deviation over seeds, interval by days, published numbers."""
+    rows = []
+    for name, found in metrics.items():
+        row = {"model": LABELS[name]}
+        for key, scale, digits in (("accuracy", 100, 2), ("mcc", 1, 4)):
+            for column, source in ((key, f"test_{key}"), ("low", f"test_{key}_low"), ("high", f"test_{key}_high")):
+                column = column if column == key else f"{key}_{column}"
+                row[column] = round(scale * found.get(f"{source}_mean", found[source]), digits)
+            row[f"{key}_std"] = round(scale * found.get(f"test_{key}_std", 0.0), digits)
+        row["accuracy_sigma"] = round(100 * found["test_accuracy_sigma"], 2)
+        row["published_accuracy"], row["published_mcc"] = PUBLISHED.get(dataset, {}).get(name, ("", ""))
+        rows.append(row)
+    return rows
+
+
+def print_comparison(rows: list[dict]) -> None:
+    print(f"{'model':24s} {'accuracy %':>14s}  {'95 % by days':>14s} {'MCC':>18s}   published")
+    for r in rows:
+        accuracy = f"{r['accuracy']:.2f} ± {r['accuracy_std']:.2f}"
+        interval = f"{r['accuracy_low']:.2f} .. {r['accuracy_high']:.2f}"
+        published = f"{r['published_accuracy']} / {r['published_mcc']}" if r["published_mcc"] else ""
+        print(f"{r['model']:24s} {accuracy:>14s}  {interval:>14s} {r['mcc']:9.4f} ± {r['mcc_std']:.4f}   {published}")
+
+
+def plot_comparison(metrics: dict[str, dict], folder: Path) -> None:
+    """Test accuracies with their intervals by days."""
+    rows = {}
+    for name, found in metrics.items():
+        keys = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
+        rows[LABELS[name]] = tuple(100 * found.get(f"{key}_mean", found[key]) for key in keys)
+    level = {"always up": 100 * metrics["always_up"]["test_accuracy"]}
+    plots.intervals(folder / "comparison.png", rows, "test accuracy (%), 95 % interval by days", level)
+
+
+def plot_history(folders: dict[str, Path], folder: Path, parts: tuple[str, ...]) -> None:
+    """Accuracy against epochs (of the first seed)."""
+    series = {}
+    for name, place in folders.items():
+        curves = experiment.read_curves(place, "accuracy")
+        series |= {f"{LABELS[name]}, {part}": curves[part] for part in parts}
+    dashed = [name for name in series if name.endswith("training")]
+    plots.curves(folder / "accuracy.png", series, "epoch", "accuracy", dashed=dashed)
+
+
+def predict(flags: argparse.Namespace, folder: Path) -> dict:
+    """predictions.csv: date, ticker, score, direction, from --checkpoint and the prices of --dataset"""
+    path = flags.checkpoint or flags.output_dir / "train" / "best.pt"
+    model = AdvALSTM.load(path)
+    part = latest_windows(movement_table(flags.dataset, flags.data_dir, flags.source), steps_of(flags, path))
+    if not len(part.x):
+        raise experiment.UsageError(f"--dataset: {flags.dataset} has no stock with enough complete days in a row")
+    scores = model.decision_function(part.x).tolist()
+    with open(folder / "predictions.csv", "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("date", "ticker", "score", "direction"))
+        for date, ticker, score in zip(part.dates, part.tickers, scores, strict=True):
+            writer.writerow((date, ticker, f"{score:.6g}", "up" if score > 0 else "down"))
+    up = float(np.mean([score > 0 for score in scores]))
+    dates = {"first_date": str(part.dates[0]), "last_date": str(part.dates[-1])}
+    return {"data": flags.dataset, "rows": len(scores), "predicted_up": up, **dates, "checkpoint": str(path)}
+
+
+def steps_of(flags: argparse.Namespace, path: Path) -> int:
+    """Days per window: --steps, else those that the model was trained with."""
+    if flags.steps:
+        return flags.steps
+    saved = checkpoint.load_latest(path.with_name("last.pt")) or {"flags": {}}
+    if "steps" not in saved["flags"]:
+        raise experiment.UsageError(f"--steps: expected the days per window of {path}, which has no last.pt beside it")
+    return saved["flags"]["steps"]
+
+
+def plot(flags: argparse.Namespace, folder: Path) -> dict:
+    """attention over days, validation accuracy against epsilon and beta, scores of clean and perturbed samples"""
+    runs = {"alstm": with_setting(flags, "alstm"), "adv_alstm": with_setting(flags, "adv_alstm")}
+    for name, key in (("adv_alstm", "epsilon"), ("adv_alstm", "beta")):
+        for value in getattr(flags, key) or SWEEP:
+            runs[f"{key}_{value:g}"] = grid_search.with_values(runs[name], **{key: [value]})
+    for key in ("epsilon", "beta"):
+        runs["adv_alstm"] = grid_search.with_values(runs["adv_alstm"], **{key: getattr(runs["adv_alstm"], key)[:1]})
+    metrics = grid_search.fit_many(runs, folder, train, test, GRID)
+    plot_sweeps(metrics, folder)
+    models = {name: AdvALSTM.load(folder / name / "best.pt") for name in ("alstm", "adv_alstm")}
+    data = load(runs["adv_alstm"])
+    plot_attention(models, data.validation, folder)
+    return {**metrics, **plot_scores(models, runs["adv_alstm"], data.validation, folder)}
+
+
+def plot_sweeps(metrics: dict[str, dict], folder: Path) -> None:
+    """Validation accuracy of Adv-ALSTM against epsilon and against beta, the other as it was; ALSTM as a level."""
+    accuracy = {name: found.get("val_accuracy_mean", found["val_accuracy"]) for name, found in metrics.items()}
+    for key in ("epsilon", "beta"):
+        values = sorted(found["chosen"][key] for name, found in metrics.items() if name.startswith(key))
+        curve = ([np.log10(value) for value in values], [accuracy[f"{key}_{value:g}"] for value in values])
+        level = {"ALSTM": accuracy["alstm"]}
+        plots.curves(folder / f"{key}.png", {"Adv-ALSTM": curve}, f"$\\log_{{10}}$ {key}", "validation accuracy",
+                     levels=level, markers=True)  # fmt: skip
+
+
+def plot_attention(models: dict[str, AdvALSTM], part: MovementPart, folder: Path) -> None:
+    """Mean attention weights of the days before the predicted one."""
+    days = list(range(-part.x.shape[1], 0))
+    series = {LABELS[name]: (days, model.attention_weights(part.x).mean(0).tolist()) for name, model in models.items()}
+    plots.curves(folder / "attention.png", series, "days from the predicted one", "mean attention weight",
+                 levels={"uniform": 1 / len(days)}, markers=True)  # fmt: skip
+
+
+def plot_scores(models: dict[str, AdvALSTM], flags: argparse.Namespace, part: MovementPart, folder: Path) -> dict:
+    """Histograms of scores on clean and adversarial validation samples; returns the accuracies on both."""
+    panels, found = {}, {}
+    for name, model in models.items():
+        clean = model.decision_function(part.x)
+        perturbed = model.perturbed_scores(part.x, part.y, flags.epsilon[0])
+        panels[LABELS[name]] = {"clean": clean.numpy(), "adversarial": perturbed.numpy()}
+        for kind, score in (("clean", clean), ("perturbed", perturbed)):
+            found[f"{name}_{kind}_accuracy"] = ((score > 0) == (part.y > 0)).double().mean().item()
+    plots.histograms(folder / "scores.png", panels, "score", "validation samples")
+    return found
+
+
+FUNCTIONS: dict[str, Callable] = {"train": train_one, "compare": compare, "predict": predict, "plot": plot}
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser, groups = command_line.make_parser(
+        __doc__, FUNCTIONS, hidden_size=None, epochs=None, batch_size=1024, learning_rate=[1e-2], schedule="constant",
+        gradient_clipping=[0.0],
+    )  # fmt: skip
+    add_flags(groups)
+    flags = command_line.parse(parser, argv)
+    check_flags(parser, flags)
+    return experiment.run(flags, FUNCTIONS)
+
+
+def add_flags(groups: dict) -> None:
+    add = groups["what to run"].add_argument
+    add("--model", choices=tuple(MODELS), default="adv_alstm", help="train: which of the four")
+    add("--checkpoint", type=Path, metavar="FILE", help="predict: a trained model; default: the one of train")
+    add = groups["model"].add_argument
+    add("--dropout", type=command_line.number(float, 0, 0.99), default=0.0, help="on the last representation")
+    add = groups["training"].add_argument
+    several = "several: a grid; default: as published for the data set"
+    add("--epsilon", type=command_line.NOT_NEGATIVE, nargs="+", help=f"length of the perturbation; {several}")
+    add("--beta", type=command_line.NOT_NEGATIVE, nargs="+", help=f"weight of the loss on perturbed samples; {several}")
+    add("--l2", type=command_line.NOT_NEGATIVE, nargs="+", help=f"weight of the penalty on the last layer; {several}")
+    add("--loss", choices=("hinge", "cross_entropy"), default="hinge", help="of one sample")
+    add("--pretrain", action="store_true", help="the published two stages: start from a trained ALSTM")
+    add = groups["data"].add_argument
+    add("--dataset", default="acl18", help="acl18, kdd17, or a folder of CSV files of daily prices, one per stock")
+    add("--steps", type=command_line.POSITIVE_INT, help="days per window; default: as published for the data set")
+    add("--validation_from", metavar="DATE", help="first validation date of a folder's prices; default: after 70 %%")
+    add("--test_from", metavar="DATE", help="first test date of a folder's prices; default: after 85 %% of the dates")
+
+
+def check_flags(parser: command_line.Parser, flags: argparse.Namespace) -> None:
+    if flags.dataset not in MOVEMENT_SETS:
+        if not Path(flags.dataset).is_dir():
+            names = ", ".join(MOVEMENT_SETS)
+            parser.error(f"argument --dataset: expected {names} or a folder of CSV files, found {flags.dataset!r}")
+    elif flags.validation_from or flags.test_from:
+        parser.error(f"argument --validation_from, --test_from: {flags.dataset} has the published dates")
+    if flags.num_layers > 1:
+        parser.error(f"argument --num_layers: the published model has one layer, found {flags.num_layers}")
+    if flags.pretrain and flags.hidden_size and len(flags.hidden_size) > 1:
+        parser.error("argument --hidden_size: with --pretrain both stages have the same units; expected one value")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Seconds per epoch of the four stock movement models, and the minutes of the full comparison.
+
+    python benchmarks/bench_adv_alstm.py          # about three minutes; writes docs/results/bench_adv_alstm.json
+
+epochs   one epoch of each model as `adv_alstm.py` trains it, validation included, with the published sizes: medians of
+         interleaved rounds, one thread, by the clock and in processor time (what the clock shows on a quiet core). The
+         data are the archive's; where it is absent, random ones of the same shape.
+study    ten seeds of four models on both data sets with `--jobs 2`: those medians, and what history and checkpoints
+         take per epoch, times the epochs, over two.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.utils.data import TensorDataset
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from timing import medians  # noqa: E402
+
+import adv_alstm  # noqa: E402
+import command_line  # noqa: E402
+import experiment  # noqa: E402
+from load_data import DataError  # noqa: E402
+
+SEEDS, JOBS = 10, 2
+SIZES = {"acl18": (20315, 2555), "kdd17": (64307, 8070)}  # training and validation samples
+
+
+def make_flags(dataset: str, model: str, data_dir: Path) -> argparse.Namespace:
+    parser, groups = command_line.make_parser(
+        "", adv_alstm.FUNCTIONS, hidden_size=None, epochs=None, batch_size=1024, learning_rate=1e-2,
+        schedule="constant", gradient_clipping=0.0,
+    )  # fmt: skip
+    adv_alstm.add_flags(groups)
+    argv = ["--dataset", dataset, "--data_dir", str(data_dir), "--quiet", "--device", "cpu"]
+    flags = command_line.parse(parser, argv)
+    flags = adv_alstm.with_setting(flags, model)
+    for name in ("hidden_size", *adv_alstm.GRID):
+        setattr(flags, name, getattr(flags, name)[0])
+    return flags
+
+
+def data_sets(flags: argparse.Namespace) -> tuple[TensorDataset, TensorDataset, str]:
+    """Training and validation samples, and whether they are the archive's or random."""
+    try:
+        data = adv_alstm.load(flags)
+        return adv_alstm.tensors(data.train), adv_alstm.tensors(data.validation), "archive"
+    except DataError:
+        made = [TensorDataset(torch.randn(n, flags.steps, 11), torch.randint(2, (n,))) for n in SIZES[flags.dataset]]
+        return made[0], made[1], "random"
+
+
+def epoch_of(flags: argparse.Namespace, training: TensorDataset, validation: TensorDataset, processor: list[float]):
+    """A function that trains one epoch and validates, as the script's loop does, without writing files; it notes the
+    processor's seconds in the list."""
+    model = adv_alstm.build(flags, 11)
+    state = experiment.Training(
+        model, adv_alstm.step, training, validation, flags, Path("."), "accuracy", True, experiment.random_batches
+    )
+
+    def epoch() -> None:
+        start = time.process_time()
+        model.train()
+        for indices in experiment.random_batches(len(training), flags.batch_size, state.generator()):
+            state.train_batch(indices, 1)
+        experiment.evaluate(model, adv_alstm.step, validation, flags)
+        processor.append(time.process_time() - start)
+
+    return epoch
+
+
+def beside_epochs(flags: argparse.Namespace, training: TensorDataset, validation: TensorDataset) -> float:
+    """Seconds per epoch that writing history and checkpoints takes: few samples, so that they are all there is."""
+    small = [TensorDataset(*part[:64]) for part in (training, validation)]
+    short = argparse.Namespace(**{**vars(flags), "epochs": 20})
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        experiment.train(adv_alstm.build(short, 11), adv_alstm.step, *small, short, Path(folder), "accuracy", True)
+        return (time.perf_counter() - start) / short.epochs
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data_dir", type=Path, default=None, help="default: as of the scripts")
+    parser.add_argument("--rounds", type=int, default=5)
+    flags = parser.parse_args(argv)
+    data_dir = flags.data_dir or command_line.make_parser("", adv_alstm.FUNCTIONS)[0].get_default("data_dir")
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    experiment.keep_memory()
+    rows, total = [], {"seconds": 0.0, "processor": 0.0}
+    for dataset in SIZES:
+        runs = {model: make_flags(dataset, model, data_dir) for model in adv_alstm.MODELS}
+        sets = {model: data_sets(run) for model, run in runs.items()}
+        times: dict[str, list[float]] = {model: [] for model in runs}
+        clock = medians({m: epoch_of(run, *sets[m][:2], times[m]) for m, run in runs.items()}, flags.rounds)
+        for model, run in runs.items():
+            training, validation, source = sets[model]
+            found = {"seconds": clock[model], "processor": statistics.median(times[model][1:])}
+            files = beside_epochs(run, training, validation)
+            for name, seconds in found.items():
+                total[name] += SEEDS * run.epochs * (seconds + files)
+            shape = f"{len(training)} x {run.steps} x 11, {run.hidden_size} units"
+            rows.append({"dataset": dataset, "model": model, "shape": shape, "data": source, "epochs": run.epochs,
+                         **found, "files": files})  # fmt: skip
+            print(f"{dataset} {adv_alstm.LABELS[model]:11s} {shape:28s} {found['seconds']:.3f} s per epoch, processor "
+                  f"{found['processor']:.3f} s, files {files:.3f} s ({source} data)", flush=True)  # fmt: skip
+    minutes = {name: seconds / JOBS / 60 for name, seconds in total.items()}
+    print(f"{SEEDS} seeds of {len(adv_alstm.MODELS)} models on both data sets, --jobs {JOBS}: {minutes['seconds']:.1f} "
+          f"minutes; {minutes['processor']:.1f} by processor time")  # fmt: skip
+    study = {"seeds": SEEDS, "jobs": JOBS, "minutes": minutes["seconds"], "processor_minutes": minutes["processor"]}
+    results = {"epochs": rows, "study": study}
+    path = ROOT / "docs" / "results" / "bench_adv_alstm.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,408 @@
+"""The attentive LSTM: forward pass, adversarial examples and losses by hand, the estimator's promises, its errors."""
+
+import inspect
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from adv_alstm import AdvALSTM
+from attentive_lstm import convert_published
+from checkpoint import CheckpointError
+
+SIGNATURE = (
+    "(units: int, epsilon: float = 0.001, beta: float = 0.05, learning_rate: float = 0.01, "
+    "dropout: float | None = None, l2: float | None = None, attention: bool = True, hinge: bool = True, "
+    "adversarial_training: bool = True, random_perturbations: bool = False)"
+)
+
+
+def make(units=3, features=2, seed=0, **arguments):
+    torch.manual_seed(seed)
+    return AdvALSTM(units, **arguments).build(features).double()
+
+
+def data(count=64, steps=4, features=3, seed=0):
+    """Samples whose class is the sign of the last step's first feature."""
+    x = torch.randn(count, steps, features, generator=torch.Generator().manual_seed(seed))
+    return x, (x[:, -1, 0] > 0).long()
+
+
+def test_signature_and_defaults():
+    assert str(inspect.signature(AdvALSTM)) == SIGNATURE
+    assert issubclass(AdvALSTM, torch.nn.Module)
+
+
+# ---- by hand ---------------------------------------------------------------------------------------------------------
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def forward_by_hand(model, x):
+    """Score, representation and attention weights of one sample (T, I) in NumPy, step by step."""
+    p = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    units = model.units
+    h = c = np.zeros(units)
+    states = []
+    for x_t in x:
+        m = np.tanh(p["mapping.weight"] @ x_t + p["mapping.bias"])
+        gates = p["lstm.weight_ih_l0"] @ m + p["lstm.weight_hh_l0"] @ h + p["lstm.bias_ih_l0"]
+        i, f, g, o = gates.reshape(4, units)
+        c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+        h = sigmoid(o) * np.tanh(c)
+        states.append(h)
+    e, alpha = h, None
+    if model.attention:
+        scores = [p["attention_vector"] @ np.tanh(p["attention_layer.weight"] @ h + p["attention_layer.bias"])
+                  for h in states]  # fmt: skip
+        alpha = np.exp(scores) / np.exp(scores).sum()
+        e = np.concatenate([h, sum(a * h for a, h in zip(alpha, states, strict=True))])
+    return (p["head.weight"] @ e + p["head.bias"])[0], e, alpha
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_forward_pass_by_hand(attention):
+    model = make(attention=attention)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.3 * torch.randn_like(parameter)  # biases too
+    x = torch.randn(5, 4, 2, dtype=torch.float64)
+    scores, e = model(x), model.represent(x)
+    for k in range(5):
+        score, representation, alpha = forward_by_hand(model, x[k].numpy())
+        assert scores[k].item() == pytest.approx(score, abs=1e-12)
+        np.testing.assert_allclose(e[k].detach(), representation, atol=1e-12)
+        if attention:
+            np.testing.assert_allclose(model.weights_of_steps(model.hidden_states(x))[k].detach(), alpha, atol=1e-12)
+    assert e.shape == (5, 6 if attention else 3)
+
+
+def test_attention_by_hand():
+    """Two steps and one unit: alpha_1 / alpha_2 = exp(u (tanh(w h_1 + b) - tanh(w h_2 + b)))."""
+    model = make(1, 1)
+    with torch.no_grad():
+        model.attention_layer.weight.fill_(2.0)
+        model.attention_layer.bias.fill_(-0.5)
+        model.attention_vector.fill_(3.0)
+    alpha = model.weights_of_steps(torch.tensor([[[0.5], [0.25]]], dtype=torch.float64))
+    ratio = math.exp(3 * (math.tanh(0.5) - math.tanh(0.0)))
+    assert alpha.tolist() == [[pytest.approx(ratio / (1 + ratio)), pytest.approx(1 / (1 + ratio))]]
+
+
+def head_by_hand(**arguments):
+    """A model whose head is w = (3, 4), c = 0.5, for representations of two values."""
+    model = make(2, attention=False, **arguments)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.tensor([[3.0, 4.0]]))
+        model.head.bias.fill_(0.5)
+    return model
+
+
+def test_adversarial_example_by_hand():
+    model = head_by_hand(epsilon=0.1)
+    e = torch.tensor([[0.1, 0.0], [0.1, 0.0], [1.0, 1.0]], dtype=torch.float64)  # scores .8, .8, 7.5
+    sign = torch.tensor([1.0, -1.0, 1.0])
+    r = model.perturbation(e, sign)
+    # -y w / ||w|| where the margin is violated; no gradient where it is not
+    np.testing.assert_allclose(r, [[-0.6, -0.8], [0.6, 0.8], [0.0, 0.0]])
+    assert not r.requires_grad
+    np.testing.assert_allclose(model.score(e + 0.1 * r).detach(), [0.3, 1.3, 7.5])
+
+
+def test_losses_by_hand(monkeypatch):
+    model = head_by_hand(epsilon=0.1, beta=0.5, l2=0.2)
+    e = torch.tensor([[0.1, 0.0], [0.1, 0.0], [1.0, 1.0]], dtype=torch.float64)
+    monkeypatch.setattr(model, "represent", lambda x: e)
+    found = model.losses(None, torch.tensor([1, 0, 1]))
+    clean, adversarial = (0.2 + 1.8 + 0) / 3, (0.7 + 2.3 + 0) / 3
+    penalty = 0.2 / 2 * (9 + 16 + 0.25)
+    assert found["clean"].item() == pytest.approx(clean) and found["adversarial"].item() == pytest.approx(adversarial)
+    assert found["loss"].item() == pytest.approx(clean + penalty + 0.5 * adversarial)
+    assert found["accuracy"].item() == pytest.approx(2 / 3)
+
+
+def test_cross_entropy_by_hand(monkeypatch):
+    model = head_by_hand(epsilon=0.1, beta=0.5, hinge=False)
+    e = torch.tensor([[0.1, 0.0], [0.1, 0.0]], dtype=torch.float64)  # scores .8
+    monkeypatch.setattr(model, "represent", lambda x: e)
+    found = model.losses(None, torch.tensor([1, 0]))
+    clean = (-math.log(sigmoid(0.8)) - math.log(1 - sigmoid(0.8))) / 2
+    adversarial = (-math.log(sigmoid(0.3)) - math.log(1 - sigmoid(1.3))) / 2  # without hinge it is no no-op
+    assert found["clean"].item() == pytest.approx(clean) and found["adversarial"].item() == pytest.approx(adversarial)
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_hinge_identity(attention):
+    """On samples whose margin is violated the adversarial loss is a hinge loss of margin 1 + epsilon ||w||."""
+    model = make(attention=attention, epsilon=0.3)
+    x, y = torch.randn(200, 4, 2, dtype=torch.float64) * 3, torch.randint(2, (200,))
+    with torch.no_grad():
+        model.head.weight *= 40  # some margins are satisfied
+    sign, e = 2.0 * y - 1, model.represent(x)
+    score = model.score(e)
+    perturbed = model.sample_losses(model.score(e + 0.3 * model.perturbation(e, sign)), sign)
+    active = sign * score < 1
+    assert 50 < active.sum() < 190
+    margin = 1 + 0.3 * model.head.weight.norm()
+    torch.testing.assert_close(perturbed[active], torch.relu(margin - sign * score)[active])
+    assert (perturbed[~active] == 0).all()
+
+
+def test_the_perturbation_is_constant_for_the_gradient():
+    """The gradients are those of a loss in which r is a number."""
+    model = make(epsilon=0.5, beta=1.0, hinge=False)
+    x, y = torch.randn(6, 4, 2, dtype=torch.float64), torch.tensor([0, 1, 0, 1, 1, 0])
+    model.losses(x, y)["loss"].backward()
+    sign, w = 2.0 * y - 1, model.head.weight.detach().clone()
+    again = make(epsilon=0.5, beta=1.0, hinge=False)
+    e = again.represent(x)
+    r = -sign[:, None] * w / w.norm()
+    both = again.sample_losses(again.score(e), sign).mean() + again.sample_losses(again.score(e + 0.5 * r), sign).mean()
+    both.backward()
+    for parameter, other in zip(model.parameters(), again.parameters(), strict=True):
+        if parameter.requires_grad:
+            torch.testing.assert_close(parameter.grad, other.grad)
+
+
+def test_random_perturbations_have_length_one_and_no_direction():
+    model = make(random_perturbations=True)
+    e = torch.zeros(2000, 6, dtype=torch.float64)
+    r = model.perturbation(e, torch.ones(2000))
+    torch.testing.assert_close(r.norm(dim=1), torch.ones(2000, dtype=torch.float64))
+    assert r.mean(0).abs().max() < 0.05
+
+
+def test_a_perturbed_sample_has_the_dropout_mask_of_the_clean_one():
+    model = make(units=50, dropout=0.5, epsilon=1e-9, beta=1.0).train()
+    found = model.losses(torch.randn(8, 4, 2, dtype=torch.float64), torch.randint(2, (8,)))
+    assert found["adversarial"].item() == pytest.approx(found["clean"].item(), abs=1e-6)
+    assert model.represent(torch.randn(8, 4, 2, dtype=torch.float64)).eq(0).double().mean() > 0.3
+
+
+# ---- training --------------------------------------------------------------------------------------------------------
+
+
+def trained(x, y, seed=0, epochs=3, **arguments):
+    return AdvALSTM(4, **arguments).fit(x, y, epochs=epochs, batch_size=32, seed=seed)
+
+
+def same(a, b):
+    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("arguments", [
+    {"epsilon": 0.0, "beta": 1.0}, {"epsilon": 1.0, "beta": 0.0}, {"adversarial_training": False, "beta": 1.0},
+    {"epsilon": 0.0, "random_perturbations": True}, {"beta": 0.0, "random_perturbations": True},
+])  # fmt: skip
+@pytest.mark.parametrize("dropout", [None, 0.3])
+def test_without_perturbation_it_is_the_plain_model_bit_for_bit(arguments, dropout):
+    x, y = data()
+    plain = trained(x, y, adversarial_training=False, l2=0.1, dropout=dropout)
+    assert same(trained(x, y, l2=0.1, dropout=dropout, **arguments), plain)
+    assert not same(trained(x, y, l2=0.1, dropout=dropout, epsilon=1.0, beta=1.0), plain)
+
+
+@pytest.mark.parametrize("arguments", [
+    {}, {"attention": False}, {"hinge": False}, {"random_perturbations": True, "epsilon": 0.1},
+    {"adversarial_training": False}, {"dropout": 0.2}, {"l2": 0.01, "epsilon": 0.1, "beta": 1.0},
+])  # fmt: skip
+def test_every_kind_of_model_learns(arguments):
+    x, y = data(384)
+    model = trained(x[:256], y[:256], epochs=15, learning_rate=0.03, **arguments)
+    found = model.evaluate(x[256:], y[256:])
+    assert found["accuracy"] > 0.85 and found["mcc"] > 0.7 and found["loss"] < 0.6
+    assert (model.predict(x[256:]) == y[256:]).double().mean().item() == pytest.approx(found["accuracy"])
+    assert torch.equal(model.predict(x), (model.decision_function(x) > 0).long())
+
+
+def test_shuffled_labels_give_chance():
+    x, y = data(1500, steps=2)
+    y = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(1))]
+    model = AdvALSTM(4).fit(x[:1000], y[:1000], (x[1000:1250], y[1000:1250]), epochs=8, batch_size=100)
+    assert abs(model.evaluate(x[1250:], y[1250:])["accuracy"] - 0.5) < 0.1  # 3 sigma of 250 samples
+
+
+def test_the_best_validation_epoch_is_kept():
+    x, y = data(256)
+    held_out = data(100, seed=1)
+    model = AdvALSTM(4).fit(x, y, held_out, epochs=12, batch_size=64)
+    curve = [row["val_accuracy"] for row in model.history]
+    assert len(curve) == 12 and model.best_epoch == 1 + curve.index(max(curve))
+    assert model.evaluate(*held_out)["accuracy"] == pytest.approx(max(curve))
+    last = AdvALSTM(4).fit(x, y, epochs=3)
+    assert last.best_epoch == 3 and "val_accuracy" not in last.history[0]
+
+
+def test_seeds_decide_and_the_generators_of_others_are_left_alone():
+    x, y = data()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, again, other = trained(x, y), trained(x, y), trained(x, y, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert same(first, again) and not same(first, other)
+
+
+def test_fit_goes_on_from_weights_it_has():
+    x, y = data()
+    plain = trained(x, y, adversarial_training=False)
+    model = AdvALSTM(4, epsilon=1.0, beta=1.0, learning_rate=1e-9)
+    model.load_state_dict(plain.state_dict())
+    model.fit(x, y, epochs=1)
+    torch.testing.assert_close(model.head.weight, plain.head.weight, atol=1e-6, rtol=0)
+
+
+def test_arrays_lists_and_labels_of_any_kind():
+    x, y = data()
+    model = trained(x, y)
+    assert same(model, trained(x.double().numpy(), y.numpy().astype(bool)))
+    assert same(model, trained(x.numpy(), y.double().tolist()))
+    assert torch.equal(model.predict(x.numpy()), model.predict(x))
+
+
+def test_later_days_of_others_do_not_matter():
+    """A score is a function of its own window: changing other samples changes nothing."""
+    x, _ = data()
+    model = AdvALSTM(4).build(3).eval()
+    scores = model.decision_function(x)
+    changed = x.clone()
+    changed[10:] += 1
+    assert torch.equal(model.decision_function(changed)[:10], scores[:10])
+    assert model.attention_weights(x).sum(1).tolist() == pytest.approx([1.0] * 64)
+
+
+def test_divergence_is_told():
+    x, y = data()
+    with pytest.raises(FloatingPointError, match="learning rate 1e\\+30"):
+        AdvALSTM(4, learning_rate=1e30, l2=1.0).fit(x, y, epochs=5)
+
+
+def test_perturbed_scores():
+    x, y = data()
+    model = trained(x, y, epochs=10)
+    clean, moved = model.decision_function(x), model.perturbed_scores(x, y, 0.5)
+    sign = 2 * y - 1
+    active = sign * clean < 1
+    shift = 0.5 * model.head.weight.norm().item()
+    torch.testing.assert_close((sign * (clean - moved))[active], torch.full((int(active.sum()),), shift))
+    assert torch.equal(model.perturbed_scores(x, y, 0.0), clean)
+
+
+# ---- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda x, y: (x[0], y), "(samples, steps, features)"),
+    (lambda x, y: (x[:0], y[:0]), "(0, 4, 3)"),
+    (lambda x, y: (x, y[:5]), "(64,), one label per sample, not of shape (5,)"),
+    (lambda x, y: (x, y[:, None]), "(64, 1)"),
+    (lambda x, y: (x, 2 * y - 1), "found -1"),
+    (lambda x, y: (x, y * 0.5), "found 0.5"),
+    (lambda x, y: (x.index_fill(0, torch.tensor(3), math.nan), y), "12 of its 768 values"),
+    (lambda x, y: (x.index_fill(1, torch.tensor(0), math.inf), y), "finite"),
+])  # fmt: skip
+def test_bad_samples(change, message):
+    x, y = data()
+    model = AdvALSTM(4).fit(x, y, epochs=1)
+    for call in (lambda: AdvALSTM(4).fit(*change(x, y)), lambda: AdvALSTM(4).fit(x, y, change(x, y), epochs=1),
+                 lambda: model.evaluate(*change(x, y))):  # fmt: skip
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_misuse():
+    x, y = data()
+    with pytest.raises(ValueError, match="no weights yet"):
+        AdvALSTM(4).predict(x)
+    with pytest.raises(ValueError, match="3 features"):
+        AdvALSTM(4).build(3).predict(x[:, :, :2])
+    with pytest.raises(ValueError, match="attention=True"):
+        AdvALSTM(4, attention=False).build(3).attention_weights(x)
+    with pytest.raises(ValueError, match="at least 1, not 0 and 16"):
+        AdvALSTM(4).fit(x, y, epochs=0, batch_size=16)
+
+
+@pytest.mark.parametrize(("arguments", "name"), [
+    ({"units": 0}, "units"), ({"epsilon": -1.0}, "epsilon"), ({"beta": math.nan}, "beta"), ({"l2": -0.1}, "l2"),
+    ({"learning_rate": 0.0}, "learning_rate"), ({"dropout": 1.0}, "dropout"), ({"epsilon": math.inf}, "epsilon"),
+])  # fmt: skip
+def test_bad_arguments(arguments, name):
+    with pytest.raises(ValueError, match=name):
+        AdvALSTM(**{"units": 4, **arguments})
+
+
+# ---- files and published weights -------------------------------------------------------------------------------------
+
+
+def test_save_and_load(tmp_path):
+    x, y = data()
+    model = trained(x, y, l2=0.1, dropout=0.2, attention=False)
+    model.save(tmp_path / "model.pt")
+    loaded = AdvALSTM.load(tmp_path / "model.pt")
+    assert loaded.arguments == model.arguments and same(loaded, model) and not loaded.training
+    assert torch.equal(loaded.decision_function(x), model.decision_function(x))
+    (tmp_path / "model.pt").write_bytes(b"no model")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        AdvALSTM.load(tmp_path / "model.pt")
+
+
+def test_the_lstm_has_one_bias():
+    x, y = data()
+    model = trained(x, y)
+    assert model.lstm.bias_hh_l0.eq(0).all() and not model.lstm.bias_ih_l0[:4].eq(0).all()
+    fresh = AdvALSTM(4).build(3)
+    assert fresh.lstm.bias_ih_l0.tolist() == [0] * 4 + [1] * 4 + [0] * 8  # the forget gate
+
+
+def published(units, features, attention):
+    rng = np.random.default_rng(0)
+    shapes = {
+        "in_fc/kernel": (features, features), "in_fc/bias": (features,),
+        "rnn/basic_lstm_cell/kernel": (features + units, 4 * units), "rnn/basic_lstm_cell/bias": (4 * units,),
+    }  # fmt: skip
+    if attention:
+        shapes |= {"lstm_att/att_W": (units, units), "lstm_att/att_h": (units,), "lstm_att/att_u": (units,)}
+        shapes |= {"lstm_att/pre_fc/weights": (2 * units, 1), "lstm_att/pre_fc/biases": (1,)}
+    else:
+        shapes |= {"lstm_att/pre_fc/kernel": (units, 1), "lstm_att/pre_fc/bias": (1,)}
+    return {name: rng.normal(size=shape) for name, shape in shapes.items()}
+
+
+def published_score(v, x):
+    """The published graph for one sample (T, I): TensorFlow's BasicLSTMCell has gates i, j, f, o and adds 1 to f."""
+    units = len(v["rnn/basic_lstm_cell/bias"]) // 4
+    h = c = np.zeros(units)
+    outputs = []
+    for x_t in x:
+        m = np.tanh(x_t @ v["in_fc/kernel"] + v["in_fc/bias"])
+        gates = np.concatenate([m, h]) @ v["rnn/basic_lstm_cell/kernel"] + v["rnn/basic_lstm_cell/bias"]
+        i, j, f, o = np.split(gates, 4)
+        c = c * sigmoid(f + 1.0) + sigmoid(i) * np.tanh(j)
+        h = np.tanh(c) * sigmoid(o)
+        outputs.append(h)
+    if "lstm_att/att_W" not in v:
+        return (h @ v["lstm_att/pre_fc/kernel"] + v["lstm_att/pre_fc/bias"])[0]
+    outputs = np.array(outputs)
+    scores = np.tanh(outputs @ v["lstm_att/att_W"] + v["lstm_att/att_h"]) @ v["lstm_att/att_u"]
+    alpha = np.exp(scores) / np.exp(scores).sum()
+    e = np.concatenate([h, (outputs * alpha[:, None]).sum(0)])
+    return (e @ v["lstm_att/pre_fc/weights"] + v["lstm_att/pre_fc/biases"])[0]
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_published_weights(attention):
+    variables = published(3, 2, attention)
+    model = AdvALSTM(3, attention=attention).double()
+    model.load_state_dict(convert_published(variables))
+    model.double()
+    model.load_state_dict(convert_published(variables))  # all of the double digits
+    x = np.random.default_rng(1).normal(size=(4, 5, 2))
+    expected = [published_score(variables, sample) for sample in x]
+    np.testing.assert_allclose(model(torch.from_numpy(x)).detach(), expected, atol=1e-12)
+    del variables["in_fc/bias"]
+    with pytest.raises(ValueError, match="in_fc/bias not found"):
+        convert_published(variables)
