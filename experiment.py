@@ -334,7 +334,7 @@ class Training:
         return torch.Generator().manual_seed(self.flags.seed * 1_000_003 + self.epoch)
 
     def out_of_patience(self) -> bool:
-        return 0 < self.flags.patience <= self.epoch - self.best_epoch
+        return self.validation_data is not None and 0 < self.flags.patience <= self.epoch - self.best_epoch
 
     def train_batch(self, indices: Tensor, batches_per_epoch: int) -> float:
         rate = self.learning_rate(batches_per_epoch)
@@ -378,7 +378,8 @@ class Training:
         self.history.append(row)
         if self.validation_data is not None and not math.isfinite(score):
             raise Diverged(f"the validation {self.monitor} is {score} after epoch {self.epoch}, learning rate {rate:g}")
-        if self.validation_data is None or score * self.sign < self.best_score * self.sign:
+        chosen = score * self.sign < self.best_score * self.sign
+        if chosen or (self.validation_data is None and self.epoch == self.flags.epochs):
             self.best_score, self.best_epoch = score, self.epoch
             checkpoint.save(self.folder / "best.pt", {"model": checkpoint.describe(self.model), "epoch": self.epoch})
         write_csv(self.folder / "history.csv", self.history)

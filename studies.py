@@ -191,8 +191,8 @@ STUDIES = (
           movement({"lstm": ("51.62 %", ".0183"), "alstm": ("51.94 %", ".0261"),
                     "two_stage_adv_alstm": ("53.05 %", ".0523")}, (0.5305, 0.052))),
     Study("adv_alstm", "plot", "", "Stock movement: attention, epsilon, beta",
-          "Which days does the attention weigh, how does the validation accuracy depend on the length and the weight of "
-          "the perturbation, and what does a perturbation do to the scores?",
+          "Which days does the attention weigh, how does the validation accuracy depend on the length and the weight "
+          "of the perturbation, and what does a perturbation do to the scores?",
           "--dataset acl18 --epochs 50 --seeds 3", "--epochs 3 --seeds 1", ()),
     Study("jv_training", "basic", "", "Japanese Vowels: plain LSTM",
           "Which of nine men said /ae/? One test error is 0.27 %.", VOWELS, VOWELS_QUICK,

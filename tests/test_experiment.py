@@ -629,6 +629,21 @@ def test_patience_counts_across_a_resume(tmp_path):
     assert result[:4] == whole[:4]
 
 
+def test_without_validation_data_the_last_epoch_is_kept(tmp_path):
+    alone = (TRAINING, None)
+    model, result = fit(tmp_path / "whole", data=alone, patience=1)
+    assert math.isnan(result.score) and (result.best_epoch, result.epochs) == (3, 3)
+    assert not [name for name in table(tmp_path / "whole")[0] if name.startswith("val_")]
+    assert same(checkpoint.load(tmp_path / "whole" / "best.pt")["model"]["weights"], model.state_dict())
+    last = checkpoint.load(tmp_path / "whole" / "last.pt")
+    assert same(last["model"]["weights"], model.state_dict())
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "a", Signals(2 * BATCHES), alone, patience=1)
+    assert not (tmp_path / "a" / "best.pt").exists()
+    again, result = fit(tmp_path / "a", data=alone, patience=1, resume=True)
+    assert same(again.state_dict(), model.state_dict()) and result.best_epoch == 3
+
+
 # ---- losses that are not finite --------------------------------------------------------------------------------------
 
 

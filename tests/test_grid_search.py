@@ -367,3 +367,38 @@ def test_functions_of_a_script_are_found_by_its_name(monkeypatch):
     monkeypatch.setattr(check_model, "__module__", "__main__")
     assert grid_search.importable(check_model) == ("script", "check_model")
     assert grid_search.importable(train_model) == (__name__, "train_model")
+
+
+# ---- a score of its own ----------------------------------------------------------------------------------------------
+
+
+def train_on_everything(flags, folder):
+    return experiment.train(Line(flags.hidden_size), step, TRAINING, None, flags, folder)
+
+
+def score_by_width(flags, folder):
+    """The nearer to 4 the better; leaves a history alone, as a cross-validation does."""
+    CALLS.append(("score", flags))
+    folder.mkdir(parents=True)
+    experiment.write_csv(folder / "history.csv", [{"epoch": 1, "val_loss": 9.0}])
+    return experiment.Result(-abs(flags.hidden_size - 4), True, 3, 3, 1.0)
+
+
+@pytest.mark.parametrize("sizes", [[2, 5, 9], [5]])
+def test_a_score_of_its_own_chooses_and_the_model_is_trained_anew(tmp_path, sizes):
+    flags = grid_flags(hidden_size=sizes)
+    metrics = grid_search.fit(flags, tmp_path, train_on_everything, check_model, score=score_by_width)
+    assert [kind for kind, _ in CALLS] == ["score"] * len(sizes) + ["test"]
+    assert metrics["hidden"] == 5 and metrics["epochs"] == metrics["best_epoch"] == 3
+    assert [float(row["score"]) for row in grid(tmp_path)] == [-1.0, -2.0, -5.0][: len(sizes)]
+    assert "val_loss" not in experiment.read_table(tmp_path / "history.csv")[0]
+    again = grid_search.fit(
+        grid_flags(hidden_size=sizes, dry_run=True), tmp_path, train_on_everything, check_model, score=score_by_width
+    )
+    assert again["test_mse"] == metrics["test_mse"] and again["hidden"] == 5
+
+
+def test_a_score_of_its_own_for_several_models_and_seeds(tmp_path):
+    runs = {"a": grid_flags(hidden_size=[5, 2], seeds=2), "b": grid_flags(hidden_size=[9], seeds=2)}
+    metrics = grid_search.fit_many(runs, tmp_path, train_on_everything, check_model, score=score_by_width)
+    assert {name: (found["hidden"], found["seeds"]) for name, found in metrics.items()} == {"a": (5, 2), "b": (9, 2)}
