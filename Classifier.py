@@ -1,4 +1,4 @@
-"""A classifier of sequences: normalisation, convolution, LSTM, and the three ways of training that it is compared in.
+"""A classifier of sequences, normalised, convolved and read by an LSTM, and the three ways to train it.
 
 plain: the model as it stands. AdvLSTM: adversarial training on the inputs of the LSTM (see adversarial.py). ProxLSTM:
 the proximal LSTM in the place of the LSTM (see ProxLSTM.py). All three have the same parameters under the same names,
@@ -17,10 +17,14 @@ from ProxLSTM import ProxLSTM
 
 MODES = ("plain", "AdvLSTM", "ProxLSTM")
 PLACES = ("input", "convolution", "lstm")
+NORMALIZATIONS = ("standard", "l2")
 
 
 class LSTMClassifier(nn.Module):
-    """Each step to length 1, convolution over time, ReLU = v, LSTM over v, its state at the sequence's end, logits.
+    """Normalised steps, convolution over time, ReLU = v, LSTM over v, its state at the sequence's end, logits.
+
+    normalization "l2" brings each step to length 1 over its features, which drops how large it was; "standard" each
+    feature to mean 0 and standard deviation 1 over the training data, once `set_scale` has been called.
 
     The convolution has no padding: `kernel_size` - 1 steps are lost. With `bidirectional`, the states of both
     directions at their ends are joined. epsilon is the length of the perturbation of a sequence v (AdvLSTM) or the
@@ -34,19 +38,25 @@ class LSTMClassifier(nn.Module):
 
     def __init__(
         self, input_size: int = 12, hidden_size: int = 64, classes: int = 9, channels: int = 64, kernel_size: int = 3,
-        mode: str = "plain", epsilon: float = 0.0, bidirectional: bool = False, noise: float = 0.0,
-        dropout: float = 0.0, dropout_places: tuple[str, ...] = ("lstm",), batch_norm_places: tuple[str, ...] = (),
-        method: str = "auto",
+        mode: str = "plain", epsilon: float = 0.0, normalization: str = "l2", bidirectional: bool = False,
+        noise: float = 0.0, dropout: float = 0.0, dropout_places: tuple[str, ...] = ("lstm",),
+        batch_norm_places: tuple[str, ...] = (), method: str = "auto",
     ):  # fmt: skip
         super().__init__()
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+        if normalization not in NORMALIZATIONS:
+            raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
         if unknown := {*dropout_places, *batch_norm_places} - {*PLACES}:
             raise ValueError(f"places must be among {', '.join(PLACES)}, not {', '.join(sorted(unknown))}")
         if epsilon < 0 or noise < 0:
             raise ValueError(f"epsilon and noise must not be negative, not {epsilon} and {noise}")
         self.mode, self.epsilon, self.noise, self.dropout_places = mode, epsilon, noise, dropout_places
+        if normalization == "standard":
+            self.register_buffer("mean", torch.zeros(input_size))
+            self.register_buffer("std", torch.ones(input_size))
+        self.normalization = normalization
         self.convolution = nn.Conv1d(input_size, channels, kernel_size)
         options = {"batch_first": True, "bidirectional": bidirectional}
         if mode == "ProxLSTM":
@@ -58,6 +68,11 @@ class LSTMClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         sizes = dict(zip(PLACES, (input_size, channels, outputs), strict=True))
         self.batch_norms = nn.ModuleDict({place: nn.BatchNorm1d(sizes[place]) for place in batch_norm_places})
+
+    def set_scale(self, steps: Tensor) -> None:
+        """Takes mean and standard deviation of each feature from the training data's steps (N, I), padding left out."""
+        self.mean.copy_(steps.mean(0))
+        self.std.copy_(steps.std(0).clamp_min(1e-6))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Logits (B, K) of x (B, T, I), of which the first `lengths` (B,) steps count; at least `kernel_size` each."""
@@ -74,7 +89,8 @@ class LSTMClassifier(nn.Module):
             raise ValueError(f"lengths must be from {lost + 1} to {x.shape[1]}, not {lengths.tolist()}")
         if self.training and self.noise:
             x = x + self.noise * torch.randn_like(x)
-        x = self.regularize(normalize(x, dim=2), lengths, "input")
+        x = normalize(x, dim=2) if self.normalization == "l2" else (x - self.mean) / self.std
+        x = self.regularize(x, lengths, "input")
         return torch.relu(self.convolution(x.mT)).mT, lengths - lost  # convolved over T
 
     def classify(self, v: Tensor, lengths: Tensor) -> Tensor:

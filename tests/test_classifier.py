@@ -47,6 +47,23 @@ def test_relu_cuts_what_is_negative():
     assert not model.features(*batch()[:2])[0].any()
 
 
+def test_standardised_features():
+    model, (x, lengths, _) = make(normalization="standard").eval(), batch()
+    before = model(x, lengths)
+    steps = torch.cat([x[i, :n] for i, n in enumerate(lengths.tolist())])
+    model.set_scale(steps)
+    assert_close(model.mean, steps.mean(0))
+    assert_close(model.std, steps.std(0))
+    assert not torch.allclose(model(x, lengths), before)
+    moved = x * torch.tensor([2.0, 3.0, 1.0, 0.5]) + torch.tensor([1.0, 0.0, -5.0, 2.0])
+    logits = model(x, lengths)
+    model.set_scale(torch.cat([moved[i, :n] for i, n in enumerate(lengths.tolist())]))
+    assert_close(model(moved, lengths), logits)
+    assert {"mean", "std"} <= model.state_dict().keys()
+    model.set_scale(torch.ones(5, 4))
+    assert torch.isfinite(model(x, lengths)).all()  # a constant feature
+
+
 def test_each_step_is_normalised_over_its_features():
     model, (x, lengths, _) = make().eval(), batch()
     louder = x.clone()
@@ -212,6 +229,7 @@ def test_a_checkpoint_rebuilds_it(tmp_path):
     ({"mode": "prox"}, "plain, AdvLSTM, ProxLSTM"),
     ({"epsilon": -1.0}, "-1.0"),
     ({"noise": -1.0}, "-1.0"),
+    ({"normalization": "none"}, "standard, l2"),
     ({"dropout_places": ("conv",)}, "conv"),
     ({"batch_norm_places": ("output",)}, "output"),
 ])  # fmt: skip

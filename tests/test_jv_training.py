@@ -62,8 +62,8 @@ def test_a_fold_is_unknown_to_both_of_its_models(tmp_path, monkeypatch):
 
     def note(flags, folder, training, validation, start):
         seen.append((folder, training, validation, start))
-        experiment.write_csv(folder / "history.csv", [{"epoch": 1, "val_accuracy": 0.5}])
-        return experiment.Result(0.5, True, 1, 1, 1.0)
+        experiment.write_csv(folder / "history.csv", [{"epoch": 1, "val_loss": 0.5}])
+        return experiment.Result(0.5, False, 1, 1, 1.0)
 
     monkeypatch.setattr(jv_training, "train_on", note)
     monkeypatch.setattr(jv_training.checkpoint, "load", None)
@@ -104,8 +104,11 @@ def test_cross_validation_averages_the_last_epochs_of_the_folds(tmp_path):
     rows = []
     for k in range(2):
         with open(tmp_path / "basic" / "grid" / f"fold{k}" / "history.csv") as file:
-            rows.append(float(list(csv.DictReader(file))[-1]["val_accuracy"]))
-    assert metrics["cv_accuracy"] == pytest.approx(np.mean(rows))
+            rows.append(list(csv.DictReader(file))[-1])
+    for key, column in (("cv_accuracy", "val_accuracy"), ("cv_loss", "val_loss")):
+        assert metrics[key] == pytest.approx(np.mean([float(row[column]) for row in rows]))
+    with open(tmp_path / "basic" / "grid.csv") as file:
+        assert float(next(csv.DictReader(file))["score"]) == pytest.approx(metrics["cv_loss"])
 
 
 def test_the_final_model_sees_all_training_utterances_and_keeps_the_last_epoch(tmp_path, monkeypatch):
@@ -193,7 +196,9 @@ def test_function_leaves_its_files_and_its_metrics(function, tmp_path):
         mode = list(metrics)[1]
         with open(folder / mode / "grid.csv") as file:
             assert {row["epsilon"] for row in csv.DictReader(file)} == {"0.1", "1.0"}
-        assert metrics[mode]["epsilon"] in (0.1, 1.0) and metrics["plain"]["epsilon"] == 0
+            file.seek(0)
+            best = min(csv.DictReader(file), key=lambda row: float(row["score"]))
+        assert metrics[mode]["epsilon"] == float(best["epsilon"]) and metrics["plain"]["epsilon"] == 0
         model = checkpoint.rebuild(folder / mode / "best.pt", LSTMClassifier)
         assert model.mode == mode and model.epsilon == metrics[mode]["epsilon"]
 
@@ -291,3 +296,16 @@ def test_a_pretrained_model_of_other_sizes_is_refused(tmp_path, capsys):
         run("adversarial", tmp_path, "--epsilon", "0.1", "--hidden_size", "5")
     message = capsys.readouterr().err
     assert stopped.value.code == 2 and message.count("\n") == 1 and "--pretrained" in message
+
+
+def test_the_scale_is_that_of_the_training_part(tmp_path):
+    """Of a fold's training part inside of the cross-validation, and of all training utterances for the final model."""
+    run("basic", tmp_path)
+    train = jv_training.load(parsed("--source", "sample", "--limit", "45")).train
+    found = weights(tmp_path / "basic" / "best.pt")
+    assert torch.allclose(found["mean"], torch.cat(train.values).mean(0), atol=1e-6)
+    folds = stratified_folds(train.labels, 2, seed=0)
+    for k in range(2):
+        part = train.select(torch.nonzero(folds != k).flatten())
+        found = weights(tmp_path / "basic" / "grid" / f"fold{k}" / "best.pt")
+        assert torch.allclose(found["mean"], torch.cat(part.values).mean(0), atol=1e-6)
