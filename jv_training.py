@@ -47,7 +47,7 @@ from ProxLSTM import METHODS
 
 GRID = ("epsilon", "noise", "dropout")  # flags that may have several values, beside those of all scripts
 EPOCHS = {"basic": 60, "adversarial": 50, "proximal": 100, "dropout": 60, "batch_norm": 60, "robustness": 1}
-EPSILONS = {"adversarial": [0.01, 0.1, 0.3, 1.0, 3.0], "proximal": [0.1, 0.3, 1.0, 5.0, 20.0]}
+EPSILONS = {"adversarial": [0.01, 0.1, 0.3, 1.0, 3.0], "proximal": [0.1, 0.3, 1.0, 5.0]}
 SHOWN = {"adversarial": (0.01, 0.1, 1.0), "proximal": (0.1, 1.0, 5.0)}  # drawn beside the best one
 RELATIVE_NORMS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # of a perturbation of v, in norms of v
 NOISES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # standard deviations of noise on the input

@@ -197,6 +197,9 @@ STUDIES = (
     Study("jv_training", "basic", "", "Japanese Vowels: plain LSTM",
           "Which of nine men said /ae/? One test error is 0.27 %.", VOWELS, VOWELS_QUICK,
           (accuracy("", published="HMM 96.2 %; 91.4 % on the leaking course file"),)),
+    Study("jv_training", "basic", "l2", "Japanese Vowels: plain LSTM on steps of length 1",
+          "The same on inputs as the publication normalises them, which drops how large a step is.",
+          f"--normalization l2 {VOWELS}", VOWELS_QUICK, (accuracy(""),)),
     Study("jv_training", "adversarial", "", "Japanese Vowels: adversarial training",
           "Does training on perturbed inputs of the LSTM, along the gradient of the loss, raise the accuracy above "
           "that of as many further epochs of plain training?", VOWELS, VOWELS_QUICK,
