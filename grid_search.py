@@ -134,6 +134,8 @@ def search(
 def repeat(flags: argparse.Namespace, folder: Path, train: Train, test: Test) -> dict:
     """Trains with `flags.seeds` seeds; the first seed's files stand in `folder`, mean and std of all in the metrics."""
     runs = [with_values(flags, seed=flags.seed + i) for i in range(flags.seeds)]
+    if not (flags.resume or flags.dry_run):
+        remove(folder / "seeds")
     tasks = [(run, folder / "seeds" / str(run.seed)) for run in runs]
     results = parallel(train_and_test, tasks, {"train": train, "test": test}, flags.jobs)
     if not flags.dry_run:
@@ -148,7 +150,7 @@ def repeat(flags: argparse.Namespace, folder: Path, train: Train, test: Test) ->
 
 
 def remove(path: Path) -> None:
-    """What an earlier run with other flags left."""
+    """What an earlier run left."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

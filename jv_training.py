@@ -206,14 +206,11 @@ def last_row(folder: Path) -> dict[str, float]:
 def vote(flags: argparse.Namespace, folder: Path) -> float:
     """Test accuracy of the mean of the probabilities of all seeds' models."""
     x, lengths, labels = everything(load(flags).test)
-    votes = torch.stack([model(x, lengths).softmax(1) for model in models_of(folder)])
+    seeds = range(flags.seed, flags.seed + flags.seeds)
+    paths = [folder / "seeds" / str(seed) for seed in seeds] if flags.seeds > 1 else [folder]
+    models = [checkpoint.rebuild(path / "best.pt", LSTMClassifier) for path in paths]
+    votes = torch.stack([model(x, lengths).softmax(1) for model in models])
     return (votes.mean(0).argmax(1) == labels).float().mean().item()
-
-
-def models_of(folder: Path) -> list[LSTMClassifier]:
-    """The models of all seeds of a run, or its only one."""
-    paths = sorted(folder.glob("seeds/*/best.pt")) or [folder / "best.pt"]
-    return [checkpoint.rebuild(path, LSTMClassifier) for path in paths]
 
 
 def everything(part: Utterances) -> tuple[Tensor, Tensor, Tensor]:
@@ -325,7 +322,8 @@ def robustness(flags: argparse.Namespace, folder: Path) -> dict:
     data = load(flags)
     metrics, attacked, noisy = {"data": data.facts["data"]}, {}, {}
     for name, path in trained.items():
-        models = models_of(path)
+        paths = sorted(path.glob("seeds/*/best.pt")) or [path / "best.pt"]
+        models = [checkpoint.rebuild(found, LSTMClassifier) for found in paths]
         under_attack = np.mean([accuracy_under_attack(model, data.test) for model in models], axis=0)
         under_noise = np.mean([accuracy_under_noise(model, data.test, flags.seed) for model in models], axis=0)
         attacked[name], noisy[name] = (RELATIVE_NORMS, under_attack), (NOISES, under_noise)

@@ -402,3 +402,9 @@ def test_a_score_of_its_own_for_several_models_and_seeds(tmp_path):
     runs = {"a": grid_flags(hidden_size=[5, 2], seeds=2), "b": grid_flags(hidden_size=[9], seeds=2)}
     metrics = grid_search.fit_many(runs, tmp_path, train_on_everything, check_model, score=score_by_width)
     assert {name: (found["hidden"], found["seeds"]) for name, found in metrics.items()} == {"a": (5, 2), "b": (9, 2)}
+
+
+def test_a_new_run_with_fewer_seeds_forgets_the_others(tmp_path):
+    fit(tmp_path, seeds=3)
+    fit(tmp_path, seeds=2)
+    assert sorted(path.name for path in (tmp_path / "seeds").iterdir()) == ["0", "1"]
