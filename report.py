@@ -228,8 +228,8 @@ def html_page(results: dict, rows: dict, profile: str) -> str:
 <header><h1>LSTM studies</h1><p>{html.escape(preface(profile))}</p></header>
 <main>
 {f'<section class="missing"><h2>Not done</h2><ul>{missing}</ul></section>' if failed else ""}
-<nav><h2>Studies</h2><ol>{links}</ol></nav>
 <section><h2>The numbers</h2>{html_table(headlines(rows))}</section>
+<nav><h2>Studies</h2><ol>{links}</ol></nav>
 {sections}
 </main>
 </body>
