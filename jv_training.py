@@ -257,7 +257,7 @@ def compare(flags: argparse.Namespace, folder: Path, function: str, mode: str) -
     chosen, curves = metrics[mode]["epsilon"], {}
     for epsilon, path in best_by_epsilon(folder / mode).items():
         if epsilon == chosen or epsilon in SHOWN[function]:
-            name = rf"{mode} with $\epsilon$ = {epsilon:g}{' (chosen)' if epsilon == chosen else ''}"
+            name = f"{mode} with ε = {epsilon:g}{' (chosen)' if epsilon == chosen else ''}"
             curves[name] = validation_accuracy(path)
     curves["plain, from the same start"] = validation_accuracy(best_by_epsilon(folder / "plain")[0.0])
     plot_accuracy(curves, folder)
