@@ -181,14 +181,19 @@ def first_present(folder, names):
     return next((folder / name for name in names if os.path.lexists(folder / name)), None)
 
 
-def choose(data_dir, source, subfolder, needed, fetch, url):
+def choose(data_dir, source, subfolder, needed, fetch, url, has_sample=True):
     """Apply the rule of `source` (see the head of this file).
 
     needed: for each file of the data set the names it may have, the standard one first. fetch(folder, absent)
-    downloads the standard names `absent`. Returns (folder to read, facts), facts["data"] "full" or "sample".
+    downloads the standard names `absent`. has_sample: False for data whose licence does not let them be bundled;
+    then "sample" and a failed download are a DataError. Returns (folder to read, facts), facts["data"] "full" or
+    "sample".
     """
     if source not in SOURCES:
         raise DataError(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
+    if source == "sample" and not has_sample:
+        raise DataError(f"source: expected auto or full, found sample: no sample of {subfolder} is bundled, "
+                        f"since its files have no licence")
     if source == "sample":
         return SAMPLES / subfolder, {"data": "sample"}
     folder = _checked_folder(data_dir, required=True)
@@ -200,9 +205,10 @@ def choose(data_dir, source, subfolder, needed, fetch, url):
     try:
         fetch(folder, absent)
     except DataError as error:
-        if source == "full" or len(absent) < len(needed):
+        if source == "full" or len(absent) < len(needed) or not has_sample:
+            hint = ", or use --source sample" if has_sample else ""
             raise DataError(f"{folder}: expected {', '.join(absent)}, found nothing and could not fetch it "
-                            f"({error}); put it there, from {url}, or use --source sample") from error
+                            f"({error}); put it there, from {url}{hint}") from error
         notice = f"{absent[0]} is missing and could not be fetched: the small bundled sample is used instead"
         print(f"NOTICE: {notice} ({error})", file=sys.stderr)
         return SAMPLES / subfolder, {"data": "sample", "notice": notice}

@@ -1,0 +1,178 @@
+"""A classifier of short texts: word embeddings, stacked LSTMs, pooling over the words, one logit.
+
+    embedded = word embedding (B, T, E)
+    h        = LSTMs of the given sizes, one or both directions (B, T, H)
+    logit    = linear(pooling of h over the text's own words) [+ sum of one weight per word and per pair of neighbours]
+
+Padding never enters: sequences of different lengths are packed, and all sums and maxima run over a text's own words.
+
+Letters in shapes: B batch, T words of the longest text, E embedding size, H size of the last layer (of both directions
+together), V vocabulary.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+POOLINGS = ("last", "mean", "max", "max_mean")
+UNKNOWN = 0  # place of the unknown word in the vocabulary
+
+
+class TextLSTM(nn.Module):
+    """Logit of the second class for texts of word places (B, T).
+
+    Args:
+        vocabulary: the V words by place, the unknown word first; kept so that a checkpoint alone can read texts.
+        embedding_size: E.
+        sizes: units of each LSTM, the first one nearest to the words.
+        bidirectional: with a second LSTM per layer that reads from the end.
+        pooling: "last" (the state after the last word; of the reverse direction, the one at the first), "mean" or "max"
+            over the words, or "max_mean", both side by side.
+        dropout: of the hidden states between the layers and before the linear one.
+        embedding_dropout: of whole embedding dimensions, the same for all words of a text (Gal and Ghahramani 2016).
+        word_dropout: probability that a word is read as the unknown one while training.
+        pair_buckets: 0, or the size of the hash table for the weights of word pairs: then a linear model of words and
+            pairs of neighbours joins the logit ("wide and deep", Cheng et al. 2016).
+        pair_dropout: of the words and pairs of that linear model.
+        word_frequencies: V numbers; if given, the embeddings are normalised by them to mean 0 and variance 1, as in
+            Miyato, Dai and Goodfellow 2017, eq. 1: they cannot grow out of the reach of a perturbation.
+    """
+
+    def __init__(
+        self,
+        vocabulary: list[str],
+        embedding_size: int = 100,
+        sizes: Sequence[int] = (128, 64),
+        bidirectional: bool = False,
+        pooling: str = "last",
+        dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        pair_buckets: int = 0,
+        pair_dropout: float = 0.0,
+        word_frequencies: list[float] | None = None,
+    ):
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}")
+        if not vocabulary or not sizes:
+            raise ValueError(f"expected at least one word and one layer, found {len(vocabulary)} and {len(sizes)}")
+        self.arguments = {
+            "vocabulary": list(vocabulary), "embedding_size": embedding_size, "sizes": list(sizes),
+            "bidirectional": bidirectional, "pooling": pooling, "dropout": dropout,
+            "embedding_dropout": embedding_dropout, "word_dropout": word_dropout, "pair_buckets": pair_buckets,
+            "pair_dropout": pair_dropout, "word_frequencies": word_frequencies,
+        }  # fmt: skip
+        self.vocabulary, self.pooling = list(vocabulary), pooling
+        self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
+        self.pair_buckets, self.pair_dropout = pair_buckets, pair_dropout
+        self.embedding = nn.Embedding(len(vocabulary), embedding_size)
+        directions = 2 if bidirectional else 1
+        widths = [embedding_size, *(directions * size for size in sizes)]
+        self.layers = nn.ModuleList(
+            nn.LSTM(width, size, batch_first=True, bidirectional=bidirectional)
+            for width, size in zip(widths, sizes, strict=False)
+        )
+        self.head = nn.Linear(widths[-1] * (2 if pooling == "max_mean" else 1), 1)
+        if pair_buckets:
+            self.word_weights = nn.Embedding(len(vocabulary), 1)
+            self.pair_weights = nn.Embedding(pair_buckets, 1)
+        frequencies = torch.tensor(word_frequencies) if word_frequencies is not None else None
+        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.embedding.weight, std=0.3)
+        for layer in self.layers:
+            for name, parameter in layer.named_parameters():
+                if "bias" in name:
+                    nn.init.zeros_(parameter)
+                if "bias_ih" in name:  # the forget gate's share starts at 1: texts are remembered to their end
+                    nn.init.ones_(parameter.data.chunk(4)[1])
+        if self.pair_buckets:
+            nn.init.zeros_(self.word_weights.weight)
+            nn.init.zeros_(self.pair_weights.weight)
+
+    def forward(self, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
+        """Logits (B,) of texts (B, T) with `lengths` (B) from 1 to T.
+
+        presence (B, T), 1 by default, multiplies whatever each word adds; its gradient says how a word moves a logit.
+        """
+        words = self.drop_words(words)
+        embedded = self.embed(words)  # (B, T, E)
+        if presence is not None:
+            embedded = embedded * presence.unsqueeze(2)
+        logits = self.read(embedded, lengths)
+        return logits + self.count(words, lengths, presence) if self.pair_buckets else logits
+
+    def drop_words(self, words: Tensor) -> Tensor:
+        """Some words (B, T) replaced by the unknown one while training."""
+        if not (self.training and self.word_dropout):
+            return words
+        return words.masked_fill(torch.rand(words.shape, device=words.device) < self.word_dropout, UNKNOWN)
+
+    def embed(self, words: Tensor) -> Tensor:
+        """Embeddings (B, T, E) of words (B, T)."""
+        if self.frequencies is None:
+            embedded = self.embedding(words)
+        else:
+            mean = self.frequencies @ self.embedding.weight  # (E,)
+            variance = self.frequencies @ (self.embedding.weight - mean).square()
+            embedded = (self.embedding(words) - mean) / (variance + 1e-6).sqrt()
+        mask = embedded.new_ones(len(embedded), 1, embedded.shape[2])
+        return embedded * dropout(mask, self.embedding_dropout, self.training)
+
+    def read(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (B,) of embedded texts (B, T, E) by the LSTMs."""
+        h = embedded
+        for number, layer in enumerate(self.layers):
+            if number:
+                h = dropout(h, self.dropout, self.training)
+            h = run_lstm(layer, h, lengths)  # (B, T, H)
+        pooled = dropout(self.pool(h, lengths), self.dropout, self.training)
+        return self.head(pooled).squeeze(1)
+
+    def pool(self, h: Tensor, lengths: Tensor) -> Tensor:
+        """Hidden states (B, T, H) of each text's own words to (B, H), or (B, 2 H) for "max_mean"."""
+        if self.pooling == "last":
+            last = h[torch.arange(len(h), device=h.device), lengths - 1]
+            if not self.layers[-1].bidirectional:
+                return last
+            half = h.shape[2] // 2
+            return torch.cat([last[:, :half], h[:, 0, half:]], 1)
+        own = own_words(lengths, h.shape[1]).unsqueeze(2)  # (B, T, 1)
+        pooled = []
+        if "max" in self.pooling:
+            pooled.append(h.masked_fill(~own, -torch.inf).amax(1))
+        if "mean" in self.pooling:
+            pooled.append((h * own).sum(1) / lengths.unsqueeze(1))
+        return torch.cat(pooled, 1)
+
+    def count(self, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
+        """The linear model's part of the logits (B,): the weights of a text's words and of its pairs of neighbours."""
+        own = own_words(lengths, words.shape[1]).float()  # (B, T)
+        if presence is not None:
+            own = own * presence
+        pairs = (words[:, :-1] * 1_000_003 + words[:, 1:]) % self.pair_buckets  # (B, T - 1)
+        both = torch.cat([own, own[:, :-1] * own[:, 1:]], 1)  # (B, 2 T - 1)
+        weights = torch.cat([self.word_weights(words), self.pair_weights(pairs)], 1).squeeze(2)
+        return (weights * dropout(both, self.pair_dropout, self.training)).sum(1)
+
+
+def run_lstm(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+    """Hidden states (B, T, H) of sequences x (B, T, I), zero from each one's end on; padding is not read.
+
+    Sequences of one length need no packing, which batches of similar length mostly are: it is the faster way.
+    """
+    if bool((lengths == x.shape[1]).all()):
+        return layer(x)[0]
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+def own_words(lengths: Tensor, steps: int) -> Tensor:
+    """True (B, T) where a text has a word, False where it is padded."""
+    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
