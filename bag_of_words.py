@@ -7,6 +7,7 @@ Letters in shapes: N texts, F features.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ class BagOfWords(NamedTuple):
 
 def features(tokens: Sequence[str]) -> set[str]:
     """The words of a text and its pairs of neighbours."""
-    return {*tokens, *(f"{a} {b}" for a, b in zip(tokens, tokens[1:], strict=False))}
+    return {*tokens, *(f"{a} {b}" for a, b in pairwise(tokens))}
 
 
 def presence(texts: Sequence[Sequence[str]], index: dict[str, int]) -> sparse.csr_array:

@@ -1,4 +1,4 @@
-"""Every data set as checked tensors: toy sequences, MNIST, S&P 500 prices.
+"""Every data set as checked tensors: toy sequences, MNIST, S&P 500 prices; and, from load_messages, $SPY messages.
 
 Each loader finds its files under `data_dir`, fetches or replaces them as `source` says (see `data_files`), and returns
 tensors of documented shape together with `facts`, a dict of plain values that a script prints and stores.
@@ -24,6 +24,15 @@ import numpy as np
 import torch
 
 from data_files import DataError, checked_limit, choose, download, first_present, read_bytes, read_member, reading
+from load_messages import (  # noqa: F401
+    LabelledTexts,
+    Messages,
+    build_vocabulary,
+    encode,
+    labelled_messages,
+    spy_messages,
+    tokenize,
+)
 
 SIGNALS = ("waves", "uniform", "walk")
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest price table or toy set that is built

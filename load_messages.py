@@ -33,7 +33,7 @@ UNKNOWN, TICKER, USER, LINK, PRICE, NUMBER = SPECIAL = (
 )  # fmt: skip
 TOKEN = re.compile(
     r"(?P<link>https?:\S+|www\.\S+|\w[\w.-]*\.(?:com|org|net|co|ly|gl|io|tv|be)\b(?:/\S*)?)"
-    r"|(?P<price>\$\s?\d[\d,.]*)"
+    r"|(?P<price>\$\s?\d(?:[\d,.]*\d)?)"
     r"|(?P<ticker>\$[a-z]+(?:[._-][a-z]+)*)"
     r"|(?P<user>@\w+)"
     r"|(?P<number>\d(?:[\d,.:/]*\d)?)"
@@ -141,8 +141,8 @@ def labelled_messages(path, text_column, label_column, limit=None):
 
     80 % of the distinct texts are for training, 10 % each for validation and test, by the order of a keyed hash of the
     normalised text. Returns Messages; its classes are the two labels in alphabetical order, and its facts the counts
-    of messages, of empty ones (left out), of repeated texts, of texts whose messages have different labels, and of
-    the parts. Raises DataError, with the line where there is one.
+    of messages, of distinct texts, of texts whose messages have different labels, and of the parts. Raises DataError,
+    with the line where there is one.
     """
     limit, path = checked_limit(limit), Path(path)
     texts, names = _read_columns(path, text_column, label_column)

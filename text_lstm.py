@@ -39,6 +39,7 @@ class TextLSTM(nn.Module):
         pair_dropout: of the words and pairs of that linear model.
         word_frequencies: V numbers; if given, the embeddings are normalised by them to mean 0 and variance 1, as in
             Miyato, Dai and Goodfellow 2017, eq. 1: they cannot grow out of the reach of a perturbation.
+        classes: names of the labels 0 and 1, kept beside the vocabulary.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class TextLSTM(nn.Module):
         pair_buckets: int = 0,
         pair_dropout: float = 0.0,
         word_frequencies: list[float] | None = None,
+        classes: Sequence[str] = ("0", "1"),
     ):
         super().__init__()
         if pooling not in POOLINGS:
@@ -64,9 +66,9 @@ class TextLSTM(nn.Module):
             "vocabulary": list(vocabulary), "embedding_size": embedding_size, "sizes": list(sizes),
             "bidirectional": bidirectional, "pooling": pooling, "dropout": dropout,
             "embedding_dropout": embedding_dropout, "word_dropout": word_dropout, "pair_buckets": pair_buckets,
-            "pair_dropout": pair_dropout, "word_frequencies": word_frequencies,
+            "pair_dropout": pair_dropout, "word_frequencies": word_frequencies, "classes": list(classes),
         }  # fmt: skip
-        self.vocabulary, self.pooling = list(vocabulary), pooling
+        self.vocabulary, self.classes, self.pooling = list(vocabulary), list(classes), pooling
         self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
         self.pair_buckets, self.pair_dropout = pair_buckets, pair_dropout
         self.embedding = nn.Embedding(len(vocabulary), embedding_size)
@@ -102,11 +104,7 @@ class TextLSTM(nn.Module):
         presence (B, T), 1 by default, multiplies whatever each word adds; its gradient says how a word moves a logit.
         """
         words = self.drop_words(words)
-        embedded = self.embed(words)  # (B, T, E)
-        if presence is not None:
-            embedded = embedded * presence.unsqueeze(2)
-        logits = self.read(embedded, lengths)
-        return logits + self.count(words, lengths, presence) if self.pair_buckets else logits
+        return self.read(self.embed(words), words, lengths, presence)
 
     def drop_words(self, words: Tensor) -> Tensor:
         """Some words (B, T) replaced by the unknown one while training."""
@@ -125,15 +123,16 @@ class TextLSTM(nn.Module):
         mask = embedded.new_ones(len(embedded), 1, embedded.shape[2])
         return embedded * dropout(mask, self.embedding_dropout, self.training)
 
-    def read(self, embedded: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B,) of embedded texts (B, T, E) by the LSTMs."""
-        h = embedded
+    def read(self, embedded: Tensor, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
+        """Logits (B,) of texts with the embeddings (B, T, E): apart from `embed`, so that these can be perturbed."""
+        h = embedded if presence is None else embedded * presence.unsqueeze(2)
         for number, layer in enumerate(self.layers):
             if number:
                 h = dropout(h, self.dropout, self.training)
             h = run_lstm(layer, h, lengths)  # (B, T, H)
         pooled = dropout(self.pool(h, lengths), self.dropout, self.training)
-        return self.head(pooled).squeeze(1)
+        logits = self.head(pooled).squeeze(1)
+        return logits + self.count(words, lengths, presence) if self.pair_buckets else logits
 
     def pool(self, h: Tensor, lengths: Tensor) -> Tensor:
         """Hidden states (B, T, H) of each text's own words to (B, H), or (B, 2 H) for "max_mean"."""

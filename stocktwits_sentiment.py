@@ -1,0 +1,382 @@
+"""Bullish or bearish: the sentiment of messages about $SPY, by word embeddings and stacked LSTMs.
+
+    python stocktwits_sentiment.py                            # train, test, score a few messages, bag of words
+    python stocktwits_sentiment.py --function train --seeds 5
+    python stocktwits_sentiment.py --function predict --text "buy the dip" "this market will crash"
+    python stocktwits_sentiment.py --function train --published         # a tutorial's configuration
+    python stocktwits_sentiment.py --data reviews.csv --text_column review --label_column label
+"""
+
+import argparse
+import sys
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
+from torch.nn.utils.rnn import pad_sequence
+
+import bag_of_words
+import binary_scores
+import checkpoint
+import command_line
+import experiment
+import grid_search
+import plots
+from adversarial import compute_perturbation
+from load_data import LabelledTexts, Messages, build_vocabulary, encode, labelled_messages, spy_messages, tokenize
+from text_lstm import POOLINGS, TextLSTM
+
+GRID = ("epsilon",)
+PUBLISHED = {  # the tutorial's model and training, on this split
+    "embedding_size": 300, "lstm_sizes": [128, 64], "bidirectional": False, "pooling": "last", "pair_buckets": 0,
+    "dropout": 0.5, "embedding_dropout": 0.0, "word_dropout": 0.0, "optimizer": "Adadelta", "learning_rate": [0.1],
+    "schedule": "constant", "gradient_clipping": [0.0], "weight_decay": 0.0, "batch_size": 256, "epochs": 50,
+    "loss": "squared_error",
+}  # fmt: skip
+EXAMPLES = (  # what `predict` scores when the whole study runs
+    "$SPY buy the dip",
+    "$SPY I'd rather not buy this dip",
+    "$SPY new all time high next week, shorts will cover",
+    "$SPY puts for Friday, this rally has no volume",
+    "$SPY what a day",
+)
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def load(flags: argparse.Namespace) -> Messages:
+    return messages(flags.data, flags.text_column, flags.label_column, flags.data_dir, flags.source, flags.limit)
+
+
+@lru_cache(maxsize=1)
+def messages(data: Path | None, text_column: str, label_column: str, data_dir: Path, source: str, limit: int | None):
+    if data is not None:
+        return labelled_messages(data, text_column, label_column, limit)
+    return spy_messages(data_dir, source, limit)
+
+
+class EncodedTexts:
+    """Texts as places in a vocabulary; `data[indices]` is (words (B, T), lengths (B), labels (B))."""
+
+    def __init__(self, part: LabelledTexts, vocabulary: list[str]):
+        self.words = encode_all(part.texts, vocabulary)
+        self.lengths = torch.tensor([len(words) for words in self.words])
+        self.labels = part.labels
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __getitem__(self, indices: Tensor) -> experiment.Batch:
+        words = pad_sequence([self.words[i] for i in indices.tolist()], batch_first=True)
+        return words, self.lengths[indices], self.labels[indices]
+
+    def batches(self, size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+        """Random batches of texts of similar length, most of them of the same, in random order."""
+        order = torch.argsort(self.lengths + torch.rand(size, generator=generator)).split(batch_size)
+        return [order[i] for i in torch.randperm(len(order), generator=generator).tolist()]
+
+
+def encode_all(texts: list[str], vocabulary: list[str]) -> list[Tensor]:
+    index = {word: place for place, word in enumerate(vocabulary)}
+    return [torch.tensor(encode(text, index)) for text in texts]
+
+
+# ---- training and test -----------------------------------------------------------------------------------------------
+
+
+def build(flags: argparse.Namespace, data: Messages) -> TextLSTM:
+    vocabulary = build_vocabulary(data.train.texts, flags.min_count)
+    return TextLSTM(
+        vocabulary, flags.embedding_size, layer_sizes(flags), flags.bidirectional, flags.pooling, flags.dropout,
+        flags.embedding_dropout, flags.word_dropout, flags.pair_buckets, flags.pair_dropout,
+        word_frequencies(data.train.texts, vocabulary) if flags.epsilon else None, list(data.classes),
+    )  # fmt: skip
+
+
+def layer_sizes(flags: argparse.Namespace) -> list[int]:
+    """`--lstm_sizes`, or `--hidden_size` and every further layer half as wide as the one before."""
+    return flags.lstm_sizes or [max(1, flags.hidden_size >> layer) for layer in range(flags.num_layers)]
+
+
+def word_frequencies(texts: list[str], vocabulary: list[str]) -> list[float]:
+    """Share of each word of the vocabulary in all words of the texts."""
+    counts = torch.cat(encode_all(texts, vocabulary)).bincount(minlength=len(vocabulary))
+    return (counts / counts.sum()).tolist()
+
+
+def make_step(flags: argparse.Namespace) -> experiment.Step:
+    """Loss: cross-entropy or squared error; in training with `--epsilon` plus that of the perturbed embeddings."""
+
+    def error(logits: Tensor, labels: Tensor) -> Tensor:
+        if flags.loss == "squared_error":
+            return mse_loss(logits.sigmoid(), labels)
+        return binary_cross_entropy_with_logits(logits, labels)
+
+    def step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
+        words, lengths, labels = batch
+        words = model.drop_words(words)
+        embedded = model.embed(words)  # (B, T, E)
+        logits = model.read(embedded, words, lengths).float()
+        loss = error(logits, labels)
+        metrics = {"loss": loss, "accuracy": ((logits > 0) == (labels > 0.5)).float().mean()}
+        if model.training and flags.epsilon:
+            perturbed = embedded + flags.epsilon * compute_perturbation(loss, embedded)
+            metrics["loss"] = loss + error(model.read(perturbed, words, lengths).float(), labels)
+        return metrics
+
+    return step
+
+
+def fit_model(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+    data = load(flags)
+    model = build(flags, data)
+    training, validation = (EncodedTexts(part, model.vocabulary) for part in (data.train, data.validation))
+    return experiment.train(
+        model, make_step(flags), training, validation, flags, folder,
+        monitor="accuracy", maximise=True, batches=training.batches,
+    )  # fmt: skip
+
+
+def test_model(flags: argparse.Namespace, folder: Path) -> dict:
+    return score(flags, folder / "best.pt")
+
+
+def score(flags: argparse.Namespace, path: Path) -> dict:
+    """The numbers of a trained model on the test part, with the majority class and the bag of words beside them."""
+    data, model = load(flags), trained(path, flags)
+    found = {part: logits(model, getattr(data, part), flags) for part in ("validation", "test")}
+    labels = {part: getattr(data, part).labels.numpy() for part in found}
+    other = bag_of_words_logits(flags, "test")
+    right = {part: binary_scores.correct(found[part], labels[part]) for part in found}
+    p = float(right["test"].mean())
+    return {
+        "data": data.facts["data"],
+        "training_messages": len(data.train.texts),
+        "vocabulary": len(model.vocabulary),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "test_accuracy": p,
+        "test_accuracy_sigma": binary_scores.binomial_sigma(p, len(right["test"])),
+        "val_accuracy": float(right["validation"].mean()),
+        "majority_accuracy": majority_accuracy(data),
+        "bag_of_words_accuracy": float(binary_scores.correct(other, labels["test"]).mean()),
+        "sigmas_above_bag_of_words": binary_scores.paired_sigmas(
+            right["test"], binary_scores.correct(other, labels["test"])
+        ),
+        "test_log_loss": binary_scores.log_loss(found["test"], labels["test"]),
+        "bag_of_words_log_loss": binary_scores.log_loss(other, labels["test"]),
+        "calibration_error": binary_scores.calibration_error(found["test"], labels["test"]),
+    }
+
+
+def trained(path: Path, flags: argparse.Namespace) -> TextLSTM:
+    return checkpoint.rebuild(path, TextLSTM).to(flags.device)
+
+
+@torch.no_grad()
+def logits(model: TextLSTM, part: LabelledTexts, flags: argparse.Namespace) -> np.ndarray:
+    """The model's logits (N,) of the texts, in their order."""
+    data = EncodedTexts(part, model.vocabulary)
+    order = torch.argsort(data.lengths, stable=True)
+    found = torch.empty(len(data))
+    for indices in order.split(1000):
+        words, lengths, _ = experiment.fetch(data, indices, flags.device)
+        found[indices] = model(words, lengths).float().cpu()
+    return found.numpy()
+
+
+def majority_accuracy(data: Messages) -> float:
+    """Of the class that most training messages have, on the test part."""
+    majority = float(data.train.labels.mean() > 0.5)
+    return float((data.test.labels == majority).float().mean())
+
+
+# ---- bag of words ----------------------------------------------------------------------------------------------------
+
+
+def fit_bag_of_words(flags: argparse.Namespace) -> bag_of_words.BagOfWords:
+    data = flags.data, flags.text_column, flags.label_column
+    return _fit_bag_of_words(*data, flags.data_dir, flags.source, flags.limit)
+
+
+@lru_cache(maxsize=1)
+def _fit_bag_of_words(*where) -> bag_of_words.BagOfWords:
+    """Once for all seeds."""
+    data = messages(*where)
+    texts = ([tokenize(text) for text in part.texts] for part in (data.train, data.validation))
+    train, validation = texts
+    return bag_of_words.fit_best(train, data.train.labels.numpy(), validation, data.validation.labels.numpy())
+
+
+def bag_of_words_logits(flags: argparse.Namespace, part: str) -> np.ndarray:
+    return fit_bag_of_words(flags).logits([tokenize(text) for text in getattr(load(flags), part).texts])
+
+
+# ---- functions -------------------------------------------------------------------------------------------------------
+
+
+def train(flags: argparse.Namespace, folder: Path) -> dict:
+    """train and test the LSTM; loss and accuracy against epochs, calibration, confusion matrix, accuracy by length"""
+    metrics = grid_search.fit(flags, folder, fit_model, test_model, GRID)
+    for key, ylabel in (("loss", "loss"), ("accuracy", "accuracy")):
+        plots.curves(folder / f"{key}.png", experiment.read_curves(folder, key), "epoch", ylabel)
+    plot_scores(flags, folder / "best.pt", folder)
+    return metrics
+
+
+def evaluate(flags: argparse.Namespace, folder: Path) -> dict:
+    """test the model that `train` left (or --checkpoint): numbers, calibration, confusion matrix, accuracy by length"""
+    path = checkpoint_path(flags)
+    metrics = score(flags, path)
+    plot_scores(flags, path, folder)
+    return metrics
+
+
+def predict(flags: argparse.Namespace, folder: Path) -> dict:
+    """probability of each --text, or line of the standard input, and the words that move it most"""
+    model = trained(checkpoint_path(flags), flags)
+    if flags.text:
+        texts = flags.text
+    elif flags.function == "predict":
+        texts = [line.rstrip("\n") for line in sys.stdin]
+    else:
+        texts = list(EXAMPLES)
+    found = [explain(model, text, flags) for text in texts]
+    if not flags.quiet:
+        for row in found:
+            words = "  ".join(f"{word} {value:+.2f}" for word, value in row["words"])
+            print(f"P({model.classes[1]}) {row['probability']:.3f}  {row['text']!r}  {words}")
+    return {"class": model.classes[1], "messages": found}
+
+
+def baseline(flags: argparse.Namespace, folder: Path) -> dict:
+    """bag of words and word pairs with logistic regression, its regularisation chosen on validation data"""
+    data, started = load(flags), time.monotonic()
+    model = fit_bag_of_words(flags)
+    seconds = time.monotonic() - started
+    found = {part: bag_of_words_logits(flags, part) for part in ("validation", "test")}
+    right = {part: binary_scores.correct(z, getattr(data, part).labels.numpy()) for part, z in found.items()}
+    p, labels = float(right["test"].mean()), data.test.labels.numpy()
+    ranked = np.array(list(model.index))[np.argsort(model.weights)]
+    return {
+        "data": data.facts["data"],
+        "seed": flags.seed,
+        "seconds": round(seconds, 1),
+        "parameters": len(model.weights) + 1,
+        "l2": model.l2,
+        "test_accuracy": p,
+        "test_accuracy_sigma": binary_scores.binomial_sigma(p, len(labels)),
+        "val_accuracy": float(right["validation"].mean()),
+        "majority_accuracy": majority_accuracy(data),
+        "test_log_loss": binary_scores.log_loss(found["test"], labels),
+        "calibration_error": binary_scores.calibration_error(found["test"], labels),
+        f"most_{data.classes[0]}": ranked[:15].tolist(),
+        f"most_{data.classes[1]}": ranked[::-1][:15].tolist(),
+    }
+
+
+def checkpoint_path(flags: argparse.Namespace) -> Path:
+    return flags.checkpoint or flags.output_dir / "train" / "best.pt"
+
+
+def explain(model: TextLSTM, text: str, flags: argparse.Namespace, count: int = 5) -> dict:
+    """Probability of the second class, and the words with the largest gradients of the logit by their presence.
+
+    A word's gradient says by how much the logit would fall, to first order, if the word faded.
+    """
+    words = encode_all([text], model.vocabulary)[0].unsqueeze(0).to(flags.device)  # (1, T)
+    presence = torch.ones(words.shape, device=flags.device, requires_grad=True)
+    logit = model(words, torch.tensor([words.shape[1]]), presence)
+    (gradient,) = torch.autograd.grad(logit.sum(), presence)
+    pairs = zip(tokenize(text) or [""], gradient[0].tolist(), strict=True)
+    strongest = sorted(pairs, key=lambda pair: -abs(pair[1]))[:count]
+    return {"text": text, "probability": logit.sigmoid().item(), "words": [list(pair) for pair in strongest]}
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+def plot_scores(flags: argparse.Namespace, path: Path, folder: Path) -> None:
+    """Calibration, confusion matrix and accuracy against length of the model at `path` and of the bag of words."""
+    data = load(flags)
+    labels = data.test.labels.numpy()
+    found = {
+        "LSTM": logits(trained(path, flags), data.test, flags),
+        "bag of words": bag_of_words_logits(flags, "test"),
+    }
+    series = {}
+    for name, z in found.items():
+        bins = binary_scores.reliability(z, labels)
+        sigma = binary_scores.binomial_sigma(bins["share"], bins["count"])
+        series[name] = (bins["probability"], bins["share"], sigma)
+    second = data.classes[1]
+    plots.points(folder / "calibration.png", series, f"predicted probability of {second}",
+                 f"share of {second} messages", diagonal="perfect calibration")  # fmt: skip
+    matrices = {name: binary_scores.confusion(z, labels) for name, z in found.items()}
+    plots.confusion(folder / "confusion.png", matrices, data.classes)
+    lengths = np.array([len(tokenize(text)) for text in data.test.texts])
+    series = {name: by_length(lengths, binary_scores.correct(z, labels)) for name, z in found.items()}
+    plots.points(folder / "lengths.png", series, "length of the message (tokens)", "test accuracy")
+
+
+def by_length(lengths: np.ndarray, right: np.ndarray, groups: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean length, accuracy and its sigma in groups of about equally many messages of neighbouring lengths."""
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, groups + 1)[1:-1]))
+    place = np.searchsorted(edges, lengths, side="left")
+    parts = [place == k for k in range(len(edges) + 1) if (place == k).any()]
+    shares = np.array([right[part].mean() for part in parts])
+    sigma = binary_scores.binomial_sigma(shares, np.array([part.sum() for part in parts]))
+    return np.array([lengths[part].mean() for part in parts]), shares, sigma
+
+
+FUNCTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "baseline": baseline}
+
+
+def main(argv: list[str] | None = None) -> dict:
+    parser, groups = command_line.make_parser(
+        __doc__, FUNCTIONS, hidden_size=[128], num_layers=2, epochs=4, batch_size=128, learning_rate=[2e-3],
+        optimizer="AdamW", weight_decay=0.01,
+    )  # fmt: skip
+    add_flags(groups)
+    flags = command_line.parse(parser, argv)
+    if flags.published:
+        parser.set_defaults(**PUBLISHED)  # other flags given beside it still count
+        flags = command_line.parse(parser, argv)
+    return experiment.run(flags, FUNCTIONS)
+
+
+def add_flags(groups: dict) -> None:
+    share = command_line.number(float, 0, 0.95)
+    add = groups["what to run"].add_argument
+    add("--published", action="store_true", help="the tutorial's configuration; flags given beside it still count")
+    add("--text", nargs="+", metavar="MESSAGE", help="predict: what to score; default: lines of the standard input")
+    add("--checkpoint", type=Path, help="evaluate, predict: the model; default: train/best.pt in --output_dir")
+    add = groups["model"].add_argument
+    add("--lstm_sizes", type=command_line.POSITIVE_INT, nargs="+",
+        help="units of each LSTM; default: --hidden_size, every further one of --num_layers half as wide")  # fmt: skip
+    add("--embedding_size", type=command_line.POSITIVE_INT, default=100, help="values per word")
+    add("--bidirectional", action="store_true", help="a second LSTM per layer reads from the end")
+    add("--pooling", choices=POOLINGS, default="max_mean", help="of the hidden states over the words")
+    add("--pair_buckets", type=command_line.COUNT, default=2**18,
+        help="hash table of word pairs for a linear model that joins the logit; 0: LSTMs alone")  # fmt: skip
+    add("--min_count", type=command_line.POSITIVE_INT, default=2, help="occurrences that a word of the vocabulary has")
+    add = groups["training"].add_argument
+    add("--dropout", type=share, default=0.5, help="of hidden states between layers and before the logit")
+    add("--embedding_dropout", type=share, default=0.3, help="of dimensions of the embeddings")
+    add("--word_dropout", type=share, default=0.1, help="of words, read as unknown ones")
+    add("--pair_dropout", type=share, default=0.5, help="of words and pairs of the linear model")
+    add("--loss", choices=("cross_entropy", "squared_error"), default="cross_entropy", help="of the probability")
+    add("--epsilon", type=command_line.NOT_NEGATIVE, nargs="+", default=[0.0],
+        help="length of the adversarial perturbation of the embeddings; 0: none; several: a grid")  # fmt: skip
+    add = groups["data"].add_argument
+    add("--data", type=Path, metavar="FILE", help="a CSV file of your own, gzipped or not, not the $SPY messages")
+    add("--text_column", default="message", help="of the file: its texts")
+    add("--label_column", default="sentiment", help="of the file: one of two labels")
+
+
+if __name__ == "__main__":
+    main()
