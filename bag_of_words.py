@@ -48,7 +48,7 @@ def normalized(x: sparse.csr_array, idf: np.ndarray) -> sparse.csr_array:
     return (sparse.diags_array(1 / np.where(norms == 0, 1, norms)) @ x).tocsr()
 
 
-def fit(texts: Sequence[Sequence[str]], labels: np.ndarray, l2: Sequence[float] = STRENGTHS) -> list[BagOfWords]:
+def fit(texts: Sequence[Sequence[str]], labels: np.ndarray, l2: Sequence[float]) -> list[BagOfWords]:
     """One model per strength of the regularisation, on texts given as tokens with labels (N,) 0 or 1."""
     names = sorted({f for tokens in texts for f in features(tokens)})
     index = {name: column for column, name in enumerate(names)}
@@ -83,5 +83,5 @@ def fit_best(
     validation_labels: np.ndarray,
 ) -> BagOfWords:
     """The model of STRENGTHS with the best validation accuracy."""
-    models = fit(texts, labels)
+    models = fit(texts, labels, STRENGTHS)
     return max(models, key=lambda model: np.mean((model.logits(validation_texts) > 0) == (validation_labels > 0.5)))

@@ -253,4 +253,4 @@ def test_real_messages():
     assert (facts["train"], facts["validation"], facts["test"]) == (72_852, 9_107, 9_107)
     assert facts["bullish_share"] == pytest.approx(0.5538, abs=5e-5)
     lengths = [len(tokenize(text)) for text in data.train.texts]
-    assert np.median(lengths) == 14 and max(lengths) == 63
+    assert np.median(lengths) == 15 and max(lengths) == 63

@@ -141,3 +141,10 @@ def test_figure_is_closed_and_file_replaced(tmp_path, readable):
         plots.save(figure, path)
     plots.curves(path, SERIES, "x", "y")
     readable(path)
+
+
+def test_points_with_error_bars(tmp_path, readable):
+    series = {"LSTM": (X / 20, X / 21, np.full(20, 0.03)), "bag of words": ([0.5], [0.4], [0.0])}
+    plain = readable(plots.points(tmp_path / "a.png", series, "probability", "share"))
+    lined = readable(plots.points(tmp_path / "b.png", series, "probability", "share", diagonal="perfect"))
+    assert plain.shape != lined.shape or (plain != lined).mean() > 0.001
