@@ -61,7 +61,8 @@ def test_the_best_on_validation_data_is_taken(monkeypatch):
     texts, labels = random_problem()
     other, other_labels = random_problem(seed=1)
     found = fit_best(texts, labels, other, other_labels)
-    scores = {model.l2: np.mean((model.logits(other) > 0) == (other_labels > 0.5)) for model in fit(texts, labels, bag_of_words.STRENGTHS)}
+    models = fit(texts, labels, bag_of_words.STRENGTHS)
+    scores = {model.l2: np.mean((model.logits(other) > 0) == (other_labels > 0.5)) for model in models}
     assert scores[found.l2] == max(scores.values())
     monkeypatch.setattr(bag_of_words, "STRENGTHS", (100.0, 1e-3))
     assert fit_best(texts, labels, other, other_labels).l2 == 1e-3
