@@ -32,10 +32,10 @@ from text_lstm import POOLINGS, TextLSTM
 
 GRID = ("epsilon",)
 PUBLISHED = {  # the tutorial's model and training, on this split
-    "embedding_size": 300, "lstm_sizes": [128, 64], "bidirectional": False, "pooling": "last", "pair_buckets": 0,
-    "dropout": 0.5, "embedding_dropout": 0.0, "word_dropout": 0.0, "optimizer": "Adadelta", "learning_rate": [0.1],
-    "schedule": "constant", "gradient_clipping": [0.0], "weight_decay": 0.0, "batch_size": 256, "epochs": 50,
-    "loss": "squared_error",
+    "embedding_size": 300, "lstm_sizes": [128, 64], "bidirectional": False, "pooling": "last", "piece_buckets": 0,
+    "pair_buckets": 0, "dropout": 0.5, "embedding_dropout": 0.0, "word_dropout": 0.0, "loss": "squared_error",
+    "optimizer": "Adadelta", "learning_rate": [0.1], "schedule": "constant", "gradient_clipping": [0.0],
+    "weight_decay": 0.0, "batch_size": 256, "epochs": 50,
 }  # fmt: skip
 EXAMPLES = (  # what `predict` scores when the whole study runs
     "$SPY buy the dip",
@@ -94,19 +94,13 @@ def build(flags: argparse.Namespace, data: Messages) -> TextLSTM:
     return TextLSTM(
         vocabulary, flags.embedding_size, layer_sizes(flags), flags.bidirectional, flags.pooling, flags.dropout,
         flags.embedding_dropout, flags.word_dropout, flags.pair_buckets, flags.pair_dropout,
-        word_frequencies(data.train.texts, vocabulary) if flags.epsilon else None, list(data.classes),
+        flags.piece_buckets, bool(flags.epsilon), list(data.classes),
     )  # fmt: skip
 
 
 def layer_sizes(flags: argparse.Namespace) -> list[int]:
     """`--lstm_sizes`, or `--hidden_size` and every further layer half as wide as the one before."""
     return flags.lstm_sizes or [max(1, flags.hidden_size >> layer) for layer in range(flags.num_layers)]
-
-
-def word_frequencies(texts: list[str], vocabulary: list[str]) -> list[float]:
-    """Share of each word of the vocabulary in all words of the texts."""
-    counts = torch.cat(encode_all(texts, vocabulary)).bincount(minlength=len(vocabulary))
-    return (counts / counts.sum()).tolist()
 
 
 def make_step(flags: argparse.Namespace) -> experiment.Step:
@@ -361,6 +355,8 @@ def add_flags(groups: dict) -> None:
     add("--embedding_size", type=command_line.POSITIVE_INT, default=100, help="values per word")
     add("--bidirectional", action="store_true", help="a second LSTM per layer reads from the end")
     add("--pooling", choices=POOLINGS, default="max_mean", help="of the hidden states over the words")
+    add("--piece_buckets", type=command_line.number(int, 0), default=2**15,
+        help="hash table of character pieces, whose vectors join those of the words; 0: words alone")  # fmt: skip
     add("--pair_buckets", type=command_line.COUNT, default=2**18,
         help="hash table of word pairs for a linear model that joins the logit; 0: LSTMs alone")  # fmt: skip
     add("--min_count", type=command_line.POSITIVE_INT, default=2, help="occurrences that a word of the vocabulary has")

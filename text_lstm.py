@@ -1,6 +1,6 @@
 """A classifier of short texts: word embeddings, stacked LSTMs, pooling over the words, one logit.
 
-    embedded = word embedding (B, T, E)
+    embedded = word vectors (B, T, E), each the word's own [+ the mean of those of its character pieces]
     h        = LSTMs of the given sizes, one or both directions (B, T, H)
     logit    = linear(pooling of h over the text's own words) [+ sum of one weight per word and per pair of neighbours]
 
@@ -10,11 +10,12 @@ Letters in shapes: B batch, T words of the longest text, E embedding size, H siz
 together), V vocabulary.
 """
 
+import zlib
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.nn.functional import dropout, embedding, layer_norm
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 POOLINGS = ("last", "mean", "max", "max_mean")
@@ -37,8 +38,9 @@ class TextLSTM(nn.Module):
         pair_buckets: 0, or the size of the hash table for the weights of word pairs: then a linear model of words and
             pairs of neighbours joins the logit ("wide and deep", Cheng et al. 2016).
         pair_dropout: of the words and pairs of that linear model.
-        word_frequencies: V numbers; if given, the embeddings are normalised by them to mean 0 and variance 1, as in
-            Miyato, Dai and Goodfellow 2017, eq. 1: they cannot grow out of the reach of a perturbation.
+        piece_buckets: 0, or the size of the hash table for vectors of character pieces, see `WordVectors`.
+        normalize: brings each embedded word to mean 0 and variance 1 over its E values, so that embeddings cannot
+            grow out of the reach of a perturbation. (Miyato, Dai and Goodfellow 2017, eq. 1, do it over the words.)
         classes: names of the labels 0 and 1, kept beside the vocabulary.
     """
 
@@ -54,7 +56,8 @@ class TextLSTM(nn.Module):
         word_dropout: float = 0.0,
         pair_buckets: int = 0,
         pair_dropout: float = 0.0,
-        word_frequencies: list[float] | None = None,
+        piece_buckets: int = 0,
+        normalize: bool = False,
         classes: Sequence[str] = ("0", "1"),
     ):
         super().__init__()
@@ -66,12 +69,14 @@ class TextLSTM(nn.Module):
             "vocabulary": list(vocabulary), "embedding_size": embedding_size, "sizes": list(sizes),
             "bidirectional": bidirectional, "pooling": pooling, "dropout": dropout,
             "embedding_dropout": embedding_dropout, "word_dropout": word_dropout, "pair_buckets": pair_buckets,
-            "pair_dropout": pair_dropout, "word_frequencies": word_frequencies, "classes": list(classes),
+            "pair_dropout": pair_dropout, "piece_buckets": piece_buckets, "normalize": normalize,
+            "classes": list(classes),
         }  # fmt: skip
         self.vocabulary, self.classes, self.pooling = list(vocabulary), list(classes), pooling
         self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
         self.pair_buckets, self.pair_dropout = pair_buckets, pair_dropout
-        self.embedding = nn.Embedding(len(vocabulary), embedding_size)
+        self.normalize = normalize
+        self.embedding = WordVectors(vocabulary, embedding_size, piece_buckets)
         directions = 2 if bidirectional else 1
         widths = [embedding_size, *(directions * size for size in sizes)]
         self.layers = nn.ModuleList(
@@ -82,12 +87,9 @@ class TextLSTM(nn.Module):
         if pair_buckets:
             self.word_weights = nn.Embedding(len(vocabulary), 1)
             self.pair_weights = nn.Embedding(pair_buckets, 1)
-        frequencies = torch.tensor(word_frequencies) if word_frequencies is not None else None
-        self.register_buffer("frequencies", frequencies, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.normal_(self.embedding.weight, std=0.3)
         for layer in self.layers:
             for name, parameter in layer.named_parameters():
                 if "bias" in name:
@@ -114,12 +116,9 @@ class TextLSTM(nn.Module):
 
     def embed(self, words: Tensor) -> Tensor:
         """Embeddings (B, T, E) of words (B, T)."""
-        if self.frequencies is None:
-            embedded = self.embedding(words)
-        else:
-            mean = self.frequencies @ self.embedding.weight  # (E,)
-            variance = self.frequencies @ (self.embedding.weight - mean).square()
-            embedded = (self.embedding(words) - mean) / (variance + 1e-6).sqrt()
+        embedded = self.embedding(words)
+        if self.normalize:
+            embedded = layer_norm(embedded, embedded.shape[-1:])
         mask = embedded.new_ones(len(embedded), 1, embedded.shape[2])
         return embedded * dropout(mask, self.embedding_dropout, self.training)
 
@@ -159,6 +158,42 @@ class TextLSTM(nn.Module):
         both = torch.cat([own, own[:, :-1] * own[:, 1:]], 1)  # (B, 2 T - 1)
         weights = torch.cat([self.word_weights(words), self.pair_weights(pairs)], 1).squeeze(2)
         return (weights * dropout(both, self.pair_dropout, self.training)).sum(1)
+
+
+class WordVectors(nn.Module):
+    """Vectors of words (..., E): each word's own, plus the mean of those of its character pieces if there are any.
+
+    The pieces of a word are its runs of 3 to 5 characters, its ends marked (Bojanowski et al. 2017, fastText); each has
+    a place in a table of `piece_buckets` vectors by its hash. Words that are rare borrow from those that look alike.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], size: int, piece_buckets: int = 0):
+        super().__init__()
+        self.words = nn.Embedding(len(vocabulary), size)
+        nn.init.normal_(self.words.weight, std=0.3)
+        self.pieces = None
+        if piece_buckets:
+            self.pieces = nn.EmbeddingBag(piece_buckets, size, mode="mean", padding_idx=0)
+            nn.init.normal_(self.pieces.weight, std=0.3)
+            with torch.no_grad():
+                self.pieces.weight[0] = 0
+            self.register_buffer("places", piece_places(vocabulary, piece_buckets), persistent=False)  # (V, P)
+
+    def forward(self, words: Tensor) -> Tensor:
+        if self.pieces is None:
+            return self.words(words)
+        distinct, which = words.unique(return_inverse=True)  # each word of the batch is put together once
+        return embedding(which, self.words(distinct) + self.pieces(self.places[distinct]))
+
+
+def piece_places(vocabulary: Sequence[str], buckets: int) -> Tensor:
+    """Places (V, P) of each word's pieces from 1 to buckets - 1, then zeros; entities such as <link> have none."""
+    rows = []
+    for word in vocabulary:
+        marked = "" if word[0] == "<" and len(word) > 1 else f"^{word[:20]}$"
+        pieces = {marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)}
+        rows.append(torch.tensor(sorted(1 + zlib.crc32(piece.encode()) % (buckets - 1) for piece in pieces)).long())
+    return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
 
 def run_lstm(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:

@@ -20,7 +20,10 @@ import stocktwits_sentiment as script
 from text_lstm import TextLSTM
 
 ROOT = Path(__file__).parent.parent
-QUICK = "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --pair_buckets 64 --learning_rate .02 --quiet"
+QUICK = (
+    "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --pair_buckets 64 --piece_buckets 50 "
+    "--learning_rate .02 --quiet"
+)
 FIGURES = {"calibration.png", "confusion.png", "lengths.png"}
 CURVES = {"loss.png", "accuracy.png"}
 RUN_FILES, TRAINING_FILES = {"config.json", "metrics.json"}, {"history.csv", "last.pt", "best.pt"}
@@ -208,7 +211,7 @@ def test_batches_are_of_similar_length_and_hold_every_message_once():
 
 def test_the_adversarial_loss_is_that_of_the_perturbed_embeddings():
     torch.manual_seed(0)
-    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], pooling="mean", word_frequencies=[1 / 6] * 6)
+    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], pooling="mean", normalize=True)
     batch = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2]), torch.tensor([1.0, 0.0])
     losses = {}
     for epsilon in (0.0, 1e-3, 1.0):

@@ -1,15 +1,17 @@
 """The classifier of texts: padding and batches, pooling by hand, the linear model by hand, dropout, rebuilding."""
 
+import zlib
+
 import pytest
 import torch
 from torch import nn
 
 import checkpoint
-from text_lstm import POOLINGS, TextLSTM, own_words, run_lstm
+from text_lstm import POOLINGS, TextLSTM, WordVectors, own_words, piece_places, run_lstm
 
 VOCABULARY = [f"word{i}" for i in range(30)]
 EVERYTHING = {"sizes": (6, 4), "dropout": 0.5, "embedding_dropout": 0.3, "word_dropout": 0.2, "pair_buckets": 97,
-              "pair_dropout": 0.5}  # fmt: skip
+              "pair_dropout": 0.5, "piece_buckets": 50}  # fmt: skip
 
 
 def make(seed=0, **arguments):
@@ -28,9 +30,9 @@ def texts(lengths, seed=1):
 
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("frequencies", [None, [1 / 30] * 30])
-def test_padding_and_batch_do_not_change_a_prediction(bidirectional, pooling, frequencies):
-    model = make(bidirectional=bidirectional, pooling=pooling, word_frequencies=frequencies, **EVERYTHING).eval()
+@pytest.mark.parametrize("normalize", [False, True])
+def test_padding_and_batch_do_not_change_a_prediction(bidirectional, pooling, normalize):
+    model = make(bidirectional=bidirectional, pooling=pooling, normalize=normalize, **EVERYTHING).eval()
     words, lengths = texts([3, 7, 1, 5, 7])
     together = model(words, lengths)
     assert together.shape == (5,) and together.std() > 0.01
@@ -95,16 +97,40 @@ def test_packed_and_equal_lengths_agree():
     assert (mixed[1, 2:] == 0).all()
 
 
-def test_normalised_embeddings_have_mean_0_and_variance_1_by_frequency():
-    frequencies = torch.rand(30, generator=torch.Generator().manual_seed(0))
-    frequencies /= frequencies.sum()
-    model = make(word_frequencies=frequencies.tolist()).eval()
-    v = model.embed(torch.arange(30).unsqueeze(0))[0]  # (V, E)
-    torch.testing.assert_close(frequencies @ v, torch.zeros(5), atol=1e-6, rtol=0)
-    torch.testing.assert_close(frequencies @ v.square(), torch.ones(5), atol=1e-4, rtol=0)
+def test_normalised_embeddings_cannot_grow():
+    model = make(normalize=True, embedding_size=50, piece_buckets=40).eval()
+    words = torch.arange(30).unsqueeze(0)
+    v = model.embed(words)[0]  # (V, E)
+    torch.testing.assert_close(v.mean(1), torch.zeros(30), atol=1e-6, rtol=0)
+    torch.testing.assert_close(v.square().mean(1), torch.ones(30), atol=1e-3, rtol=0)
     with torch.no_grad():
-        model.embedding.weight.mul_(100)  # growing does not help against a perturbation
-    torch.testing.assert_close(model.embed(torch.arange(30).unsqueeze(0))[0], v, atol=1e-4, rtol=1e-4)
+        for parameter in model.embedding.parameters():
+            parameter.mul_(100)
+    torch.testing.assert_close(model.embed(words)[0], v, atol=1e-3, rtol=1e-3)
+
+
+def test_pieces_by_hand():
+    def places(*pieces):
+        return sorted(1 + zlib.crc32(piece.encode()) % 999 for piece in pieces)
+
+    table = piece_places(["<unknown>", "<", "up", "btfd"], 1000)
+    assert table.shape == (4, 9) and table[0].tolist() == [0] * 9
+    assert table[1].tolist() == places("^<$") + [0] * 8
+    assert table[2].tolist() == places("^up", "up$", "^up$") + [0] * 6
+    assert table[3].tolist() == places("^bt", "btf", "tfd", "fd$", "^btf", "btfd", "tfd$", "^btfd", "btfd$")
+    assert piece_places(["x" * 10_000], 1000).shape[1] <= 9  # equal pieces count once
+
+
+def test_word_vectors_by_hand():
+    torch.manual_seed(0)
+    layer = WordVectors(["<unknown>", "up", "ups"], 4, 1000)
+    assert torch.equal(layer.pieces.weight[0], torch.zeros(4))
+    own, pieces = layer.words.weight, layer.pieces.weight
+    up = own[1] + pieces[layer.places[1][layer.places[1] > 0]].mean(0)
+    found = layer(torch.tensor([[1, 0, 1], [0, 0, 1]]))
+    torch.testing.assert_close(found, torch.stack([up, own[0], up, own[0], own[0], up]).view(2, 3, 4))
+    plain = WordVectors(["<unknown>", "up", "ups"], 4)
+    assert torch.equal(plain(torch.tensor([[1, 2]])), plain.words.weight[None, 1:])
 
 
 def test_dropout_is_for_training_only():
@@ -131,13 +157,13 @@ def test_embedding_dropout_takes_whole_dimensions_of_a_text():
 
 
 def test_every_weight_learns():
-    model = make(bidirectional=True, pooling="max_mean", word_frequencies=[1 / 30] * 30, **EVERYTHING)
+    model = make(bidirectional=True, pooling="max_mean", normalize=True, **EVERYTHING)
     model(*texts([5, 6, 2, 6])).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
 def test_a_checkpoint_rebuilds_the_model_and_its_vocabulary(tmp_path):
-    model = make(bidirectional=True, pooling="max_mean", word_frequencies=[1 / 30] * 30, classes=("no", "yes"),
+    model = make(bidirectional=True, pooling="max_mean", normalize=True, classes=("no", "yes"),
                  **EVERYTHING).eval()  # fmt: skip
     checkpoint.save(tmp_path / "best.pt", {"model": checkpoint.describe(model)})
     again = checkpoint.rebuild(tmp_path / "best.pt", TextLSTM)
