@@ -66,12 +66,13 @@ def tokenize(text):
     Links, prices and numbers become the tokens <link>, <price> and <number>. Tickers ($SPY), users (@name), words
     (also #word and don't), faces such as :) and single other signs stay as they are; a run of one sign (!!!!) becomes
     two of it, a letter in a row (sooooo) at most three. HTML escapes and invisible characters are resolved first.
+    A message without anything is the one token <unknown>.
     """
     tokens = []
     for match in TOKEN.finditer(_plain(text)):
         token = NAMELESS.get(match.lastgroup, match.group())
         tokens.append(token[:2] if match.lastgroup == "sign" else token)
-    return tokens
+    return tokens or [UNKNOWN]
 
 
 def _plain(text):
@@ -104,14 +105,13 @@ def build_vocabulary(texts, min_count=2):
     return [*SPECIAL, *(token for token, count in ranked if count >= min_count and token not in SPECIAL)]
 
 
-def encode(text, index):
-    """The places of the message's tokens in a vocabulary, given as {token: place}; at least one.
+def encode(tokens, index):
+    """The places of tokens in a vocabulary, given as {token: place}.
 
-    A ticker or user that the vocabulary does not name is <ticker> or <user>, any other token, and a message without
-    tokens, <unknown>.
+    A ticker or user that the vocabulary does not name is <ticker> or <user>, any other token <unknown>.
     """
     unknown = index[UNKNOWN]
-    return [index.get(token, index.get(kind(token), unknown)) for token in tokenize(text)] or [unknown]
+    return [index.get(token, index.get(kind(token), unknown)) for token in tokens]
 
 
 # ------------------------------------------------------------------------------------------------------ files

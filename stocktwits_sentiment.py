@@ -27,8 +27,16 @@ import experiment
 import grid_search
 import plots
 from adversarial import compute_perturbation
-from load_data import LabelledTexts, Messages, build_vocabulary, encode, labelled_messages, spy_messages, tokenize
-from text_lstm import POOLINGS, TextLSTM
+from load_data import (
+    LabelledTexts,
+    Messages,
+    build_vocabulary,
+    encode,
+    labelled_messages,
+    spy_messages,
+    tokenize,
+)
+from text_lstm import POOLINGS, TextLSTM, piece_places
 
 GRID = ("epsilon",)
 PUBLISHED = {  # the tutorial's model and training, on this split
@@ -61,29 +69,31 @@ def messages(data: Path | None, text_column: str, label_column: str, data_dir: P
 
 
 class EncodedTexts:
-    """Texts as places in a vocabulary; `data[indices]` is (words (B, T), lengths (B), labels (B))."""
+    """Texts as a model reads them: `data[indices]` is (words (B, T), pieces (B, T, P), lengths (B), labels (B))."""
 
-    def __init__(self, part: LabelledTexts, vocabulary: list[str]):
-        self.words = encode_all(part.texts, vocabulary)
-        self.lengths = torch.tensor([len(words) for words in self.words])
+    def __init__(self, part: LabelledTexts, model: TextLSTM):
+        index = {word: place for place, word in enumerate(model.vocabulary)}
+        tokens = [tokenize(text) for text in part.texts]
+        names = {token: place for place, token in enumerate(dict.fromkeys(token for row in tokens for token in row))}
+        self.words = [torch.tensor(encode(row, index)) for row in tokens]
+        self.names = [torch.tensor([names[token] for token in row]) for row in tokens]  # also of unknown words
+        self.lengths = torch.tensor([len(row) for row in tokens])
         self.labels = part.labels
+        self.pieces = piece_places(list(names), model.piece_buckets) if model.piece_buckets else None
 
     def __len__(self) -> int:
         return len(self.words)
 
     def __getitem__(self, indices: Tensor) -> experiment.Batch:
-        words = pad_sequence([self.words[i] for i in indices.tolist()], batch_first=True)
-        return words, self.lengths[indices], self.labels[indices]
+        words, names = (pad_sequence([rows[i] for i in indices.tolist()], batch_first=True)
+                        for rows in (self.words, self.names))  # fmt: skip
+        pieces = words.new_zeros(*words.shape, 0) if self.pieces is None else self.pieces[names]
+        return words, pieces, self.lengths[indices], self.labels[indices]
 
     def batches(self, size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
         """Random batches of texts of similar length, most of them of the same, in random order."""
         order = torch.argsort(self.lengths + torch.rand(size, generator=generator)).split(batch_size)
         return [order[i] for i in torch.randperm(len(order), generator=generator).tolist()]
-
-
-def encode_all(texts: list[str], vocabulary: list[str]) -> list[Tensor]:
-    index = {word: place for place, word in enumerate(vocabulary)}
-    return [torch.tensor(encode(text, index)) for text in texts]
 
 
 # ---- training and test -----------------------------------------------------------------------------------------------
@@ -112,9 +122,9 @@ def make_step(flags: argparse.Namespace) -> experiment.Step:
         return binary_cross_entropy_with_logits(logits, labels)
 
     def step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
-        words, lengths, labels = batch
-        words = model.drop_words(words)
-        embedded = model.embed(words)  # (B, T, E)
+        words, pieces, lengths, labels = batch
+        words, pieces = model.drop_words(words, pieces)
+        embedded = model.embed(words, pieces)  # (B, T, E)
         logits = model.read(embedded, words, lengths).float()
         loss = error(logits, labels)
         metrics = {"loss": loss, "accuracy": ((logits > 0) == (labels > 0.5)).float().mean()}
@@ -129,7 +139,7 @@ def make_step(flags: argparse.Namespace) -> experiment.Step:
 def fit_model(flags: argparse.Namespace, folder: Path) -> experiment.Result:
     data = load(flags)
     model = build(flags, data)
-    training, validation = (EncodedTexts(part, model.vocabulary) for part in (data.train, data.validation))
+    training, validation = (EncodedTexts(part, model) for part in (data.train, data.validation))
     return experiment.train(
         model, make_step(flags), training, validation, flags, folder,
         monitor="accuracy", maximise=True, batches=training.batches,
@@ -174,12 +184,12 @@ def trained(path: Path, flags: argparse.Namespace) -> TextLSTM:
 @torch.no_grad()
 def logits(model: TextLSTM, part: LabelledTexts, flags: argparse.Namespace) -> np.ndarray:
     """The model's logits (N,) of the texts, in their order."""
-    data = EncodedTexts(part, model.vocabulary)
+    data = EncodedTexts(part, model)
     order = torch.argsort(data.lengths, stable=True)
     found = torch.empty(len(data))
     for indices in order.split(1000):
-        words, lengths, _ = experiment.fetch(data, indices, flags.device)
-        found[indices] = model(words, lengths).float().cpu()
+        *inputs, _ = experiment.fetch(data, indices, flags.device)
+        found[indices] = model(*inputs).float().cpu()
     return found.numpy()
 
 
@@ -282,11 +292,12 @@ def explain(model: TextLSTM, text: str, flags: argparse.Namespace, count: int = 
 
     A word's gradient says by how much the logit would fall, to first order, if the word faded.
     """
-    words = encode_all([text], model.vocabulary)[0].unsqueeze(0).to(flags.device)  # (1, T)
-    presence = torch.ones(words.shape, device=flags.device, requires_grad=True)
-    logit = model(words, torch.tensor([words.shape[1]]), presence)
+    alone = EncodedTexts(LabelledTexts([text], torch.zeros(1)), model)
+    words, pieces, lengths, _ = experiment.fetch(alone, torch.tensor([0]), flags.device)
+    presence = torch.ones(words.shape, device=flags.device, requires_grad=True)  # (1, T)
+    logit = model(words, pieces, lengths, presence)
     (gradient,) = torch.autograd.grad(logit.sum(), presence)
-    pairs = zip(tokenize(text) or [""], gradient[0].tolist(), strict=True)
+    pairs = zip(tokenize(text), gradient[0].tolist(), strict=True)
     strongest = sorted(pairs, key=lambda pair: -abs(pair[1]))[:count]
     return {"text": text, "probability": logit.sigmoid().item(), "words": [list(pair) for pair in strongest]}
 
@@ -331,6 +342,10 @@ FUNCTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "baseline
 
 
 def main(argv: list[str] | None = None) -> dict:
+    return experiment.run(parse(argv), FUNCTIONS)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
     parser, groups = command_line.make_parser(
         __doc__, FUNCTIONS, hidden_size=[128], num_layers=2, epochs=4, batch_size=128, learning_rate=[2e-3],
         optimizer="AdamW", weight_decay=0.01,
@@ -340,7 +355,7 @@ def main(argv: list[str] | None = None) -> dict:
     if flags.published:
         parser.set_defaults(**PUBLISHED)  # other flags given beside it still count
         flags = command_line.parse(parser, argv)
-    return experiment.run(flags, FUNCTIONS)
+    return flags
 
 
 def add_flags(groups: dict) -> None:
@@ -352,10 +367,10 @@ def add_flags(groups: dict) -> None:
     add = groups["model"].add_argument
     add("--lstm_sizes", type=command_line.POSITIVE_INT, nargs="+",
         help="units of each LSTM; default: --hidden_size, every further one of --num_layers half as wide")  # fmt: skip
-    add("--embedding_size", type=command_line.POSITIVE_INT, default=100, help="values per word")
+    add("--embedding_size", type=command_line.POSITIVE_INT, default=64, help="values per word")
     add("--bidirectional", action="store_true", help="a second LSTM per layer reads from the end")
     add("--pooling", choices=POOLINGS, default="max_mean", help="of the hidden states over the words")
-    add("--piece_buckets", type=command_line.number(int, 0), default=2**15,
+    add("--piece_buckets", type=command_line.number(int, 0), default=2**14,
         help="hash table of character pieces, whose vectors join those of the words; 0: words alone")  # fmt: skip
     add("--pair_buckets", type=command_line.COUNT, default=2**18,
         help="hash table of word pairs for a linear model that joins the logit; 0: LSTMs alone")  # fmt: skip
@@ -364,7 +379,7 @@ def add_flags(groups: dict) -> None:
     add("--dropout", type=share, default=0.5, help="of hidden states between layers and before the logit")
     add("--embedding_dropout", type=share, default=0.3, help="of dimensions of the embeddings")
     add("--word_dropout", type=share, default=0.1, help="of words, read as unknown ones")
-    add("--pair_dropout", type=share, default=0.5, help="of words and pairs of the linear model")
+    add("--pair_dropout", type=share, default=0.3, help="of words and pairs of the linear model")
     add("--loss", choices=("cross_entropy", "squared_error"), default="cross_entropy", help="of the probability")
     add("--epsilon", type=command_line.NOT_NEGATIVE, nargs="+", default=[0.0],
         help="length of the adversarial perturbation of the embeddings; 0: none; several: a grid")  # fmt: skip

@@ -1,6 +1,6 @@
 """A classifier of short texts: word embeddings, stacked LSTMs, pooling over the words, one logit.
 
-    embedded = word vectors (B, T, E), each the word's own [+ the mean of those of its character pieces]
+    embedded = vectors of the words (B, T, E) [+ the mean of the vectors of each one's character pieces]
     h        = LSTMs of the given sizes, one or both directions (B, T, H)
     logit    = linear(pooling of h over the text's own words) [+ sum of one weight per word and per pair of neighbours]
 
@@ -15,10 +15,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, embedding, layer_norm
+from torch.nn.functional import dropout, layer_norm
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 POOLINGS = ("last", "mean", "max", "max_mean")
+MOST_PIECES = 16
 UNKNOWN = 0  # place of the unknown word in the vocabulary
 
 
@@ -38,7 +39,7 @@ class TextLSTM(nn.Module):
         pair_buckets: 0, or the size of the hash table for the weights of word pairs: then a linear model of words and
             pairs of neighbours joins the logit ("wide and deep", Cheng et al. 2016).
         pair_dropout: of the words and pairs of that linear model.
-        piece_buckets: 0, or the size of the hash table for vectors of character pieces, see `WordVectors`.
+        piece_buckets: 0, or the size of the hash table for vectors of character pieces, see `piece_places`.
         normalize: brings each embedded word to mean 0 and variance 1 over its E values, so that embeddings cannot
             grow out of the reach of a perturbation. (Miyato, Dai and Goodfellow 2017, eq. 1, do it over the words.)
         classes: names of the labels 0 and 1, kept beside the vocabulary.
@@ -76,7 +77,10 @@ class TextLSTM(nn.Module):
         self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
         self.pair_buckets, self.pair_dropout = pair_buckets, pair_dropout
         self.normalize = normalize
-        self.embedding = WordVectors(vocabulary, embedding_size, piece_buckets)
+        self.embedding = nn.Embedding(len(vocabulary), embedding_size)
+        self.piece_buckets = piece_buckets
+        if piece_buckets:
+            self.pieces = nn.EmbeddingBag(piece_buckets, embedding_size, mode="mean", padding_idx=0)
         directions = 2 if bidirectional else 1
         widths = [embedding_size, *(directions * size for size in sizes)]
         self.layers = nn.ModuleList(
@@ -90,6 +94,10 @@ class TextLSTM(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        nn.init.normal_(self.embedding.weight, std=0.3)
+        if self.piece_buckets:
+            nn.init.normal_(self.pieces.weight, std=0.3)
+            nn.init.zeros_(self.pieces.weight.data[0])
         for layer in self.layers:
             for name, parameter in layer.named_parameters():
                 if "bias" in name:
@@ -100,23 +108,26 @@ class TextLSTM(nn.Module):
             nn.init.zeros_(self.word_weights.weight)
             nn.init.zeros_(self.pair_weights.weight)
 
-    def forward(self, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
-        """Logits (B,) of texts (B, T) with `lengths` (B) from 1 to T.
+    def forward(self, words: Tensor, pieces: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
+        """Logits (B,) of texts of words (B, T), each with its pieces (B, T, P), and of lengths (B) from 1 to T.
 
         presence (B, T), 1 by default, multiplies whatever each word adds; its gradient says how a word moves a logit.
         """
-        words = self.drop_words(words)
-        return self.read(self.embed(words), words, lengths, presence)
+        words, pieces = self.drop_words(words, pieces)
+        return self.read(self.embed(words, pieces), words, lengths, presence)
 
-    def drop_words(self, words: Tensor) -> Tensor:
-        """Some words (B, T) replaced by the unknown one while training."""
+    def drop_words(self, words: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
+        """Some words (B, T) replaced by the unknown one, without pieces (B, T, P), while training."""
         if not (self.training and self.word_dropout):
-            return words
-        return words.masked_fill(torch.rand(words.shape, device=words.device) < self.word_dropout, UNKNOWN)
+            return words, pieces
+        gone = torch.rand(words.shape, device=words.device) < self.word_dropout
+        return words.masked_fill(gone, UNKNOWN), pieces.masked_fill(gone.unsqueeze(2), 0)
 
-    def embed(self, words: Tensor) -> Tensor:
-        """Embeddings (B, T, E) of words (B, T)."""
+    def embed(self, words: Tensor, pieces: Tensor) -> Tensor:
+        """Embeddings (B, T, E) of words (B, T) with pieces (B, T, P)."""
         embedded = self.embedding(words)
+        if self.piece_buckets:
+            embedded = embedded + self.pieces(pieces.flatten(0, 1)).view_as(embedded)
         if self.normalize:
             embedded = layer_norm(embedded, embedded.shape[-1:])
         mask = embedded.new_ones(len(embedded), 1, embedded.shape[2])
@@ -160,40 +171,22 @@ class TextLSTM(nn.Module):
         return (weights * dropout(both, self.pair_dropout, self.training)).sum(1)
 
 
-class WordVectors(nn.Module):
-    """Vectors of words (..., E): each word's own, plus the mean of those of its character pieces if there are any.
+def piece_places(words: Sequence[str], buckets: int) -> Tensor:
+    """Places (W, P) of each word's character pieces in a table of `buckets` vectors: 1 to buckets - 1, then zeros.
 
-    The pieces of a word are its runs of 3 to 5 characters, its ends marked (Bojanowski et al. 2017, fastText); each has
-    a place in a table of `piece_buckets` vectors by its hash. Words that are rare borrow from those that look alike.
+    The pieces are the word's runs of 3, 4 and 5 characters, its ends marked, by their hash (Bojanowski et al. 2017,
+    fastText), the first MOST_PIECES of them: a word that is rare or unknown borrows from those that look alike.
+    Entities such as <link> have none.
     """
-
-    def __init__(self, vocabulary: Sequence[str], size: int, piece_buckets: int = 0):
-        super().__init__()
-        self.words = nn.Embedding(len(vocabulary), size)
-        nn.init.normal_(self.words.weight, std=0.3)
-        self.pieces = None
-        if piece_buckets:
-            self.pieces = nn.EmbeddingBag(piece_buckets, size, mode="mean", padding_idx=0)
-            nn.init.normal_(self.pieces.weight, std=0.3)
-            with torch.no_grad():
-                self.pieces.weight[0] = 0
-            self.register_buffer("places", piece_places(vocabulary, piece_buckets), persistent=False)  # (V, P)
-
-    def forward(self, words: Tensor) -> Tensor:
-        if self.pieces is None:
-            return self.words(words)
-        distinct, which = words.unique(return_inverse=True)  # each word of the batch is put together once
-        return embedding(which, self.words(distinct) + self.pieces(self.places[distinct]))
-
-
-def piece_places(vocabulary: Sequence[str], buckets: int) -> Tensor:
-    """Places (V, P) of each word's pieces from 1 to buckets - 1, then zeros; entities such as <link> have none."""
     rows = []
-    for word in vocabulary:
-        marked = "" if word[0] == "<" and len(word) > 1 else f"^{word[:20]}$"
-        pieces = {marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)}
-        rows.append(torch.tensor(sorted(1 + zlib.crc32(piece.encode()) % (buckets - 1) for piece in pieces)).long())
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    for word in words:
+        marked = "" if word[0] == "<" and len(word) > 1 else f"^{word[:MOST_PIECES]}$"
+        pieces = [marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)][:MOST_PIECES]
+        rows.append([1 + zlib.crc32(piece.encode()) % (buckets - 1) for piece in pieces])
+    table = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.int32)
+    for row, places in zip(table, rows, strict=True):
+        row[: len(places)] = torch.tensor(places, dtype=torch.int32)
+    return table
 
 
 def run_lstm(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:

@@ -77,8 +77,8 @@ ROWS = [(f"$SPY {a} {b}\nthen {c}", ("bearish", "bullish")["buy" in (a, b, c)])
         ("\u202a#\u200eTrading\u202c caf\u0065\u0301 \uff35\uff30", ["#trading", "café", "up"]),
         ("S&amp;P &lt;b&gt;", ["s", "&", "p", "<", "b", ">"]),
         ("it’s", ["it's"]),
-        ("", []),
-        (" \n\t", []),
+        ("", ["<unknown>"]),
+        (" \n\t\u200b", ["<unknown>"]),
         ("<unknown> <link>", ["<", "unknown", ">", "<", "link", ">"]),  # cannot be written by hand
         ("$ @ # _", ["$", "@", "#", "_"]),
     ],
@@ -104,11 +104,11 @@ def test_vocabulary_by_hand():
 def test_unknown_words_are_read_by_kind():
     index = {word: place for place, word in enumerate([*SPECIAL, "buy", "$spy"])}
     named = {name: index[name] for name in SPECIAL}
-    assert encode("buy $SPY", index) == [6, 7]
-    assert encode("sell $AAPL @joe $5 6 http://x.y", index) == [
+    assert encode(["buy", "$spy"], index) == [6, 7]
+    assert encode(tokenize("sell $AAPL @joe $5 6 http://x.y"), index) == [
         named[f"<{name}>"] for name in ("unknown", "ticker", "user", "price", "number", "link")
     ]
-    assert encode("", index) == encode(" ", index) == [named["<unknown>"]]
+    assert encode(tokenize(" "), index) == [named["<unknown>"]]
 
 
 # ------------------------------------------------------------------------------------------------------ split

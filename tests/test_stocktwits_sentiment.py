@@ -197,7 +197,8 @@ def test_the_order_of_messages_does_not_change_their_logits(run, data_dir, tmp_p
 
 def test_batches_are_of_similar_length_and_hold_every_message_once():
     part = load_messages.LabelledTexts(["w " * n for n in range(1, 12)] * 20, torch.zeros(220))
-    data = script.EncodedTexts(part, list(load_messages.SPECIAL))
+    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], piece_buckets=50)
+    data = script.EncodedTexts(part, model)
     batches = data.batches(220, 20, torch.Generator().manual_seed(0))
     assert torch.cat(batches).sort().values.equal(torch.arange(220))
     assert all(data.lengths[indices].unique().numel() == 1 for indices in batches)
@@ -205,14 +206,16 @@ def test_batches_are_of_similar_length_and_hold_every_message_once():
     assert lengths != sorted(lengths)
     same, other = (data.batches(220, 20, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert all(map(torch.equal, batches, same)) and not all(map(torch.equal, batches, other))
-    words, lengths, labels = data[torch.tensor([0, 2])]
+    words, pieces, lengths, labels = data[torch.tensor([0, 2])]
     assert words.shape == (2, 3) and lengths.tolist() == [1, 3] and labels.shape == (2,)
+    assert pieces.shape == (2, 3, 1)  # of the unknown word w, too
 
 
 def test_the_adversarial_loss_is_that_of_the_perturbed_embeddings():
     torch.manual_seed(0)
     model = TextLSTM(list(load_messages.SPECIAL), 4, [3], pooling="mean", normalize=True)
-    batch = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([3, 2]), torch.tensor([1.0, 0.0])
+    words, pieces = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.zeros(2, 3, 0)
+    batch = words, pieces, torch.tensor([3, 2]), torch.tensor([1.0, 0.0])
     losses = {}
     for epsilon in (0.0, 1e-3, 1.0):
         step = script.make_step(types.SimpleNamespace(epsilon=epsilon, loss="cross_entropy"))
