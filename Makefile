@@ -17,6 +17,7 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed  ## timings, beside what they are compared with
 	$(RUN) benchmarks/bench_lstm_ae.py
 	$(RUN) benchmarks/bench_prox_lstm.py
+	$(RUN) benchmarks/bench_sentiment.py
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -61,6 +61,7 @@ TOY_QUICK = "--epochs 40 --limit 2000"
 DIGITS_QUICK = "--limit 6000 --epochs 12"
 STOCKS = "--epochs 3 --batch_size 512"
 STOCKS_QUICK = "--epochs 5 --limit 20000"
+MESSAGES_QUICK = "--epochs 1 --limit 8000 --seeds 1"
 
 
 def below_pca(names: dict[str, str], target: str) -> tuple[Number, ...]:
@@ -82,6 +83,15 @@ def mase(target: str) -> tuple[Number, ...]:
         Number("MASE, 95 % interval from", "mase_low", form="{:.3f}"),
         Number("MASE, 95 % interval to", "mase_high", form="{:.3f}"),
         Number("test error, USD", "test_mae", "persistence_mae", "persistence", form="{:.3f}"),
+    )
+
+
+def sentiment(published: str, target: str) -> tuple[Number, ...]:
+    names = ("bag_of_words_accuracy", "bag of words and pairs")
+    return (
+        Number("accuracy", "test_accuracy", *names, published, target, "{:.2%}"),
+        Number("log loss", "test_log_loss", "bag_of_words_log_loss", names[1], form="{:.4f}"),
+        Number("sigmas above the bag of words", "sigmas_above_bag_of_words", form="{:.1f}"),
     )
 
 
@@ -125,6 +135,14 @@ STUDIES = (
     Study("lstm_ae_snp500", "predict", "high", "S&P 500: the next day's high from past highs",
           f"--inputs high --window 20 --learning_rate 1e-3 {STOCKS} --seeds 3", f"{STOCKS_QUICK} --seeds 1",
           mase("at most .998")),
+    Study("stocktwits_sentiment", "train", "", "$SPY messages: sentiment", "--precision bfloat16 --seeds 5",
+          MESSAGES_QUICK, sentiment("71.7 %", "80 %")),
+    Study("stocktwits_sentiment", "train", "adversarial", "$SPY messages: adversarial training",
+          "--precision bfloat16 --epsilon 2 --seeds 5", MESSAGES_QUICK, sentiment("71.7 %", "80 %")),
+    Study("stocktwits_sentiment", "train", "published", "$SPY messages: the tutorial's configuration",
+          "--precision bfloat16 --published", MESSAGES_QUICK, sentiment("71.7 %", "-")),
+    Study("stocktwits_sentiment", "baseline", "", "$SPY messages: bag of words and pairs", "", "--limit 8000",
+          (Number("accuracy", "test_accuracy", "majority_accuracy", "majority", "-", "78.6 %", "{:.2%}"),)),
 )  # fmt: skip
 
 

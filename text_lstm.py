@@ -36,8 +36,8 @@ class TextLSTM(nn.Module):
         dropout: of the hidden states between the layers and before the linear one.
         embedding_dropout: of whole embedding dimensions, the same for all words of a text (Gal and Ghahramani 2016).
         word_dropout: probability that a word is read as the unknown one while training.
-        pair_buckets: 0, or the size of the hash table for the weights of word pairs: then a linear model of words and
-            pairs of neighbours joins the logit ("wide and deep", Cheng et al. 2016).
+        pairs: None, or pairs of neighbouring words, each as first * V + second: then a linear model of the words and
+            of these pairs joins the logit ("wide and deep", Cheng et al. 2016).
         pair_dropout: of the words and pairs of that linear model.
         piece_buckets: 0, or the size of the hash table for vectors of character pieces, see `piece_places`.
         normalize: brings each embedded word to mean 0 and variance 1 over its E values, so that embeddings cannot
@@ -55,7 +55,7 @@ class TextLSTM(nn.Module):
         dropout: float = 0.0,
         embedding_dropout: float = 0.0,
         word_dropout: float = 0.0,
-        pair_buckets: int = 0,
+        pairs: Sequence[int] | None = None,
         pair_dropout: float = 0.0,
         piece_buckets: int = 0,
         normalize: bool = False,
@@ -66,16 +66,17 @@ class TextLSTM(nn.Module):
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}")
         if not vocabulary or not sizes:
             raise ValueError(f"expected at least one word and one layer, found {len(vocabulary)} and {len(sizes)}")
+        pairs = None if pairs is None else sorted(pairs)
         self.arguments = {
             "vocabulary": list(vocabulary), "embedding_size": embedding_size, "sizes": list(sizes),
             "bidirectional": bidirectional, "pooling": pooling, "dropout": dropout,
-            "embedding_dropout": embedding_dropout, "word_dropout": word_dropout, "pair_buckets": pair_buckets,
+            "embedding_dropout": embedding_dropout, "word_dropout": word_dropout, "pairs": pairs,
             "pair_dropout": pair_dropout, "piece_buckets": piece_buckets, "normalize": normalize,
             "classes": list(classes),
         }  # fmt: skip
         self.vocabulary, self.classes, self.pooling = list(vocabulary), list(classes), pooling
         self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
-        self.pair_buckets, self.pair_dropout = pair_buckets, pair_dropout
+        self.pair_dropout, self.linear = pair_dropout, pairs is not None
         self.normalize = normalize
         self.embedding = nn.Embedding(len(vocabulary), embedding_size)
         self.piece_buckets = piece_buckets
@@ -88,9 +89,10 @@ class TextLSTM(nn.Module):
             for width, size in zip(widths, sizes, strict=False)
         )
         self.head = nn.Linear(widths[-1] * (2 if pooling == "max_mean" else 1), 1)
-        if pair_buckets:
+        if pairs is not None:
             self.word_weights = nn.Embedding(len(vocabulary), 1)
-            self.pair_weights = nn.Embedding(pair_buckets, 1)
+            self.pair_weights = nn.Embedding(len(pairs) + 1, 1)  # the last one is never used
+            self.register_buffer("pair_codes", torch.tensor([*pairs, len(vocabulary) ** 2]), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -104,7 +106,7 @@ class TextLSTM(nn.Module):
                     nn.init.zeros_(parameter)
                 if "bias_ih" in name:  # the forget gate's share starts at 1: texts are remembered to their end
                     nn.init.ones_(parameter.data.chunk(4)[1])
-        if self.pair_buckets:
+        if self.linear:
             nn.init.zeros_(self.word_weights.weight)
             nn.init.zeros_(self.pair_weights.weight)
 
@@ -142,7 +144,7 @@ class TextLSTM(nn.Module):
             h = run_lstm(layer, h, lengths)  # (B, T, H)
         pooled = dropout(self.pool(h, lengths), self.dropout, self.training)
         logits = self.head(pooled).squeeze(1)
-        return logits + self.count(words, lengths, presence) if self.pair_buckets else logits
+        return logits + self.count(words, lengths, presence) if self.linear else logits
 
     def pool(self, h: Tensor, lengths: Tensor) -> Tensor:
         """Hidden states (B, T, H) of each text's own words to (B, H), or (B, 2 H) for "max_mean"."""
@@ -161,13 +163,15 @@ class TextLSTM(nn.Module):
         return torch.cat(pooled, 1)
 
     def count(self, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
-        """The linear model's part of the logits (B,): the weights of a text's words and of its pairs of neighbours."""
+        """The linear model's part of the logits (B,): the weights of a text's words and of its known pairs."""
         own = own_words(lengths, words.shape[1]).float()  # (B, T)
         if presence is not None:
             own = own * presence
-        pairs = (words[:, :-1] * 1_000_003 + words[:, 1:]) % self.pair_buckets  # (B, T - 1)
-        both = torch.cat([own, own[:, :-1] * own[:, 1:]], 1)  # (B, 2 T - 1)
-        weights = torch.cat([self.word_weights(words), self.pair_weights(pairs)], 1).squeeze(2)
+        codes = words[:, :-1] * len(self.vocabulary) + words[:, 1:]  # (B, T - 1)
+        places = torch.searchsorted(self.pair_codes, codes)
+        known = self.pair_codes[places] == codes
+        both = torch.cat([own, own[:, :-1] * own[:, 1:] * known], 1)  # (B, 2 T - 1)
+        weights = torch.cat([self.word_weights(words), self.pair_weights(places)], 1).squeeze(2)
         return (weights * dropout(both, self.pair_dropout, self.training)).sum(1)
 
 

@@ -21,7 +21,7 @@ from text_lstm import TextLSTM
 
 ROOT = Path(__file__).parent.parent
 QUICK = (
-    "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --pair_buckets 64 --piece_buckets 50 "
+    "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --piece_buckets 50 "
     "--learning_rate .02 --quiet"
 )
 FIGURES = {"calibration.png", "confusion.png", "lengths.png"}
@@ -159,6 +159,13 @@ def test_the_published_configuration(run, tmp_path):
     assert config["epochs"] == 1 and config["embedding_size"] == 5  # what is given beside it still counts
     model = checkpoint.rebuild(tmp_path / "train" / "best.pt", TextLSTM)
     assert [layer.hidden_size for layer in model.layers] == [128, 64]
+
+
+def test_repeated_pairs_by_hand():
+    vocabulary = [*load_messages.SPECIAL, "a", "b"]  # a is 6, b is 7
+    texts = ["a b a b", "b a", "x y", "z"]
+    assert script.repeated_pairs(texts, vocabulary, 2) == [6 * 8 + 7, 7 * 8 + 6]
+    assert script.repeated_pairs(texts, vocabulary, 1) == [0, 6 * 8 + 7, 7 * 8 + 6]
 
 
 def test_layer_sizes():

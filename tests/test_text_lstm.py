@@ -10,7 +10,7 @@ import checkpoint
 from text_lstm import POOLINGS, TextLSTM, own_words, piece_places, run_lstm
 
 VOCABULARY = [f"word{i}" for i in range(30)]
-EVERYTHING = {"sizes": (6, 4), "dropout": 0.5, "embedding_dropout": 0.3, "word_dropout": 0.2, "pair_buckets": 97,
+EVERYTHING = {"sizes": (6, 4), "dropout": 0.5, "embedding_dropout": 0.3, "word_dropout": 0.2, "pairs": range(0, 900, 2),
               "pair_dropout": 0.5, "piece_buckets": 50}  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_padding_gets_no_gradient():
 
 
 def test_presence_of_one_changes_nothing_and_its_gradient_is_that_of_the_logit():
-    model = make(pooling="mean", pair_buckets=97).double().eval()
+    model = make(pooling="mean", pairs=range(0, 900, 2)).double().eval()
     words, pieces, lengths = texts([4, 6])
     presence = torch.ones(2, 6, dtype=torch.float64, requires_grad=True)
     logits = model(words, pieces, lengths, presence)
@@ -78,16 +78,18 @@ def test_pooling_by_hand():
 
 
 def test_linear_model_by_hand():
-    model = make(pair_buckets=1000).eval()
-    words, lengths = torch.tensor([[2, 5, 2, 9]]), torch.tensor([3])
+    model = make(pairs=[65, 5 * 30 + 2, 899]).eval()  # (2, 5), (5, 2) and (29, 29)
+    words, pieces, lengths = torch.tensor([[2, 5, 2, 9]]), torch.zeros(1, 4, 0), torch.tensor([3])
     single, double = model.word_weights.weight[:, 0], model.pair_weights.weight[:, 0]
-    pairs = [(a * 1_000_003 + b) % 1000 for a, b in ((2, 5), (5, 2))]
-    expected = 2 * single[2] + single[5] + double[pairs[0]] + double[pairs[1]]
+    expected = 2 * single[2] + single[5] + double[0] + double[1]
     assert model.count(words, lengths).item() == pytest.approx(expected.item(), abs=1e-6)
-    rest = make(pair_buckets=0).eval()
+    unknown = torch.tensor([[29, 28, 29, 29]])
+    expected_unknown = 3 * single[29] + single[28] + double[2]
+    assert model.count(unknown, torch.tensor([4])).item() == pytest.approx(expected_unknown.item(), abs=1e-6)
+    rest = make().eval()
     rest.load_state_dict({name: value for name, value in model.state_dict().items() if "weights" not in name})
-    none = torch.zeros(1, 4, 0)
-    assert model(words, none, lengths).item() == pytest.approx((rest(words, none, lengths) + expected).item(), abs=1e-5)
+    together = rest(words, pieces, lengths) + expected
+    assert model(words, pieces, lengths).item() == pytest.approx(together.item(), abs=1e-5)
 
 
 def test_packed_and_equal_lengths_agree():
