@@ -55,13 +55,15 @@ from load_data import (
     tokenize,
 )
 from text_lstm import POOLINGS, TextLSTM, piece_places
+from word_vectors import cooccurrence_vectors
 
 GRID = ("epsilon",)
+START_STD = 0.3  # of the embeddings' values
 PUBLISHED = {  # the tutorial's model and training, on this split
     "embedding_size": 300, "lstm_sizes": [128, 64], "bidirectional": False, "pooling": "last", "piece_buckets": 0,
-    "no_linear": True, "dropout": 0.5, "embedding_dropout": 0.0, "word_dropout": 0.0, "loss": "squared_error",
-    "optimizer": "Adadelta", "learning_rate": [0.1], "schedule": "constant", "gradient_clipping": [0.0],
-    "weight_decay": 0.0, "batch_size": 256, "epochs": 50,
+    "no_linear": True, "start": "random", "dropout": 0.5, "embedding_dropout": 0.0, "word_dropout": 0.0,
+    "loss": "squared_error", "optimizer": "Adadelta", "learning_rate": [0.1], "schedule": "constant",
+    "gradient_clipping": [0.0], "weight_decay": 0.0, "batch_size": 256, "epochs": 50,
 }  # fmt: skip
 EXAMPLES = (  # what `predict` scores when the whole study runs
     "$SPY buy the dip",
@@ -118,21 +120,24 @@ class EncodedTexts:
 
 
 def build(flags: argparse.Namespace, data: Messages) -> TextLSTM:
-    texts = data.train.texts
-    vocabulary = build_vocabulary(texts, flags.min_count)
-    pairs = None if flags.no_linear else repeated_pairs(texts, vocabulary, flags.min_count)
-    return TextLSTM(
-        vocabulary, flags.embedding_size, layer_sizes(flags), flags.bidirectional, flags.pooling, flags.dropout,
-        flags.embedding_dropout, flags.word_dropout, pairs, flags.pair_dropout,
-        flags.piece_buckets, bool(flags.epsilon), list(data.classes),
-    )  # fmt: skip
-
-
-def repeated_pairs(texts: list[str], vocabulary: list[str], min_count: int) -> list[int]:
-    """The pairs of neighbours that occur at least `min_count` times, as codes first * V + second."""
+    vocabulary = build_vocabulary(data.train.texts, flags.min_count)
     index = {word: place for place, word in enumerate(vocabulary)}
-    rows = (encode(tokenize(text), index) for text in texts)
-    counts = Counter(a * len(vocabulary) + b for row in rows for a, b in pairwise(row))
+    texts = [encode(tokenize(text), index) for text in data.train.texts]
+    pairs = None if flags.no_linear else repeated_pairs(texts, len(vocabulary), flags.min_count)
+    model = TextLSTM(
+        vocabulary, flags.embedding_size, layer_sizes(flags), flags.bidirectional, flags.pooling, flags.dropout,
+        flags.embedding_dropout, flags.word_dropout, pairs, flags.pair_dropout, flags.piece_buckets,
+        bool(flags.epsilon), list(data.classes),
+    )  # fmt: skip
+    if flags.start == "neighbours":
+        vectors = cooccurrence_vectors(texts, len(vocabulary), flags.embedding_size)
+        model.embedding.weight.data.copy_(START_STD * torch.from_numpy(vectors))
+    return model
+
+
+def repeated_pairs(texts: list[list[int]], words: int, min_count: int) -> list[int]:
+    """The pairs of neighbours that occur at least `min_count` times, as codes first * V + second."""
+    counts = Counter(a * words + b for text in texts for a, b in pairwise(text))
     return sorted(code for code, count in counts.items() if count >= min_count)
 
 
@@ -400,6 +405,8 @@ def add_flags(groups: dict) -> None:
     add("--pooling", choices=POOLINGS, default="max_mean", help="of the hidden states over the words")
     add("--piece_buckets", type=command_line.number(int, 0), default=2**14,
         help="hash table of character pieces, whose vectors join those of the words; 0: words alone")  # fmt: skip
+    add("--start", choices=("neighbours", "random"), default="neighbours",
+        help="first embeddings: from the neighbours of each word in the training messages, or random")  # fmt: skip
     add("--no_linear", action="store_true", help="without the linear model of words and pairs that joins the logit")
     add("--min_count", type=command_line.POSITIVE_INT, default=2, help="occurrences of a word or pair that counts")
     add = groups["training"].add_argument

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {"checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "load_messages", "plots",
-        "baselines", "bag_of_words", "binary_scores"}  # fmt: skip
+        "baselines", "bag_of_words", "binary_scores", "word_vectors"}  # fmt: skip
 MODELS = {"lstm_ae", "conv_lstm", "text_lstm", "Classifier", "ProxLSTM", "adversarial"}
 SCRIPTS = {"lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment"}
 RUNNER = "reproduce"  # the one script that may import the others

@@ -162,10 +162,9 @@ def test_the_published_configuration(run, tmp_path):
 
 
 def test_repeated_pairs_by_hand():
-    vocabulary = [*load_messages.SPECIAL, "a", "b"]  # a is 6, b is 7
-    texts = ["a b a b", "b a", "x y", "z"]
-    assert script.repeated_pairs(texts, vocabulary, 2) == [6 * 8 + 7, 7 * 8 + 6]
-    assert script.repeated_pairs(texts, vocabulary, 1) == [0, 6 * 8 + 7, 7 * 8 + 6]
+    texts = [[6, 7, 6, 7], [7, 6], [0, 0], [0]]
+    assert script.repeated_pairs(texts, 8, 2) == [6 * 8 + 7, 7 * 8 + 6]
+    assert script.repeated_pairs(texts, 8, 1) == [0, 6 * 8 + 7, 7 * 8 + 6]
 
 
 def test_layer_sizes():
