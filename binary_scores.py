@@ -42,6 +42,17 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) ->
     return float(np.average(np.abs(found["probability"] - found["share"]), weights=found["count"]))
 
 
+def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The numbers that stand in `metrics.json` for test data."""
+    accuracy = float(correct(logits, labels).mean())
+    return {
+        "test_accuracy": accuracy,
+        "test_accuracy_sigma": binomial_sigma(accuracy, len(labels)),
+        "test_log_loss": log_loss(logits, labels),
+        "calibration_error": calibration_error(logits, labels),
+    }
+
+
 def paired_sigmas(ours: np.ndarray, other: np.ndarray) -> float:
     """By how many standard deviations a model is right more often than another one on the same texts.
 

@@ -78,7 +78,11 @@ EXAMPLES = (  # what `predict` scores when the whole study runs
 
 
 def load(flags: argparse.Namespace) -> Messages:
-    return messages(flags.data, flags.text_column, flags.label_column, flags.data_dir, flags.source, flags.limit)
+    return messages(*data_source(flags))
+
+
+def data_source(flags: argparse.Namespace) -> tuple:
+    return flags.data, flags.text_column, flags.label_column, flags.data_dir, flags.source, flags.limit
 
 
 @lru_cache(maxsize=1)
@@ -186,28 +190,24 @@ def test_model(flags: argparse.Namespace, folder: Path) -> dict:
 def score(flags: argparse.Namespace, path: Path) -> dict:
     """The numbers of a trained model on the test part, with the majority class and the bag of words beside them."""
     data, model = load(flags), trained(path, flags)
-    found = {part: logits(model, getattr(data, part), flags) for part in ("validation", "test")}
-    labels = {part: getattr(data, part).labels.numpy() for part in found}
-    other = bag_of_words_logits(flags, "test")
-    right = {part: binary_scores.correct(found[part], labels[part]) for part in found}
-    p = float(right["test"].mean())
+    found, labels, other = logits(model, data.test, flags), data.test.labels.numpy(), bag_of_words_logits(flags, "test")
+    right, other_right = (binary_scores.correct(z, labels) for z in (found, other))
     return {
         "data": data.facts["data"],
         "training_messages": len(data.train.texts),
         "vocabulary": len(model.vocabulary),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "test_accuracy": p,
-        "test_accuracy_sigma": binary_scores.binomial_sigma(p, len(right["test"])),
-        "val_accuracy": float(right["validation"].mean()),
+        **binary_scores.summary(found, labels),
+        "val_accuracy": validation_accuracy(data, logits(model, data.validation, flags)),
         "majority_accuracy": majority_accuracy(data),
-        "bag_of_words_accuracy": float(binary_scores.correct(other, labels["test"]).mean()),
-        "sigmas_above_bag_of_words": binary_scores.paired_sigmas(
-            right["test"], binary_scores.correct(other, labels["test"])
-        ),
-        "test_log_loss": binary_scores.log_loss(found["test"], labels["test"]),
-        "bag_of_words_log_loss": binary_scores.log_loss(other, labels["test"]),
-        "calibration_error": binary_scores.calibration_error(found["test"], labels["test"]),
+        "bag_of_words_accuracy": float(other_right.mean()),
+        "bag_of_words_log_loss": binary_scores.log_loss(other, labels),
+        "sigmas_above_bag_of_words": binary_scores.paired_sigmas(right, other_right),
     }
+
+
+def validation_accuracy(data: Messages, found: np.ndarray) -> float:
+    return float(binary_scores.correct(found, data.validation.labels.numpy()).mean())
 
 
 def trained(path: Path, flags: argparse.Namespace) -> TextLSTM:
@@ -235,22 +235,16 @@ def majority_accuracy(data: Messages) -> float:
 # ---- bag of words ----------------------------------------------------------------------------------------------------
 
 
-def fit_bag_of_words(flags: argparse.Namespace) -> bag_of_words.BagOfWords:
-    data = flags.data, flags.text_column, flags.label_column
-    return _fit_bag_of_words(*data, flags.data_dir, flags.source, flags.limit)
-
-
 @lru_cache(maxsize=1)
-def _fit_bag_of_words(*where) -> bag_of_words.BagOfWords:
+def fit_bag_of_words(*source) -> bag_of_words.BagOfWords:
     """Once for all seeds."""
-    data = messages(*where)
-    texts = ([tokenize(text) for text in part.texts] for part in (data.train, data.validation))
-    train, validation = texts
-    return bag_of_words.fit_best(train, data.train.labels.numpy(), validation, data.validation.labels.numpy())
+    train, validation, *_ = messages(*source)
+    texts = [[tokenize(text) for text in part.texts] for part in (train, validation)]
+    return bag_of_words.fit_best(texts[0], train.labels.numpy(), texts[1], validation.labels.numpy())
 
 
 def bag_of_words_logits(flags: argparse.Namespace, part: str) -> np.ndarray:
-    return fit_bag_of_words(flags).logits([tokenize(text) for text in getattr(load(flags), part).texts])
+    return fit_bag_of_words(*data_source(flags)).logits([tokenize(text) for text in getattr(load(flags), part).texts])
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -293,11 +287,8 @@ def predict(flags: argparse.Namespace, folder: Path) -> dict:
 def baseline(flags: argparse.Namespace, folder: Path) -> dict:
     """bag of words and word pairs with logistic regression, its regularisation chosen on validation data"""
     data, started = load(flags), time.monotonic()
-    model = fit_bag_of_words(flags)
+    model = fit_bag_of_words(*data_source(flags))
     seconds = time.monotonic() - started
-    found = {part: bag_of_words_logits(flags, part) for part in ("validation", "test")}
-    right = {part: binary_scores.correct(z, getattr(data, part).labels.numpy()) for part, z in found.items()}
-    p, labels = float(right["test"].mean()), data.test.labels.numpy()
     ranked = np.array(list(model.index))[np.argsort(model.weights)]
     return {
         "data": data.facts["data"],
@@ -305,12 +296,9 @@ def baseline(flags: argparse.Namespace, folder: Path) -> dict:
         "seconds": round(seconds, 1),
         "parameters": len(model.weights) + 1,
         "l2": model.l2,
-        "test_accuracy": p,
-        "test_accuracy_sigma": binary_scores.binomial_sigma(p, len(labels)),
-        "val_accuracy": float(right["validation"].mean()),
+        **binary_scores.summary(bag_of_words_logits(flags, "test"), data.test.labels.numpy()),
+        "val_accuracy": validation_accuracy(data, bag_of_words_logits(flags, "validation")),
         "majority_accuracy": majority_accuracy(data),
-        "test_log_loss": binary_scores.log_loss(found["test"], labels),
-        "calibration_error": binary_scores.calibration_error(found["test"], labels),
         f"most_{data.classes[0]}": ranked[:15].tolist(),
         f"most_{data.classes[1]}": ranked[::-1][:15].tolist(),
     }

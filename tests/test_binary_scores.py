@@ -51,3 +51,11 @@ def test_paired_sigmas_by_hand():
     assert scores.paired_sigmas(ours, other) == pytest.approx(20 / math.sqrt(40))
     assert scores.paired_sigmas(other, ours) == pytest.approx(-20 / math.sqrt(40))
     assert scores.paired_sigmas(ours, ours) == 0
+
+
+def test_summary_by_hand():
+    z = logit([0.75, 0.75, 0.25, 0.75])
+    found = scores.summary(z, LABELS)
+    assert found["test_accuracy"] == 0.5 and found["test_accuracy_sigma"] == 0.25
+    assert found["test_log_loss"] == pytest.approx(-math.log(0.75 * 0.25 * 0.25 * 0.75) / 4)
+    assert found["calibration_error"] == pytest.approx((3 * (0.75 - 2 / 3) + 0.75) / 4)
