@@ -151,24 +151,31 @@ def layer_sizes(flags: argparse.Namespace) -> list[int]:
 
 
 def make_step(flags: argparse.Namespace) -> experiment.Step:
-    """Loss: cross-entropy or squared error; in training with `--epsilon` plus that of the perturbed embeddings."""
+    """Error: cross-entropy or squared error. Loss: that; in training also of the parts and of perturbed embeddings."""
 
     def error(logits: Tensor, labels: Tensor) -> Tensor:
         if flags.loss == "squared_error":
             return mse_loss(logits.sigmoid(), labels)
         return binary_cross_entropy_with_logits(logits, labels)
 
+    def training_error(parts: list[Tensor], labels: Tensor) -> Tensor:
+        """That of the sum of the parts, and of each part alone, in the place of all."""
+        alone = sum(error(len(parts) * part, labels) for part in parts) if len(parts) > 1 else 0.0
+        return error(sum(parts), labels) + flags.part_loss * alone
+
     def step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
         words, pieces, lengths, labels = batch
         words, pieces = model.drop_words(words, pieces)
         embedded = model.embed(words, pieces)  # (B, T, E)
-        logits = model.read(embedded, words, lengths).float()
-        loss = error(logits, labels)
-        metrics = {"loss": loss, "accuracy": ((logits > 0) == (labels > 0.5)).float().mean()}
+        parts = [part.float() for part in model.read(embedded, words, lengths)]
+        whole = sum(parts)
+        metrics = {"error": error(whole, labels), "accuracy": ((whole > 0) == (labels > 0.5)).float().mean()}
+        loss = training_error(parts, labels) if model.training else metrics["error"]
         if model.training and flags.epsilon:
             perturbed = embedded + flags.epsilon * compute_perturbation(loss, embedded)
-            metrics["loss"] = loss + error(model.read(perturbed, words, lengths).float(), labels)
-        return metrics
+            again = [part.float() for part in model.read(perturbed, words, lengths)]
+            loss = loss + training_error(again, labels)
+        return {"loss": loss, **metrics}
 
     return step
 
@@ -253,8 +260,8 @@ def bag_of_words_logits(flags: argparse.Namespace, part: str) -> np.ndarray:
 def train(flags: argparse.Namespace, folder: Path) -> dict:
     """train and test the LSTM; loss and accuracy against epochs, calibration, confusion matrix, accuracy by length"""
     metrics = grid_search.fit(flags, folder, fit_model, test_model, GRID)
-    for key, ylabel in (("loss", "loss"), ("accuracy", "accuracy")):
-        plots.curves(folder / f"{key}.png", experiment.read_curves(folder, key), "epoch", ylabel)
+    for name, key, ylabel in (("loss", "error", flags.loss.replace("_", " ")), ("accuracy", "accuracy", "accuracy")):
+        plots.curves(folder / f"{name}.png", experiment.read_curves(folder, key), "epoch", ylabel)
     plot_scores(flags, folder / "best.pt", folder)
     return metrics
 
@@ -403,6 +410,8 @@ def add_flags(groups: dict) -> None:
     add("--word_dropout", type=share, default=0.1, help="of words, read as unknown ones")
     add("--pair_dropout", type=share, default=0.3, help="of words and pairs of the linear model")
     add("--loss", choices=("cross_entropy", "squared_error"), default="cross_entropy", help="of the probability")
+    add("--part_loss", type=command_line.NOT_NEGATIVE, default=0.5,
+        help="weight of the losses of the LSTMs alone and of the linear model alone")  # fmt: skip
     add("--epsilon", type=command_line.NOT_NEGATIVE, nargs="+", default=[0.0],
         help="length of the adversarial perturbation of the embeddings; 0: none; several: a grid")  # fmt: skip
     add = groups["data"].add_argument

@@ -116,7 +116,7 @@ class TextLSTM(nn.Module):
         presence (B, T), 1 by default, multiplies whatever each word adds; its gradient says how a word moves a logit.
         """
         words, pieces = self.drop_words(words, pieces)
-        return self.read(self.embed(words, pieces), words, lengths, presence)
+        return sum(self.read(self.embed(words, pieces), words, lengths, presence))
 
     def drop_words(self, words: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
         """Some words (B, T) replaced by the unknown one, without pieces (B, T, P), while training."""
@@ -135,16 +135,19 @@ class TextLSTM(nn.Module):
         mask = embedded.new_ones(len(embedded), 1, embedded.shape[2])
         return embedded * dropout(mask, self.embedding_dropout, self.training)
 
-    def read(self, embedded: Tensor, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
-        """Logits (B,) of texts with the embeddings (B, T, E): apart from `embed`, so that these can be perturbed."""
+    def read(self, embedded: Tensor, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> list[Tensor]:
+        """The parts of the logits of texts with the embeddings (B, T, E): that of the LSTMs (B,), then the linear one.
+
+        Apart from `embed`, so that embeddings can be perturbed.
+        """
         h = embedded if presence is None else embedded * presence.unsqueeze(2)
         for number, layer in enumerate(self.layers):
             if number:
                 h = dropout(h, self.dropout, self.training)
             h = run_lstm(layer, h, lengths)  # (B, T, H)
         pooled = dropout(self.pool(h, lengths), self.dropout, self.training)
-        logits = self.head(pooled).squeeze(1)
-        return logits + self.count(words, lengths, presence) if self.linear else logits
+        parts = [self.head(pooled).squeeze(1)]
+        return [*parts, self.count(words, lengths, presence)] if self.linear else parts
 
     def pool(self, h: Tensor, lengths: Tensor) -> Tensor:
         """Hidden states (B, T, H) of each text's own words to (B, H), or (B, 2 H) for "max_mean"."""

@@ -217,19 +217,39 @@ def test_batches_are_of_similar_length_and_hold_every_message_once():
     assert pieces.shape == (2, 3, 1)  # of the unknown word w, too
 
 
-def test_the_adversarial_loss_is_that_of_the_perturbed_embeddings():
+def step_flags(**values):
+    return types.SimpleNamespace(**{"epsilon": 0.0, "loss": "cross_entropy", "part_loss": 0.0, **values})
+
+
+@pytest.fixture
+def batch():
+    words, pieces = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.zeros(2, 3, 0)
+    return words, pieces, torch.tensor([3, 2]), torch.tensor([1.0, 0.0])
+
+
+def test_the_adversarial_loss_is_that_of_the_perturbed_embeddings(batch):
     torch.manual_seed(0)
     model = TextLSTM(list(load_messages.SPECIAL), 4, [3], pooling="mean", normalize=True)
-    words, pieces = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.zeros(2, 3, 0)
-    batch = words, pieces, torch.tensor([3, 2]), torch.tensor([1.0, 0.0])
-    losses = {}
-    for epsilon in (0.0, 1e-3, 1.0):
-        step = script.make_step(types.SimpleNamespace(epsilon=epsilon, loss="cross_entropy"))
-        losses[epsilon] = step(model, batch)["loss"].item()
-    assert losses[1e-3] == pytest.approx(2 * losses[0], rel=1e-2)
-    assert losses[1.0] > 2 * losses[0]  # along the gradient the loss rises
-    model.eval()
-    assert script.make_step(types.SimpleNamespace(epsilon=1.0, loss="cross_entropy"))(model, batch)["loss"] < losses[1]
+    losses = {epsilon: script.make_step(step_flags(epsilon=epsilon))(model, batch) for epsilon in (0.0, 1e-3, 1.0)}
+    plain = losses[0]["loss"].item()
+    assert plain == losses[1.0]["error"].item()
+    assert losses[1e-3]["loss"].item() == pytest.approx(2 * plain, rel=1e-2)
+    assert losses[1.0]["loss"] > 2 * plain  # along the gradient the loss rises
+    assert script.make_step(step_flags(epsilon=1.0))(model.eval(), batch)["loss"].item() == plain
+
+
+def test_the_loss_of_the_parts_by_hand(batch):
+    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], pairs=[])
+    torch.nn.init.normal_(model.word_weights.weight)
+    lstms, linear = model.read(model.embed(*batch[:2]), batch[0], batch[2])
+    error = torch.nn.functional.binary_cross_entropy_with_logits
+    together, *alone = (error(z, batch[3]).item() for z in (lstms + linear, 2 * lstms, 2 * linear))
+    found = script.make_step(step_flags(part_loss=0.3))(model, batch)
+    assert found["error"].item() == pytest.approx(together)
+    assert found["loss"].item() == pytest.approx(together + 0.3 * sum(alone))
+    squared = script.make_step(step_flags(loss="squared_error"))(model, batch)["error"]
+    expected = (torch.sigmoid(lstms + linear) - batch[3]).square().mean()
+    assert squared.item() == pytest.approx(expected.item())
 
 
 def test_groups_by_length_by_hand():
