@@ -165,8 +165,7 @@ def make_step(flags: argparse.Namespace) -> experiment.Step:
 
     def step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
         words, pieces, lengths, labels = batch
-        words, pieces = model.drop_words(words, pieces)
-        embedded = model.embed(words, pieces)  # (B, T, E)
+        embedded = model.embed(*model.drop_words(words, pieces))  # (B, T, E)
         parts = [part.float() for part in model.read(embedded, words, lengths)]
         whole = sum(parts)
         metrics = {"error": error(whole, labels), "accuracy": ((whole > 0) == (labels > 0.5)).float().mean()}
@@ -395,10 +394,10 @@ def add_flags(groups: dict) -> None:
     add = groups["model"].add_argument
     add("--lstm_sizes", type=command_line.POSITIVE_INT, nargs="+",
         help="units of each LSTM; default: --hidden_size, every further one of --num_layers half as wide")  # fmt: skip
-    add("--embedding_size", type=command_line.POSITIVE_INT, default=64, help="values per word")
+    add("--embedding_size", type=command_line.POSITIVE_INT, default=100, help="values per word")
     add("--bidirectional", action="store_true", help="a second LSTM per layer reads from the end")
     add("--pooling", choices=POOLINGS, default="max_mean", help="of the hidden states over the words")
-    add("--piece_buckets", type=command_line.number(int, 0), default=2**14,
+    add("--piece_buckets", type=command_line.number(int, 0), default=2**15,
         help="hash table of character pieces, whose vectors join those of the words; 0: words alone")  # fmt: skip
     add("--start", choices=("neighbours", "random"), default="neighbours",
         help="first embeddings: from the neighbours of each word in the training messages, or random")  # fmt: skip

@@ -35,7 +35,7 @@ class TextLSTM(nn.Module):
             over the words, or "max_mean", both side by side.
         dropout: of the hidden states between the layers and before the linear one.
         embedding_dropout: of whole embedding dimensions, the same for all words of a text (Gal and Ghahramani 2016).
-        word_dropout: probability that a word is read as the unknown one while training.
+        word_dropout: probability that the LSTMs read a word as the unknown one while training.
         pairs: None, or pairs of neighbouring words, each as first * V + second: then a linear model of the words and
             of these pairs joins the logit ("wide and deep", Cheng et al. 2016).
         pair_dropout: of the words and pairs of that linear model.
@@ -115,8 +115,7 @@ class TextLSTM(nn.Module):
 
         presence (B, T), 1 by default, multiplies whatever each word adds; its gradient says how a word moves a logit.
         """
-        words, pieces = self.drop_words(words, pieces)
-        return sum(self.read(self.embed(words, pieces), words, lengths, presence))
+        return sum(self.read(self.embed(*self.drop_words(words, pieces)), words, lengths, presence))
 
     def drop_words(self, words: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
         """Some words (B, T) replaced by the unknown one, without pieces (B, T, P), while training."""
