@@ -32,7 +32,7 @@ UNKNOWN, TICKER, USER, LINK, PRICE, NUMBER = SPECIAL = (
     "<unknown>", "<ticker>", "<user>", "<link>", "<price>", "<number>",
 )  # fmt: skip
 TOKEN = re.compile(
-    r"(?P<link>https?:\S+|www\.\S+|\w[\w.-]*\.(?:com|org|net|co|ly|gl|io|tv|be)\b(?:/\S*)?)"
+    r"(?P<link>https?:\S+|www\.\S+|\w[\w.-]{0,50}\.(?:com|org|net|co|ly|gl|io|tv|be)\b(?:/\S*)?)"
     r"|(?P<price>\$\s?\d(?:[\d,.]*\d)?)"
     r"|(?P<ticker>\$[a-z]+(?:[._-][a-z]+)*)"
     r"|(?P<user>@\w+)"

@@ -382,6 +382,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if flags.published:
         parser.set_defaults(**PUBLISHED)  # other flags given beside it still count
         flags = command_line.parse(parser, argv)
+    if flags.piece_buckets == 1:
+        parser.error("argument --piece_buckets: expected 0 or at least 2 (the first one stays empty), found 1")
     return flags
 
 
@@ -397,7 +399,7 @@ def add_flags(groups: dict) -> None:
     add("--embedding_size", type=command_line.POSITIVE_INT, default=100, help="values per word")
     add("--bidirectional", action="store_true", help="a second LSTM per layer reads from the end")
     add("--pooling", choices=POOLINGS, default="max_mean", help="of the hidden states over the words")
-    add("--piece_buckets", type=command_line.number(int, 0), default=2**15,
+    add("--piece_buckets", type=command_line.COUNT, default=2**15,
         help="hash table of character pieces, whose vectors join those of the words; 0: words alone")  # fmt: skip
     add("--start", choices=("neighbours", "random"), default="neighbours",
         help="first embeddings: from the neighbours of each word in the training messages, or random")  # fmt: skip

@@ -66,6 +66,8 @@ class TextLSTM(nn.Module):
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}")
         if not vocabulary or not sizes:
             raise ValueError(f"expected at least one word and one layer, found {len(vocabulary)} and {len(sizes)}")
+        if piece_buckets == 1 or piece_buckets < 0:
+            raise ValueError(f"piece_buckets must be 0 or at least 2 (the first one stays empty), not {piece_buckets}")
         pairs = None if pairs is None else sorted(pairs)
         self.arguments = {
             "vocabulary": list(vocabulary), "embedding_size": embedding_size, "sizes": list(sizes),
@@ -76,17 +78,14 @@ class TextLSTM(nn.Module):
         }  # fmt: skip
         self.vocabulary, self.classes, self.pooling = list(vocabulary), list(classes), pooling
         self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
-        self.pair_dropout, self.linear = pair_dropout, pairs is not None
-        self.normalize = normalize
-        self.embedding = nn.Embedding(len(vocabulary), embedding_size)
-        self.piece_buckets = piece_buckets
+        self.pair_dropout, self.linear, self.normalize = pair_dropout, pairs is not None, normalize
+        self.embedding, self.piece_buckets = nn.Embedding(len(vocabulary), embedding_size), piece_buckets
         if piece_buckets:
             self.pieces = nn.EmbeddingBag(piece_buckets, embedding_size, mode="mean", padding_idx=0)
-        directions = 2 if bidirectional else 1
-        widths = [embedding_size, *(directions * size for size in sizes)]
+        widths = [embedding_size, *(size * (2 if bidirectional else 1) for size in sizes)]
         self.layers = nn.ModuleList(
             nn.LSTM(width, size, batch_first=True, bidirectional=bidirectional)
-            for width, size in zip(widths, sizes, strict=False)
+            for width, size in zip(widths[:-1], sizes, strict=True)
         )
         self.head = nn.Linear(widths[-1] * (2 if pooling == "max_mean" else 1), 1)
         if pairs is not None:

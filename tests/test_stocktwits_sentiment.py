@@ -278,6 +278,8 @@ BAD = [
     (["--dropout", "1"], ["--dropout", "'1'"]),
     (["--epsilon", "-1"], ["--epsilon", "-1"]),
     (["--min_count", "0"], ["--min_count", "'0'"]),
+    (["--piece_buckets", "1"], ["--piece_buckets", "at least 2", "found 1"]),
+    (["--piece_buckets", "-1"], ["--piece_buckets", "'-1'"]),
     (["--source", "sample"], ["sample", "no licence"]),
     (["--source", "full", "--data_dir", "/no/such/folder"], ["/no/such/folder"]),
     (["--function", "baseline", "--data", "/no/such/file.csv"], ["/no/such/file.csv"]),

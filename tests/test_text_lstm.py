@@ -179,7 +179,12 @@ def test_a_checkpoint_rebuilds_the_model_and_its_vocabulary(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [({"pooling": "median"}, "median"), ({"sizes": []}, "found 30 and 0"), ({"vocabulary": []}, "found 0 and 2")],
+    [
+        ({"pooling": "median"}, "median"),
+        ({"sizes": []}, "found 30 and 0"),
+        ({"vocabulary": []}, "found 0 and 2"),
+        ({"piece_buckets": 1}, "at least 2"),
+    ],
 )
 def test_bad_arguments(arguments, expected):
     with pytest.raises(ValueError, match=expected):
