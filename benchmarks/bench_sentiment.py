@@ -6,12 +6,13 @@ similar    batches of similar length, as `stocktwits_sentiment.py` makes them: n
 packed     random batches, packed
 padded     random batches padded to 244 steps, all of them read, as a published tutorial does (it counted characters)
 
-Seconds are of a training epoch of 72,852 messages, from steps on batches of all lengths. Where the $SPY messages are
+Seconds are of a training epoch of 72,852 messages, from steps on batches of all lengths, and once of processor time. Where the $SPY messages are
 not at hand, random words stand in for them, in messages of the same lengths.
 """
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,13 @@ def training(flags, model, batches: list) -> Callable[[], None]:
     return run
 
 
+def processor_seconds(function: Callable[[], None]) -> float:
+    """What one call takes of one core, which does not depend on how busy the machine is with something else."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
 def spread(batches: list) -> list:
     """BATCHES of the batches, evenly over their longest messages."""
     ordered = sorted(batches, key=lambda batch: int(batch[2].max()))
@@ -97,10 +105,12 @@ def main(argv: list[str] | None = None) -> dict:
     similar = spread([encoded[i] for i in encoded.batches(len(encoded), flags.batch_size, generator)])
     mixed = [encoded[i] for i in experiment.random_batches(len(encoded), flags.batch_size, generator)[:BATCHES]]
     ways = {"similar": similar, "packed": mixed, "padded": [to_length(batch, PADDED) for batch in mixed]}
-    seconds = medians({name: training(flags, model, batches) for name, batches in ways.items()}, 5)
-    epoch = {name: value * MESSAGES / (BATCHES * flags.batch_size) for name, value in seconds.items()}
+    functions = {name: training(flags, model, batches) for name, batches in ways.items()}
+    whole = MESSAGES / (BATCHES * flags.batch_size)  # of an epoch in the batches
+    epoch = {name: value * whole for name, value in medians(functions, 5).items()}
     row = {"what": f"epoch of the default model, {data.facts['data']} data", **epoch}
     row |= {f"ratio_{name}": epoch[name] / epoch["similar"] for name in ("packed", "padded")}
+    row["similar_processor"] = processor_seconds(functions["similar"]) * whole
     print("  ".join(f"{k} {v:.1f}" if isinstance(v, float) else v for k, v in row.items()))
     path = ROOT / "docs" / "results" / "bench_sentiment.json"
     path.parent.mkdir(parents=True, exist_ok=True)
