@@ -20,6 +20,7 @@ has:
 2. It pads every message to 244 steps, having counted characters, and reads the padding; here no padding is read.
 3. It hands the LSTMs' state from one batch to the next; here every message starts from zero.
 4. Its vocabulary comes from all messages; here from training messages, words that occur once left out.
+5. Its constants of Adadelta and its first embeddings are TensorFlow's; here they are those of this collection.
 Adversarial training is that of Miyato, Dai and Goodfellow 2017, but the embeddings are normalised word by word.
 """
 
@@ -275,6 +276,7 @@ def evaluate(flags: argparse.Namespace, folder: Path) -> dict:
 
 def predict(flags: argparse.Namespace, folder: Path) -> dict:
     """probability of each --text, or line of the standard input, and the words that move it most"""
+    flags = grid_search.with_values(flags, device="cpu")  # cuDNN has no gradients in evaluation mode
     model = trained(checkpoint_path(flags), flags)
     if flags.text:
         texts = flags.text

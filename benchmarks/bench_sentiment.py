@@ -6,8 +6,8 @@ similar    batches of similar length, as `stocktwits_sentiment.py` makes them: n
 packed     random batches, packed
 padded     random batches padded to 244 steps, all of them read, as a published tutorial does (it counted characters)
 
-Seconds are of a training epoch of 72,852 messages, from steps on batches of all lengths, and once of processor time. Where the $SPY messages are
-not at hand, random words stand in for them, in messages of the same lengths.
+Seconds are of a training epoch of 72,852 messages, from steps on batches of all lengths, and once of processor time.
+Where the $SPY messages are not at hand, random words stand in for them, in messages of the same lengths.
 """
 
 import json
