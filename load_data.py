@@ -1,6 +1,6 @@
 """Every data set as checked tensors: toy sequences, MNIST, S&P 500 prices.
 
-Those of the other modules `load_*` are reached through this one, too: stock movement, Japanese Vowels.
+Those of the modules `load_*` are reached through this one, too: stock movement, Japanese Vowels, messages.
 
 Each loader finds its files under `data_dir`, fetches or replaces them as `source` says (see `data_files`), and returns
 tensors of documented shape together with `facts`, a dict of plain values that a script prints and stores.
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from data_files import DataError, checked_limit, choose, download, first_present, read_bytes, read_member, reading
+from load_messages import labelled_messages, spy_messages  # noqa: F401
 from load_movement import movement_of_prices, stock_movement  # noqa: F401
 from load_vowels import japanese_vowels  # noqa: F401
 

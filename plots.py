@@ -55,6 +55,24 @@ def curves(
     return save(figure, path)
 
 
+def points(
+    path: Path,
+    series: Mapping[str, tuple[Sequence, Sequence, Sequence]],
+    xlabel: str,
+    ylabel: str,
+    diagonal: str | None = None,
+) -> Path:
+    """Named lines of points (x, y) with error bars of +- the third array; `diagonal` names a line y = x."""
+    figure, axes = plt.subplots(figsize=(7, 4.2))
+    if diagonal:
+        axes.axline((0, 0), slope=1, color="0.35", linestyle=":", linewidth=1.3, label=diagonal)
+    for name, (x, y, error) in series.items():
+        axes.errorbar(x, y, error, label=name, marker="o", markersize=4, capsize=2)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    legend_above(axes)
+    return save(figure, path)
+
+
 def panels(
     path: Path,
     rows: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]],

@@ -48,6 +48,7 @@ DATA = {  # of each script: what it reads in full, where it is from
     "lstm_ae_mnist": "MNIST, 60,000 + 10,000 digits of 28 x 28 pixels (LeCun, Cortes, Burges)",
     "lstm_ae_snp500": "daily prices of 505 stocks, 2014 to 2017, 497,472 rows (Kaggle, gauravmehta13)",
     "adv_alstm": "ACL18, 20,315 + 2,555 + 3,720 samples, and KDD17, 64,307 + 8,070 + 7,398 (archive of Feng et al.)",
+    "stocktwits_sentiment": "96,967 messages of StockTwits about $SPY, 2017, 91,066 distinct texts (G. Hoffman)",
     "jv_training": "Japanese Vowels, 270 + 370 utterances of 7 to 29 steps (UCI; Kudo, Toyama, Shimbo 1999)",
 }
 TOY = "--mirror --input_size 10 --clock_harmonics 4"
@@ -55,6 +56,7 @@ TOY_QUICK = "--epochs 40 --limit 2000"
 DIGITS_QUICK = "--limit 6000 --epochs 12"
 VOWELS = "--seeds 10"
 VOWELS_QUICK = "--seeds 2 --epochs 10 --basic_epochs 10 --folds 2"
+MESSAGES_QUICK = "--epochs 1 --limit 8000 --seeds 1"
 STOCKS = "--epochs 3 --batch_size 512"
 STOCKS_QUICK = "--epochs 5 --limit 20000"
 PLACES = ("none", "input", "convolution", "lstm", "all")
@@ -120,6 +122,15 @@ def movement(published: dict[str, tuple[str, str]], goals: tuple[float, float]) 
         rows.append(Number(f"MCC, {label}", f"{name}/test_mcc", "always_up/test_mcc", "always up", known[1],
                            f"{mcc_goal:g}" if mcc_goal else "-", "{:.4f}", mcc_goal, True, detail=detail))  # fmt: skip
     return tuple(rows)
+
+
+def sentiment(goal: float | None = None) -> tuple[Number, ...]:
+    name, published = "bag of words and pairs", "71.7 %, all texts in all parts"
+    return (
+        accuracy("", baseline="bag_of_words_accuracy", baseline_name=name, published=published, goal=goal),
+        Number("log loss", "test_log_loss", "bag_of_words_log_loss", name, form="{:.4f}"),
+        Number("sigmas above the bag of words", "sigmas_above_bag_of_words", form="{:.1f}"),
+    )
 
 
 STUDIES = (
@@ -218,4 +229,16 @@ STUDIES = (
           tuple(Number(f"accuracy under an attack of a tenth of the norm of v, {mode}", f"{mode}/accuracy_attack_0.1",
                        "plain/accuracy_attack_0.1", "plain", form="{:.2%}", higher_is_better=True)
                 for mode in ("plain", "AdvLSTM", "ProxLSTM"))),
+    Study("stocktwits_sentiment", "baseline", "", "$SPY messages: bag of words",
+          "Bullish or bearish? Logistic regression on the words and word pairs of a message is the opponent.", "",
+          "--limit 8000", (accuracy("", published="78.6 % (words and bigrams)"),)),
+    Study("stocktwits_sentiment", "train", "", "$SPY messages: sentiment",
+          "Do embeddings and stacked LSTMs read a message better than a bag of words? No text is in two parts.",
+          "--precision bfloat16 --seeds 5", MESSAGES_QUICK, sentiment(0.8)),
+    Study("stocktwits_sentiment", "train", "adversarial", "$SPY messages: adversarial training",
+          "The same, trained on perturbed embeddings as well.", "--precision bfloat16 --epsilon 2 --seeds 2",
+          MESSAGES_QUICK, sentiment()),
+    Study("stocktwits_sentiment", "train", "published", "$SPY messages: the tutorial's configuration",
+          "A tutorial's model and training on this split.", "--precision bfloat16 --published", MESSAGES_QUICK,
+          sentiment()),
 )  # fmt: skip

@@ -8,10 +8,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {
-    "checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "load_movement",
-    "load_vowels", "plots", "baselines", "movement_scores", "report", "studies",
+    "checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "load_messages",
+    "load_movement", "load_vowels", "plots", "baselines", "bag_of_words", "binary_scores", "movement_scores",
+    "word_vectors", "report", "studies",
 }  # fmt: skip
-MODELS = {"lstm_ae", "conv_lstm", "Classifier", "ProxLSTM", "adversarial", "proximal_solvers", "attentive_lstm"}
+MODELS = {
+    "lstm_ae", "conv_lstm", "text_lstm", "Classifier", "ProxLSTM", "adversarial", "proximal_solvers", "attentive_lstm",
+}  # fmt: skip
 SCRIPTS = {"lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment"}
 RUNNER = "reproduce"  # the one script that may import the others
 FILES = {path.stem: path for path in ROOT.glob("*.py")}

@@ -151,3 +151,10 @@ def test_intervals_and_histograms(tmp_path, readable):
     panels = {"LSTM": {"clean": values, "perturbed": values - 1}, "other": {"clean": values * 2}}
     readable(plots.histograms(tmp_path / "scores.png", panels, "score", "samples"))
     readable(plots.histograms(tmp_path / "same.png", {"one": {"all the same": np.zeros(9)}}, "score", "samples"))
+
+
+def test_points_with_error_bars(tmp_path, readable):
+    series = {"LSTM": (X / 20, X / 21, np.full(20, 0.03)), "bag of words": ([0.5], [0.4], [0.0])}
+    plain = readable(plots.points(tmp_path / "a.png", series, "probability", "share"))
+    lined = readable(plots.points(tmp_path / "b.png", series, "probability", "share", diagonal="perfect"))
+    assert plain.shape != lined.shape or (plain != lined).mean() > 0.001

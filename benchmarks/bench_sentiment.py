@@ -1,0 +1,122 @@
+"""Speed of the sentiment model's training beside the usual ways to batch messages: interleaved medians, one thread.
+
+    python benchmarks/bench_sentiment.py          # about two minutes; writes docs/results/bench_sentiment.json
+
+similar    batches of similar length, as `stocktwits_sentiment.py` makes them: nearly all need no padding at all
+packed     random batches, packed
+padded     random batches padded to 244 steps, all of them read, as a published tutorial does (it counted characters)
+
+Seconds are of a training epoch of 72,852 messages, from steps on batches of all lengths, and once of processor time.
+Where the $SPY messages are not at hand, random words stand in for them, in messages of the same lengths.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.nn.functional import pad
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from timing import medians  # noqa: E402
+
+import experiment  # noqa: E402
+import grid_search  # noqa: E402
+import stocktwits_sentiment as script  # noqa: E402
+from data_files import DataError  # noqa: E402
+from load_messages import LabelledTexts, Messages  # noqa: E402
+
+MESSAGES, BATCHES, PADDED = 72_852, 12, 244
+LENGTHS = (1, 5, 7, 10, 12, 15, 17, 20, 24, 27, 30)  # tokens, about the deciles of the training messages
+
+
+def load(flags) -> Messages:
+    try:
+        return script.load(flags)
+    except DataError:
+        return random_messages()
+
+
+def random_messages() -> Messages:
+    """As many messages as there are, of random words, with lengths between the deciles of the real ones."""
+    generator = torch.Generator().manual_seed(0)
+    which = torch.randint(len(LENGTHS) - 1, (MESSAGES,), generator=generator)
+    low, high = torch.tensor(LENGTHS[:-1])[which], torch.tensor(LENGTHS[1:])[which]
+    lengths = (low + torch.rand(MESSAGES, generator=generator) * (high - low)).round().long().tolist()
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [a + b + c for a in letters for b in letters for c in letters[:22]]
+    places = torch.randint(len(words), (sum(lengths),), generator=generator).tolist()
+    texts = [" ".join(words[places.pop()] for _ in range(length)) for length in lengths]
+    part = LabelledTexts(texts, torch.arange(MESSAGES) % 2.0)
+    return Messages(part, part, part, ("bearish", "bullish"), {"data": "random"})
+
+
+def training(flags, model, batches: list) -> Callable[[], None]:
+    """A function that takes a training step on each of the batches."""
+    step = script.make_step(flags)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    autocast = {"device_type": "cpu", "dtype": torch.bfloat16, "enabled": flags.precision == "bfloat16"}
+
+    def run() -> None:
+        for batch in batches:
+            with torch.autocast(**autocast):
+                loss = step(model, batch)["loss"]
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+
+    return run
+
+
+def processor_seconds(function: Callable[[], None]) -> float:
+    """What one call takes of one core, which does not depend on how busy the machine is with something else."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def spread(batches: list) -> list:
+    """BATCHES of the batches, evenly over their longest messages."""
+    ordered = sorted(batches, key=lambda batch: int(batch[2].max()))
+    return [ordered[int((k + 0.5) * len(ordered) / BATCHES)] for k in range(BATCHES)]
+
+
+def to_length(batch: experiment.Batch, steps: int) -> experiment.Batch:
+    """The batch padded to `steps` words, all of which count as the messages' own."""
+    words, pieces, lengths, labels = batch
+    more = steps - words.shape[1]
+    return pad(words, (0, more)), pad(pieces, (0, 0, 0, more)), torch.full_like(lengths, steps), labels
+
+
+def main(argv: list[str] | None = None) -> dict:
+    flags = grid_search.single(script.parse(argv), script.GRID)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    experiment.keep_memory()
+    data = load(flags)
+    model = script.build(flags, data)
+    encoded = script.EncodedTexts(data.train, model)
+    generator = torch.Generator().manual_seed(0)
+    similar = spread([encoded[i] for i in encoded.batches(len(encoded), flags.batch_size, generator)])
+    mixed = [encoded[i] for i in experiment.random_batches(len(encoded), flags.batch_size, generator)[:BATCHES]]
+    ways = {"similar": similar, "packed": mixed, "padded": [to_length(batch, PADDED) for batch in mixed]}
+    functions = {name: training(flags, model, batches) for name, batches in ways.items()}
+    whole = MESSAGES / (BATCHES * flags.batch_size)  # of an epoch in the batches
+    epoch = {name: value * whole for name, value in medians(functions, 5).items()}
+    row = {"what": f"epoch of the default model, {data.facts['data']} data", **epoch}
+    row |= {f"ratio_{name}": epoch[name] / epoch["similar"] for name in ("packed", "padded")}
+    row["similar_processor"] = processor_seconds(functions["similar"]) * whole
+    print("  ".join(f"{k} {v:.1f}" if isinstance(v, float) else v for k, v in row.items()))
+    path = ROOT / "docs" / "results" / "bench_sentiment.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"sentiment": [row]}, indent=2) + "\n")
+    return row
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""How good the probabilities of a classifier of two classes are: accuracy with its sigma, log loss, calibration.
+
+Everywhere: logits (N,) above 0 for class 1, labels (N,) 0 or 1, as arrays; p = 1 / (1 + exp(-logit)).
+"""
+
+import numpy as np
+
+
+def correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which predictions (N,) are right."""
+    return (logits > 0) == (labels > 0.5)
+
+
+def binomial_sigma(share: np.ndarray | float, count: np.ndarray | float) -> np.ndarray | float:
+    """Standard deviation of a share of `count` independent trials, sqrt(p (1 - p) / n)."""
+    return (share * (1 - share) / count) ** 0.5
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -np.asarray(logits, np.float64)))
+
+
+def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log of the probability that the true class got; a coin has log 2 = 0.693."""
+    return float(np.logaddexp(0, -np.asarray(logits, np.float64) * (2.0 * labels - 1)).mean())
+
+
+def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, np.ndarray]:
+    """Per bin of equally wide probabilities that holds any: mean probability, share of class 1, and count."""
+    p = probabilities(logits)
+    places = np.minimum((p * bins).astype(int), bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    held = counts > 0
+    means = {"probability": p, "share": np.asarray(labels, np.float64)}
+    sums = {name: np.bincount(places, values, bins)[held] / counts[held] for name, values in means.items()}
+    return {**sums, "count": counts[held]}
+
+
+def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error (Naeini, Cooper and Hauskrecht 2015): the bins' mean |probability - share|."""
+    found = reliability(logits, labels, bins)
+    return float(np.average(np.abs(found["probability"] - found["share"]), weights=found["count"]))
+
+
+def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The numbers that stand in `metrics.json` for test data."""
+    accuracy = float(correct(logits, labels).mean())
+    return {
+        "test_accuracy": accuracy,
+        "test_accuracy_sigma": binomial_sigma(accuracy, len(labels)),
+        "test_log_loss": log_loss(logits, labels),
+        "calibration_error": calibration_error(logits, labels),
+    }
+
+
+def paired_sigmas(ours: np.ndarray, other: np.ndarray) -> float:
+    """By how many standard deviations a model is right more often than another one on the same texts.
+
+    ours, other: which predictions (N,) are right. Only the texts on which one of the two is right count, a ones and b
+    others: (a - b) / sqrt(a + b) (McNemar 1947). 0 if the two agree everywhere.
+    """
+    a, b = int((ours & ~other).sum()), int((other & ~ours).sum())
+    return (a - b) / (a + b) ** 0.5 if a + b else 0.0
+
+
+def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Counts (2, 2): rows true, columns predicted."""
+    counts = np.zeros((2, 2), int)
+    np.add.at(counts, ((labels > 0.5).astype(int), (logits > 0).astype(int)), 1)
+    return counts

@@ -1,0 +1,256 @@
+"""Tokens by hand; the split by texts; damaged and hostile tables; everything on files made here."""
+
+import csv
+import gzip
+import io
+import os
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import load_data
+import load_messages
+from data_files import DataError
+from load_messages import SPECIAL, build_vocabulary, encode, labelled_messages, normalize, spy_messages, tokenize
+
+REAL = Path(os.environ.get("DATA_DIR", "data"))
+NAME = load_messages.MESSAGES_NAMES[0]
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """The public address leads to a port that refuses."""
+    monkeypatch.setattr(load_messages, "MESSAGES_URL", "http://127.0.0.1:9/messages.gz")
+    monkeypatch.setenv("no_proxy", "*")
+
+
+def table(rows, header=("", "message", "sentiment")):
+    """Rows of (text, label) as the bytes of a CSV file with an index, as the real one has."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows((i, *row) for i, row in enumerate(rows))
+    return text.getvalue().encode()
+
+
+def write(folder, data, name=NAME):
+    path = folder / "stocktwits" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return folder
+
+
+def fails(expected, function, *arguments, **named):
+    """The call ends in a DataError of one printable line that contains all of `expected`."""
+    with pytest.raises(DataError) as caught:
+        function(*arguments, **named)
+    message = str(caught.value)
+    assert message.isprintable()
+    for part in [expected] if isinstance(expected, str) else expected:
+        assert part in message
+    return message
+
+
+WORDS = ("up", "down", "flat", "buy", "sell", "hold")
+ROWS = [(f"$SPY {a} {b}\nthen {c}", ("bearish", "bullish")["buy" in (a, b, c)])
+        for a in WORDS for b in WORDS for c in WORDS]  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------ texts
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("$SPY crazy day so far!", ["$spy", "crazy", "day", "so", "far", "!"]),
+        ("$SPY!!!! ... ??", ["$spy", "!!", "..", "??"]),
+        ("@Joe_1 don't BUY #TheDip", ["@joe_1", "don't", "buy", "#thedip"]),
+        ("$ES_F, $BTC.X $BRK.A.", ["$es_f", ",", "$btc.x", "$brk.a", "."]),
+        ("$250 $ 1,250.50 $2.", ["<price>", "<price>", "<price>", "."]),
+        ("up 2.5% at 11:30, 20k puts", ["up", "<number>", "%", "at", "<number>", ",", "<number>", "k", "puts"]),
+        ("https://t.co/a?b=C, www.x.y zerohedge.com/news bit.ly", ["<link>", "<link>", "<link>", "<link>"]),
+        ("soooooo looool book", ["sooo", "loool", "book"]),
+        (":) :-( ;D =)", [":)", ":-(", ";d", "=)"]),
+        ("🚀🚀🚀 👍", ["🚀🚀", "👍"]),
+        ("\u202a#\u200eTrading\u202c caf\u0065\u0301 \uff35\uff30", ["#trading", "café", "up"]),
+        ("S&amp;P &lt;b&gt;", ["s", "&", "p", "<", "b", ">"]),
+        ("it’s", ["it's"]),
+        ("", ["<unknown>"]),
+        (" \n\t\u200b", ["<unknown>"]),
+        ("<unknown> <link>", ["<", "unknown", ">", "<", "link", ">"]),  # cannot be written by hand
+        ("$ @ # _", ["$", "@", "#", "_"]),
+    ],
+)
+def test_tokens_by_hand(text, tokens):
+    assert tokenize(text) == tokens
+
+
+def test_what_counts_as_the_same_text():
+    assert normalize("$AAPL  @joe: BUY at $12, http://a.b") == "<ticker> <user> : buy at <price> , <link>"
+    assert normalize("$SPY @ann: buy at $7.50,\nhttps://c.d/e") == normalize("$AAPL  @joe: BUY at $12, http://a.b")
+    assert normalize("buy at 12") != normalize("buy at")
+    assert normalize("$") == "$" and normalize("@") == "@" and normalize("@@@") == "@@"
+
+
+def test_vocabulary_by_hand():
+    texts = ["b a $spy", "a b c", "a $12 $12 d"]
+    assert build_vocabulary(texts, 2) == [*SPECIAL, "a", "b"]
+    assert build_vocabulary(texts, 1) == [*SPECIAL, "a", "b", "$spy", "c", "d"]
+    assert build_vocabulary([], 1) == list(SPECIAL)
+
+
+def test_unknown_words_are_read_by_kind():
+    index = {word: place for place, word in enumerate([*SPECIAL, "buy", "$spy"])}
+    named = {name: index[name] for name in SPECIAL}
+    assert encode(["buy", "$spy"], index) == [6, 7]
+    assert encode(tokenize("sell $AAPL @joe $5 6 http://x.y"), index) == [
+        named[f"<{name}>"] for name in ("unknown", "ticker", "user", "price", "number", "link")
+    ]
+    assert encode(tokenize(" "), index) == [named["<unknown>"]]
+
+
+# ------------------------------------------------------------------------------------------------------ split
+
+
+def test_a_table_by_hand(tmp_path):
+    rows = [(f"text {word}", "bullish") for word in "abcdefghi"]
+    rows += [("Text A", "bearish"), ("text  b", "bullish"), ("sell", " bearish ")]
+    data = spy_messages(write(tmp_path, table(rows)))
+    facts = data.facts
+    assert (facts["messages"], facts["distinct_texts"], facts["contradicting_texts"]) == (12, 10, 1)
+    assert (facts["train"], facts["validation"], facts["test"]) == (8, 1, 1) and facts["data"] == "full"
+    assert facts["bullish_share"] == pytest.approx(10 / 12) and data.classes == ("bearish", "bullish")
+    found = {text: label for part in data[:3] for text, label in zip(part.texts, part.labels.tolist(), strict=True)}
+    # the first message of a text stays, with its label
+    assert found == {f"text {word}": 1.0 for word in "abcdefghi"} | {"sell": 0.0}
+
+
+def test_no_text_is_in_two_parts(tmp_path):
+    other = [(text.replace("$SPY", "$AAPL").upper(), label) for text, label in ROWS]
+    data = spy_messages(write(tmp_path, table(ROWS + other)))
+    parts = [{normalize(text) for text in part.texts} for part in data[:3]]
+    assert [len(part) for part in parts] == [len(part.texts) for part in data[:3]]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == data.facts["distinct_texts"] == 216
+    assert [len(part) for part in parts] == [172, 22, 22]
+    assert all(0 < part.labels.mean() < 1 for part in data[:3])
+
+
+def test_the_files_order_does_not_decide_the_split(tmp_path):
+    one = spy_messages(write(tmp_path, table(ROWS)))
+    order = np.random.default_rng(0).permutation(len(ROWS))
+    two = spy_messages(write(tmp_path, table([ROWS[i] for i in order])))
+    assert all(a.texts == b.texts and a.labels.equal(b.labels) for a, b in zip(one[:3], two[:3], strict=True))
+    places = [next(i for i, (text, _) in enumerate(ROWS) if text == found) for found in one.test.texts]
+    assert np.ptp(places) > 100  # from the whole file, not from its end
+
+
+def test_limit_keeps_the_first_training_messages_only(tmp_path):
+    whole, few = (spy_messages(write(tmp_path, table(ROWS)), limit=limit) for limit in (None, 7))
+    assert few.train.texts == whole.train.texts[:7] and few.train.labels.equal(whole.train.labels[:7])
+    assert few.test.texts == whole.test.texts and few.validation.texts == whole.validation.texts
+    fails("limit", spy_messages, tmp_path, limit=0)
+
+
+# ------------------------------------------------------------------------------------------------------ files
+
+
+def test_any_table_with_two_columns(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_bytes(b"\xef\xbb\xbfstars,review\n" + b"".join(b"%d,%c\n" % (i % 2 * 4 + 1, 97 + i) for i in range(20)))
+    data = labelled_messages(path, "review", "stars")
+    assert data.classes == ("1", "5") and data.facts["file"] == "reviews.csv"
+    assert all(label == ((ord(text) - 97) % 2) for text, label in zip(data.train.texts, data.train.labels, strict=True))
+    fails([str(path), "columns text and stars", "stars, review"], labelled_messages, path, "text", "stars")
+    fails("once each", labelled_messages, path, "review", "review")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", "empty file"),
+        (b"\n\n", "found an empty file"),
+        (table([]), "found no rows"),
+        (table(ROWS[:9]), "at least 10 different texts"),
+        (table([("same", "bullish"), ("Same", "bearish")] * 20), "found 1"),
+        (table([(text, "bullish") for text, _ in ROWS]), "found 1: bullish"),
+        (table([*ROWS, ("x", "neutral")]), "found 3: bearish, bullish, neutral"),
+        (table([(text, label.replace("bull", "Bull")) for text, label in ROWS]), "Bullish"),
+        (table([*ROWS, ("x", " ")]), ["line 434", "expected a label"]),
+        (table(ROWS).replace(b"\r\n5,", b"\r\n5,6,"), ["line 13", "found 4"]),
+        (table(ROWS, ("", "text", "sentiment")), ["message", ", text, sentiment"]),
+        (table(ROWS, ("message", "message", "sentiment")), "once each"),
+        (table(ROWS)[:-10], ["line 433", "found 2"]),
+        (table(ROWS)[:-30], "Error: unexpected end"),
+        (b'index,message,sentiment\n0,"never closed,bullish\n', "Error"),
+        (table(ROWS).decode().encode("utf-16"), "UnicodeDecodeError"),
+        (table([("x" * 200_000, "bullish"), *ROWS]), "field larger than field limit"),
+        (b"<!doctype html><title>Sign in</title>", "web page"),
+        (b"PK\x03\x04" + bytes(100), "columns message and sentiment"),
+    ],
+)
+def test_damaged_tables(tmp_path, data, expected):
+    expected = [expected] if isinstance(expected, str) else expected
+    for name in load_messages.MESSAGES_NAMES:
+        fails([name, *expected], spy_messages, write(tmp_path, data, name))
+        (tmp_path / "stocktwits" / name).unlink()
+
+
+def test_damaged_at_random(tmp_path):
+    path = write(tmp_path, table(ROWS)) / "stocktwits" / NAME
+    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in rng.integers(len(data), size=3):
+            data[place] = rng.integers(256)
+        path.write_bytes(data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data)
+        try:
+            spy_messages(tmp_path)
+        except DataError:
+            refused += 1
+    assert refused > 100
+
+
+def test_hostile_texts_are_only_texts(tmp_path):
+    rows = [("\x00\x1b[31m", "bullish"), ("\u202e evil", "bearish"), ("=1+1", "bullish"), ("a" * 100_000, "bullish"),
+            ("$" * 50_000, "bearish"), ("@" * 50_000 + "x", "bearish"), ("1,.1" * 10_000, "bullish"),
+            ("&" * 50_000 + "amp;", "bearish"), ("www." * 10_000, "bullish"), ("a.b-" * 30_000, "bearish"),
+            ("", "bullish"), ("it's" * 5000, "bearish")]  # fmt: skip
+    data = spy_messages(write(tmp_path, table(rows)))
+    assert data.facts["distinct_texts"] == len(rows)
+
+
+def test_there_is_no_sample(tmp_path):
+    fails(["sample", "no licence"], spy_messages, tmp_path, "sample")
+    for source in ("auto", "full"):
+        message = fails([NAME, "127.0.0.1:9", "put it there"], spy_messages, tmp_path, source)
+        assert "--source sample" not in message
+    assert not list(tmp_path.rglob("*.part"))
+    fails("/no/such/folder", spy_messages, "/no/such/folder")
+
+
+def test_the_download_is_checked_and_kept(tmp_path, monkeypatch):
+    def fetch(url, path, hashes):
+        assert url == load_messages.MESSAGES_URL and hashes == [load_messages.MESSAGES_SHA256]
+        write(tmp_path, table(ROWS))
+
+    monkeypatch.setattr(load_messages, "download", fetch)
+    assert spy_messages(tmp_path).facts["file"] == NAME
+
+
+def test_every_data_set_is_reached_through_load_data():
+    assert load_data.spy_messages is spy_messages and load_data.labelled_messages is labelled_messages
+
+
+@pytest.mark.skipif(not (REAL / "stocktwits" / NAME).exists(), reason="DATA_DIR has no $SPY messages")
+def test_real_messages():
+    path = REAL / "stocktwits" / NAME
+    assert sha256(path.read_bytes()).hexdigest() == load_messages.MESSAGES_SHA256
+    data = spy_messages(REAL, "full")
+    facts = data.facts
+    assert (facts["messages"], facts["distinct_texts"], facts["contradicting_texts"]) == (96_967, 91_066, 256)
+    assert (facts["train"], facts["validation"], facts["test"]) == (72_852, 9_107, 9_107)
+    assert facts["bullish_share"] == pytest.approx(0.5538, abs=5e-5)
+    lengths = [len(tokenize(text)) for text in data.train.texts]
+    assert np.median(lengths) == 15 and max(lengths) == 63

@@ -1,0 +1,317 @@
+"""The sentiment script on a tiny table of its own: files, metrics, reloading, resuming, scoring, bad input."""
+
+import csv
+import gzip
+import io
+import itertools
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import checkpoint
+import load_messages
+import stocktwits_sentiment as script
+from text_lstm import TextLSTM
+
+ROOT = Path(__file__).parent.parent
+QUICK = (
+    "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --piece_buckets 50 "
+    "--learning_rate .02 --quiet"
+)
+FIGURES = {"calibration.png", "confusion.png", "lengths.png"}
+CURVES = {"loss.png", "accuracy.png"}
+RUN_FILES, TRAINING_FILES = {"config.json", "metrics.json"}, {"history.csv", "last.pt", "best.pt"}
+
+
+def rows():
+    """216 messages of two to seven words; those with more "buy" than "sell" are bullish."""
+    moves, ends = ("buy", "sell", "hold", "$250", "@joe https://a.b"), ("now", "or never", "all day long")
+    found = []
+    for a, b, c, end in itertools.product(moves, moves, moves, ends):
+        words = [a, b, c]
+        if words.count("buy") != words.count("sell"):
+            found.append((f"$SPY {a} {b}\n{c} {end}", ("bearish", "bullish")[words.count("buy") > words.count("sell")]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerows([("", "message", "sentiment"), *((i, *row) for i, row in enumerate(rows()))])
+    (folder / "stocktwits").mkdir()
+    (folder / "stocktwits" / load_messages.MESSAGES_NAMES[0]).write_bytes(gzip.compress(text.getvalue().encode()))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    monkeypatch.setattr(load_messages, "MESSAGES_URL", "http://127.0.0.1:9/messages.gz")
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.fixture
+def run(data_dir, tmp_path, no_flush):
+    """A function that runs the script on the tiny table in a folder of the test."""
+
+    def call(*flags, output=tmp_path):
+        return script.main(["--data_dir", str(data_dir), "--output_dir", str(output), *QUICK.split(), *flags])
+
+    return call
+
+
+def files(folder):
+    return {path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
+
+
+def test_help_names_every_function():
+    answer = subprocess.run(
+        [sys.executable, ROOT / "stocktwits_sentiment.py", "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 0
+    for name, function in script.FUNCTIONS.items():
+        assert f"  {name} " in answer.stdout and function.__doc__.splitlines()[0] in answer.stdout
+
+
+def test_the_whole_study(run, tmp_path):
+    metrics = run()
+    assert set(metrics) == {"train", "evaluate", "predict", "baseline"}
+    train = metrics["train"]
+    assert {"data", "seed", "epochs", "seconds", "parameters", "test_accuracy", "val_accuracy", "majority_accuracy",
+            "test_accuracy_sigma", "test_log_loss", "calibration_error"} <= train.keys()  # fmt: skip
+    assert train["data"] == "full" and train["epochs"] == 2
+    assert files(tmp_path / "train") - {"last.previous.pt"} == RUN_FILES | TRAINING_FILES | FIGURES | CURVES
+    assert files(tmp_path / "evaluate") == RUN_FILES | FIGURES
+    assert files(tmp_path / "predict") == files(tmp_path / "baseline") == RUN_FILES
+    assert json.loads((tmp_path / "train" / "metrics.json").read_text()) == train
+    assert all(train[key] == value for key, value in metrics["evaluate"].items())
+    baseline = metrics["baseline"]
+    assert train["bag_of_words_accuracy"] == baseline["test_accuracy"] > 0.9  # the words decide
+    assert train["bag_of_words_log_loss"] == baseline["test_log_loss"]
+    assert train["majority_accuracy"] == baseline["majority_accuracy"]
+    assert "buy" in baseline["most_bullish"] and "sell" in baseline["most_bearish"]
+    assert [row["text"] for row in metrics["predict"]["messages"]] == list(script.EXAMPLES)
+
+
+def test_it_learns_what_the_words_say(run):
+    metrics = run("--function", "train", "--epochs", "12", "--dropout", "0", "--word_dropout", "0")
+    assert metrics["test_accuracy"] > 0.85 and metrics["val_accuracy"] > 0.85
+    first, second = run("--function", "predict", "--text", "buy buy now", "sell sell now")["messages"]
+    assert first["probability"] > 0.5 > second["probability"]
+    assert first["words"][0][0] == "buy" and first["words"][0][1] > 0
+    assert second["words"][0][0] == "sell" and second["words"][0][1] < 0
+
+
+def test_dry_run_gives_the_test_metrics_of_the_trained_model_again(run, tmp_path):
+    first = run("--function", "train")
+    before = (tmp_path / "train" / "best.pt").read_bytes()
+    assert run("--function", "train", "--dry_run") == first
+    assert (tmp_path / "train" / "best.pt").read_bytes() == before
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(run, tmp_path, monkeypatch):
+    run("--function", "train", "--epsilon", "1", output=tmp_path / "whole")
+    batches, step = 0, script.make_step
+
+    def stopping(flags):
+        inner = step(flags)
+
+        def count(model, batch):
+            nonlocal batches
+            batches += model.training
+            if batches == 15:
+                raise KeyboardInterrupt
+            return inner(model, batch)
+
+        return count
+
+    monkeypatch.setattr(script, "make_step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run("--function", "train", "--epsilon", "1", "--checkpoint_every", "0", output=tmp_path / "stopped")
+    monkeypatch.undo()
+    run("--function", "train", "--epsilon", "1", "--resume", output=tmp_path / "stopped")
+    whole, stopped = (tmp_path / name / "train" for name in ("whole", "stopped"))
+    assert (whole / "history.csv").read_bytes() == (stopped / "history.csv").read_bytes()
+    weights = [checkpoint.load(folder / "last.pt")["model"]["weights"] for folder in (whole, stopped)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_seeds_and_a_grid_of_epsilon(run, tmp_path):
+    metrics = run("--function", "train", "--seeds", "2", "--epochs", "1")
+    assert metrics["seeds"] == 2 and metrics["bag_of_words_accuracy_std"] == 0
+    assert metrics["test_log_loss_std"] > 0
+    run("--function", "train", "--epsilon", "0", "2", "--epochs", "1")
+    with open(tmp_path / "train" / "grid.csv") as file:
+        assert {row["epsilon"] for row in csv.DictReader(file)} == {"0.0", "2.0"}
+
+
+def test_the_published_configuration(run, tmp_path):
+    run("--function", "train", "--published", "--epochs", "1")
+    config = json.loads((tmp_path / "train" / "config.json").read_text())
+    assert config["optimizer"] == "Adadelta" and config["loss"] == "squared_error" and config["pooling"] == "last"
+    assert config["epochs"] == 1 and config["embedding_size"] == 5  # what is given beside it still counts
+    model = checkpoint.rebuild(tmp_path / "train" / "best.pt", TextLSTM)
+    assert [layer.hidden_size for layer in model.layers] == [128, 64]
+
+
+def test_repeated_pairs_by_hand():
+    texts = [[6, 7, 6, 7], [7, 6], [0, 0], [0]]
+    assert script.repeated_pairs(texts, 8, 2) == [6 * 8 + 7, 7 * 8 + 6]
+    assert script.repeated_pairs(texts, 8, 1) == [0, 6 * 8 + 7, 7 * 8 + 6]
+
+
+def test_layer_sizes():
+    flags = types.SimpleNamespace(lstm_sizes=None, hidden_size=100, num_layers=3)
+    assert script.layer_sizes(flags) == [100, 50, 25]
+    flags.lstm_sizes = [7, 9]
+    assert script.layer_sizes(flags) == [7, 9]
+
+
+def test_predict_reads_lines_and_needs_no_data(run, tmp_path, monkeypatch, capsys):
+    run("--function", "train")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("buy $SPY\n\nnever seen words\n"))
+    argv = ["--function", "predict", "--data_dir", "/no/such/folder", "--output_dir", str(tmp_path)]
+    found = script.main(argv)["messages"]
+    assert [row["text"] for row in found] == ["buy $SPY", "", "never seen words"]
+    assert all(0 < row["probability"] < 1 for row in found)
+    assert [len(row["words"]) for row in found] == [2, 1, 3]
+    out = capsys.readouterr().out
+    assert f"P(bullish) {found[0]['probability']:.3f}  'buy $SPY'" in out
+    again = script.main([*argv, "--quiet", "--text", "buy $SPY", "--checkpoint", str(tmp_path / "train" / "best.pt")])
+    assert again["messages"] == found[:1]
+
+
+def test_the_order_of_messages_does_not_change_their_logits(run, data_dir, tmp_path):
+    run("--function", "train")
+    data = load_messages.spy_messages(data_dir)
+    model = checkpoint.rebuild(tmp_path / "train" / "best.pt", TextLSTM)
+    flags = types.SimpleNamespace(device="cpu")
+    order = np.random.default_rng(0).permutation(len(data.test.texts))
+    shuffled = data.test._replace(texts=[data.test.texts[i] for i in order], labels=data.test.labels[order])
+    whole = script.logits(model, data.test, flags)
+    np.testing.assert_allclose(script.logits(model, shuffled, flags), whole[order], atol=1e-6)
+    alone = [script.explain(model, text, flags)["probability"] for text in data.test.texts]
+    np.testing.assert_allclose(1 / (1 + np.exp(-whole)), alone, atol=1e-6)
+
+
+def test_batches_are_of_similar_length_and_hold_every_message_once():
+    part = load_messages.LabelledTexts(["w " * n for n in range(1, 12)] * 20, torch.zeros(220))
+    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], piece_buckets=50)
+    data = script.EncodedTexts(part, model)
+    batches = data.batches(220, 20, torch.Generator().manual_seed(0))
+    assert torch.cat(batches).sort().values.equal(torch.arange(220))
+    assert all(data.lengths[indices].unique().numel() == 1 for indices in batches)
+    lengths = [int(data.lengths[indices[0]]) for indices in batches]
+    assert lengths != sorted(lengths)
+    same, other = (data.batches(220, 20, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert all(map(torch.equal, batches, same)) and not all(map(torch.equal, batches, other))
+    words, pieces, lengths, labels = data[torch.tensor([0, 2])]
+    assert words.shape == (2, 3) and lengths.tolist() == [1, 3] and labels.shape == (2,)
+    assert pieces.shape == (2, 3, 1)  # of the unknown word w, too
+
+
+def step_flags(**values):
+    return types.SimpleNamespace(**{"epsilon": 0.0, "loss": "cross_entropy", "part_loss": 0.0, **values})
+
+
+@pytest.fixture
+def batch():
+    words, pieces = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.zeros(2, 3, 0)
+    return words, pieces, torch.tensor([3, 2]), torch.tensor([1.0, 0.0])
+
+
+def test_the_adversarial_loss_is_that_of_the_perturbed_embeddings(batch):
+    torch.manual_seed(0)
+    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], pooling="mean", normalize=True)
+    losses = {epsilon: script.make_step(step_flags(epsilon=epsilon))(model, batch) for epsilon in (0.0, 1e-3, 1.0)}
+    plain = losses[0]["loss"].item()
+    assert plain == losses[1.0]["error"].item()
+    assert losses[1e-3]["loss"].item() == pytest.approx(2 * plain, rel=1e-2)
+    assert losses[1.0]["loss"] > 2 * plain  # along the gradient the loss rises
+    assert script.make_step(step_flags(epsilon=1.0))(model.eval(), batch)["loss"].item() == plain
+
+
+def test_the_loss_of_the_parts_by_hand(batch):
+    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], pairs=[])
+    torch.nn.init.normal_(model.word_weights.weight)
+    lstms, linear = model.read(model.embed(*batch[:2]), batch[0], batch[2])
+    error = torch.nn.functional.binary_cross_entropy_with_logits
+    together, *alone = (error(z, batch[3]).item() for z in (lstms + linear, 2 * lstms, 2 * linear))
+    found = script.make_step(step_flags(part_loss=0.3))(model, batch)
+    assert found["error"].item() == pytest.approx(together)
+    assert found["loss"].item() == pytest.approx(together + 0.3 * sum(alone))
+    squared = script.make_step(step_flags(loss="squared_error"))(model, batch)["error"]
+    expected = (torch.sigmoid(lstms + linear) - batch[3]).square().mean()
+    assert squared.item() == pytest.approx(expected.item())
+
+
+def test_groups_by_length_by_hand():
+    lengths, right = np.array([1, 1, 2, 2, 9, 9]), np.array([True, False, True, True, False, False])
+    x, y, sigma = script.by_length(lengths, right, groups=3)
+    assert x.tolist() == [1, 2, 9] and y.tolist() == [0.5, 1, 0]
+    assert sigma.tolist() == [pytest.approx(0.125**0.5), 0, 0]
+    assert len(script.by_length(np.array([3, 3, 3]), np.array([True, True, False]))[0]) == 1
+
+
+def test_any_file_of_two_columns(tmp_path, no_flush):
+    path = tmp_path / "reviews.csv"
+    lines = [f'"{text} {i}",{int(label == "bullish")}' for i, (text, label) in enumerate(rows())]
+    path.write_text("\n".join(["review,good", *lines]))
+    flags = ["--data", str(path), "--text_column", "review", "--label_column", "good", "--output_dir", str(tmp_path)]
+    metrics = script.main([*flags, "--function", "train", *QUICK.split()])
+    assert metrics["training_messages"] > 50
+    found = script.main([*flags, "--function", "predict", "--quiet", "--text", "buy"])
+    assert found["class"] == "1"
+
+
+BAD = [
+    (["--function", "sentiment"], ["--function", "sentiment"]),
+    (["--lstm_sizes", "0"], ["--lstm_sizes", "'0'"]),
+    (["--pooling", "median"], ["--pooling", "median"]),
+    (["--dropout", "1"], ["--dropout", "'1'"]),
+    (["--epsilon", "-1"], ["--epsilon", "-1"]),
+    (["--min_count", "0"], ["--min_count", "'0'"]),
+    (["--piece_buckets", "1"], ["--piece_buckets", "at least 2", "found 1"]),
+    (["--piece_buckets", "-1"], ["--piece_buckets", "'-1'"]),
+    (["--source", "sample"], ["sample", "no licence"]),
+    (["--source", "full", "--data_dir", "/no/such/folder"], ["/no/such/folder"]),
+    (["--function", "baseline", "--data", "/no/such/file.csv"], ["/no/such/file.csv"]),
+    (["--function", "baseline", "--text_column", "body", "--data", __file__], [__file__, "columns body and sentiment"]),
+    (["--function", "predict", "--text", "buy"], ["best.pt"]),
+    (["--function", "evaluate"], ["best.pt"]),
+    (["--function", "predict", "--text", "buy", "--checkpoint", __file__], [__file__, "not a checkpoint"]),
+    (["--function", "train", "--dry_run"], ["--dry_run", "best.pt"]),
+    (["--min_count", "1000", "--limit", "0"], ["--limit", "'0'"]),
+]
+
+
+@pytest.mark.parametrize(("flags", "named"), BAD)
+def test_bad_input_gives_one_line_that_names_it_and_status_2(flags, named, tmp_path, data_dir, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        script.main(["--data_dir", str(data_dir), "--output_dir", str(tmp_path), "--quiet", *flags])
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert message.count("\n") == 1 and message.startswith("stocktwits_sentiment.py: error: ")
+    assert all(text in message for text in named), message
+
+
+def test_an_absent_file_that_cannot_be_fetched_gives_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        script.main(["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "o"), "--quiet"])
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2 and message.count("\n") == 1
+    assert load_messages.MESSAGES_NAMES[0] in message and "put it there" in message
+
+
+def test_resuming_with_other_flags_is_refused(run, capsys):
+    run("--function", "train")
+    with pytest.raises(SystemExit):
+        run("--function", "train", "--resume", "--pooling", "mean")
+    assert "--pooling" in capsys.readouterr().err

@@ -1,0 +1,191 @@
+"""The classifier of texts: padding and batches, pooling by hand, the linear model by hand, dropout, rebuilding."""
+
+import zlib
+
+import pytest
+import torch
+from torch import nn
+
+import checkpoint
+from text_lstm import POOLINGS, TextLSTM, own_words, piece_places, run_lstm
+
+VOCABULARY = [f"word{i}" for i in range(30)]
+EVERYTHING = {"sizes": (6, 4), "dropout": 0.5, "embedding_dropout": 0.3, "word_dropout": 0.2, "pairs": range(0, 900, 2),
+              "pair_dropout": 0.5, "piece_buckets": 50}  # fmt: skip
+
+
+def make(seed=0, **arguments):
+    torch.manual_seed(seed)
+    model = TextLSTM(VOCABULARY, **{"embedding_size": 5, "sizes": [4], **arguments})
+    with torch.no_grad():
+        for parameter in model.parameters():  # also what starts at zero
+            parameter.normal_(std=0.5)
+    return model
+
+
+def texts(lengths, seed=1):
+    """Words (B, T), pieces (B, T, 3) and lengths (B)."""
+    generator, shape = torch.Generator().manual_seed(seed), (len(lengths), max(lengths))
+    words, pieces = (torch.randint(0, 30, (*shape, *more), generator=generator) for more in ((), (3,)))
+    return words, pieces, torch.tensor(lengths)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_padding_and_batch_do_not_change_a_prediction(bidirectional, pooling, normalize):
+    model = make(bidirectional=bidirectional, pooling=pooling, normalize=normalize, **EVERYTHING).eval()
+    words, pieces, lengths = texts([3, 7, 1, 5, 7])
+    together = model(words, pieces, lengths)
+    assert together.shape == (5,) and together.std() > 0.01
+    longer = (torch.cat([x, torch.randint(0, 30, (5, 9, *x.shape[2:]))], 1) for x in (words, pieces))
+    torch.testing.assert_close(model(*longer, lengths), together)
+    alone = [model(words[i : i + 1, :n], pieces[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
+    torch.testing.assert_close(torch.cat(alone), together)
+    order = torch.tensor([4, 2, 0, 3, 1])
+    torch.testing.assert_close(model(words[order], pieces[order], lengths[order]), together[order])
+
+
+def test_padding_gets_no_gradient():
+    model = make(bidirectional=True, pooling="max_mean", **EVERYTHING).eval()
+    words, pieces, lengths = texts([3, 7, 1])
+    presence = torch.ones(3, 7, requires_grad=True)
+    model(words, pieces, lengths, presence).sum().backward()
+    assert ((presence.grad != 0) == own_words(lengths, 7)).all()
+
+
+def test_presence_of_one_changes_nothing_and_its_gradient_is_that_of_the_logit():
+    model = make(pooling="mean", pairs=range(0, 900, 2)).double().eval()
+    words, pieces, lengths = texts([4, 6])
+    presence = torch.ones(2, 6, dtype=torch.float64, requires_grad=True)
+    logits = model(words, pieces, lengths, presence)
+    torch.testing.assert_close(logits, model(words, pieces, lengths))
+    (gradient,) = torch.autograd.grad(logits.sum(), presence)
+    less = presence.detach().clone()
+    less[1, 2] -= 1e-6
+    change = (logits - model(words, pieces, lengths, less))[1] / 1e-6
+    torch.testing.assert_close(gradient[1, 2], change, rtol=1e-4, atol=1e-6)
+
+
+def test_pooling_by_hand():
+    h = torch.tensor([[[1.0, -5.0], [3.0, -7.0], [9.0, 9.0]]])  # the third step is padding
+    lengths = torch.tensor([2])
+    expected = {"last": [3, -7], "mean": [2, -6], "max": [3, -5], "max_mean": [3, -5, 2, -6]}
+    for pooling, values in expected.items():
+        assert make(sizes=[2], pooling=pooling).pool(h, lengths).tolist() == [values]
+    # two directions: the reverse one ends at the first word
+    assert make(sizes=[1], bidirectional=True).pool(h, lengths).tolist() == [[3, -5]]
+
+
+def test_linear_model_by_hand():
+    model = make(pairs=[65, 5 * 30 + 2, 899]).eval()  # (2, 5), (5, 2) and (29, 29)
+    words, pieces, lengths = torch.tensor([[2, 5, 2, 9]]), torch.zeros(1, 4, 0), torch.tensor([3])
+    single, double = model.word_weights.weight[:, 0], model.pair_weights.weight[:, 0]
+    expected = 2 * single[2] + single[5] + double[0] + double[1]
+    assert model.count(words, lengths).item() == pytest.approx(expected.item(), abs=1e-6)
+    unknown = torch.tensor([[29, 28, 29, 29]])
+    expected_unknown = 3 * single[29] + single[28] + double[2]
+    assert model.count(unknown, torch.tensor([4])).item() == pytest.approx(expected_unknown.item(), abs=1e-6)
+    rest = make().eval()
+    rest.load_state_dict({name: value for name, value in model.state_dict().items() if "weights" not in name})
+    together = rest(words, pieces, lengths) + expected
+    assert model(words, pieces, lengths).item() == pytest.approx(together.item(), abs=1e-5)
+
+
+def test_packed_and_equal_lengths_agree():
+    torch.manual_seed(0)
+    layer, x = nn.LSTM(3, 4, batch_first=True, bidirectional=True), torch.randn(3, 5, 3)
+    whole = run_lstm(layer, x, torch.tensor([5, 5, 5]))
+    mixed = run_lstm(layer, x, torch.tensor([5, 2, 5]))
+    torch.testing.assert_close(whole[::2], mixed[::2])
+    torch.testing.assert_close(mixed[1:2, :2], layer(x[1:2, :2])[0])
+    assert (mixed[1, 2:] == 0).all()
+
+
+def test_normalised_embeddings_cannot_grow():
+    model = make(normalize=True, embedding_size=50, piece_buckets=40).eval()
+    words = torch.arange(30).unsqueeze(0), torch.ones(1, 30, 2, dtype=torch.int32)
+    v = model.embed(*words)[0]  # (V, E)
+    torch.testing.assert_close(v.mean(1), torch.zeros(30), atol=1e-6, rtol=0)
+    torch.testing.assert_close(v.square().mean(1), torch.ones(30), atol=1e-3, rtol=0)
+    with torch.no_grad():
+        for layer in (model.embedding, model.pieces):
+            layer.weight.mul_(100)
+    torch.testing.assert_close(model.embed(*words)[0], v, atol=1e-3, rtol=1e-3)
+
+
+def test_pieces_by_hand():
+    def places(*pieces):
+        return [1 + zlib.crc32(piece.encode()) % 999 for piece in pieces]
+
+    table = piece_places(["<unknown>", "<", "up", "btfd"], 1000)
+    assert table.shape == (4, 9) and table[0].tolist() == [0] * 9
+    assert table[1].tolist() == places("^<$") + [0] * 8
+    assert table[2].tolist() == places("^up", "up$", "^up$") + [0] * 6
+    assert table[3].tolist() == places("^bt", "btf", "tfd", "fd$", "^btf", "btfd", "tfd$", "^btfd", "btfd$")
+    assert piece_places(["x" * 10_000], 1000).shape == (1, 16) and piece_places(["<link>"], 1000).tolist() == [[0]]
+
+
+def test_embeddings_with_pieces_by_hand():
+    torch.manual_seed(0)
+    model = TextLSTM(["<unknown>", "up"], 4, [3], piece_buckets=10).eval()
+    own, pieces = model.embedding.weight, model.pieces.weight
+    assert torch.equal(pieces[0], torch.zeros(4))
+    found = model.embed(torch.tensor([[1, 0]]), torch.tensor([[[7, 3, 0], [0, 0, 0]]]))
+    torch.testing.assert_close(found, torch.stack([own[1] + (pieces[7] + pieces[3]) / 2, own[0]]).unsqueeze(0))
+    plain = TextLSTM(["<unknown>", "up"], 4, [3]).eval()
+    assert torch.equal(plain.embed(torch.tensor([[1]]), torch.zeros(1, 1, 0)), plain.embedding.weight[1].view(1, 1, 4))
+
+
+def test_dropout_is_for_training_only():
+    model = make(pooling="max", **EVERYTHING)
+    batch = texts([6, 6])
+    assert not torch.equal(model(*batch), model(*batch))
+    model.eval()
+    assert torch.equal(model(*batch), model(*batch))
+    assert all(map(torch.equal, model.drop_words(*batch[:2]), batch[:2]))
+
+
+def test_word_dropout_reads_words_as_unknown():
+    model = make(word_dropout=0.5)
+    words = torch.full((100, 100), 7)
+    dropped, pieces = model.drop_words(words, torch.full((100, 100, 2), 3))
+    assert ((pieces == 0).all(2) == (dropped == 0)).all() and ((pieces == 3).all(2) == (dropped == 7)).all()
+    assert set(dropped.unique().tolist()) == {0, 7} and 0.45 < (dropped == 0).float().mean() < 0.55
+
+
+def test_embedding_dropout_takes_whole_dimensions_of_a_text():
+    model = make(embedding_dropout=0.5, embedding_size=200)
+    embedded = model.embed(*texts([6] * 4)[:2])
+    gone = embedded == 0
+    assert (gone.all(1) == gone.any(1)).all() and 0.4 < gone.float().mean() < 0.6
+
+
+def test_every_weight_learns():
+    model = make(bidirectional=True, pooling="max_mean", normalize=True, **EVERYTHING)
+    model(*texts([5, 6, 2, 6])).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_a_checkpoint_rebuilds_the_model_and_its_vocabulary(tmp_path):
+    model = make(bidirectional=True, pooling="max_mean", normalize=True, classes=("no", "yes"),
+                 **EVERYTHING).eval()  # fmt: skip
+    checkpoint.save(tmp_path / "best.pt", {"model": checkpoint.describe(model)})
+    again = checkpoint.rebuild(tmp_path / "best.pt", TextLSTM)
+    batch = texts([3, 7])
+    assert torch.equal(again(*batch), model(*batch))
+    assert again.vocabulary == VOCABULARY and again.classes == ["no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"pooling": "median"}, "median"),
+        ({"sizes": []}, "found 30 and 0"),
+        ({"vocabulary": []}, "found 0 and 2"),
+        ({"piece_buckets": 1}, "at least 2"),
+    ],
+)
+def test_bad_arguments(arguments, expected):
+    with pytest.raises(ValueError, match=expected):
+        TextLSTM(**{"vocabulary": VOCABULARY, **arguments})

@@ -1,0 +1,210 @@
+"""A classifier of short texts: word embeddings, stacked LSTMs, pooling over the words, one logit.
+
+    embedded = vectors of the words (B, T, E) [+ the mean of the vectors of each one's character pieces]
+    h        = LSTMs of the given sizes, one or both directions (B, T, H)
+    logit    = linear(pooling of h over the text's own words) [+ sum of one weight per word and per pair of neighbours]
+
+Padding never enters: sequences of different lengths are packed, and all sums and maxima run over a text's own words.
+
+Letters in shapes: B batch, T words of the longest text, E embedding size, H size of the last layer (of both directions
+together), V vocabulary.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, layer_norm
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+POOLINGS = ("last", "mean", "max", "max_mean")
+MOST_PIECES = 16
+UNKNOWN = 0  # place of the unknown word in the vocabulary
+
+
+class TextLSTM(nn.Module):
+    """Logit of the second class for texts of word places (B, T).
+
+    Args:
+        vocabulary: the V words by place, the unknown word first; kept so that a checkpoint alone can read texts.
+        embedding_size: E.
+        sizes: units of each LSTM, the first one nearest to the words.
+        bidirectional: with a second LSTM per layer that reads from the end.
+        pooling: "last" (the state after the last word; of the reverse direction, the one at the first), "mean" or "max"
+            over the words, or "max_mean", both side by side.
+        dropout: of the hidden states between the layers and before the linear one.
+        embedding_dropout: of whole embedding dimensions, the same for all words of a text (Gal and Ghahramani 2016).
+        word_dropout: probability that the LSTMs read a word as the unknown one while training.
+        pairs: None, or pairs of neighbouring words, each as first * V + second: then a linear model of the words and
+            of these pairs joins the logit ("wide and deep", Cheng et al. 2016).
+        pair_dropout: of the words and pairs of that linear model.
+        piece_buckets: 0, or the size of the hash table for vectors of character pieces, see `piece_places`.
+        normalize: brings each embedded word to mean 0 and variance 1 over its E values, so that embeddings cannot
+            grow out of the reach of a perturbation. (Miyato, Dai and Goodfellow 2017, eq. 1, do it over the words.)
+        classes: names of the labels 0 and 1, kept beside the vocabulary.
+    """
+
+    def __init__(
+        self,
+        vocabulary: list[str],
+        embedding_size: int = 100,
+        sizes: Sequence[int] = (128, 64),
+        bidirectional: bool = False,
+        pooling: str = "last",
+        dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        pairs: Sequence[int] | None = None,
+        pair_dropout: float = 0.0,
+        piece_buckets: int = 0,
+        normalize: bool = False,
+        classes: Sequence[str] = ("0", "1"),
+    ):
+        super().__init__()
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}")
+        if not vocabulary or not sizes:
+            raise ValueError(f"expected at least one word and one layer, found {len(vocabulary)} and {len(sizes)}")
+        if piece_buckets == 1 or piece_buckets < 0:
+            raise ValueError(f"piece_buckets must be 0 or at least 2 (the first one stays empty), not {piece_buckets}")
+        pairs = None if pairs is None else sorted(pairs)
+        self.arguments = {
+            "vocabulary": list(vocabulary), "embedding_size": embedding_size, "sizes": list(sizes),
+            "bidirectional": bidirectional, "pooling": pooling, "dropout": dropout,
+            "embedding_dropout": embedding_dropout, "word_dropout": word_dropout, "pairs": pairs,
+            "pair_dropout": pair_dropout, "piece_buckets": piece_buckets, "normalize": normalize,
+            "classes": list(classes),
+        }  # fmt: skip
+        self.vocabulary, self.classes, self.pooling = list(vocabulary), list(classes), pooling
+        self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
+        self.pair_dropout, self.linear, self.normalize = pair_dropout, pairs is not None, normalize
+        self.embedding, self.piece_buckets = nn.Embedding(len(vocabulary), embedding_size), piece_buckets
+        if piece_buckets:
+            self.pieces = nn.EmbeddingBag(piece_buckets, embedding_size, mode="mean", padding_idx=0)
+        widths = [embedding_size, *(size * (2 if bidirectional else 1) for size in sizes)]
+        self.layers = nn.ModuleList(
+            nn.LSTM(width, size, batch_first=True, bidirectional=bidirectional)
+            for width, size in zip(widths[:-1], sizes, strict=True)
+        )
+        self.head = nn.Linear(widths[-1] * (2 if pooling == "max_mean" else 1), 1)
+        if pairs is not None:
+            self.word_weights = nn.Embedding(len(vocabulary), 1)
+            self.pair_weights = nn.Embedding(len(pairs) + 1, 1)  # the last one is never used
+            self.register_buffer("pair_codes", torch.tensor([*pairs, len(vocabulary) ** 2]), persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.embedding.weight, std=0.3)
+        if self.piece_buckets:
+            nn.init.normal_(self.pieces.weight, std=0.3)
+            nn.init.zeros_(self.pieces.weight.data[0])
+        for layer in self.layers:
+            for name, parameter in layer.named_parameters():
+                if "bias" in name:
+                    nn.init.zeros_(parameter)
+                if "bias_ih" in name:  # the forget gate's share starts at 1: texts are remembered to their end
+                    nn.init.ones_(parameter.data.chunk(4)[1])
+        if self.linear:
+            nn.init.zeros_(self.word_weights.weight)
+            nn.init.zeros_(self.pair_weights.weight)
+
+    def forward(self, words: Tensor, pieces: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
+        """Logits (B,) of texts of words (B, T), each with its pieces (B, T, P), and of lengths (B) from 1 to T.
+
+        presence (B, T), 1 by default, multiplies whatever each word adds; its gradient says how a word moves a logit.
+        """
+        return sum(self.read(self.embed(*self.drop_words(words, pieces)), words, lengths, presence))
+
+    def drop_words(self, words: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
+        """Some words (B, T) replaced by the unknown one, without pieces (B, T, P), while training."""
+        if not (self.training and self.word_dropout):
+            return words, pieces
+        gone = torch.rand(words.shape, device=words.device) < self.word_dropout
+        return words.masked_fill(gone, UNKNOWN), pieces.masked_fill(gone.unsqueeze(2), 0)
+
+    def embed(self, words: Tensor, pieces: Tensor) -> Tensor:
+        """Embeddings (B, T, E) of words (B, T) with pieces (B, T, P)."""
+        embedded = self.embedding(words)
+        if self.piece_buckets:
+            embedded = embedded + self.pieces(pieces.flatten(0, 1)).view_as(embedded)
+        if self.normalize:
+            embedded = layer_norm(embedded, embedded.shape[-1:])
+        mask = embedded.new_ones(len(embedded), 1, embedded.shape[2])
+        return embedded * dropout(mask, self.embedding_dropout, self.training)
+
+    def read(self, embedded: Tensor, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> list[Tensor]:
+        """The parts of the logits of texts with the embeddings (B, T, E): that of the LSTMs (B,), then the linear one.
+
+        Apart from `embed`, so that embeddings can be perturbed.
+        """
+        h = embedded if presence is None else embedded * presence.unsqueeze(2)
+        for number, layer in enumerate(self.layers):
+            if number:
+                h = dropout(h, self.dropout, self.training)
+            h = run_lstm(layer, h, lengths)  # (B, T, H)
+        pooled = dropout(self.pool(h, lengths), self.dropout, self.training)
+        parts = [self.head(pooled).squeeze(1)]
+        return [*parts, self.count(words, lengths, presence)] if self.linear else parts
+
+    def pool(self, h: Tensor, lengths: Tensor) -> Tensor:
+        """Hidden states (B, T, H) of each text's own words to (B, H), or (B, 2 H) for "max_mean"."""
+        if self.pooling == "last":
+            last = h[torch.arange(len(h), device=h.device), lengths - 1]
+            if not self.layers[-1].bidirectional:
+                return last
+            half = h.shape[2] // 2
+            return torch.cat([last[:, :half], h[:, 0, half:]], 1)
+        own = own_words(lengths, h.shape[1]).unsqueeze(2)  # (B, T, 1)
+        pooled = []
+        if "max" in self.pooling:
+            pooled.append(h.masked_fill(~own, -torch.inf).amax(1))
+        if "mean" in self.pooling:
+            pooled.append((h * own).sum(1) / lengths.unsqueeze(1))
+        return torch.cat(pooled, 1)
+
+    def count(self, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
+        """The linear model's part of the logits (B,): the weights of a text's words and of its known pairs."""
+        own = own_words(lengths, words.shape[1]).float()  # (B, T)
+        if presence is not None:
+            own = own * presence
+        codes = words[:, :-1] * len(self.vocabulary) + words[:, 1:]  # (B, T - 1)
+        places = torch.searchsorted(self.pair_codes, codes)
+        known = self.pair_codes[places] == codes
+        both = torch.cat([own, own[:, :-1] * own[:, 1:] * known], 1)  # (B, 2 T - 1)
+        weights = torch.cat([self.word_weights(words), self.pair_weights(places)], 1).squeeze(2)
+        return (weights * dropout(both, self.pair_dropout, self.training)).sum(1)
+
+
+def piece_places(words: Sequence[str], buckets: int) -> Tensor:
+    """Places (W, P) of each word's character pieces in a table of `buckets` vectors: 1 to buckets - 1, then zeros.
+
+    The pieces are the word's runs of 3, 4 and 5 characters, its ends marked, by their hash (Bojanowski et al. 2017,
+    fastText), the first MOST_PIECES of them: a word that is rare or unknown borrows from those that look alike.
+    Entities such as <link> have none.
+    """
+    rows = []
+    for word in words:
+        marked = "" if word[0] == "<" and len(word) > 1 else f"^{word[:MOST_PIECES]}$"
+        pieces = [marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)][:MOST_PIECES]
+        rows.append([1 + zlib.crc32(piece.encode()) % (buckets - 1) for piece in pieces])
+    table = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.int32)
+    for row, places in zip(table, rows, strict=True):
+        row[: len(places)] = torch.tensor(places, dtype=torch.int32)
+    return table
+
+
+def run_lstm(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+    """Hidden states (B, T, H) of sequences x (B, T, I), zero from each one's end on; padding is not read.
+
+    Sequences of one length need no packing, which batches of similar length mostly are: it is the faster way.
+    """
+    if bool((lengths == x.shape[1]).all()):
+        return layer(x)[0]
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+def own_words(lengths: Tensor, steps: int) -> Tensor:
+    """True (B, T) where a text has a word, False where it is padded."""
+    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
