@@ -26,6 +26,7 @@ Deviations from the publication:
 5. The code means to hold the perturbation constant and does not. With the hinge loss that makes no difference: the
    gradient of -epsilon ||w|| and that of the score of e - epsilon y w / ||w|| with a constant direction are the same.
 6. Without the hinge loss the code's adversarial branch reads the clean representation and does nothing. Here it works.
+7. The l2 weight of KDD17's LSTM is not given: that of the other models.
 """
 
 import argparse
@@ -312,8 +313,11 @@ def plot_history(folders: dict[str, Path], folder: Path, parts: tuple[str, ...])
     for name, place in folders.items():
         curves = experiment.read_curves(place, "accuracy")
         series |= {f"{LABELS[name]}, {part}": curves[part] for part in parts}
+    if len(parts) == 1:
+        series = {label.rpartition(", ")[0]: curve for label, curve in series.items()}
     dashed = [name for name in series if name.endswith("training")]
-    plots.curves(folder / "accuracy.png", series, "epoch", "accuracy", dashed=dashed)
+    ylabel = "accuracy" if len(parts) > 1 else f"{parts[0]} accuracy"
+    plots.curves(folder / "accuracy.png", series, "epoch", ylabel, dashed=dashed)
 
 
 def predict(flags: argparse.Namespace, folder: Path) -> dict:
