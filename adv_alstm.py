@@ -8,7 +8,9 @@
 
 ACL18 (87 stocks, 2014-2015) and KDD17 (50 stocks, 2007-2016) come from the authors' archive, which is downloaded: its
 files have no licence, so that no sample is bundled. A sample is the last 5 to 15 days of a stock in 11 features; it is
-up or down if the next day's return is at least +0.55 % or at most -0.5 %. EXPECTED_NUMBERS
+up or down if the next day's return is at least +0.55 % or at most -0.5 %. Expect an accuracy of 54.7 +- 2.4 % on ACL18
+and of 51.5 +- 0.3 % on KDD17 from Adv-ALSTM, as from ALSTM (54.9 and 51.3), beside 51.3 and 52.9 % for "always up"; one
+seed of one model takes about half a minute.
 
 The epoch of every model is the one with the best validation accuracy. Beside the accuracies stand the binomial sigma,
 which counts all samples as independent, and a 95 % interval from resampled days, since stocks of one day move together.
@@ -261,15 +263,16 @@ def compare(flags: argparse.Namespace, folder: Path) -> dict:
 
 
 def add_gain(metrics: dict, flags: argparse.Namespace, folder: Path, other: Path) -> None:
-    """How much more accurate the model in `folder` is than the one in `other`, over all seeds, with its interval."""
+    """How much more accurate the model in `folder` is than the one in `other` and than "always up", over all seeds."""
     part = load(flags).test
     right = []
     for place in (folder, other):
         seeds = range(flags.seed, flags.seed + flags.seeds)
         models = [AdvALSTM.load(seed_folder(flags, place, seed) / "best.pt") for seed in seeds]
         right.append(np.mean([np.equal(*directions(model, part)) for model in models], 0))
-    names = ("gain_over_alstm", "gain_low", "gain_high")
-    metrics |= dict(zip(names, movement_scores.gain(*right, part.dates), strict=True))
+    for name, reference in (("alstm", right[1]), ("always_up", part.y.numpy())):
+        names = (f"gain_over_{name}", f"gain_over_{name}_low", f"gain_over_{name}_high")
+        metrics |= dict(zip(names, movement_scores.gain(right[0], reference, part.dates), strict=True))
 
 
 def comparison(metrics: dict[str, dict], dataset: str) -> list[dict]:
