@@ -157,16 +157,10 @@ STUDIES = (
     Study("adv_alstm", "train", "acl18_grid", "Stock movement: ACL18, Adv-ALSTM chosen on validation",
           "--dataset acl18 --epsilon .05 5 --beta .01 .5 --l2 .01 1 --seeds 5", MOVEMENT_QUICK,
           chosen("57.20 %, in two stages", "57.2 %")),
-    Study("adv_alstm", "train", "acl18_alstm_grid", "Stock movement: ACL18, ALSTM chosen on validation",
-          "--model alstm --dataset acl18 --l2 .01 1 --seeds 5", MOVEMENT_QUICK,
-          chosen("54.90 %", "-")),
     Study("adv_alstm", "train", "kdd17_grid", "Stock movement: KDD17, Adv-ALSTM chosen on validation",
           "--dataset kdd17 --epsilon .001 1 --beta .05 .5 --l2 .001 .1 --seeds 5",
           MOVEMENT_QUICK, chosen("53.05 %, in two stages", "53.05 %")),
-    Study("adv_alstm", "train", "kdd17_alstm_grid", "Stock movement: KDD17, ALSTM chosen on validation",
-          "--model alstm --dataset kdd17 --l2 .001 .1 --seeds 5", MOVEMENT_QUICK,
-          chosen("51.94 %", "-")),
-    Study("adv_alstm", "plot", "", "Stock movement: attention, epsilon, beta", "--dataset acl18 --epochs 50 --seeds 3",
+    Study("adv_alstm", "plot", "", "Stock movement: attention, epsilon, beta", "--dataset acl18 --epochs 50 --seeds 2",
           "--epochs 3 --seeds 1", ()),
 )  # fmt: skip
 
