@@ -368,12 +368,15 @@ def plot(flags: argparse.Namespace, folder: Path) -> dict:
 
 
 def plot_sweeps(metrics: dict[str, dict], folder: Path) -> None:
-    """Validation accuracy of Adv-ALSTM against epsilon and against beta, the other as it was; ALSTM as a level."""
+    """Validation accuracy of Adv-ALSTM against epsilon and against beta, the other as it was; ALSTM's as a level,
+    between two a binomial sigma away, without which noise would fill the axes."""
     accuracy = {name: found.get("val_accuracy_mean", found["val_accuracy"]) for name, found in metrics.items()}
     for key in ("epsilon", "beta"):
         values = sorted(found["chosen"][key] for name, found in metrics.items() if name.startswith(key))
         curve = ([np.log10(value) for value in values], [accuracy[f"{key}_{value:g}"] for value in values])
-        level = {"ALSTM": accuracy["alstm"]}
+        sigma = movement_scores.binomial_sigma(accuracy["alstm"], metrics["alstm"]["samples"]["validation"])
+        signs = {"ALSTM": 0, "one sigma above": 1, "one sigma below": -1}
+        level = {name: accuracy["alstm"] + sign * sigma for name, sign in signs.items()}
         plots.curves(folder / f"{key}.png", {"Adv-ALSTM": curve}, f"$\\log_{{10}}$ {key}", "validation accuracy",
                      levels=level, markers=True)  # fmt: skip
 
