@@ -97,9 +97,13 @@ def test_compare_has_every_model_and_baseline(run, tmp_path):
         assert found["seeds"] == 2 and found["epochs"] == 1 and found["test_accuracy_std"] >= 0
         assert -1 <= found["test_mcc_mean"] <= 1 and found["parameters"] > 0 and found["data"] == "full"
     for name in ("adv_alstm", "two_stage_adv_alstm"):
-        assert metrics[name]["gain_low"] <= metrics[name]["gain_over_alstm"] <= metrics[name]["gain_high"]
-    gain = metrics["adv_alstm"]["test_accuracy_mean"] - metrics["alstm"]["test_accuracy_mean"]
-    assert metrics["adv_alstm"]["gain_over_alstm"] == pytest.approx(gain)
+        for other in ("alstm", "always_up"):
+            low, gain, high = (metrics[name][f"gain_over_{other}{end}"] for end in ("_low", "", "_high"))
+            assert low <= gain <= high
+    accuracy = metrics["adv_alstm"]["test_accuracy_mean"]
+    other = metrics["alstm"]["test_accuracy_mean"], metrics["always_up"]["test_accuracy"]
+    assert metrics["adv_alstm"]["gain_over_alstm"] == pytest.approx(accuracy - other[0])
+    assert metrics["adv_alstm"]["gain_over_always_up"] == pytest.approx(accuracy - other[1])
     rows = table(folder / "comparison.csv")
     assert [row["model"] for row in rows] == [adv_alstm.LABELS[name] for name in metrics]
     assert rows[2]["published_accuracy"] == "53.18" and float(rows[0]["mcc"]) == 0
