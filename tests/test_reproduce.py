@@ -1,6 +1,7 @@
 """The report runner and what it writes into the README."""
 
 import base64
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -182,6 +183,17 @@ def test_the_readmes_results_table_is_the_one_of_the_published_numbers():
     readme = (ROOT / "README.md").read_text()
     assert readme == reproduce.with_table(readme, reproduce.published_rows())
     assert json.loads((reproduce.RESULTS / "summary.json").read_text()) == reproduce.published_rows()
+
+
+def test_the_readmes_table_of_stock_movement_is_the_published_one():
+    readme = (ROOT / "README.md").read_text()
+    for path in reproduce.RESULTS.glob("adv_alstm/compare_*/comparison.csv"):
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                mean, std = float(row["accuracy"]), float(row["accuracy_std"])
+                shown = f"{mean:.2f} ± {std:.2f}" if std else f"{mean:.2f}, "
+                lines = [line for line in readme.splitlines() if line.startswith(f"| {row['model']} |")]
+                assert any(shown in line for line in lines), (path, row["model"])
 
 
 def test_the_readmes_code_runs(tmp_path, monkeypatch):
