@@ -193,11 +193,13 @@ def confusion(path: Path, matrices: Mapping[str, np.ndarray], classes: Sequence)
     figure, grid = plt.subplots(1, len(matrices), figsize=(6 * len(matrices), 5.4), squeeze=False)
     for axes, (title, matrix) in zip(grid[0], matrices.items(), strict=True):
         errors = matrix - np.diag(np.diag(matrix))
-        axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1, errors.max()) * 1.3)
+        axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1, errors.max()) * 2)  # pale enough to write on
         axes.set(title=title, xlabel="predicted class", ylabel="true class")
         axes.set(xticks=range(len(classes)), xticklabels=classes, yticks=range(len(classes)), yticklabels=classes)
         axes.grid(False)
         for (i, j), count in np.ndenumerate(matrix):
             if count:
-                axes.text(j, i, int(count), ha="center", va="center", fontsize=9, weight="bold" if i == j else None)
+                weight = "bold" if i == j else None
+                size = 9 if len(classes) > 5 else 14
+                axes.text(j, i, int(count), ha="center", va="center", fontsize=size, weight=weight)
     return save(figure, path)
