@@ -91,8 +91,8 @@ def keep_memory() -> None:
 def run(flags: argparse.Namespace, functions: dict[str, Callable]) -> dict:
     """Runs the chosen function, or all, each in its own folder; returns the metrics that it wrote.
 
-    Bad input of any kind ends with one line on standard error and status 2, divergence with status 1, and a signal with
-    130 or 143.
+    Bad input of any kind ends with one line on standard error and status 2, divergence and a full disk with status 1,
+    and a signal with 130 or 143.
     """
     chosen = [flags.function] if flags.function else list(functions)
     if not flags.quiet:
@@ -102,7 +102,7 @@ def run(flags: argparse.Namespace, functions: dict[str, Callable]) -> dict:
             metrics = {name: run_function(flags, name, functions[name]) for name in chosen}
     except (UsageError, DataError, CheckpointError) as error:
         sys.exit(fail(functions, error, 2))
-    except Diverged as error:
+    except (Diverged, OSError) as error:
         sys.exit(fail(functions, error, 1))
     except Interrupted as error:
         sys.exit(fail(functions, error, 128 + error.signum))
@@ -117,6 +117,7 @@ def fail(functions: dict[str, Callable], error: Exception, status: int) -> int:
 def run_function(flags: argparse.Namespace, name: str, function: Callable) -> dict:
     folder = flags.output_dir / name
     with locked(folder):
+        checkpoint.remove_temporaries(folder)
         prepare_process(flags)
         if not (flags.dry_run and (folder / "config.json").exists()):  # that of the training stays
             write_json(folder / "config.json", describe_run(flags, name))
@@ -264,12 +265,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model.to(flags.device)
     training = Training(model, step, training_data, validation_data, flags, folder, monitor, maximise, batches)
+    checkpoint.remove_temporaries(folder)
     if flags.resume:
         training.restore()
     else:
-        for pattern in ("last.pt", "last.previous.pt", "best.pt", "history.csv", ".*.tmp"):
-            for path in folder.glob(pattern):
-                path.unlink()
+        for name in ("last.pt", "last.previous.pt", "best.pt", "history.csv"):
+            (folder / name).unlink(missing_ok=True)
     with deferred_signals() as received:
         training.run(received)
     if received:  # during the last save
@@ -394,8 +395,7 @@ class Training:
         content = {
             "model": checkpoint.describe(self.model),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.flags.device == "cuda" else [],
+            **random_states(self.flags.device),
             "flags": result_flags(self.flags),
             **{name: getattr(self, name) for name in STATE},
         }
@@ -407,7 +407,7 @@ class Training:
         saved = checkpoint.load_latest(self.folder / "last.pt")
         if saved is None:
             return
-        if missing := {"model", "optimizer", "random", "flags", *STATE} - saved.keys():
+        if missing := {"model", "optimizer", "random_numpy", "flags", *STATE} - saved.keys():
             raise CheckpointError(f"{self.folder / 'last.pt'}: not of a training: it has no {min(missing)}")
         now = result_flags(self.flags)
         for name, value in saved["flags"].items():
@@ -415,14 +415,35 @@ class Training:
                 raise UsageError(f"--resume: {self.folder} was trained with --{name} {value}, not {now.get(name)}")
         self.model.load_state_dict(saved["model"]["weights"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["random"])
-        if saved["random_cuda"]:
-            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        set_random_states(saved)
         for name in STATE:
             setattr(self, name, saved[name])
 
 
 STATE = ("epoch", "batch", "sums", "history", "best_score", "best_epoch", "seconds")
+
+
+def random_states(device: str) -> dict:
+    """The state of every generator that a step may draw from, as plain types and tensors."""
+    _, keys, *rest = np.random.get_state()
+    return {
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if device == "cuda" else [],
+        "random_mps": torch.mps.get_rng_state() if device == "mps" else None,
+        "random_python": random.getstate(),
+        "random_numpy": (torch.from_numpy(keys.astype(np.int64)), *rest),
+    }
+
+
+def set_random_states(saved: dict) -> None:
+    torch.set_rng_state(saved["random"])
+    if saved["random_cuda"]:
+        torch.cuda.set_rng_state_all(saved["random_cuda"])
+    if saved["random_mps"] is not None:
+        torch.mps.set_rng_state(saved["random_mps"])
+    random.setstate(saved["random_python"])
+    keys, *rest = saved["random_numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
 
 
 def result_flags(flags: argparse.Namespace) -> dict:

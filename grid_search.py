@@ -125,9 +125,8 @@ def search(
     order = sorted(range(len(rows)), key=lambda i: (math.isnan(rows[i]["score"]), sign * rows[i]["score"]))
     write_csv(folder / "grid.csv", [rows[i] for i in order])
     best = order[0]
-    for file in ("best.pt", "last.pt", "history.csv"):
-        if (folder / "grid" / names[best] / file).exists():  # a cross-validation leaves its history alone
-            shutil.copyfile(folder / "grid" / names[best] / file, folder / file)
+    if (folder / "grid" / names[best] / "best.pt").exists():  # a cross-validation leaves no model
+        copy_up(folder / "grid" / names[best], folder)
     return candidates[best]
 
 
@@ -139,14 +138,19 @@ def repeat(flags: argparse.Namespace, folder: Path, train: Train, test: Test) ->
     tasks = [(run, folder / "seeds" / str(run.seed)) for run in runs]
     results = parallel(train_and_test, tasks, {"train": train, "test": test}, flags.jobs)
     if not flags.dry_run:
-        for file in ("best.pt", "last.pt", "history.csv"):
-            shutil.copyfile(tasks[0][1] / file, folder / file)
+        copy_up(tasks[0][1], folder)
     metrics = dict(results[0])
     for key, value in results[0].items():
         if isinstance(value, float):
             values = [r[key] for r in results]
             metrics[f"{key}_mean"], metrics[f"{key}_std"] = statistics.mean(values), statistics.stdev(values)
     return {**metrics, "seeds": flags.seeds}
+
+
+def copy_up(source: Path, folder: Path) -> None:
+    """The files of the model that stands for all."""
+    for file in ("best.pt", "last.pt", "history.csv"):
+        checkpoint.write_atomically(folder / file, (source / file).read_bytes())
 
 
 def remove(path: Path) -> None:

@@ -1,10 +1,40 @@
 """Fixtures of several test modules."""
 
 import argparse
+import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
+
+COUNTS = Counter()  # of what the tests marked `reliability` tried, by test
+
+
+def pytest_addoption(parser):
+    parser.addoption("--counts", type=Path, metavar="FILE", help="JSON file for what the reliability tests counted")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    file = session.config.getoption("--counts")
+    if file and exitstatus == 0:
+        file.write_text(json.dumps(dict(sorted(COUNTS.items())), indent=2) + "\n")
+
+
+@pytest.fixture
+def count(request):
+    """count(number): so many cases of this test were tried and passed."""
+
+    def add(number: int) -> None:
+        COUNTS[request.function.__name__] += number
+
+    return add
+
+
+@pytest.fixture(params=["short", pytest.param("full", marks=pytest.mark.reliability)])
+def thorough(request) -> bool:
+    """False in `make test`, True in `make reliability`: one test, two sizes."""
+    return request.param == "full"
 
 
 def make_flags(**values) -> argparse.Namespace:
