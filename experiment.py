@@ -35,8 +35,8 @@ from data_files import DataError
 
 # Flags that do not change what is computed: a run may be resumed with others.
 FREE_FLAGS = {
-    "resume", "dry_run", "quiet", "tensorboard", "jobs", "output_dir", "data_dir", "checkpoint_every", "function",
-    "seeds",
+    "resume", "dry_run", "quiet", "tensorboard", "jobs", "backend", "scheduler", "output_dir", "data_dir",
+    "checkpoint_every", "function", "seeds",
 }  # fmt: skip
 Batch = tuple[Tensor, ...]
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
@@ -48,6 +48,10 @@ class UsageError(ValueError):
 
 class Diverged(RuntimeError):
     """The loss became infinite or not a number."""
+
+
+class WorkerLost(RuntimeError):
+    """A worker process died with its task, again and again."""
 
 
 class Interrupted(Exception):
@@ -102,7 +106,7 @@ def run(flags: argparse.Namespace, functions: dict[str, Callable]) -> dict:
             metrics = {name: run_function(flags, name, functions[name]) for name in chosen}
     except (UsageError, DataError, CheckpointError) as error:
         sys.exit(fail(functions, error, 2))
-    except (Diverged, OSError) as error:
+    except (Diverged, WorkerLost, OSError) as error:
         sys.exit(fail(functions, error, 1))
     except Interrupted as error:
         sys.exit(fail(functions, error, 128 + error.signum))
@@ -200,11 +204,14 @@ def interruptible():
 
 @contextmanager
 def deferred_signals():
-    """Yields a list that a first SIGINT or SIGTERM is put into; a second one ends the process at once."""
+    """Yields a list that a first SIGINT or SIGTERM is put into; a second one of its kind ends the process at once.
+
+    Of its kind: from a terminal, a worker process gets SIGINT itself and SIGTERM from the process that started it.
+    """
     received: list[int] = []
 
     def stop(signum, frame):
-        if received:
+        if signum in received:
             os._exit(128 + signum)
         received.append(signum)
 

@@ -45,7 +45,8 @@ def make_flags(**values) -> argparse.Namespace:
         "epochs": 3, "batch_size": 4, "learning_rate": 0.01, "schedule": "cosine", "gradient_clipping": 1.0,
         "optimizer": "Adam", "weight_decay": 0.0, "patience": 0, "precision": "float32",
         "data_dir": Path("data"), "source": "sample", "limit": None,
-        "seed": 0, "seeds": 1, "device": "cpu", "threads": 1, "jobs": 1, "output_dir": Path("outputs"),
+        "seed": 0, "seeds": 1, "device": "cpu", "threads": 1, "jobs": 1,
+        "backend": "loky", "scheduler": None, "output_dir": Path("outputs"),
         "resume": False, "checkpoint_every": 30.0, "tensorboard": False, "quiet": True,
     }  # fmt: skip
     unknown = set(values) - set(defaults)
