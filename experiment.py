@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import checkpoint
+import data_parallel
 from checkpoint import CheckpointError
 from command_line import script_of
 from data_files import DataError
@@ -99,11 +100,13 @@ def run(flags: argparse.Namespace, functions: dict[str, Callable]) -> dict:
     and a signal with 130 or 143.
     """
     chosen = [flags.function] if flags.function else list(functions)
-    if not flags.quiet:
+    if not flags.quiet and data_parallel.rank() == 0:
         print("  ".join(f"--{name} {value}" for name, value in vars(flags).items()))
     try:
-        with interruptible():
-            metrics = {name: run_function(flags, name, functions[name]) for name in chosen}
+        if data_parallel.size() > 1 and (flags.jobs > 1 or flags.backend != "loky"):
+            raise UsageError("--jobs, --backend: expected 1 and loky under torchrun, whose processes train one model")
+        with interruptible(), data_parallel.joined(flags) as own:
+            metrics = {name: run_function(own, name, functions[name]) for name in chosen}
     except (UsageError, DataError, CheckpointError) as error:
         sys.exit(fail(functions, error, 2))
     except (Diverged, WorkerLost, OSError) as error:
@@ -332,6 +335,9 @@ class Training:
         self.save()
 
     def save_if_due(self, received: list[int]) -> None:
+        signum = data_parallel.agreed(received[0] if received else 0, self.flags.device)
+        if signum and not received:  # one of the other processes got it
+            received.append(signum)
         if received or time.monotonic() - self.last_saved > self.flags.checkpoint_every:
             self.save()
         if received:
@@ -348,15 +354,18 @@ class Training:
         rate = self.learning_rate(batches_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = fetch(self.training_data, indices, self.flags.device)
+        own, weight = data_parallel.share(indices)
+        batch = fetch(self.training_data, own, self.flags.device)
+        data_parallel.separate_noise(self.flags.seed, self.epoch, self.batch)
         with torch.autocast(self.flags.device, torch.bfloat16, enabled=self.flags.precision == "bfloat16"):
             metrics = self.step(self.model, batch)
-        values = to_floats(metrics)
+        values = data_parallel.total(to_floats(metrics), weight, self.flags.device)
         if not math.isfinite(values["loss"]):
             place = f"epoch {self.epoch + 1}, batch {self.batch + 1}, learning rate {rate:g}"
             raise Diverged(f"the loss is {values['loss']} at {place}")
         self.optimizer.zero_grad()
         metrics["loss"].backward()
+        data_parallel.sum_gradients(self.model.parameters(), weight)
         if self.flags.gradient_clipping:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.flags.gradient_clipping)
         self.optimizer.step()
@@ -478,6 +487,8 @@ def evaluate(model: nn.Module, step: Step, data, flags: argparse.Namespace) -> d
     model.eval()
     sums: dict[str, float] = {}
     for indices in torch.arange(len(data)).split(flags.batch_size):
-        add_weighted(sums, to_floats(step(model, fetch(data, indices, flags.device))), len(indices))
+        own, weight = data_parallel.share(indices)
+        values = to_floats(step(model, fetch(data, own, flags.device)))
+        add_weighted(sums, data_parallel.total(values, weight, flags.device), len(indices))
     size = sums.pop("size")
     return {name: total / size for name, total in sums.items()}

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BASE = {
     "checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "load_movement",
-    "load_vowels", "plots", "workers", "baselines", "movement_scores", "report", "studies",
+    "load_vowels", "plots", "workers",
+    "data_parallel", "baselines", "movement_scores", "report", "studies",
 }  # fmt: skip
 MODELS = {"lstm_ae", "conv_lstm", "Classifier", "ProxLSTM", "adversarial", "proximal_solvers", "attentive_lstm"}
 SCRIPTS = {"lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment"}
