@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 RUN := OMP_NUM_THREADS=1 $(VENV)/bin/python
 
-.PHONY: report test lint bench clean
+.PHONY: report test reliability lint bench clean
 
 report: $(VENV)/.installed  ## the studies in their quick profile, and outputs/report/report.md
 	$(RUN) reproduce.py --jobs 2 || [ $$? -eq 3 ]  # 3: some data could not be fetched, as the page says
 
 test: lint  ## lint and all tests, in under five minutes
 	$(RUN) -m pytest -q
+
+reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, and the counts that docs/reliability.md shows
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(RUN) -m pytest -q -m reliability --counts docs/results/reliability.json
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

@@ -38,6 +38,9 @@ def write_atomically(path: Path, content: bytes, keep_previous: bool = False) ->
         if keep_previous and path.exists():
             keep(path)
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is reported without one
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # the renames themselves reach the disk with their folder
@@ -64,6 +67,13 @@ def keep(path: Path) -> None:
         os.replace(second, previous(path))
     finally:
         second.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """What a killed process left under the folder; nobody else may be writing there."""
+    for ending in ("tmp", "link"):
+        for path in folder.rglob(f".*.{ending}"):
+            path.unlink()
 
 
 def save(path: Path, content: dict, keep_previous: bool = False) -> None:

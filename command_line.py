@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+BACKENDS = {"loky": ("joblib", "joblib"), "dask": ("distributed", "distributed"), "ray": ("ray", "ray")}
 OPTIMIZERS = ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta")
 
 
@@ -89,6 +90,9 @@ def make_parser(description: str, functions: dict[str, Callable], **defaults) ->
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="auto: an accelerator if there is one")
     add("--threads", type=POSITIVE_INT, default=1, help="of one process; small models are fastest with 1")
     add("--jobs", type=POSITIVE_INT, default=1, help="processes for the combinations of a grid and for the seeds")
+    add("--backend", choices=tuple(BACKENDS), default="loky",
+        help="of joblib: loky, processes on this machine; dask or ray, those of a cluster")  # fmt: skip
+    add("--scheduler", metavar="ADDRESS", help="of a running Dask or Ray cluster; default: one on this machine")
     add("--output_dir", type=Path, default=Path("outputs") / script, help="where run folders go")
     add("--resume", action="store_true", help="go on from the last checkpoint of the same run")
     add("--checkpoint_every", type=NOT_NEGATIVE, default=30.0, help="seconds between checkpoints")
@@ -111,9 +115,16 @@ def parse(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[flags.device]:
         parser.error(f"argument --device: {flags.device} is not available here, expected one of auto, cpu")
+    if flags.scheduler and flags.backend == "loky":
+        parser.error("argument --scheduler: is of --backend dask or ray, found --backend loky")
     if flags.tensorboard:
-        try:
-            importlib.import_module("torch.utils.tensorboard")
-        except ImportError:
-            parser.error("argument --tensorboard: needs the package tensorboard: pip install tensorboard")
+        require(parser, "tensorboard", "torch.utils.tensorboard", "tensorboard")
+    require(parser, "backend", *BACKENDS[flags.backend])
     return flags
+
+
+def require(parser: Parser, flag: str, module: str, package: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        parser.error(f"argument --{flag}: needs the package {package}: pip install {package}")

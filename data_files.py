@@ -29,7 +29,7 @@ SOURCES = ("auto", "full", "sample")
 MAX_BYTES = 2**28  # no file here unpacks to more than 48 MB; what claims more is refused
 
 # What reading a damaged file can raise, beside DataError: codecs, archives and csv each have their own.
-MALFORMED = (OSError, EOFError, ValueError, RuntimeError, KeyError, IndexError, OverflowError, MemoryError,
+MALFORMED = (OSError, EOFError, ValueError, TypeError, RuntimeError, KeyError, IndexError, OverflowError, MemoryError,
              csv.Error, struct.error, zlib.error, zipfile.BadZipFile)
 
 

@@ -29,14 +29,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import checkpoint
+import data_parallel
 from checkpoint import CheckpointError
 from command_line import script_of
 from data_files import DataError
 
 # Flags that do not change what is computed: a run may be resumed with others.
 FREE_FLAGS = {
-    "resume", "dry_run", "quiet", "tensorboard", "jobs", "output_dir", "data_dir", "checkpoint_every", "function",
-    "seeds",
+    "resume", "dry_run", "quiet", "tensorboard", "jobs", "backend", "scheduler", "output_dir", "data_dir",
+    "checkpoint_every", "function", "seeds",
 }  # fmt: skip
 Batch = tuple[Tensor, ...]
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
@@ -48,6 +49,10 @@ class UsageError(ValueError):
 
 class Diverged(RuntimeError):
     """The loss became infinite or not a number."""
+
+
+class WorkerLost(RuntimeError):
+    """A worker process died with its task, again and again."""
 
 
 class Interrupted(Exception):
@@ -91,18 +96,20 @@ def keep_memory() -> None:
 def run(flags: argparse.Namespace, functions: dict[str, Callable]) -> dict:
     """Runs the chosen function, or all, each in its own folder; returns the metrics that it wrote.
 
-    Bad input of any kind ends with one line on standard error and status 2, divergence with status 1, and a signal with
-    130 or 143.
+    Bad input of any kind ends with one line on standard error and status 2, divergence and a full disk with status 1,
+    and a signal with 130 or 143.
     """
     chosen = [flags.function] if flags.function else list(functions)
-    if not flags.quiet:
+    if not flags.quiet and data_parallel.rank() == 0:
         print("  ".join(f"--{name} {value}" for name, value in vars(flags).items()))
     try:
-        with interruptible():
-            metrics = {name: run_function(flags, name, functions[name]) for name in chosen}
+        if data_parallel.size() > 1 and (flags.jobs > 1 or flags.backend != "loky"):
+            raise UsageError("--jobs, --backend: expected 1 and loky under torchrun, whose processes train one model")
+        with interruptible(), data_parallel.joined(flags) as own:
+            metrics = {name: run_function(own, name, functions[name]) for name in chosen}
     except (UsageError, DataError, CheckpointError) as error:
         sys.exit(fail(functions, error, 2))
-    except Diverged as error:
+    except (Diverged, WorkerLost, OSError) as error:
         sys.exit(fail(functions, error, 1))
     except Interrupted as error:
         sys.exit(fail(functions, error, 128 + error.signum))
@@ -117,6 +124,7 @@ def fail(functions: dict[str, Callable], error: Exception, status: int) -> int:
 def run_function(flags: argparse.Namespace, name: str, function: Callable) -> dict:
     folder = flags.output_dir / name
     with locked(folder):
+        checkpoint.remove_temporaries(folder)
         prepare_process(flags)
         if not (flags.dry_run and (folder / "config.json").exists()):  # that of the training stays
             write_json(folder / "config.json", describe_run(flags, name))
@@ -199,11 +207,14 @@ def interruptible():
 
 @contextmanager
 def deferred_signals():
-    """Yields a list that a first SIGINT or SIGTERM is put into; a second one ends the process at once."""
+    """Yields a list that a first SIGINT or SIGTERM is put into; a second one of its kind ends the process at once.
+
+    Of its kind: from a terminal, a worker process gets SIGINT itself and SIGTERM from the process that started it.
+    """
     received: list[int] = []
 
     def stop(signum, frame):
-        if received:
+        if signum in received:
             os._exit(128 + signum)
         received.append(signum)
 
@@ -264,12 +275,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model.to(flags.device)
     training = Training(model, step, training_data, validation_data, flags, folder, monitor, maximise, batches)
+    checkpoint.remove_temporaries(folder)
     if flags.resume:
         training.restore()
     else:
-        for pattern in ("last.pt", "last.previous.pt", "best.pt", "history.csv", ".*.tmp"):
-            for path in folder.glob(pattern):
-                path.unlink()
+        for name in ("last.pt", "last.previous.pt", "best.pt", "history.csv"):
+            (folder / name).unlink(missing_ok=True)
     with deferred_signals() as received:
         training.run(received)
     if received:  # during the last save
@@ -324,6 +335,9 @@ class Training:
         self.save()
 
     def save_if_due(self, received: list[int]) -> None:
+        signum = data_parallel.agreed(received[0] if received else 0, self.flags.device)
+        if signum and not received:  # one of the other processes got it
+            received.append(signum)
         if received or time.monotonic() - self.last_saved > self.flags.checkpoint_every:
             self.save()
         if received:
@@ -340,15 +354,18 @@ class Training:
         rate = self.learning_rate(batches_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        batch = fetch(self.training_data, indices, self.flags.device)
+        own, weight = data_parallel.share(indices)
+        batch = fetch(self.training_data, own, self.flags.device)
+        data_parallel.separate_noise(self.flags.seed, self.epoch, self.batch)
         with torch.autocast(self.flags.device, torch.bfloat16, enabled=self.flags.precision == "bfloat16"):
             metrics = self.step(self.model, batch)
-        values = to_floats(metrics)
+        values = data_parallel.total(to_floats(metrics), weight, self.flags.device)
         if not math.isfinite(values["loss"]):
             place = f"epoch {self.epoch + 1}, batch {self.batch + 1}, learning rate {rate:g}"
             raise Diverged(f"the loss is {values['loss']} at {place}")
         self.optimizer.zero_grad()
         metrics["loss"].backward()
+        data_parallel.sum_gradients(self.model.parameters(), weight)
         if self.flags.gradient_clipping:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.flags.gradient_clipping)
         self.optimizer.step()
@@ -394,8 +411,7 @@ class Training:
         content = {
             "model": checkpoint.describe(self.model),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if self.flags.device == "cuda" else [],
+            **random_states(self.flags.device),
             "flags": result_flags(self.flags),
             **{name: getattr(self, name) for name in STATE},
         }
@@ -407,7 +423,7 @@ class Training:
         saved = checkpoint.load_latest(self.folder / "last.pt")
         if saved is None:
             return
-        if missing := {"model", "optimizer", "random", "flags", *STATE} - saved.keys():
+        if missing := {"model", "optimizer", "random_numpy", "flags", *STATE} - saved.keys():
             raise CheckpointError(f"{self.folder / 'last.pt'}: not of a training: it has no {min(missing)}")
         now = result_flags(self.flags)
         for name, value in saved["flags"].items():
@@ -415,14 +431,35 @@ class Training:
                 raise UsageError(f"--resume: {self.folder} was trained with --{name} {value}, not {now.get(name)}")
         self.model.load_state_dict(saved["model"]["weights"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["random"])
-        if saved["random_cuda"]:
-            torch.cuda.set_rng_state_all(saved["random_cuda"])
+        set_random_states(saved)
         for name in STATE:
             setattr(self, name, saved[name])
 
 
 STATE = ("epoch", "batch", "sums", "history", "best_score", "best_epoch", "seconds")
+
+
+def random_states(device: str) -> dict:
+    """The state of every generator that a step may draw from, as plain types and tensors."""
+    _, keys, *rest = np.random.get_state()
+    return {
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if device == "cuda" else [],
+        "random_mps": torch.mps.get_rng_state() if device == "mps" else None,
+        "random_python": random.getstate(),
+        "random_numpy": (torch.from_numpy(keys.astype(np.int64)), *rest),
+    }
+
+
+def set_random_states(saved: dict) -> None:
+    torch.set_rng_state(saved["random"])
+    if saved["random_cuda"]:
+        torch.cuda.set_rng_state_all(saved["random_cuda"])
+    if saved["random_mps"] is not None:
+        torch.mps.set_rng_state(saved["random_mps"])
+    random.setstate(saved["random_python"])
+    keys, *rest = saved["random_numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
 
 
 def result_flags(flags: argparse.Namespace) -> dict:
@@ -450,6 +487,8 @@ def evaluate(model: nn.Module, step: Step, data, flags: argparse.Namespace) -> d
     model.eval()
     sums: dict[str, float] = {}
     for indices in torch.arange(len(data)).split(flags.batch_size):
-        add_weighted(sums, to_floats(step(model, fetch(data, indices, flags.device))), len(indices))
+        own, weight = data_parallel.share(indices)
+        values = to_floats(step(model, fetch(data, own, flags.device)))
+        add_weighted(sums, data_parallel.total(values, weight, flags.device), len(indices))
     size = sums.pop("size")
     return {name: total / size for name, total in sums.items()}

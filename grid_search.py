@@ -5,20 +5,17 @@ than several threads in one process.
 """
 
 import argparse
-import importlib
 import itertools
 import math
 import shutil
 import statistics
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import joblib
-
 import checkpoint
+import workers
 from checkpoint import CheckpointError
-from experiment import Diverged, Result, prepare_process, read_table, write_csv
+from experiment import Diverged, Result, WorkerLost, read_table, write_csv
 
 GRID_FLAGS = ("hidden_size", "learning_rate", "gradient_clipping")
 Train = Callable[[argparse.Namespace, Path], Result]  # trains, leaves best.pt in the folder
@@ -54,7 +51,7 @@ def fit(
         return repeat(chosen, folder, train, test)
     if not searches or score is not None:
         return train_and_test(chosen, folder, train, test)
-    # trained already, with one thread (see `call`): reload
+    # trained already, with one thread (see `workers.call`): reload
     return train_and_test(with_values(chosen, resume=True, threads=1), folder, train, test)
 
 
@@ -67,12 +64,12 @@ def fit_many(
     A single run has no folder of its own: its files stand in `folder`.
     """
     folders = model_folders(runs, folder)
-    jobs = next(iter(runs.values())).jobs
-    tasks = [(with_values(flags, jobs=1) if len(runs) > 1 else flags, folders[name]) for name, flags in runs.items()]
     if len(runs) == 1:
-        return {name: fit(*tasks[0], train, test, extra, score) for name in runs}
+        return {name: fit(flags, folder, train, test, extra, score) for name, flags in runs.items()}
+    first = next(iter(runs.values()))
+    tasks = [(with_values(flags, jobs=1, backend="loky"), folders[name]) for name, flags in runs.items()]
     functions = {"train": train, "test": test, "score": score}
-    metrics = dict(zip(runs, parallel(fit, tasks, functions, min(jobs, len(runs)), extra=extra), strict=True))
+    metrics = dict(zip(runs, all_of(fit, first, tasks, functions, extra=extra), strict=True))
     rows = [{"model": n, **row} for n, f in folders.items() for row in read_table(f / "history.csv")]
     write_csv(folder / "history.csv", rows)
     return metrics
@@ -106,10 +103,11 @@ def search(
     """Trains all candidates, writes `grid.csv` (best first), and copies the best one's files up into `folder`."""
     varied = [n for n in (*GRID_FLAGS, *extra) if len({getattr(c, n) for c in candidates}) > 1]
     names = [",".join(f"{n}={getattr(c, n)}" for n in varied) for c in candidates]
-    if not candidates[0].resume:
-        shutil.rmtree(folder / "grid", ignore_errors=True)
     tasks = [(c, folder / "grid" / name) for c, name in zip(candidates, names, strict=True)]
-    results = parallel(train_or_diverge, tasks, {"train": train}, candidates[0].jobs)
+    if not candidates[0].resume:
+        remove(folder / "grid")
+    results = [str(r) if isinstance(r, WorkerLost) else r
+               for r in parallel(train_or_diverge, candidates[0], tasks, {"train": train})]  # fmt: skip
     rows = []
     for candidate, result in zip(candidates, results, strict=True):
         values = {n: getattr(candidate, n) for n in varied}
@@ -125,28 +123,32 @@ def search(
     order = sorted(range(len(rows)), key=lambda i: (math.isnan(rows[i]["score"]), sign * rows[i]["score"]))
     write_csv(folder / "grid.csv", [rows[i] for i in order])
     best = order[0]
-    for file in ("best.pt", "last.pt", "history.csv"):
-        if (folder / "grid" / names[best] / file).exists():  # a cross-validation leaves its history alone
-            shutil.copyfile(folder / "grid" / names[best] / file, folder / file)
+    if (folder / "grid" / names[best] / "best.pt").exists():  # a cross-validation leaves no model
+        copy_up(folder / "grid" / names[best], folder)
     return candidates[best]
 
 
 def repeat(flags: argparse.Namespace, folder: Path, train: Train, test: Test) -> dict:
     """Trains with `flags.seeds` seeds; the first seed's files stand in `folder`, mean and std of all in the metrics."""
     runs = [with_values(flags, seed=flags.seed + i) for i in range(flags.seeds)]
+    tasks = [(run, folder / "seeds" / str(run.seed)) for run in runs]
     if not (flags.resume or flags.dry_run):
         remove(folder / "seeds")
-    tasks = [(run, folder / "seeds" / str(run.seed)) for run in runs]
-    results = parallel(train_and_test, tasks, {"train": train, "test": test}, flags.jobs)
+    results = all_of(train_and_test, flags, tasks, {"train": train, "test": test})
     if not flags.dry_run:
-        for file in ("best.pt", "last.pt", "history.csv"):
-            shutil.copyfile(tasks[0][1] / file, folder / file)
+        copy_up(tasks[0][1], folder)
     metrics = dict(results[0])
     for key, value in results[0].items():
         if isinstance(value, float):
             values = [r[key] for r in results]
             metrics[f"{key}_mean"], metrics[f"{key}_std"] = statistics.mean(values), statistics.stdev(values)
     return {**metrics, "seeds": flags.seeds}
+
+
+def copy_up(source: Path, folder: Path) -> None:
+    """The files of the model that stands for all."""
+    for file in ("best.pt", "last.pt", "history.csv"):
+        checkpoint.write_atomically(folder / file, (source / file).read_bytes())
 
 
 def remove(path: Path) -> None:
@@ -182,36 +184,33 @@ def train_and_test(flags: argparse.Namespace, folder: Path, train: Train, test: 
 
 
 def train_or_diverge(flags: argparse.Namespace, folder: Path, train: Train) -> Result | str:
+    """The result of a combination, or why it has none, which a resumed search reads instead of trying it again."""
+    note = folder / "diverged.txt"
+    if flags.resume and note.exists():
+        return note.read_text()
     try:
         return train(flags, folder)
     except Diverged as error:
+        checkpoint.write_atomically(note, f"diverged: {error}".encode())
         return f"diverged: {error}"
 
 
 def parallel(
-    function: Callable, tasks: list[tuple[argparse.Namespace, Path]], others: dict[str, Callable | None], jobs: int,
-    **more,
-) -> list:  # fmt: skip
-    """`function(flags, folder, **others, **more)` for every task, in `jobs` processes of one thread each, in order.
-
-    `others` are functions of a script: they are sent by name, since a script's own module is not importable as such.
-    """
-    names = {key: importable(other) for key, other in others.items() if other is not None}
-    calls = [joblib.delayed(call)(function.__name__, flags, folder, names, more, jobs > 1) for flags, folder in tasks]
-    return joblib.Parallel(n_jobs=jobs, backend="loky")(calls)
-
-
-def importable(function: Callable) -> tuple[str, str]:
-    """Module and name under which another process finds the function, also if this one runs its script."""
-    module = function.__module__
-    if module == "__main__":
-        module = Path(sys.modules[module].__file__).stem
-    return module, function.__name__
+    function: Callable, flags: argparse.Namespace, tasks: list[workers.Task], others: dict[str, Callable | None], **more
+) -> list:
+    """`workers.run` as the flags say. What an earlier run left is gone: all tasks may go on where they have been."""
+    for own, folder in tasks:
+        if not (own.resume or own.dry_run):
+            remove(folder)
+    tasks = [(with_values(own, resume=True), folder) for own, folder in tasks]
+    jobs = min(flags.jobs, len(tasks))
+    return workers.run(function, tasks, others, jobs, flags.backend, flags.scheduler, **more)
 
 
-def call(function: str, flags: argparse.Namespace, folder: Path, names: dict, more: dict, worker: bool):
-    """What a process does with one task: it finds the functions by their names and sets itself up for the flags."""
-    flags = with_values(flags, threads=1, quiet=flags.quiet or worker)
-    prepare_process(flags)
-    others = {key: getattr(importlib.import_module(module), name) for key, (module, name) in names.items()}
-    return globals()[function](flags, folder, **others, **more)
+def all_of(*arguments, **more) -> list:
+    """`parallel` of tasks none of which can be missed."""
+    results = parallel(*arguments, **more)
+    for result in results:
+        if isinstance(result, WorkerLost):
+            raise result
+    return results

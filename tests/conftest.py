@@ -1,10 +1,40 @@
 """Fixtures of several test modules."""
 
 import argparse
+import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
+
+COUNTS = Counter()  # of what the tests marked `reliability` tried, by test
+
+
+def pytest_addoption(parser):
+    parser.addoption("--counts", type=Path, metavar="FILE", help="JSON file for what the reliability tests counted")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    file = session.config.getoption("--counts")
+    if file and exitstatus == 0:
+        file.write_text(json.dumps(dict(sorted(COUNTS.items())), indent=2) + "\n")
+
+
+@pytest.fixture
+def count(request):
+    """count(number): so many cases of this test were tried and passed."""
+
+    def add(number: int) -> None:
+        COUNTS[request.function.__name__] += number
+
+    return add
+
+
+@pytest.fixture(params=["short", pytest.param("full", marks=pytest.mark.reliability)])
+def thorough(request) -> bool:
+    """False in `make test`, True in `make reliability`: one test, two sizes."""
+    return request.param == "full"
 
 
 def make_flags(**values) -> argparse.Namespace:
@@ -15,7 +45,8 @@ def make_flags(**values) -> argparse.Namespace:
         "epochs": 3, "batch_size": 4, "learning_rate": 0.01, "schedule": "cosine", "gradient_clipping": 1.0,
         "optimizer": "Adam", "weight_decay": 0.0, "patience": 0, "precision": "float32",
         "data_dir": Path("data"), "source": "sample", "limit": None,
-        "seed": 0, "seeds": 1, "device": "cpu", "threads": 1, "jobs": 1, "output_dir": Path("outputs"),
+        "seed": 0, "seeds": 1, "device": "cpu", "threads": 1, "jobs": 1,
+        "backend": "loky", "scheduler": None, "output_dir": Path("outputs"),
         "resume": False, "checkpoint_every": 30.0, "tensorboard": False, "quiet": True,
     }  # fmt: skip
     unknown = set(values) - set(defaults)

@@ -335,7 +335,7 @@ def same(a, b):
         return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
     if isinstance(a, (list, tuple)):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
-    return a == b
+    return a == b or (a != a and b != b)  # also not a number, both
 
 
 def table(folder):

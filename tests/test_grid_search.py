@@ -3,9 +3,13 @@
 import csv
 import json
 import math
+import os
 import signal
+import subprocess
 import sys
+import time
 import types
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,10 +20,12 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import checkpoint
+import command_line
 import experiment
 import grid_search
+import workers
 from checkpoint import CheckpointError
-from experiment import Diverged, Interrupted
+from experiment import Diverged, Interrupted, WorkerLost
 
 pytestmark = pytest.mark.usefixtures("no_flush")
 
@@ -323,12 +329,12 @@ def test_a_single_model_has_no_folder_of_its_own(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def workers():
+def pool():
     yield
     get_reusable_executor().shutdown(wait=True)
 
 
-def test_two_processes_give_the_same_results(tmp_path, workers):
+def test_two_processes_give_the_same_results(tmp_path, pool):
     results = {}
     for jobs in (1, 2):
         folder = tmp_path / str(jobs)
@@ -354,10 +360,167 @@ def fail_in_worker(flags, folder):
     return train_model(flags, folder)
 
 
-def test_signal_in_a_worker_reaches_the_caller(tmp_path, workers):
+def test_signal_in_a_worker_reaches_the_caller(tmp_path, pool):
     with pytest.raises(Interrupted, match="stopped by SIGTERM in a worker") as caught:
         fit(tmp_path, fail_in_worker, hidden_size=[2, 3], jobs=2)
     assert caught.value.signum == signal.SIGTERM
+
+
+def train_and_die(flags, folder):
+    """The first process that comes to 3 units, and every one that comes to 4, is killed in the second epoch."""
+    begun = folder.parent / f"begun{flags.hidden_size}"
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    first = not begun.exists()
+    begun.touch()
+
+    def dying(model, batch):
+        dies = flags.hidden_size == 4 or (flags.hidden_size == 3 and first)
+        if dies and (folder / "history.csv").exists() and model.training:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if model.training:
+            with open(folder / "batches.txt", "a") as file:
+                file.write("batch\n")
+        return step(model, batch)
+
+    flags = grid_search.with_values(flags, checkpoint_every=0.0)
+    return experiment.train(Line(flags.hidden_size), dying, TRAINING, VALIDATION, flags, folder)
+
+
+class TerminatedWorkerError(Exception):
+    """By its name the one of loky."""
+
+
+@pytest.mark.parametrize("deaths", [1, 2, 3])
+def test_tasks_of_a_dead_worker_are_tried_again(tmp_path, monkeypatch, deaths):
+    """Twice all together, then each alone, so that only the one whose fault it is will be lost."""
+    seen = []
+
+    def together(arguments, backend, jobs):
+        seen.append(len(arguments))
+        if len(seen) <= deaths:
+            raise TerminatedWorkerError
+        return [workers.call(*own) for own in arguments]
+
+    monkeypatch.setattr(workers, "together", together)
+    with pytest.warns(UserWarning, match="a worker process died"):
+        metrics = fit(tmp_path, hidden_size=[2, 3], jobs=2)
+    assert seen == {1: [2, 2], 2: [2, 2, 1, 1], 3: [2, 2, 1, 1]}[deaths]
+    lost = [row for row in grid(tmp_path) if row["status"] != "ok"]
+    assert [row["hidden_size"] for row in lost] == (["2"] if deaths == 3 else []) and metrics["epochs"] == 3
+
+
+@pytest.mark.reliability
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+def test_a_killed_worker_costs_nothing_but_what_it_had_not_saved(tmp_path, pool, count):
+    """Its combination is tried again from its checkpoint; one that kills its worker each time is recorded."""
+    with pytest.warns(UserWarning, match="a worker process died"):
+        metrics = fit(tmp_path / "a", train_and_die, hidden_size=[2, 3, 4], jobs=2)
+    whole = fit(tmp_path / "whole", hidden_size=[2, 3])
+    assert without_seconds(metrics) == without_seconds(whole)
+    status = {row["hidden_size"]: row["status"] for row in grid(tmp_path / "a")}
+    assert status["2"] == status["3"] == "ok" and "died three times" in status["4"]
+    for hidden in (2, 3):
+        folders = [tmp_path / run / "grid" / f"hidden_size={hidden}" for run in ("a", "whole")]
+        assert equal(*(weights(folder / "last.pt") for folder in folders))
+        assert len((folders[0] / "batches.txt").read_text().splitlines()) == BATCHES  # none twice
+    count(3)
+
+
+def test_a_lost_model_that_cannot_be_missed_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "run", lambda *_, **__: [WorkerLost("its worker process died")])
+    with pytest.raises(WorkerLost):
+        fit(tmp_path, seeds=2)
+
+
+def train_and_signal(flags, folder):
+    """As soon as two combinations train, one of them sends a signal to the process that waits for them."""
+
+    def signalling(model, batch):
+        time.sleep(0.01)
+        others = list(folder.parent.glob("*/history.csv"))
+        if model.training and flags.hidden_size == 2 and len(others) == 2 and not (folder / "sent").exists():
+            (folder / "sent").touch()
+            os.kill(os.getppid(), signal.SIGTERM)
+        return step(model, batch)
+
+    return experiment.train(Line(flags.hidden_size), signalling, TRAINING, VALIDATION, flags, folder)
+
+
+def test_every_worker_saves_after_a_signal_to_the_search(tmp_path, pool):
+    """No checkpoint is due by time: those that are there were written because of the signal."""
+    values = {"hidden_size": [2, 3, 4], "epochs": 400, "checkpoint_every": 1000.0}
+    with pytest.raises(Interrupted, match=r"stopped by SIGTERM in epoch .*--resume goes on"):
+        fit(tmp_path, train_and_signal, jobs=2, **values)
+    folders = [tmp_path / "grid" / f"hidden_size={hidden}" for hidden in (2, 3, 4)]
+    places = [checkpoint.load(folder / "last.pt") for folder in folders[:2]]
+    assert all(0 < place["epoch"] < 400 for place in places)
+    assert not folders[2].exists()  # nothing was begun after the signal
+
+
+SLOW = "--function reconstruct --limit 64 --epochs 40 --batch_size 2 --hidden_size 4 5 6 --code_size 2 --quiet".split()
+
+
+@pytest.mark.reliability
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
+def test_a_signal_to_the_script_lets_every_worker_save(tmp_path, count):
+    """The same from outside, to the script as it is started from a shell."""
+    script = Path(__file__).parent.parent / "lstm_ae_toy.py"
+    argv = [*SLOW, "--jobs", "2", "--checkpoint_every", "1000", "--output_dir", str(tmp_path)]
+    search = subprocess.Popen([sys.executable, script, *argv], stderr=subprocess.PIPE, text=True)
+    folders = [tmp_path / "reconstruct" / "grid" / f"hidden_size={hidden}" for hidden in (4, 5, 6)]
+    while search.poll() is None and not all((folder / "history.csv").exists() for folder in folders[:2]):
+        time.sleep(0.05)
+    search.send_signal(signal.SIGTERM)
+    error = search.communicate(timeout=120)[1]
+    assert search.returncode == 143 and error.count("\n") == 1 and "stopped by SIGTERM in epoch" in error, error
+    places = [checkpoint.load(folder / "last.pt") for folder in folders[:2]]
+    assert all(0 < place["epoch"] < 40 for place in places) and not folders[2].exists()
+    count(2)
+
+
+def test_a_diverged_combination_is_not_tried_again(tmp_path):
+    values = {"learning_rate": [1e30, 0.05], "gradient_clipping": [0.0]}
+    first = fit(tmp_path, **values)
+    CALLS.clear()
+    again = fit(tmp_path, resume=True, **values)
+    assert batches_made() == 0 and without_seconds(again) == without_seconds(first)
+    assert grid(tmp_path)[1]["status"].startswith("diverged: the loss is ")
+
+
+@pytest.mark.parametrize(("backend", "module"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_backend_whose_package_is_missing(capsys, monkeypatch, backend, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    parser, _ = command_line.make_parser("A test.", {"train": train_model})
+    with pytest.raises(SystemExit, match="2"):
+        command_line.parse(parser, ["--backend", backend])
+    assert f"pip install {module}" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        command_line.parse(parser, ["--scheduler", "localhost:8786"])
+    assert "--scheduler: is of --backend dask or ray" in capsys.readouterr().err
+
+
+@pytest.mark.reliability
+def test_a_cluster_of_two_processes_one_of_which_is_killed(tmp_path, count):
+    """Dask: two worker processes of the same machine as a cluster; the search ends as if nothing had happened."""
+    distributed = pytest.importorskip("distributed")
+    sizes = [2, 3, 5, 6, 7, 8]
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the cluster's own ports and loops
+        cluster = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, env=environment, silence_logs=50
+        )
+        with cluster:
+            flags = {"backend": "dask", "scheduler": cluster.scheduler_address}
+            metrics = fit(tmp_path / "a", train_and_die, hidden_size=sizes, **flags)
+    whole = fit(tmp_path / "whole", hidden_size=sizes)
+    assert without_seconds(metrics) == without_seconds(whole)
+    assert (tmp_path / "a" / "grid" / "begun3").exists()
+    for hidden in sizes:
+        folders = [tmp_path / run / "grid" / f"hidden_size={hidden}" for run in ("a", "whole")]
+        assert equal(*(weights(folder / "last.pt") for folder in folders))
+        assert len((folders[0] / "batches.txt").read_text().splitlines()) == BATCHES
+        count(1)
 
 
 def test_functions_of_a_script_are_found_by_its_name(monkeypatch):
@@ -365,8 +528,8 @@ def test_functions_of_a_script_are_found_by_its_name(monkeypatch):
     script.__file__ = str(Path("some") / "script.py")
     monkeypatch.setitem(sys.modules, "__main__", script)
     monkeypatch.setattr(check_model, "__module__", "__main__")
-    assert grid_search.importable(check_model) == ("script", "check_model")
-    assert grid_search.importable(train_model) == (__name__, "train_model")
+    assert workers.importable(check_model) == ("script", "check_model")
+    assert workers.importable(train_model) == (__name__, "train_model")
 
 
 # ---- a score of its own ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = {
     "checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "load_messages",
     "load_movement", "load_vowels", "plots", "baselines", "bag_of_words", "binary_scores", "movement_scores",
-    "word_vectors", "report", "studies",
+    "word_vectors", "report", "studies", "workers", "data_parallel",
 }  # fmt: skip
 MODELS = {
     "lstm_ae", "conv_lstm", "text_lstm", "Classifier", "ProxLSTM", "adversarial", "proximal_solvers", "attentive_lstm",

@@ -1,0 +1,128 @@
+"""One training in two processes: it follows the single process, covers every sample once, and goes on where it was."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_flags
+from test_experiment import one_line, same
+
+import checkpoint
+import data_parallel
+import experiment
+import lstm_ae_toy
+import plots
+
+ROOT = Path(__file__).parent.parent
+# 47 sequences: the last batch has 15, and its shares are of 8 and 7
+TOY = "--quiet --limit 47 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --schedule constant".split()
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks of the test's one")
+
+
+def in_two(*argv: str) -> list[int]:
+    """The script in two processes as torchrun starts them; their exit statuses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(2):
+        child = os.fork()
+        if child == 0:
+            status = 99
+            try:
+                os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2",
+                               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+                lstm_ae_toy.main(["--function", "reconstruct", *argv])
+                status = 0
+            except SystemExit as stopped:
+                status = stopped.code
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        children.append(child)
+    return [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children]
+
+
+def history(folder: Path) -> torch.Tensor:
+    rows = experiment.read_table(folder / "reconstruct" / "history.csv")
+    return torch.tensor([list(row.values()) for row in rows], dtype=torch.float64)
+
+
+def last(folder: Path) -> dict:
+    return {k: v for k, v in checkpoint.load(folder / "reconstruct" / "last.pt").items() if k != "seconds"}
+
+
+def test_two_processes_follow_one_and_resume(tmp_path, monkeypatch, no_flush):
+    for figure in ("curves", "panels"):
+        monkeypatch.setattr(plots, figure, lambda *_, **__: None)
+    lstm_ae_toy.main(["--function", "reconstruct", *TOY, "--output_dir", str(tmp_path / "one")])
+    assert in_two(*TOY, "--output_dir", str(tmp_path / "two")) == [0, 0]
+    assert torch.allclose(history(tmp_path / "two"), history(tmp_path / "one"), rtol=1e-4, atol=1e-7)
+    weights = [last(tmp_path / name)["model"]["weights"] for name in ("one", "two")]
+    assert all(torch.allclose(weights[1][name], value, rtol=1e-3, atol=1e-5) for name, value in weights[0].items())
+    files = [sorted(path.name for path in (tmp_path / name / "reconstruct").iterdir()) for name in ("one", "two")]
+    assert files[0] == files[1]
+    short = [*TOY, "--output_dir", str(tmp_path / "again")]
+    short[short.index("--epochs") + 1] = "1"
+    assert in_two(*short) == [0, 0] and in_two(*short[:3], "--epochs", "2", *short[5:], "--resume") == [0, 0]
+    ended = last(tmp_path / "again")
+    assert same(ended, last(tmp_path / "two"))
+
+
+def test_shares_are_the_whole_batch(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for size in (1, 2, 3, 7, 10):
+        shares = []
+        for rank in range(3):
+            monkeypatch.setenv("RANK", str(rank))
+            own, weight = data_parallel.share(torch.arange(size))
+            assert len(own) >= 1 and weight == pytest.approx(len(own) / size if weight else 0)
+            shares += own.tolist() if weight else []
+        assert shares == list(range(size))
+
+
+def test_alone_nothing_changes(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    state = torch.get_rng_state()
+    data_parallel.separate_noise(0, 1, 2)
+    indices = torch.arange(3)
+    assert torch.equal(torch.get_rng_state(), state) and data_parallel.share(indices)[0] is indices
+    assert data_parallel.total({"loss": 0.5}, 1.0, "cpu") == {"loss": 0.5} and data_parallel.agreed(15, "cpu") == 15
+
+
+def test_several_jobs_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="2"):
+        experiment.run(make_flags(output_dir=tmp_path, jobs=2), {"f": test_alone_nothing_changes})
+    assert "--jobs" in one_line(capsys)
+
+
+@pytest.mark.reliability
+def test_torchrun(tmp_path, count):
+    """As from a shell; stopped by a signal and resumed, with noise that differs between the processes."""
+    argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "lstm_ae_toy.py",
+            "--function", "reconstruct", *TOY, "--mirror", "--epochs", "40"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(name, *flags):
+        return subprocess.Popen([*argv, "--output_dir", str(tmp_path / name), *flags], cwd=ROOT, env=environment,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+
+    assert start("whole").wait(timeout=300) == 0
+    stopped = start("stopped", "--checkpoint_every", "1000")
+    while stopped.poll() is None and not (tmp_path / "stopped" / "reconstruct" / "history.csv").exists():
+        time.sleep(0.01)
+    stopped.send_signal(signal.SIGTERM)
+    assert stopped.wait(timeout=60) != 0
+    assert 0 < last(tmp_path / "stopped")["epoch"] < 40
+    assert start("stopped", "--resume").wait(timeout=300) == 0
+    assert same(last(tmp_path / "stopped"), last(tmp_path / "whole"))
+    count(1)

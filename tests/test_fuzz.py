@@ -1,0 +1,361 @@
+"""Loaders on generated files: a result of the promised shapes, or the one DataError; never another exception.
+
+The files are valid ones of the real formats, a few cells wide, with cells, lines and bytes changed, cut and repeated.
+25 files per loader in `make test`, 500 in `make reliability`; the same ones every time.
+"""
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+
+import movement_archive
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+import load_data
+import load_movement
+import load_vowels
+from data_files import DataError
+
+pytest.importorskip("hypothesis")
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a file that fails
+
+CELLS = [  # what may stand where a number, a date or a name is expected
+    "", " ", "0", "-1", "1", "2.5", "1e309", "1e-400", "-0.0", "nan", "inf", "NULL", "1_000", "0x10", "١", "9" * 400,
+    "\0", '"', '"a', "a,b", "2013-02-30", "2013-01-05", "1/5/2013", "0000-00-00", "A" * 40, "é", "@data", "?", ":",
+    "=1+1",
+]  # fmt: skip
+
+
+@st.composite
+def changed_text(draw, text: str, separators: str = ",") -> bytes:
+    """Up to three lines changed, and then perhaps bytes."""
+    lines = text.split("\n")
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(lines) - 1))
+        kind = draw(st.sampled_from(["cell", "cell", "cell", "drop", "repeat", "swap", "cells"]))
+        cells = lines[at].split(separators[0])
+        place = draw(st.integers(0, len(cells) - 1))
+        if kind == "cell":
+            cells[place] = draw(st.sampled_from(CELLS))
+        elif kind == "cells":
+            cells[place:] = cells[place:][: draw(st.integers(0, 2))] * draw(st.integers(0, 3))
+        lines[at] = separators[0].join(cells)
+        if kind == "drop":
+            del lines[at : at + draw(st.integers(1, 3))]
+            lines = lines or [""]
+        elif kind == "repeat":
+            lines.insert(draw(st.integers(0, len(lines))), lines[at])
+        elif kind == "swap":
+            other = draw(st.integers(0, len(lines) - 1))
+            lines[at], lines[other] = lines[other], lines[at]
+    data = draw(st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])).join(lines).encode()
+    return data if draw(st.booleans()) else draw(changed_bytes(data))
+
+
+@st.composite
+def changed_bytes(draw, data: bytes) -> bytes:
+    """Up to three pieces flipped, cut, put in or repeated."""
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, max(0, len(data) - 1)))
+        length = draw(st.integers(0, 40))
+        kind = draw(st.sampled_from(["flip", "cut", "put", "repeat", "end"]))
+        if kind == "flip":
+            data = data[:at] + bytes(byte ^ draw(st.integers(0, 255)) for byte in data[at : at + 1]) + data[at + 1 :]
+        elif kind == "cut":
+            data = data[:at] + data[at + length :]
+        elif kind == "put":
+            data = data[:at] + draw(st.binary(max_size=8)) + data[at:]
+        elif kind == "repeat":
+            data = data[:at] + data[at : at + length] * 2 + data[at + length :]
+        else:
+            data = data[:at]
+    return data
+
+
+@pytest.fixture
+def fuzz(thorough, count, tmp_path, capsys):
+    """fuzz(strategy, load, check): for each example, `load(example)` gives what `check` accepts, or a DataError."""
+
+    def run(strategy, load, check):
+        outcomes = []
+
+        @settings(
+            max_examples=500 if thorough else 25, derandomize=True, deadline=None, database=None,
+            phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(strategy)
+        def one(example):
+            try:
+                result = load(example)
+            except DataError as error:
+                message = str(error)
+                assert message.isprintable() and str(tmp_path) in message and len(message) < 2000
+                outcomes.append(False)
+            else:
+                check(result)
+                outcomes.append(True)
+
+        one()
+        assert True in outcomes and False in outcomes  # the files are neither all good nor all bad
+        count(len(outcomes))
+
+    return run
+
+
+def put(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # without the time of day
+    return buffer.getvalue()
+
+
+# ---- digits ----------------------------------------------------------------------------------------------------------
+
+
+def idx(shape, payload: bytes, magic: bytes = b"\0\0\x08") -> bytes:
+    return magic + bytes([len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape) + payload
+
+
+@st.composite
+def idx_files(draw) -> bytes:
+    """Sizes and payload that fit, mostly."""
+    shape = draw(st.lists(st.integers(0, 5), min_size=1, max_size=5))
+    length = int(np.prod(shape)) + draw(st.sampled_from([0, 0, 0, 0, 1, -1, 7]))
+    if draw(st.integers(0, 9)) == 0:
+        shape[0] = draw(st.sampled_from([2**31, 2**32 - 1]))
+    magic = draw(st.sampled_from([b"\0\0\x08"] * 9 + [b"\0\1\x08"]))
+    data = idx(shape, bytes(i % 256 for i in range(max(0, length))), magic)
+    data = gzip.compress(data, mtime=0) if draw(st.booleans()) else data
+    return data if draw(st.booleans()) else draw(changed_bytes(data))
+
+
+def test_any_idx_file(tmp_path, fuzz):
+    def check(tensor):
+        data = (tmp_path / "file").read_bytes()
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(data[3])]
+        assert tensor.dtype == torch.uint8 and list(tensor.shape) == shape
+        assert bytes(tensor.flatten().tolist()) == data[4 + 4 * data[3] :]
+
+    fuzz(idx_files(), lambda data: load_data.read_idx(put(tmp_path / "file", data)), check)
+
+
+MNIST = {
+    "train-images-idx3-ubyte": idx((7, 28, 28), bytes(7 * 784)), "train-labels-idx1-ubyte": idx((7,), bytes(range(7))),
+    "t10k-images-idx3-ubyte": idx((3, 28, 28), bytes(3 * 784)), "t10k-labels-idx1-ubyte": idx((3,), bytes(range(3))),
+}  # fmt: skip
+
+
+def test_any_digits(tmp_path, monkeypatch, fuzz):
+    """One of the four files is changed."""
+    monkeypatch.setattr(load_data, "MNIST_SIZES", {"full": (7, 3, 2)})
+
+    def load(example):
+        name, data = example
+        for other, whole in MNIST.items():
+            put(tmp_path / "MNIST" / "raw" / other, data if other == name else whole)
+        return load_data.mnist(tmp_path, "full")
+
+    def check(digits):
+        sizes = [len(field) for field in digits[:6]]
+        assert sizes == [5, 5, 2, 2, 3, 3] and digits.source == "full"
+        assert all(images.shape[1:] == (28, 28) and images.dtype == torch.uint8 for images in digits[:6:2])
+        assert all(int(labels.min()) >= 0 and int(labels.max()) <= 9 for labels in digits[1:6:2])
+
+    names = st.sampled_from(list(MNIST))
+    fuzz(names.flatmap(lambda name: st.tuples(st.just(name), changed_bytes(MNIST[name]))), load, check)
+
+
+# ---- prices ----------------------------------------------------------------------------------------------------------
+
+PRICES = "symbol,date,open,high,low,close,volume\n" + "".join(
+    f"{symbol},2014-01-{day:02d},{day}.5,{day}.75,{day},{day}.25,{1000 * day}\n"
+    for symbol in ("BB", "A", "C.C") for day in (3, 2, 6, 7)
+)  # fmt: skip
+
+
+def check_prices(prices):
+    shape = (len(prices.symbols), len(prices.dates), 5)
+    assert prices.values.shape == shape and prices.values.dtype == torch.float64 and min(shape) > 0
+    assert prices.symbols == sorted(set(prices.symbols)) and (np.diff(prices.dates) > np.timedelta64(0)).all()
+    known = prices.values[torch.isfinite(prices.values)]
+    assert not torch.isinf(prices.values).any() and (known >= 0).all() and (known < 1e15).all()
+    assert (prices.values[..., :4].nan_to_num(1) > 0).all()
+    # every row is in the table once, whatever it lacks
+    rows = prices.facts["rows"] - prices.facts["duplicates"]
+    assert rows <= shape[0] * shape[1] and torch.isfinite(prices.values).any(2).sum() <= rows
+
+
+@pytest.mark.parametrize("kind", ["csv", "gzip", "zip"])
+def test_any_prices(tmp_path, fuzz, kind):
+    name = load_data.STOCKS_ZIP if kind == "zip" else load_data.STOCKS_CSV[0]
+    pack = {"csv": bytes, "gzip": lambda data: gzip.compress(data, mtime=0),
+            "zip": lambda data: zipped({load_data.STOCKS_CSV[0]: data})}[kind]  # fmt: skip
+    files = changed_text(PRICES).map(pack)
+    if kind != "csv":
+        files |= changed_bytes(pack(PRICES.encode()))
+    path = tmp_path / "sp500" / name
+    fuzz(files, lambda data: load_data.stock_prices(put(path, data).parents[1], "full"), check_prices)
+
+
+# ---- utterances ------------------------------------------------------------------------------------------------------
+
+COUNTS = {"train": [1] * 9, "test": [1] * 8 + [2]}
+
+
+def utterance(seed: int, steps: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(steps, 12)).round(3)
+
+
+def utterances(part: str) -> list[tuple[np.ndarray, int]]:
+    labels = [speaker for speaker, size in enumerate(COUNTS[part]) for _ in range(size)]
+    return [(utterance(i + 100 * len(part), 2 + i % 3), label) for i, label in enumerate(labels)]
+
+
+def ts(part: str) -> str:
+    lines = [":".join(",".join(map(str, column)) for column in x.T) + f":{label + 1}" for x, label in utterances(part)]
+    return "#a comment\n@dimensions 12\n@data\n" + "\n".join(lines) + "\n"
+
+
+def blocks(part: str) -> str:
+    return "".join("".join(" ".join(map(str, row)) + "\n" for row in x) + "\n" for x, _ in utterances(part))
+
+
+def check_utterances(found):
+    assert len(found.train) == 9 and len(found.test) == 10
+    for part in (found.train, found.test):
+        assert sorted(part.lengths.tolist()) == part.lengths.tolist() == [len(value) for value in part.values]
+        assert all(x.shape[1:] == (12,) and x.dtype == torch.float32 and torch.isfinite(x).all() for x in part.values)
+        assert part.labels.bincount(minlength=9).tolist() == COUNTS["train" if part is found.train else "test"]
+
+
+@pytest.mark.parametrize("kind", ["ts", "blocks", "zip"])
+def test_any_utterances(tmp_path, monkeypatch, fuzz, kind):
+    monkeypatch.setattr(load_vowels, "COUNTS", COUNTS)
+    folder = tmp_path / "japanese_vowels"
+    if kind == "ts":
+        put(folder / "JapaneseVowels_TRAIN.ts", ts("train").encode())
+        name, files = "JapaneseVowels_TEST.ts", changed_text(ts("test"))
+    elif kind == "blocks":
+        put(folder / "ae.train", blocks("train").encode())
+        name, files = "ae.test", changed_text(blocks("test"), " ")
+    else:
+        whole = {f"ae.{part}": blocks(part).encode() for part in COUNTS}
+        name, files = "japanese+vowels.zip", changed_bytes(zipped(whole))
+        files |= changed_text(blocks("test"), " ").map(lambda text: zipped({**whole, "ae.test": text}))
+    fuzz(files, lambda data: load_vowels.japanese_vowels(put(folder / name, data).parents[1], "full"), check_utterances)
+
+
+def course_file(**changes) -> bytes:
+    content = {}
+    for part, labels in COUNTS.items():
+        cells = np.empty((1, sum(labels)), object)
+        for i, (x, _) in enumerate(utterances(part)):
+            cells[0, i] = np.vstack([x, np.zeros((2, 12))])
+        content |= {f"{part}_data": cells, f"{part}_label": np.array([[label for _, label in utterances(part)]])}
+    buffer = io.BytesIO()
+    scipy.io.savemat(buffer, {name: value for name, value in {**content, **changes}.items() if value is not None})
+    return b"MATLAB 5.0 MAT-file".ljust(116) + buffer.getvalue()[116:]  # without the time of day
+
+
+CONTENTS = [  # of a variable or a cell of the course file
+    None, "text", np.zeros((0, 0)), np.zeros((2, 2, 2)), np.full((3, 12), np.nan), np.full((3, 12), 1e300),
+    np.ones((3, 12), complex), np.array([["a", "b"]], object), np.full((1, 10), -1), np.full((1, 10), 1e30),
+    np.full((1, 10), np.nan), np.arange(10)[None] % 9, np.arange(9)[None], {"a": 1.0}, np.ones((3, 11)),
+    np.ones((3, 12)),
+]  # fmt: skip
+
+
+@st.composite
+def arrays(draw) -> np.ndarray:
+    shape = draw(st.lists(st.sampled_from([0, 1, 2, 3, 9, 10, 11, 12, 1001]), min_size=2, max_size=2))
+    kind = draw(st.sampled_from(["f8", "f4", "u1", "i8", "U3"]))
+    return np.full([1, *shape][-draw(st.integers(1, 3)) :], draw(st.integers(0, 9)), kind)
+
+
+@st.composite
+def course_files(draw) -> bytes:
+    """Of other contents. Bytes are not changed: on some damage SciPy's reader ends the process with SIGSEGV."""
+    part, kind = draw(st.sampled_from(["train", "test"])), draw(st.sampled_from(["data", "label", "cell"]))
+    content = draw(st.sampled_from(CONTENTS) | arrays())
+    if kind == "cell" and content is not None:
+        cells = np.empty((1, sum(COUNTS[part])), object)
+        for i, (x, _) in enumerate(utterances(part)):
+            cells[0, i] = x
+        cells[0, draw(st.integers(0, 8))] = content
+        return course_file(**{f"{part}_data": cells})
+    return course_file(**{f"{part}_{'label' if kind == 'label' else 'data'}": content})
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast")  # labels nan, which are then refused
+@pytest.mark.filterwarnings("ignore:Casting complex values")
+def test_any_course_file(tmp_path, monkeypatch, fuzz):
+    monkeypatch.setattr(load_vowels, "COURSE_COUNTS", {part: sum(sizes) for part, sizes in COUNTS.items()})
+
+    def load(data):
+        return load_vowels.japanese_vowels(put(tmp_path / "japanese_vowels" / "JV_data.mat", data).parents[1], "full",
+                                           course_file=True)  # fmt: skip
+
+    def check(found):
+        assert len(found.train) == 9 and len(found.test) == 10
+        for part in (found.train, found.test):
+            assert all(x.shape[1:] == (12,) and len(x) and torch.isfinite(x).all() for x in part.values)
+            assert set(part.labels.tolist()) <= set(range(9))
+
+    fuzz(course_files(), load, check)
+
+
+# ---- stock movement --------------------------------------------------------------------------------------------------
+
+ARCHIVE = {f"Adv-ALSTM-master/{name}": text for name, text in movement_archive.members().items()}
+
+
+def check_movement(found):
+    for part in (found.train, found.validation, found.test):
+        size = len(part.y)
+        assert part.x.shape == (size, 3, 11) and part.x.dtype == torch.float32 and torch.isfinite(part.x).all()
+        assert size and set(part.y.tolist()) <= {0, 1} and len(part.dates) == len(part.tickers) == size
+        assert (np.diff(part.dates) >= np.timedelta64(0)).all()
+    assert found.train.dates[-1] < found.validation.dates[0] and found.validation.dates[-1] < found.test.dates[0]
+
+
+@pytest.mark.parametrize("recompute", [False, True], ids=["features", "prices"])
+def test_any_movement_archive(tmp_path, monkeypatch, fuzz, recompute):
+    monkeypatch.setattr(load_movement, "MOVEMENT_SETS", movement_archive.SETS)
+    members = [name for name in ARCHIVE if "stocknet" in name and ("raw" if recompute else "ourpped") in name]
+    members.append(next(name for name in ARCHIVE if "stocknet" in name and "trading_dates" in name))
+    files = changed_bytes(zipped(ARCHIVE)) | st.sampled_from(members).flatmap(
+        lambda name: changed_text(ARCHIVE[name]).map(lambda data: zipped({**ARCHIVE, name: data}))
+    )
+
+    def load(data):
+        put(tmp_path / "adv_alstm" / "Adv-ALSTM-master.zip", data)
+        return load_movement.stock_movement(tmp_path, "acl18", "full", steps=3, recompute=recompute)
+
+    fuzz(files, load, check_movement)
+
+
+def test_any_folder_of_prices(tmp_path, fuzz):
+    folder = tmp_path / "prices"
+    put(folder / "BBB.csv", movement_archive.price_file(movement_archive.random_prices(1)).encode())
+    american = movement_archive.price_file(movement_archive.random_prices(2), american=True)
+
+    def load(data):
+        put(folder / "AAA.csv", data)
+        return load_movement.movement_of_prices(folder, steps=3)
+
+    fuzz(changed_text(american), load, check_movement)

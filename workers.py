@@ -1,0 +1,169 @@
+"""Tasks in parallel processes, here (`--jobs`) or on a cluster (`--backend`); a killed worker's task is tried again.
+
+Every task is a function of flags and a folder, and goes on from the checkpoint in its folder: it may be tried again
+wherever it was when its worker died. A cluster's workers read and write the same files as the caller.
+"""
+
+import argparse
+import importlib
+import multiprocessing
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import joblib
+from joblib.externals.loky import get_reusable_executor
+
+from experiment import Interrupted, UsageError, WorkerLost, handlers, prepare_process
+
+Task = tuple[argparse.Namespace, Path]
+# What the backends raise when a worker died, by name: their packages need not be installed.
+LOST = {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
+STOPPED: list[int] = []  # signals that this worker process got; it starts no further task
+
+
+def run(
+    function: Callable, tasks: list[Task], others: dict[str, Callable | None], jobs: int, backend: str = "loky",
+    scheduler: str | None = None, **more,
+) -> list:  # fmt: skip
+    """`function(flags, folder, **others, **more)` for every task, in processes of one thread each, in order.
+
+    `function` and `others` are sent by name, since a script's own module is not importable as such. In place of the
+    result of a task that its worker did not survive three times there is a WorkerLost.
+    """
+    names = {key: importable(other) for key, other in others.items() if other is not None}
+    arguments = [(importable(function), flags, folder, names, more) for flags, folder in tasks]
+    if backend == "loky" and jobs == 1:
+        return [call(*own) for own in arguments]
+    with cluster(backend, scheduler, jobs):
+        for _ in range(2):
+            with suppress_lost():
+                return together(arguments, backend, jobs)
+        return [alone(own, backend) for own in arguments]
+
+
+@contextmanager
+def suppress_lost():
+    """Turns the death of a worker into a warning."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ not in LOST:
+            raise
+        warnings.warn(f"a worker process died ({type(error).__name__}); its tasks are tried again", stacklevel=3)
+
+
+def together(arguments: list[tuple], backend: str, jobs: int) -> list:
+    """All tasks; after a signal, Interrupted once every worker has saved its state."""
+    function = call_in_worker if backend == "loky" else call
+    with forwarded_signals() if backend == "loky" else nullcontext([]) as received:
+        try:
+            results = joblib.Parallel(n_jobs=jobs if backend == "loky" else -1, batch_size=1)(
+                joblib.delayed(function)(*own, worker=True) for own in arguments
+            )
+        except Exception:
+            if received:  # a worker that had not begun a task
+                raise Interrupted(received[0], "; --resume goes on") from None
+            raise
+    stopped = [result for result in results if isinstance(result, Interrupted)]
+    if stopped:
+        get_reusable_executor().shutdown(kill_workers=True)  # they have saved, and take no more tasks
+        raise Interrupted(received[0] if received else stopped[0].signum, stopped[0].where)
+    return results
+
+
+def alone(own: tuple, backend: str):
+    """One task in a pool of its own, so that no other one is lost with it."""
+    try:
+        return together([own], backend, 2)[0]
+    except Exception as error:
+        if type(error).__name__ not in LOST:
+            raise
+        return WorkerLost(f"its worker process died three times ({type(error).__name__}); was the memory enough?")
+
+
+@contextmanager
+def forwarded_signals():
+    """Sends a first SIGINT or SIGTERM on to the workers, who end when they have saved; yields the list of signals."""
+    received: list[int] = []
+
+    def forward(signum, frame):
+        if received:
+            raise Interrupted(signum)
+        received.append(signum)
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+    with handlers(forward):
+        yield received
+
+
+@contextmanager
+def cluster(backend: str, scheduler: str | None, jobs: int):
+    """The backend of joblib for everything inside; without an address, a cluster on this machine."""
+    if backend == "loky":
+        yield
+    elif backend == "dask":
+        from distributed import Client
+
+        local = {} if scheduler else {"n_workers": jobs, "threads_per_worker": 1}
+        try:
+            client = Client(scheduler, **local)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--scheduler: no Dask scheduler at {scheduler}: {error}") from None
+        with client:
+            threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
+            if threads - {1}:
+                raise UsageError(f"--scheduler: expected workers of one thread each (--nthreads 1), found {threads}")
+            with joblib.parallel_config("dask", client=client):
+                yield
+    else:
+        import ray
+        from ray.util.joblib import register_ray
+
+        ray.init(scheduler, ignore_reinit_error=True, **({} if scheduler else {"num_cpus": jobs}))
+        register_ray()
+        with joblib.parallel_config("ray"):
+            yield
+
+
+def importable(function: Callable) -> tuple[str, str]:
+    """Module and name under which another process finds the function, also if this one runs its script."""
+    module = function.__module__
+    if module == "__main__":
+        module = Path(sys.modules[module].__file__).stem
+    return module, function.__name__
+
+
+def call(
+    name: tuple[str, str], flags: argparse.Namespace, folder: Path, names: dict, more: dict, worker: bool = False
+):  # fmt: skip
+    """What a process does with one task: it finds the functions by their names and sets itself up for the flags."""
+    flags = argparse.Namespace(**{**vars(flags), "threads": 1, "quiet": flags.quiet or worker})
+    prepare_process(flags)
+    function, *others = (getattr(importlib.import_module(module), own) for module, own in (name, *names.values()))
+    return function(flags, folder, **dict(zip(names, others, strict=True)), **more)
+
+
+def call_in_worker(*arguments, **more):
+    """`call` in a process of this pool. A signal ends it where it can go on, and is returned instead of raised."""
+    running = not STOPPED
+
+    def stop(signum, frame):
+        STOPPED.append(signum)
+        if running:
+            raise Interrupted(signum)
+
+    with suppress(ValueError):  # not the main thread: signals do not come here
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, stop)  # also for the time until the next task
+    try:
+        return call(*arguments, **more) if running else Interrupted(STOPPED[0], "; --resume goes on")
+    except Interrupted as error:
+        STOPPED.append(error.signum)
+        return error
+    finally:
+        running = False
