@@ -244,7 +244,7 @@ STUDIES = (
           "Do embeddings and stacked LSTMs read a message better than a bag of words? No text is in two parts.",
           "--precision bfloat16 --seeds 5", MESSAGES_QUICK, sentiment(0.8)),
     Study("stocktwits_sentiment", "train", "adversarial", "$SPY messages: adversarial training",
-          "The same, trained on perturbed embeddings as well.", "--precision bfloat16 --epsilon 2 --seeds 2",
+          "The same, trained on perturbed embeddings as well.", "--precision bfloat16 --epsilon 2",
           MESSAGES_QUICK, sentiment()),
     Study("stocktwits_sentiment", "train", "published", "$SPY messages: the tutorial's configuration",
           "A tutorial's model and training on this split.", "--precision bfloat16 --published", MESSAGES_QUICK,
