@@ -298,6 +298,7 @@ nav ol { columns: 2; padding-left: 1.5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; margin: .5rem 0; }
 th, td { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top; }
 pre { background: #f4f4f4; padding: .6rem; font-size: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+td[data-name=ours] { white-space: nowrap; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0; flex: 1 1 26rem; max-width: 100%; }
 img { width: 100%; max-width: 46rem; height: auto; display: block; }
