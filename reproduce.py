@@ -47,8 +47,7 @@ def run(study: Study, profile: str, output: Path) -> dict:
             metrics = importlib.import_module(study.script).main([*argv, "--quiet"])
     except SystemExit as stopped:
         return {"error": said.getvalue().strip().rpartition("\n")[2], "status": stopped.code}
-    finally:
-        sys.stderr.write(said.getvalue())
+    sys.stderr.write(said.getvalue())
     return {"metrics": metrics, "minutes": (time.monotonic() - started) / 60, "folder": folder / study.function}
 
 
