@@ -3,22 +3,29 @@
 import argparse
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 COUNTS = Counter()  # of what the tests marked `reliability` tried, by test
 
 
 def pytest_addoption(parser):
-    parser.addoption("--counts", type=Path, metavar="FILE", help="JSON file for what the reliability tests counted")
+    parser.addoption("--counts", type=Path, metavar="FILE", help="JSON file for what the reliability tests counted; "
+                     "docs/reliability.md gets the numbers, too")  # fmt: skip
 
 
 def pytest_sessionfinish(session, exitstatus):
     file = session.config.getoption("--counts")
     if file and exitstatus == 0:
         file.write_text(json.dumps(dict(sorted(COUNTS.items())), indent=2) + "\n")
+        text = PAGE.read_text()
+        for name, number in COUNTS.items():
+            text = re.sub(rf"(::{name}` \| )[\d,–]+", rf"\g<1>{number:,}", text)
+        PAGE.write_text(text)
 
 
 @pytest.fixture

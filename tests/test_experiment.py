@@ -820,6 +820,13 @@ def test_loss_falls(tmp_path):
     assert losses[-1] < losses[0] / 2
 
 
+def test_tensorboard_writes_its_file(tmp_path):
+    pytest.importorskip("tensorboard")
+    fit(tmp_path, tensorboard=True)
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    assert b"val_loss" in events.read_bytes()
+
+
 def test_quiet_and_plain_output(tmp_path, capsys):
     fit(tmp_path)
     assert capsys.readouterr() == ("", "")

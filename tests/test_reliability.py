@@ -3,11 +3,15 @@
 Each check has two sizes: a short one for `make test`, and the counts of docs/reliability.md for `make reliability`.
 """
 
+import hashlib
 import io
 import json
 import os
 import random
+import re
+import shlex
 import signal
+import subprocess
 import sys
 import traceback
 import types
@@ -18,7 +22,7 @@ import movement_archive
 import numpy as np
 import pytest
 import torch
-from conftest import make_flags
+from conftest import PAGE, make_flags
 from test_checkpoint import Hostile, seal, zipped
 from test_experiment import Signals, fit, one_line, outcome, same
 
@@ -33,6 +37,7 @@ import lstm_ae_snp500
 import lstm_ae_toy
 import plots
 
+ROOT = Path(__file__).parent.parent
 FILE_OPERATIONS = {"open", "write", "flush", "fsync", "link", "sendfile", "replace", "unlink", "mkdir"}
 OFTEN = {"epochs": 2, "checkpoint_every": 0.0}  # a save after every batch
 
@@ -291,13 +296,16 @@ def without_seconds(metrics):
     return metrics
 
 
+NOT_EQUAL = ("seconds", "flags")  # of a checkpoint: the flags may name the folder of the first of two stages
+
+
 def everything(folder: Path) -> dict:
     """All that a run left and that a stopped and resumed one must leave as well, down to the bits."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.suffix == ".pt" and "previous" not in path.name:
-            found[name] = {key: value for key, value in checkpoint.load(path).items() if key != "seconds"}
+            found[name] = {key: value for key, value in checkpoint.load(path).items() if key not in NOT_EQUAL}
         elif path.name == "history.csv":
             found[name] = path.read_bytes()
         elif path.name == "metrics.json":
@@ -389,3 +397,46 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint(tmp_path, monkeypatch
     run("toy", tmp_path, "--resume")
     run("toy", tmp_path / "whole")
     assert same(everything(tmp_path / "reconstruct"), everything(tmp_path / "whole" / "reconstruct"))
+
+
+# ---- from outside, and the page --------------------------------------------------------------------------------------
+
+
+@pytest.mark.reliability
+def test_crash_points_of_a_script_from_outside(tmp_path, count):
+    """ckpt-chaos kills the script at its file operations, before or torn, starts it again and compares what it left."""
+    pytest.importorskip("ckpt_chaos")
+    script = [sys.executable, "lstm_ae_toy.py", "--function", "reconstruct", *TOY, "--checkpoint_every", "0",
+              "--output_dir", "{out}"]  # fmt: skip
+    compare = "import sys, test_reliability as t; print(t.fingerprint(sys.argv[1]))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    answer = subprocess.run(
+        [sys.executable, "-m", "ckpt_chaos", "run", "--max-points", "8", "--work", tmp_path / "work",
+         "--resume-cmd", shlex.join([*script, "--resume"]),
+         "--result-cmd", f"{shlex.join([sys.executable, '-c', compare])} {{out}}", "--", *script],
+        cwd=ROOT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    results = [json.loads(path.read_text()) for path in (tmp_path / "work").glob("pt_*/result.json")]
+    assert answer.returncode == 0 and len(results) == 9, answer.stdout + answer.stderr  # one without a crash
+    count(sum(result["crashed"] for result in results))
+
+
+def fingerprint(folder: str) -> str:
+    """Of the models and the history of a run of lstm_ae_toy.py."""
+    run = Path(folder) / "reconstruct"
+    weights = [checkpoint.load(run / name)["model"]["weights"].values() for name in ("last.pt", "best.pt")]
+    content = b"".join(value.numpy().tobytes() for values in weights for value in values)
+    return hashlib.sha256(content + (run / "history.csv").read_bytes()).hexdigest()
+
+
+def test_the_page_shows_what_was_counted():
+    page = PAGE.read_text()
+    rows = [line.strip("|").split("|") for line in page.splitlines() if "`test_" in line and line.startswith("|")]
+    shown = {}
+    for _, tests, cases in rows:
+        for file, name in re.findall(r"`(test_\w+\.py)::(\w+)`", tests):
+            assert f"\ndef {name}(" in (ROOT / "tests" / file).read_text(), name
+            if cases.strip() and cases.split()[0] != "–":  # not counted yet
+                shown[name] = int(cases.split()[0].replace(",", ""))
+    counts = json.loads((ROOT / "docs" / "results" / "reliability.json").read_text())
+    assert shown == counts and all(counts.values())
