@@ -85,16 +85,23 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int) -> dict
     stopped = [result["status"] for result in results.values() if result.get("status", 0) not in (0, 1, 2)]
     if stopped:
         sys.exit(stopped[0])
+    minutes = {name_of(study): round(r["minutes"], 2) for study, r in results.items() if "minutes" in r}
+    (output / profile / "minutes.json").write_text(json.dumps(minutes, indent=2) + "\n")
     return {study: results[study] for study in studies}
 
 
+def name_of(study: Study) -> str:
+    return f"{study.script}/{study.name}"
+
+
 def expected_minutes(study: Study, profile: str, output: Path) -> float:
-    """What the study took the last time, here or, in the full profile, as published; 0 if that is not known."""
-    folder = study.folder(output, profile) / study.function
-    for path in (folder / "metrics.json", RESULTS / study.script / study.name / "metrics.json"):
-        if path.exists() and (profile == "full" or path.parent == folder):
-            return training_minutes(path.parent)
-    return 0.0
+    """What the study took the last time, here or where the results were published; 0 if that is not known."""
+    for path in (output / profile / "minutes.json", RESULTS / f"{profile}_minutes.json"):
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if name_of(study) in known:
+            return known[name_of(study)]
+    folder = RESULTS / study.script / study.name
+    return training_minutes(folder) if profile == "full" and (folder / "metrics.json").exists() else 0.0
 
 
 def training_minutes(folder: Path) -> float:
@@ -135,6 +142,9 @@ def publish(output: Path) -> None:
         config = json.loads((target / "config.json").read_text())
         shown = {name: value for name, value in config.items() if name not in LOCAL_FLAGS}
         (target / "config.json").write_text(json.dumps(shown, indent=2) + "\n")
+    for profile in ("quick", "full"):
+        if (output / profile / "minutes.json").exists():
+            shutil.copyfile(output / profile / "minutes.json", RESULTS / f"{profile}_minutes.json")
     rows = published_rows()
     (RESULTS / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
     readme = ROOT / "README.md"
@@ -177,7 +187,7 @@ def main(argv: list[str] | None = None) -> dict:
     chosen = [s for s in STUDIES if not flags.only or s.script in flags.only]
     results = run_all(chosen, flags.profile, flags.output_dir, flags.jobs)
     print(f"report: {write_report(results, flags.profile, flags.output_dir).resolve()}")
-    return {f"{study.script}/{study.name}": result for study, result in results.items()}
+    return {name_of(study): result for study, result in results.items()}
 
 
 def exit_status(results: dict) -> int:

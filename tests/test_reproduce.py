@@ -100,6 +100,17 @@ def test_studies_of_one_folder_run_in_order_and_groups_side_by_side(monkeypatch,
     )
 
 
+def test_the_second_time_the_expected_minutes_are_known(two_studies, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path)
+    reproduce.main(["--output_dir", str(tmp_path)])
+    assert "about" not in capsys.readouterr().out
+    path = tmp_path / "quick" / "minutes.json"
+    assert list(json.loads(path.read_text())) == ["lstm_ae_toy/reconstruct"]
+    path.write_text('{"lstm_ae_toy/reconstruct": 12.0}')
+    reproduce.main(["--output_dir", str(tmp_path)])
+    assert "[2/2] Waves & more, about 12.0 minutes\n" in capsys.readouterr().out
+
+
 def test_a_signal_ends_the_whole_report(two_studies, monkeypatch, tmp_path):
     def stop(argv):
         raise SystemExit(143)
