@@ -13,7 +13,7 @@ test: lint  ## lint and all tests, in under five minutes
 
 reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, and the counts that docs/reliability.md shows
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(RUN) -m pytest -q -m reliability --counts docs/results/reliability.json
+	$(RUN) -m pytest -q tests -m reliability --counts=docs/results/reliability.json
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
