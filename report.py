@@ -291,12 +291,13 @@ def anchor(study: Study) -> str:
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 62rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #1a1a1a; }
+body { margin: 0 auto; max-width: 62rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; color: #1a1a1a;
+  overflow-wrap: anywhere; }
 h1 { font-size: 1.8rem; margin: .5rem 0; }
 h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; border-top: 1px solid #ccc; padding-top: 1rem; }
 nav ol { columns: 2; padding-left: 1.5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; margin: .5rem 0; }
-th, td { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+th, td { overflow-wrap: normal; text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top; }
 pre { background: #f4f4f4; padding: .6rem; font-size: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 td[data-name=ours] { white-space: nowrap; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; }
@@ -309,6 +310,7 @@ figcaption { font-size: .85rem; color: #444; }
   thead { display: none; }
   tr { display: block; border-bottom: 2px solid #bbb; padding: .4rem 0; }
   td { display: flex; gap: .6rem; border: 0; padding: .1rem 0; }
+  td[data-name=ours] { white-space: normal; }
   td.none { display: none; }
   td::before { content: attr(data-name); flex: 0 0 5.5rem; color: #555; }
   figure { flex-basis: 100%; }
