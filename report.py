@@ -297,7 +297,8 @@ h1 { font-size: 1.8rem; margin: .5rem 0; }
 h2 { font-size: 1.3rem; margin: 2.5rem 0 .5rem; border-top: 1px solid #ccc; padding-top: 1rem; }
 nav ol { columns: 2; padding-left: 1.5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .85rem; margin: .5rem 0; }
-th, td { overflow-wrap: normal; text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top; }
+th, td { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid #ddd; vertical-align: top;
+  overflow-wrap: normal; }
 pre { background: #f4f4f4; padding: .6rem; font-size: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 td[data-name=ours] { white-space: nowrap; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; }

@@ -17,6 +17,7 @@ import scipy.io
 import torch
 
 import load_data
+import load_messages
 import load_movement
 import load_vowels
 from data_files import DataError
@@ -361,3 +362,27 @@ def test_any_folder_of_prices(tmp_path, fuzz):
         return load_movement.movement_of_prices(folder, steps=3)
 
     fuzz(changed_text(american), load, check_movement)
+
+
+# ---- messages --------------------------------------------------------------------------------------------------------
+
+WORDS = ("buy", "sell", "$250", "@joe", "https://a.b", "é", "!!!!", "")
+MESSAGES = "".join(
+    f'{i},"{WORDS[i % 8]} {WORDS[i // 8]}\n{i % 3}x",{("bearish", "bullish")[i % 2]}\n' for i in range(24)
+)
+
+
+def test_any_messages(tmp_path, fuzz):
+    def load(data):
+        return load_messages.labelled_messages(put(tmp_path / "file.csv", data), "message", "sentiment")
+
+    def check(found):
+        parts = [{load_messages.normalize(text) for text in part.texts} for part in found[:3]]
+        assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+        for part in found[:3]:
+            assert part.labels.shape == (len(part.texts),) and set(part.labels.tolist()) <= {0.0, 1.0}
+            assert part.texts and all(load_messages.tokenize(text) for text in part.texts)
+        assert len(found.classes) == 2
+
+    plain = changed_text(f",message,sentiment\n{MESSAGES}")
+    fuzz(plain | plain.map(lambda data: gzip.compress(data, mtime=0)), load, check)

@@ -5,6 +5,7 @@ Each check has two sizes: a short one for `make test`, and the counts of docs/re
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import random
@@ -36,6 +37,7 @@ import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
 import plots
+import stocktwits_sentiment
 
 ROOT = Path(__file__).parent.parent
 FILE_OPERATIONS = {"open", "write", "flush", "fsync", "link", "sendfile", "replace", "unlink", "mkdir"}
@@ -218,6 +220,7 @@ MNIST = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4 --chan
 STOCKS = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4".split()]
 VOWELS = [*SAMPLE, *"--limit 27 --epochs 2 --basic_epochs 2 --folds 2 --hidden_size 3 --channels 3".split()]
 MOVEMENT = "--quiet --epochs 2 --batch_size 64 --hidden_size 2 --steps 3".split()
+MESSAGES = "--quiet --epochs 2 --hidden_size 4 --embedding_size 3 --batch_size 16 --piece_buckets 20".split()
 TRAININGS = {  # script, function, flags
     "toy": (lstm_ae_toy, "reconstruct", TOY),
     "toy grid": (lstm_ae_toy, "reconstruct", [*TOY, "--learning_rate", "0.01", "0.001", "--seeds", "2"]),
@@ -233,8 +236,11 @@ TRAININGS = {  # script, function, flags
     "vowels batch norm": (jv_training, "batch_norm", VOWELS),
     "movement": (adv_alstm, "train", MOVEMENT),
     "movement two stages": (adv_alstm, "train", [*MOVEMENT, "--pretrain"]),
+    "messages": (stocktwits_sentiment, "train", [*MESSAGES, "--precision", "bfloat16"]),
+    "messages adversarial": (stocktwits_sentiment, "train", [*MESSAGES, "--epsilon", "0.5", "--bidirectional"]),
     "movement random": (adv_alstm, "train", [*MOVEMENT, "--model", "rand_alstm", "--dropout", "0.2"]),
 }
+PHRASES = list(itertools.product(("buy", "sell"), ("now", "then", "never", "the dip", "it all", "again", "or not")))
 IN_SHORT = ("toy", "digits conv", "stocks", "vowels proximal", "movement")
 
 
@@ -279,7 +285,13 @@ def run(monkeypatch, tmp_path, no_flush):
     monkeypatch.setattr(load_movement, "MOVEMENT_URL", "http://127.0.0.1:9/archive.zip")
     adv_alstm.samples.cache_clear()
     movement_archive.write_archive(tmp_path / "data")
-    for figure in ("curves", "panels", "image_columns", "confusion", "heat_maps", "histograms"):
+    rows = (f"{i},{a} {b} {i % 7},{('bearish', 'bullish')[a == 'buy']}" for i, (a, b) in enumerate(PHRASES))
+    messages = tmp_path / "data" / "stocktwits" / "StockTwits_SPY_Sentiment_2017.csv"
+    messages.parent.mkdir()
+    messages.write_text("\n".join([",message,sentiment", *rows]))
+    stocktwits_sentiment.messages.cache_clear()
+    stocktwits_sentiment.fit_bag_of_words.cache_clear()
+    for figure in ("curves", "panels", "image_columns", "confusion", "heat_maps", "histograms", "points"):
         monkeypatch.setattr(plots, figure, lambda *_, **__: None)
 
     def call(name, folder, *flags):
