@@ -39,6 +39,7 @@ import experiment
 import grid_search
 import plots
 from adversarial import compute_perturbation
+from binary_scores import binomial_sigma
 from checkpoint import CheckpointError
 from Classifier import NORMALIZATIONS, PLACES, LSTMClassifier
 from experiment import UsageError
@@ -166,7 +167,7 @@ def test(flags: argparse.Namespace, folder: Path) -> dict:
     """Accuracy on the test utterances, beside that of naming the most frequent speaker of the training part."""
     data, model = load(flags), checkpoint.rebuild(folder / "best.pt", LSTMClassifier).to(flags.device)
     means = experiment.evaluate(model, step, data.test, flags)
-    accuracy, size = means["accuracy"], len(data.test)
+    accuracy = means["accuracy"]
     majority = data.train.labels.bincount().argmax()
     return {
         "data": data.facts["data"],
@@ -176,7 +177,7 @@ def test(flags: argparse.Namespace, folder: Path) -> dict:
         "parameters": sum(p.numel() for p in model.parameters()),
         "test_accuracy": accuracy,
         "test_loss": means["loss"],
-        "test_accuracy_sigma": (accuracy * (1 - accuracy) / size) ** 0.5,
+        "test_accuracy_sigma": binomial_sigma(accuracy, len(data.test)),
         "majority_accuracy": (data.test.labels == majority).float().mean().item(),
     }
 

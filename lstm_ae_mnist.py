@@ -37,6 +37,7 @@ import command_line
 import experiment
 import grid_search
 import plots
+from binary_scores import binomial_sigma
 from load_data import Mnist, mnist
 from lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, clock_periods
 
@@ -173,8 +174,7 @@ def test(flags: argparse.Namespace, folder: Path) -> dict:
             metrics[f"{part}_accuracy"] = means["accuracy"]
     if flags.task == "classify":
         majority = data.train_labels.bincount(minlength=CLASSES).argmax()
-        p = metrics["test_accuracy"]
-        metrics["test_accuracy_sigma"] = (p * (1 - p) / len(data.test_labels)) ** 0.5
+        metrics["test_accuracy_sigma"] = binomial_sigma(metrics["test_accuracy"], len(data.test_labels))
         metrics["majority_accuracy"] = (data.test_labels == majority).float().mean().item()
     return {**metrics, **reconstruction_baselines(flags.data_dir, flags.source, flags.limit, model.code_size)}
 

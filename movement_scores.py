@@ -6,6 +6,8 @@ Letters in shapes: N samples, D days, K bootstrap draws.
 
 import numpy as np
 
+from binary_scores import binomial_sigma
+
 
 def accuracy(predicted: np.ndarray, actual: np.ndarray) -> float:
     """Share of equal classes in two arrays (N,) of 0 and 1."""
@@ -29,11 +31,6 @@ def mcc_of_counts(counts: np.ndarray) -> np.ndarray:
     tp, tn, fp, fn = np.moveaxis(np.asarray(counts, float), -1, 0)
     product = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
     return np.where(product == 0, 0.0, (tp * tn - fp * fn) / np.where(product == 0, 1.0, product))
-
-
-def binomial_sigma(share: float, count: int) -> float:
-    """Standard deviation of a share of `count` independent samples."""
-    return (share * (1 - share) / count) ** 0.5
 
 
 def day_sums(values: np.ndarray, dates: np.ndarray) -> np.ndarray:
