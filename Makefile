@@ -5,7 +5,7 @@ RUN := OMP_NUM_THREADS=1 $(VENV)/bin/python
 
 .PHONY: report test reliability lint bench clean
 
-report: $(VENV)/.installed  ## the studies in their quick profile, and outputs/report/report.md
+report: $(VENV)/.installed  ## the studies in their quick profile, and outputs/report/index.html
 	$(RUN) reproduce.py --jobs 2 || [ $$? -eq 3 ]  # 3: some data could not be fetched, as the page says
 
 test: lint  ## lint and all tests, in under five minutes

@@ -32,7 +32,6 @@ Deviations from the publication:
 """
 
 import argparse
-import csv
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -331,11 +330,10 @@ def predict(flags: argparse.Namespace, folder: Path) -> dict:
     if not len(part.x):
         raise experiment.UsageError(f"--dataset: {flags.dataset} has no stock with enough complete days in a row")
     scores = model.decision_function(part.x).tolist()
-    with open(folder / "predictions.csv", "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("date", "ticker", "score", "direction"))
-        for date, ticker, score in zip(part.dates, part.tickers, scores, strict=True):
-            writer.writerow((date, ticker, f"{score:.6g}", "up" if score > 0 else "down"))
+    experiment.write_csv(folder / "predictions.csv", [
+        {"date": date, "ticker": ticker, "score": f"{score:.6g}", "direction": "up" if score > 0 else "down"}
+        for date, ticker, score in zip(part.dates, part.tickers, scores, strict=True)
+    ])  # fmt: skip
     up = float(np.mean([score > 0 for score in scores]))
     dates = {"first_date": str(part.dates[0]), "last_date": str(part.dates[-1])}
     return {"data": flags.dataset, "rows": len(scores), "predicted_up": up, **dates, "checkpoint": str(path)}

@@ -78,8 +78,7 @@ def stratified_folds(labels: Tensor, count: int, seed: int) -> Tensor:
 
 def batches_by_length(size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
     """Neighbours in the order of length, so that little is padded; the batches come in random order."""
-    batches = torch.arange(size).split(batch_size)
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    return experiment.in_random_order(torch.arange(size).split(batch_size), generator)
 
 
 def step(model: LSTMClassifier, batch: experiment.Batch) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ is 1 if one failed, and 3 if all that is missing are data that could not be fetc
 
 import argparse
 import contextlib
-import csv
 import importlib
 import io
 import itertools
@@ -25,6 +24,7 @@ from pathlib import Path
 import joblib
 
 import command_line
+import experiment
 from report import markdown_table, summary_rows, write_report
 from studies import STUDIES, Study
 
@@ -108,13 +108,7 @@ def training_minutes(folder: Path) -> float:
     """Training time of all models, seeds and combinations of a study, one after another."""
     seconds = total_seconds(json.loads((folder / "metrics.json").read_text()))
     grids = [*folder.glob("grid.csv"), *folder.glob("*/grid.csv")]
-    return (seconds + sum(grid_seconds(path) for path in grids)) / 60
-
-
-def grid_seconds(path: Path) -> float:
-    """Training time of all combinations of a grid."""
-    with open(path, newline="") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file))
+    return (seconds + sum(row["seconds"] for path in grids for row in experiment.read_table(path))) / 60
 
 
 def total_seconds(metrics: dict) -> float:

@@ -117,8 +117,8 @@ class EncodedTexts:
 
     def batches(self, size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
         """Random batches of texts of similar length, most of them of the same, in random order."""
-        order = torch.argsort(self.lengths + torch.rand(size, generator=generator)).split(batch_size)
-        return [order[i] for i in torch.randperm(len(order), generator=generator).tolist()]
+        order = torch.argsort(self.lengths + torch.rand(size, generator=generator))
+        return experiment.in_random_order(order.split(batch_size), generator)
 
 
 # ---- training and test -----------------------------------------------------------------------------------------------

@@ -7,7 +7,10 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from data_files import DataError
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 COUNTS = Counter()  # of what the tests marked `reliability` tried, by test
@@ -42,6 +45,27 @@ def count(request):
 def thorough(request) -> bool:
     """False in `make test`, True in `make reliability`: one test, two sizes."""
     return request.param == "full"
+
+
+def fails(expected, function, *arguments, **named):
+    """The call ends in a DataError of one printable line that contains all of `expected`."""
+    with pytest.raises(DataError) as caught:
+        function(*arguments, **named)
+    message = str(caught.value)
+    assert message.isprintable()
+    for part in [expected] if isinstance(expected, str) else expected:
+        assert part in message, message
+    return message
+
+
+def damaged_at_random(whole, count):
+    """`count` variants of the bytes, three of them changed in each, and three in ten variants cut short."""
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        data = bytearray(whole)
+        for place in rng.integers(len(data), size=3):
+            data[place] = rng.integers(256)
+        yield data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data
 
 
 def make_flags(**values) -> argparse.Namespace:

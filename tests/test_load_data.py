@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import damaged_at_random, fails
 
 import data_files
 import load_data
@@ -43,17 +44,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(load_data, "STOCKS_URL", "http://127.0.0.1:9/stocks")
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.setenv("no_proxy", "*")
-
-
-def fails(expected, function, *arguments, **named):
-    """The call ends in a DataError of one printable line that contains all of `expected`."""
-    with pytest.raises(DataError) as caught:
-        function(*arguments, **named)
-    message = str(caught.value)
-    assert message.isprintable()
-    for part in [expected] if isinstance(expected, str) else expected:
-        assert part in message
-    return message
 
 
 # ---------------------------------------------------------------------------------------------- toy sequences
@@ -494,12 +484,9 @@ def test_not_a_zip(tmp_path, data):
 
 def test_zip_damaged_at_random(tmp_path):
     path = write_zip(tmp_path, {CSV_NAME: table(*ROWS * 20)})
-    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
-    for _ in range(300):
-        data = bytearray(whole)
-        for place in rng.integers(len(data), size=3):
-            data[place] = rng.integers(256)
-        path.write_bytes(data[:rng.integers(1, len(data))] if rng.random() < 0.3 else data)
+    refused = 0
+    for data in damaged_at_random(path.read_bytes(), 300):
+        path.write_bytes(data)
         try:
             stock_prices(tmp_path)
         except DataError:

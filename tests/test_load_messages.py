@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import damaged_at_random, fails
 
 import load_data
 import load_messages
@@ -40,17 +41,6 @@ def write(folder, data, name=NAME):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
     return folder
-
-
-def fails(expected, function, *arguments, **named):
-    """The call ends in a DataError of one printable line that contains all of `expected`."""
-    with pytest.raises(DataError) as caught:
-        function(*arguments, **named)
-    message = str(caught.value)
-    assert message.isprintable()
-    for part in [expected] if isinstance(expected, str) else expected:
-        assert part in message
-    return message
 
 
 WORDS = ("up", "down", "flat", "buy", "sell", "hold")
@@ -199,12 +189,9 @@ def test_damaged_tables(tmp_path, data, expected):
 
 def test_damaged_at_random(tmp_path):
     path = write(tmp_path, table(ROWS)) / "stocktwits" / NAME
-    whole, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
-    for _ in range(150):
-        data = bytearray(whole)
-        for place in rng.integers(len(data), size=3):
-            data[place] = rng.integers(256)
-        path.write_bytes(data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data)
+    refused = 0
+    for data in damaged_at_random(path.read_bytes(), 150):
+        path.write_bytes(data)
         try:
             spy_messages(tmp_path)
         except DataError:

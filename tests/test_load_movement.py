@@ -9,6 +9,7 @@ import movement_archive
 import numpy as np
 import pytest
 import torch
+from conftest import fails
 from movement_archive import DAYS, day, price_file, random_prices, write_archive
 
 import load_data
@@ -37,17 +38,6 @@ def miniature(monkeypatch):
     monkeypatch.setattr(load_movement, "MOVEMENT_SETS", movement_archive.SETS)
     monkeypatch.setattr(load_movement, "MOVEMENT_URL", "http://127.0.0.1:9/archive.zip")
     monkeypatch.setenv("no_proxy", "*")
-
-
-def fails(expected, function, *arguments, **named):
-    """The call ends in a DataError of one printable line that contains all of `expected`."""
-    with pytest.raises(DataError) as caught:
-        function(*arguments, **named)
-    message = str(caught.value)
-    assert message.isprintable()
-    for part in [expected] if isinstance(expected, str) else expected:
-        assert part in message, message
-    return message
 
 
 # ---- features and labels ---------------------------------------------------------------------------------------------
