@@ -1,15 +1,16 @@
 """A convolutional LSTM over whole sequences (Shi et al. 2015), with the backward pass written out.
 
-Recorded step by step, autograd keeps some twenty tensors per step and adds up a weight gradient at each. Here one
-function covers the sequence: the gradient of the recurrent kernel is a single convolution at the end, time folded into
-the batch, and a step backward is one convolution and a dozen products. benchmarks/bench_lstm_ae.py measures the gain.
+Recorded step by step, autograd keeps some twenty tensors per step, in the layout in which convolutions are slowest.
+Here one function covers the sequence, channels last in memory: a step backward is two convolutions and a dozen
+products. benchmarks/bench_conv_lstm.py measures the gain.
 
-Letters: B batch, T time steps, C input channels, H hidden channels, *space one or two spatial axes.
+Letters: B batch, T time steps, C input channels, H hidden channels, *space one or two spatial axes, (Y, X) two.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import conv2d
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}  # by number of spatial axes
 
@@ -55,69 +56,125 @@ class ConvLSTM(nn.Module):
             nn.init.orthogonal_(gate)
         set_gate_biases(self.input_conv.bias.data, hidden_channels, timescale)
 
-    def forward(self, x: Tensor, steps: int | None = None, step_bias: Tensor | None = None) -> Tensor:
-        """All hidden maps (B, T, H, *space) for x (B, T, C, *space), or for one map x (B, C, *space) held for `steps`.
+    def forward(self, x: Tensor, steps: int | None = None, step_bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """All hidden maps (B, T, H, *space), channels last in memory, and the last one (B, H, *space).
 
-        The input's convolution does not depend on the state: it is one call for all steps, time folded into the batch,
-        and one for a constant input. `step_bias` (T, 4H), if given, is added to the gates i, f, o, g of each step.
+        x is a sequence (B, T, C, *space), or one map (B, C, *space) held for `steps`, which is convolved once.
+        `step_bias` (T, 4H), if given, is added to the gates i, f, o, g of each step.
         """
         if x.dim() != self.spatial_dims + (3 if steps is None else 2):
             raise ValueError(f"x must have {self.spatial_dims} spatial axes after (B, T, C), not {tuple(x.shape)}")
-        if steps is None:
-            by_time = x.transpose(0, 1)
-            gates = self.input_conv(by_time.flatten(0, 1)).unflatten(0, by_time.shape[:2])
-        else:
-            gates = self.input_conv(x).unsqueeze(0)
-        if step_bias is not None:
-            gates = gates + step_bias.view(len(step_bias), 1, -1, *[1] * self.spatial_dims)
-        weight = self.hidden_conv.weight
         with torch.autocast(x.device.type, enabled=False):  # the recurrence stays in the weights' precision
-            return ConvLSTMFunction.apply(gates.to(weight.dtype), weight, steps or x.shape[1]).transpose(0, 1)
+            weight, bias = two_axes(self.input_conv.weight, self.spatial_dims), self.input_conv.bias
+            hidden_weight = two_axes(self.hidden_conv.weight, self.spatial_dims)
+            x = two_axes(x.to(bias.dtype), self.spatial_dims)
+            if steps is None:
+                weight, constant = torch.cat([weight, hidden_weight], 1), None
+                biases = bias.expand(x.shape[1], -1)
+                x = x.permute(1, 0, 3, 4, 2).contiguous()  # (T, B, Y, X, C)
+            else:
+                constant, weight, x = convolve(channels_last(x), weight, bias).contiguous(), hidden_weight, None
+                biases = bias.new_zeros(steps, len(bias))
+            if step_bias is not None:
+                biases = biases + step_bias
+            h, last = ConvLSTMFunction.apply(x, constant, biases, weight)
+        h, last = h.permute(1, 0, 4, 2, 3), last.permute(0, 3, 1, 2)
+        return (h.squeeze(3), last.squeeze(2)) if self.spatial_dims == 1 else (h, last)
+
+
+def two_axes(x: Tensor, spatial_dims: int) -> Tensor:
+    """(..., *space) to (..., Y, X)."""
+    return x.unsqueeze(-2) if spatial_dims == 1 else x
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(B, C, Y, X) to (B, Y, X, C)."""
+    return x.permute(0, 2, 3, 1)
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(B, Y, X, C) to (B, C, Y, X), as PyTorch's convolutions take it, without moving anything."""
+    return x.permute(0, 3, 1, 2)
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Maps (B, Y, X, C) to (B, Y, X, K) for a weight (K, C, *kernel), the maps' size kept."""
+    return channels_last(conv2d(channels_first(x), weight, bias, padding="same"))
+
+
+def convolution_gradient(grad: Tensor, x: Tensor, weight: Tensor, of_input: bool) -> Tensor:
+    """Of `convolve`: dL/dx (B, Y, X, C) or dL/dweight, from dL/dconvolve(x, weight)."""
+    padding = [size // 2 for size in weight.shape[2:]]
+    gradients = torch.ops.aten.convolution_backward(
+        channels_first(grad), channels_first(x), weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1,
+        [of_input, not of_input, False],
+    )  # fmt: skip
+    return channels_last(gradients[0]) if of_input else gradients[1]
+
+
+def tanh_(x: Tensor) -> Tensor:
+    """tanh x = 2 sigmoid(2 x) - 1, in place: a fourth of the time of PyTorch's tanh on a CPU."""
+    return x.mul_(2).sigmoid_().mul_(2).sub_(1)
 
 
 class ConvLSTMFunction(torch.autograd.Function):
-    """The recurrence: gates of the input (T or 1, B, 4H, *space) and W_h (4H, H, *kernel) to h (T, B, H, *space).
+    """The recurrence, to h (T, B, Y, X, H) and h_T, from gates that are W * [x_t, h_{t-1}] + constant + biases_t.
 
-    Gates are ordered i, f, o, g. Differentiable once.
+    x (T, B, Y, X, C) or None, constant (B, Y, X, 4H) or None, biases (T, 4H), weight W (4H, C + H, *kernel), C = 0
+    without x. Gates are ordered i, f, o, g. Differentiable once.
     """
 
     @staticmethod
-    def forward(ctx, input_gates: Tensor, weight: Tensor, steps: int) -> Tensor:
-        constant = input_gates.shape[0] == 1
-        _, batch, channels, *space = input_gates.shape
-        hidden = channels // 4
-        gates = input_gates.new_empty(steps, batch, channels, *space)
-        states = [input_gates.new_empty(steps, batch, hidden, *space) for _ in range(3)]
-        for t in range(steps):
-            step_gates, (cell, tanh_cell, h) = gates[t], (state[t] for state in states)
-            source = input_gates[0 if constant else t]
-            if t == 0:  # h and c are zero, and so is the convolution
-                step_gates.copy_(source)
+    def forward(ctx, x: Tensor | None, constant: Tensor | None, biases: Tensor, weight: Tensor):
+        hidden = len(weight) // 4
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        gates, cells, tanh_cells = [], [], []
+        h = weight.new_empty(len(biases), *(x[0] if constant is None else constant).shape[:3], hidden)
+        for t, bias in enumerate(biases):
+            inputs, kernel = step_inputs(t, x, h, weight)
+            if inputs is None:
+                step_gates = constant + bias
             else:
-                torch.add(source, convolve(states[2][t - 1], weight), out=step_gates)
-            step_gates[:, : 3 * hidden].sigmoid_()
-            step_gates[:, 3 * hidden :].tanh_()
-            i, f, o, g = step_gates.split(hidden, 1)
-            torch.mul(i, g, out=cell)
+                step_gates = convolve(inputs, kernel, bias)
+                if constant is not None:
+                    step_gates += constant
+            step_gates[..., : 3 * hidden].sigmoid_()
+            tanh_(step_gates[..., 3 * hidden :])
+            i, f, o, g = step_gates.split(hidden, -1)
+            cell = i * g
             if t:
-                cell.addcmul_(f, states[0][t - 1])
-            torch.tanh(cell, out=tanh_cell)
-            torch.mul(o, tanh_cell, out=h)
-        ctx.save_for_backward(gates, *states, weight)
-        ctx.constant = constant
-        return states[2]
+                cell.addcmul_(f, cells[-1])
+            tanh_cell = tanh_(cell.clone())
+            torch.mul(o, tanh_cell, out=h[t])
+            for kept, new in ((gates, step_gates), (cells, cell), (tanh_cells, tanh_cell)):
+                kept.append(new)
+        ctx.save_for_backward(x, weight, h, *gates, *cells, *tanh_cells)
+        ctx.set_materialize_grads(False)  # of the two outputs, mostly one is used
+        return h, h[-1].clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_h: Tensor):
-        gates, cells, tanh_cells, h, weight = ctx.saved_tensors
-        hidden = h.shape[2]
-        grad_gates = torch.empty_like(gates)
-        dc = dh = None  # dL/dc_t and dL/dh_t through the steps after t
-        for t in reversed(range(len(gates))):
-            i, f, o, g = gates[t].split(hidden, 1)
-            di, df, do, dg = grad_gates[t].split(hidden, 1)
-            dh = grad_h[t] if dh is None else dh + grad_h[t]
+    def backward(ctx, grad_h: Tensor | None, grad_last: Tensor | None):
+        x, weight, h, *rest = ctx.saved_tensors
+        steps, hidden = len(h), h.shape[-1]
+        gates, cells, tanh_cells = (rest[k * steps : (k + 1) * steps] for k in range(3))
+        wants_x, wants_constant, wants_biases, _ = ctx.needs_input_grad
+        channels = weight.shape[1] - hidden
+        hidden_weight = weight[:, channels:].contiguous(memory_format=torch.channels_last)
+        grad_x = torch.empty_like(x) if wants_x else None
+        grad_constant = torch.zeros_like(gates[0]) if wants_constant else None
+        grad_biases = weight.new_empty(steps, 4 * hidden) if wants_biases else None
+        grad_weight = torch.zeros_like(weight)
+        if grad_h is not None:
+            grad_h = grad_h.contiguous()
+        dc = None  # dL/dc_t through the steps after t
+        dh = torch.zeros_like(h[0]) if grad_last is None else grad_last.contiguous()  # the same of h_t
+        for t in reversed(range(steps)):
+            i, f, o, g = gates[t].split(hidden, -1)
+            grad_gates = torch.empty_like(gates[t])
+            di, df, do, dg = grad_gates.split(hidden, -1)
+            if grad_h is not None:
+                dh = dh + grad_h[t]
             torch.mul(dh, tanh_cells[t], out=do)
             # dc = dh o (1 - tanh^2 c) + dc_{t+1} f_{t+1}
             through_h = torch.ops.aten.tanh_backward(dh * o, tanh_cells[t])
@@ -129,31 +186,28 @@ class ConvLSTMFunction(torch.autograd.Function):
             else:
                 df.zero_()
             # through the sigmoids and tanh, to the gates' inputs
-            sigmoids, grad_sigmoids = gates[t][:, : 3 * hidden], grad_gates[t][:, : 3 * hidden]
+            sigmoids, grad_sigmoids = gates[t][..., : 3 * hidden], grad_gates[..., : 3 * hidden]
             torch.ops.aten.sigmoid_backward.grad_input(grad_sigmoids, sigmoids, grad_input=grad_sigmoids)
             torch.ops.aten.tanh_backward.grad_input(dg, g, grad_input=dg)
-            if t:
-                dc = dc * f
-                dh = convolve_transposed(grad_gates[t], weight)
-        # dL/dW_h = sum over t of the correlation of h_{t-1} with the gates' gradients: time folded into the batch
-        grad_weight = torch.zeros_like(weight)
-        if len(gates) > 1:
-            grad_weight = weight_gradient(grad_gates[1:].flatten(0, 1), h[:-1].flatten(0, 1), weight)
-        return grad_gates.sum(0, keepdim=True) if ctx.constant else grad_gates, grad_weight, None
+            if wants_constant:
+                grad_constant += grad_gates
+            if wants_biases:
+                grad_biases[t] = grad_gates.sum((0, 1, 2))
+            # through the convolution
+            inputs, kernel = step_inputs(t, x, h, weight)
+            if inputs is not None:
+                grad_weight[:, : kernel.shape[1]] += convolution_gradient(grad_gates, inputs, kernel, of_input=False)
+            if wants_x:
+                grad_inputs = convolution_gradient(grad_gates, inputs, kernel, of_input=True)
+                grad_x[t], dh = grad_inputs[..., :channels], grad_inputs[..., channels:]
+            elif t:
+                dh = convolution_gradient(grad_gates, h[t - 1], hidden_weight, of_input=True)
+            dc = dc * f
+        return grad_x, grad_constant, grad_biases, grad_weight
 
 
-def convolve(x: Tensor, weight: Tensor) -> Tensor:
-    function = (nn.functional.conv1d, nn.functional.conv2d)[weight.dim() - 3]
-    return function(x, weight, padding="same")
-
-
-def convolve_transposed(grad: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of `convolve` with respect to x."""
-    function = (nn.functional.conv_transpose1d, nn.functional.conv_transpose2d)[weight.dim() - 3]
-    return function(grad, weight, padding=[size // 2 for size in weight.shape[2:]])
-
-
-def weight_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """The gradient of `convolve` with respect to the weight."""
-    function = (nn.grad.conv1d_weight, nn.grad.conv2d_weight)[weight.dim() - 3]
-    return function(x, weight.shape, grad, padding=[size // 2 for size in weight.shape[2:]])
+def step_inputs(t: int, x: Tensor | None, h: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor]:
+    """[x_t, h_{t-1}] and the part of the weight for it. At the first step h_{t-1} is zero, and left out."""
+    parts = ([] if x is None else [x[t]]) + ([h[t - 1]] if t else [])
+    kernel = weight if t else weight[:, : weight.shape[1] - h.shape[-1]]
+    return (torch.cat(parts, -1) if len(parts) == 2 else parts[0] if parts else None), kernel

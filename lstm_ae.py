@@ -53,7 +53,7 @@ def initialise_lstm(lstm: nn.LSTM, timescale: int | None = None) -> None:
 class Autoencoder(nn.Module):
     """What both autoencoders share: the order of things and the heads.
 
-    A subclass gives `encode(x, lengths) -> z`, `decoder_states(z, steps) -> (B, T, features)` and
+    A subclass gives `encode(x, lengths) -> z`, `decoder_states(z, steps) -> (B, T, ...)` and
     `reconstruct(states) -> (B, T, I)`.
     """
 
@@ -75,13 +75,13 @@ class Autoencoder(nn.Module):
         not reach the code, and the class head reads the decoder at each sequence's own last step.
         """
         code = self.encode(x, lengths)
-        states = self.decoder_states(code, x.shape[1])  # (B, T, features)
+        states = self.decoder_states(code, x.shape[1])  # (B, T, ...)
         logits = prediction = None
         if self.class_head is not None:
             last = states[:, -1]
             if lengths is not None:
                 last = states[torch.arange(len(x), device=x.device), lengths.to(x.device) - 1]
-            logits = self.class_head(self.dropout(last))
+            logits = self.class_head(self.dropout(last.flatten(1)))
         if self.prediction_head is not None:
             prediction = torch.sigmoid(self.prediction_head(states))
         return AutoencoderOutput(self.reconstruct(states), code, logits, prediction)
@@ -227,17 +227,19 @@ class ConvLSTMAutoencoder(Autoencoder):
         if lengths is not None:
             raise ValueError("the convolutional autoencoder takes sequences of one length; lengths must be None")
         check_sequences(x, self.input_size, None)
-        h = self.encoder(x.unflatten(2, (1, *self.map_shape)))
-        return self.to_code(h[:, -1].flatten(1))
+        _, h = self.encoder(x.unflatten(2, (1, *self.map_shape)))
+        return self.to_code(h.flatten(1))
 
     def decoder_states(self, z: Tensor, steps: int) -> Tensor:
-        """Codes (B, Z) to the decoder's hidden maps, flattened: (B, steps, channels * I)."""
+        """Codes (B, Z) to the decoder's hidden maps (B, steps, channels, *map_shape)."""
         z_map = self.from_code(z).unflatten(1, (-1, *self.map_shape))  # (B, channels, *map_shape)
         bias = None
         if self.clock is not None:
             bias = self.clock(step_clock(steps, self.clock_periods).to(z))  # (steps, 4 channels)
-        return self.decoder(z_map, steps, bias).flatten(2)
+        states, _ = self.decoder(z_map, steps, bias)
+        return states
 
     def reconstruct(self, states: Tensor) -> Tensor:
-        maps = states.flatten(0, 1).unflatten(1, (-1, *self.map_shape))  # (B * T, channels, *map_shape)
-        return torch.sigmoid(self.output_conv(maps)).flatten(1).unflatten(0, states.shape[:2])
+        by_time = states.transpose(0, 1)  # as they lie in memory
+        maps = torch.sigmoid(self.output_conv(by_time.flatten(0, 1)))  # (T * B, 1, *map_shape)
+        return maps.flatten(1).unflatten(0, by_time.shape[:2]).transpose(0, 1)

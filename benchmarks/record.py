@@ -86,8 +86,8 @@ def page(sections: dict[str, dict]) -> str:
 
 def draw(sections: dict[str, dict], path: Path) -> None:
     """A panel of bars per section, its rows from the top; the axis of each is logarithmic."""
-    counts = [sum(len(row["values"]) for row in section["rows"]) + len(section["rows"]) for section in sections.values()]
-    heights = [1.3 + 0.22 * count for count in counts]
+    bars = [sum(len(row["values"]) + 1 for row in section["rows"]) for section in sections.values()]
+    heights = [1.3 + 0.22 * count for count in bars]
     figure, grid = plots.plt.subplots(
         len(sections), figsize=(11, sum(heights)), height_ratios=heights, squeeze=False, layout="constrained"
     )

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv1d, conv2d
 
-from conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases
+from conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases, tanh_
 
 SPACES = {1: (5,), 2: (3, 4)}
 CASES = [(dims, constant, clock, steps)
@@ -29,73 +29,126 @@ def reference(model, x, steps=None, step_bias=None):
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         outputs.append(h)
-    return torch.stack(outputs, 1)
+    return torch.stack(outputs, 1), h
 
 
 def example(dims, constant, clock, steps, dtype=torch.float64, kernel=3):
-    """A model, its arguments and the weights of a sum of its outputs: B = 3, C = 2, H = 4."""
+    """A model, its arguments and the weights of a sum of its two outputs: B = 3, C = 2, H = 4."""
     torch.manual_seed(0)
     model = ConvLSTM(2, 4, kernel, dims).to(dtype)
     x = torch.randn(3, *([] if constant else [steps]), 2, *SPACES[dims], dtype=dtype, requires_grad=True)
     step_bias = torch.randn(steps, 16, dtype=dtype, requires_grad=True) if clock else None
-    weights = torch.randn(3, steps, 4, *SPACES[dims], dtype=dtype)
+    weights = [torch.randn(3, *shape, 4, *SPACES[dims], dtype=dtype) for shape in ((steps,), ())]
     return model, (x, steps if constant else None, step_bias), weights
+
+
+def loss_of(outputs, weights):
+    """A sum of all outputs; a weight may be None, for an output that is not used."""
+    return sum((output * w).sum() for output, w in zip(outputs, weights, strict=True) if w is not None)
 
 
 def gradients(function, model, arguments, weights):
     inputs = [*model.parameters(), arguments[0]] + ([] if arguments[2] is None else [arguments[2]])
-    return torch.autograd.grad((function(*arguments) * weights).sum(), inputs, allow_unused=True)
+    return torch.autograd.grad(loss_of(function(*arguments), weights), inputs, allow_unused=True)
+
+
+def assert_same_gradients(model, arguments, weights):
+    mine = gradients(model, model, arguments, weights)
+    theirs = gradients(lambda *a: reference(model, *a), model, arguments, weights)
+    for number, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+        b = torch.zeros_like(a) if b is None else b
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10, msg=lambda text, n=number: f"gradient {n}: {text}")
+    return mine
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_equals_the_definition(case):
     model, arguments, weights = example(*case)
-    output, expected = model(*arguments), reference(model, *arguments)
-    assert output.shape == weights.shape
+    output, last = model(*arguments)
+    expected, expected_last = reference(model, *arguments)
+    assert output.shape == weights[0].shape and last.shape == weights[1].shape
     torch.testing.assert_close(output, expected, rtol=0, atol=1e-12)
-    mine = gradients(model, model, arguments, weights)
-    theirs = gradients(lambda *a: reference(model, *a), model, arguments, weights)
+    torch.testing.assert_close(last, expected_last, rtol=0, atol=1e-12)
+    mine = assert_same_gradients(model, arguments, weights)
     assert len(mine) == 4 + (arguments[2] is not None)
-    for number, (a, b) in enumerate(zip(mine, theirs, strict=True)):
-        b = torch.zeros_like(a) if b is None else b
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-10, msg=lambda text, n=number: f"gradient {n}: {text}")
-        assert a.any() or (case[3] == 1 and number == 2)  # W_h has no part in a single step
+    for number, gradient in enumerate(mine):
+        assert gradient.any() or (case[3] == 1 and number == 2)  # W_h has no part in a single step
+
+
+@pytest.mark.parametrize("unused", [0, 1])
+@pytest.mark.parametrize("constant", [False, True])
+def test_gradients_of_one_output(constant, unused):
+    """An encoder uses the last map only, a decoder all of them."""
+    model, arguments, weights = example(1, constant, True, 4)
+    weights[unused] = None
+    assert_same_gradients(model, arguments, weights)
+
+
+def test_gradient_of_one_step_only():
+    model, arguments, weights = example(2, False, False, 4)
+    weights[0][:, [0, 1, 3]] = 0
+    assert_same_gradients(model, arguments, [weights[0], None])
 
 
 @pytest.mark.parametrize("kernel", [1, 5, 7])
-def test_other_kernels(kernel):
+@pytest.mark.parametrize("dims", [1, 2])
+def test_other_kernels(dims, kernel):
     """Wider ones than the map, too."""
-    model, arguments, weights = example(1, False, True, 3, kernel=kernel)
+    model, arguments, weights = example(dims, False, True, 3, kernel=kernel)
     torch.testing.assert_close(model(*arguments), reference(model, *arguments), rtol=0, atol=1e-12)
-    mine = gradients(model, model, arguments, weights)
-    theirs = gradients(lambda *a: reference(model, *a), model, arguments, weights)
-    for a, b in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+    assert_same_gradients(model, arguments, weights)
+
+
+@pytest.mark.parametrize("frozen", [(), (0,), (1,), (2,), (0, 1)])
+@pytest.mark.parametrize("constant", [False, True])
+def test_gradcheck(constant, frozen):
+    """Of all inputs, and of some while others need none: T = 3, B = 2, C = 2, H = 2."""
+    torch.manual_seed(0)
+    x = None if constant else torch.randn(3, 2, 2, 3, 2, dtype=torch.float64)
+    held = torch.randn(2, 2, 3, 8, dtype=torch.float64) if constant else None
+    biases = torch.randn(3, 8, dtype=torch.float64)
+    weight = torch.randn(8, 2 if constant else 4, 3, 3, dtype=torch.float64)
+    inputs = (x, held, biases, weight)
+    for number, tensor in enumerate(inputs):
+        if tensor is not None and number not in frozen:
+            tensor.requires_grad_()
+    assert torch.autograd.gradcheck(ConvLSTMFunction.apply, inputs)
 
 
 @pytest.mark.parametrize("constant", [False, True])
-@pytest.mark.parametrize("dims", [1, 2])
-def test_gradcheck(dims, constant):
-    torch.manual_seed(0)
-    space, kernel = {1: ((4,), (3,)), 2: ((2, 3), (3, 3))}[dims]
-    gates = torch.randn(1 if constant else 3, 2, 8, *space, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(8, 2, *kernel, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(ConvLSTMFunction.apply, (gates, weight, 3))
+def test_float32_is_close_to_float64(constant):
+    model, arguments, weights = example(2, constant, True, 4, torch.float32)
+    double, exact_arguments, exact_weights = example(2, constant, True, 4)
+    double.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for exact, rounded in zip((exact_arguments[0], exact_arguments[2]), (arguments[0], arguments[2]), strict=True):
+            exact.copy_(rounded)
+    exact_weights = [w.double() for w in weights]
+    torch.testing.assert_close(model(*arguments)[0].double(), double(*exact_arguments)[0], rtol=0, atol=1e-6)
+    found = gradients(model, model, arguments, weights)
+    for a, b in zip(found, gradients(double, double, exact_arguments, exact_weights), strict=True):
+        assert (a.double() - b).norm() < 1e-6 * b.norm()
 
 
-def test_gradient_of_the_last_step_only():
-    """As the encoder of an autoencoder uses it."""
-    model, arguments, weights = example(1, False, False, 4)
-    weights[:, :-1] = 0
-    mine = gradients(model, model, arguments, weights)
-    theirs = gradients(lambda *a: reference(model, *a), model, arguments, weights)
-    for a, b in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+def test_tanh():
+    x = torch.linspace(-30, 30, 10_001)
+    torch.testing.assert_close(tanh_(x.clone()), x.tanh(), rtol=0, atol=2e-7)
+    x = x.double()
+    torch.testing.assert_close(tanh_(x.clone()), x.tanh(), rtol=0, atol=4e-16)
+    assert tanh_(x) is x
+
+
+def test_outputs_are_channels_last():
+    """As the convolution that reads them is fastest."""
+    model, arguments, _ = example(2, True, False, 4)
+    h, last = model(*arguments)
+    assert h.transpose(0, 1).flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    assert last.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_backward_leaves_what_it_saved():
     model, arguments, weights = example(1, False, False, 4)
-    loss = (model(*arguments) * weights).sum()
+    loss = loss_of(model(*arguments), weights)
     first = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
     second = torch.autograd.grad(loss, list(model.parameters()))
     assert all(map(torch.equal, first, second))
@@ -117,7 +170,7 @@ def test_kernel_of_one_is_an_lstm_at_each_place():
         cell.bias_ih.copy_(reorder(model.input_conv.bias))
         cell.bias_hh.zero_()
     x = torch.randn(2, steps, 3, width, dtype=torch.float64)
-    output = model(x)
+    output, _ = model(x)
     for place in range(width):
         state = None
         for t in range(steps):
@@ -192,38 +245,28 @@ def test_without_gradients():
     expected = model(*arguments)
     with torch.no_grad():
         output = model(*arguments)
-    assert not output.requires_grad and torch.equal(output, expected)
+    for a, b in zip(output, expected, strict=True):
+        assert not a.requires_grad and torch.equal(a, b)
 
 
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("dims", [1, 2])
-def test_bfloat16_is_close_to_float32(dims, constant):
+def test_stays_in_float32_under_autocast(dims, constant):
     """As `experiment.train` does it: the forward pass under autocast, the backward pass after it."""
     model, arguments, weights = example(dims, constant, True, 4, torch.float32)
     expected = gradients(model, model, arguments, weights)
     with torch.autocast("cpu", torch.bfloat16):
         output = model(*arguments)
-    torch.testing.assert_close(output.float(), model(*arguments), rtol=0, atol=0.03)
+        assert output[0].dtype == output[1].dtype == torch.float32
     inputs = [*model.parameters(), arguments[0], arguments[2]]
-    found = torch.autograd.grad((output.float() * weights).sum(), inputs)
+    found = torch.autograd.grad(loss_of(output, weights), inputs)
     for a, b in zip(found, expected, strict=True):
-        assert a.dtype == torch.float32 and (a - b).norm() < 0.03 * b.norm()
-
-
-def test_bfloat16_without_a_clock():
-    model, arguments, weights = example(1, False, False, 4, torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        output = model(*arguments)
-        assert output.dtype == torch.float32  # the recurrence stays in the precision of the weights
-    found = torch.autograd.grad((output.float() * weights).sum(), list(model.parameters()))
-    expected = gradients(model, model, arguments, weights)
-    for a, b in zip(found, expected[:3], strict=True):
-        assert a.dtype == torch.float32 and (a - b).norm() < 0.03 * b.norm()
+        torch.testing.assert_close(a, b)
 
 
 def test_second_derivatives_are_refused():
     model, arguments, weights = example(1, False, False, 3)
-    loss = (model(*arguments) * weights).square().sum()
+    loss = loss_of(model(*arguments), weights).square()
     (gradient,) = torch.autograd.grad(loss, arguments[0], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()

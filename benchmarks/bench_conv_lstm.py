@@ -1,0 +1,181 @@
+"""Training step of the ConvLSTM beside the usual implementation: interleaved medians, one thread.
+
+    python benchmarks/bench_conv_lstm.py          # about three minutes
+
+usual         input and hidden map concatenated and convolved at every step, recorded by autograd: the structure of
+              github.com/ndrplz/ConvLSTM_pytorch, with the same sizes and weights, written from Shi et al. 2015, eq. 3
+ours          conv_lstm.ConvLSTM
+
+encoder       one channel per step; the loss reads the last hidden map
+decoder       one map of as many channels as the hidden state has, held for all steps; the loss reads all hidden maps
+autoencoder   `ConvLSTMAutoencoder` with either one in both places, and its reconstruction error
+
+Each in processes of its own, in turn: as each runs by itself (the scripts keep freed memory, `experiment.keep_memory`;
+PyTorch alone gives it back to the system), and with freed memory kept for both. Before it is timed, both give the same
+outputs and gradients in float64, to 1e-10.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from record import Row, record
+from timing import medians
+
+import experiment
+from conv_lstm import ConvLSTM
+from lstm_ae import ConvLSTMAutoencoder
+
+SIZES = (  # B, T, space, channels, kernel, target of the ratio
+    (64, 28, (28,), 32, 3, ">= 2"),
+    (16, 10, (32, 32), 64, 3, ">= 2"),
+    (64, 28, (28,), 16, 5, ""),  # as in lstm_ae_mnist.py
+)
+ABOUT = (
+    "The usual implementation concatenates input and hidden map, convolves them at every step and lets autograd record "
+    "it. `memory kept`: for both; `by itself`: for ours only, as either one runs without the other's surroundings. The "
+    "ratio is usual / ours. At 32 x 32 nine tenths of our time are convolutions, at the processor's limit; an encoder "
+    "has as many of them as the usual one, a decoder half as many."
+)
+
+
+class UsualConvLSTM(nn.Module):
+    """One convolution over the concatenated input and hidden map per step. Gates in the order i, f, o, g."""
+
+    def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int, spatial_dims: int):
+        super().__init__()
+        kind = (nn.Conv1d, nn.Conv2d)[spatial_dims - 1]
+        self.conv = kind(in_channels + hidden_channels, 4 * hidden_channels, kernel_size, padding=kernel_size // 2)
+        self.hidden_channels = hidden_channels
+
+    def forward(self, x: Tensor, steps: int | None = None, step_bias: None = None) -> tuple[Tensor, Tensor]:
+        """As `ConvLSTM`; one map held for `steps` is repeated."""
+        if steps is not None:
+            x = x.unsqueeze(1).expand(-1, steps, *x.shape[1:])
+        batch, steps, _, *space = x.shape
+        h = c = x.new_zeros(batch, self.hidden_channels, *space)
+        outputs = []
+        for t in range(steps):
+            i, f, o, g = self.conv(torch.cat([x[:, t], h], 1)).split(self.hidden_channels, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
+            outputs.append(h)
+        return torch.stack(outputs, 1), h
+
+
+def usual_like(ours: ConvLSTM) -> UsualConvLSTM:
+    """The usual implementation with the same weights."""
+    weights = [ours.input_conv.weight, ours.hidden_conv.weight]
+    usual = UsualConvLSTM(ours.in_channels, ours.hidden_channels, weights[0].shape[-1], ours.spatial_dims)
+    with torch.no_grad():
+        usual.conv.weight.copy_(torch.cat(weights, 1))
+        usual.conv.bias.copy_(ours.input_conv.bias)
+    return usual.to(weights[0].dtype)
+
+
+def autoencoders(space: tuple[int, ...], channels: int, kernel: int) -> dict[str, ConvLSTMAutoencoder]:
+    """The two autoencoders, of the same weights."""
+    models = {}
+    for way in ("usual", "ours"):
+        torch.manual_seed(0)
+        models[way] = ConvLSTMAutoencoder(space, 32, channels, kernel)
+    models["usual"].encoder = usual_like(models["ours"].encoder)
+    models["usual"].decoder = usual_like(models["ours"].decoder)
+    return models
+
+
+def losses(model: ConvLSTMAutoencoder, x: Tensor, z_map: Tensor, weights: Tensor) -> dict[str, Callable[[], Tensor]]:
+    """What is timed, forward and backward: x (B, T, I), z_map (B, C, *space), weights as all hidden maps."""
+    steps, maps = x.shape[1], x.unflatten(2, (1, *model.map_shape))
+    return {
+        "encoder": lambda: (model.encoder(maps)[1] * weights[:, -1]).sum(),
+        "decoder": lambda: (model.decoder(z_map, steps)[0] * weights).sum(),
+        "autoencoder": lambda: (model(x).reconstruction - x).square().mean(),
+    }
+
+
+def inputs(batch: int, steps: int, space: tuple[int, ...], channels: int, dtype: torch.dtype = torch.float32) -> tuple:
+    """Arguments of `losses`: a sequence, a map that needs a gradient, and weights."""
+    torch.manual_seed(1)
+    x = torch.rand(batch, steps, math.prod(space), dtype=dtype)
+    z_map = torch.randn(batch, channels, *space, dtype=dtype, requires_grad=True)
+    return x, z_map, torch.randn(batch, steps, channels, *space, dtype=dtype)
+
+
+def check_equal(space: tuple[int, ...], channels: int, kernel: int) -> None:
+    """The same losses, and gradients of the weights and of the input map, in float64 for a small batch."""
+    found: dict[str, list[tuple[Tensor, ...]]] = {}
+    for model in autoencoders(space, channels, kernel).values():
+        x, z_map, weights = inputs(2, 3, space, channels, torch.float64)
+        for part, loss in losses(model.double(), x, z_map, weights).items():
+            value, recurrent = loss(), model.encoder if part == "encoder" else model.decoder
+            kernels = [p for name, p in recurrent.named_parameters() if name.endswith("weight")]
+            *of_kernels, of_map = torch.autograd.grad(value, [*kernels, z_map], materialize_grads=True)
+            found.setdefault(part, []).append((value.detach(), torch.cat(of_kernels, 1), of_map))
+    for part, (usual, ours) in found.items():
+        for a, b in zip(usual, ours, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10, msg=lambda text, p=part: f"{p}: {text}")
+
+
+def training_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    def step() -> None:
+        model.zero_grad()
+        loss().backward()
+
+    return step
+
+
+def measure(kept: bool) -> dict[str, dict[str, float]]:
+    """Median seconds at all sizes, in this process, with freed memory kept or not."""
+    if kept:
+        experiment.keep_memory()
+    found = {}
+    for batch, steps, space, channels, kernel, _ in SIZES:
+        check_equal(space, channels, kernel)
+        arguments = inputs(batch, steps, space, channels)
+        models = autoencoders(space, channels, kernel)
+        ways = {way: losses(model, *arguments) for way, model in models.items()}
+        for part in next(iter(ways.values())):
+            functions = {way: training_step(models[way], parts[part]) for way, parts in ways.items()}
+            size = f"B={batch} T={steps} {'x'.join(map(str, space))} H={channels} k={kernel}"
+            found[f"{part}, {size}"] = medians(functions, 3 if len(space) == 2 else 9)
+    return found
+
+
+def main(argv: list[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", choices=("kept", "given_back"), help=argparse.SUPPRESS)
+    flags = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    if flags.measure:
+        print(json.dumps(measure(flags.measure == "kept")))
+        return []
+    times: dict[tuple[str, str, str], list[float]] = {}  # by row, way and memory
+    for _ in range(2):
+        for memory in ("kept", "given_back"):
+            command = [sys.executable, __file__, "--measure", memory]
+            for what, ways in json.loads(subprocess.run(command, capture_output=True, check=True).stdout).items():
+                for way, seconds in ways.items():
+                    times.setdefault((what, way, memory), []).append(seconds)
+    middle = {key: statistics.median(seconds) for key, seconds in times.items()}
+    targets = [target for *_, target in SIZES for _ in range(3)]
+    rows = []
+    for what, target in zip(dict.fromkeys(what for what, _, _ in middle), targets, strict=True):
+        for label, memory in (("by itself", "given_back"), ("memory kept", "kept")):
+            values = {"usual": middle[what, "usual", memory], "ours": middle[what, "ours", "kept"]}
+            rows.append(Row(f"{what}, {label}", values, values["usual"] / values["ours"], target))
+    return record("conv_lstm", "ConvLSTM, training step", ABOUT, rows)
+
+
+if __name__ == "__main__":
+    main()
