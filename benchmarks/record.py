@@ -27,14 +27,15 @@ class Row(NamedTuple):
     target: str = ""
 
 
-def record(name: str, title: str, about: str, rows: list[Row], unit: str = "s") -> list[Row]:
-    """Prints the rows, and puts them into the files as section `name`. `about` says what is compared, in sentences."""
+def record(script: str, title: str, about: str, rows: list[Row], unit: str = "s") -> list[Row]:
+    """Prints the rows, and puts them into the files as a section of `bench_<script>.py`. `about`: what is compared."""
     for row in rows:
         print(f"{row.what}: {', '.join(cells(row, unit))}", flush=True)
     path = RESULTS / "benchmarks.json"
     sections = json.loads(path.read_text()) if path.exists() else {}
     machine = {"processor": processor(), "torch": torch.__version__}
-    sections[name] = {"title": title, "about": about, "unit": unit, **machine, "rows": [row._asdict() for row in rows]}
+    content = {"about": about, "unit": unit, **machine, "rows": [row._asdict() for row in rows]}
+    sections[title] = {"script": f"benchmarks/bench_{script}.py", **content}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(sections, indent=2) + "\n")
     (RESULTS / "benchmarks.md").write_text(page(sections))
@@ -69,13 +70,13 @@ def page(sections: dict[str, dict]) -> str:
     lines = ["# Benchmarks", "", "Medians of interleaved rounds. The machine is shared: take the ratios. `make bench` "
              "measures everything anew; a script of `benchmarks/` alone replaces its own table.", "",
              "![The values of all tables](benchmarks.png)"]  # fmt: skip
-    for name, section in sections.items():
+    for title, section in sections.items():
         rows = [Row(**row) for row in section["rows"]]
         ways = list(dict.fromkeys(way for row in rows for way in row.values))
         compared = any(row.ratio is not None for row in rows)
         head = ["what", *ways, *(["ratio", "target"] if compared else [])]
-        lines += ["", f"## {section['title']}", "", section["about"], "",
-                  f"`benchmarks/bench_{name}.py`, {section['processor']}, torch {section['torch']}.", ""]  # fmt: skip
+        lines += ["", f"## {title}", "", section["about"], "",
+                  f"`{section['script']}`, {section['processor']}, torch {section['torch']}.", ""]  # fmt: skip
         lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for row in rows:
             values = [amount(row.values[way], section["unit"]) if way in row.values else "-" for way in ways]
@@ -91,12 +92,12 @@ def draw(sections: dict[str, dict], path: Path) -> None:
     figure, grid = plots.plt.subplots(
         len(sections), figsize=(11, sum(heights)), height_ratios=heights, squeeze=False, layout="constrained"
     )
-    for axes, section in zip(grid[:, 0], sections.values(), strict=True):
-        draw_section(axes, section)
+    for axes, (title, section) in zip(grid[:, 0], sections.items(), strict=True):
+        draw_section(axes, title, section)
     plots.save(figure, path)
 
 
-def draw_section(axes, section: dict) -> None:
+def draw_section(axes, title: str, section: dict) -> None:
     place, ticks, ways = 0.0, [], {}
     rows = [Row(**row) for row in section["rows"]]
     for row in rows:
@@ -115,7 +116,7 @@ def draw_section(axes, section: dict) -> None:
     axes.set(xlabel="seconds" if section["unit"] == "s" else section["unit"])
     axes.invert_yaxis()
     axes.grid(False, axis="y")
-    axes.set_title(section["title"], loc="left", pad=24 if len(ways) > 1 else 6)
+    axes.set_title(title, loc="left", pad=24 if len(ways) > 1 else 6)
     if len(ways) > 1:
         handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
         axes.legend(handles.values(), handles.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles),

@@ -1,0 +1,153 @@
+"""Training step of the LSTM autoencoder over 784 steps: interleaved medians, one thread.
+
+    python benchmarks/bench_long_sequences.py          # about two minutes
+
+usual              nn.LSTM, the code repeated 784 times, nn.LSTM, a linear layer: PyTorch as it is
+ours               LSTMAutoencoder with freed memory kept (`experiment.keep_memory`), as the scripts run it
+ours, bfloat16     the same under autocast (`--precision bfloat16`)
+ours, compiled     the same with torch.compile, where there is a C++ compiler
+two processes      the training of `lstm_ae_mnist.py --sequence pixels` under `torchrun --nproc_per_node 2`, beside one
+                   process with one and with two threads: seconds of an epoch of 2,560 digits, validation included
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from record import ROOT, Row, record
+from timing import medians
+
+import experiment
+from lstm_ae import LSTMAutoencoder
+
+BATCH, STEPS, SIZES = 128, 784, (64, 128)
+TRAIN = "lstm_ae_mnist.py --function classify --model fc --sequence pixels --source sample --epochs 1 --quiet "
+TRAIN += "--limit 2560 --batch_size 128"
+ABOUT = (
+    f"B={BATCH}, T={STEPS}, one value per step. The usual form is nn.LSTM, the repeated code, nn.LSTM, a linear layer, "
+    "with PyTorch's own memory; ours keeps freed memory and is the same model otherwise: nn.LSTM's kernels already run "
+    "faster than a large matrix product here (below). The ratio is usual / ours. Left out, since they gained less than "
+    "1.3: the decoder's input product computed once (in a sequence function of our own, .5 to .9 times as fast as "
+    "nn.LSTM, which fuses its steps), and torch.compile."
+)
+FLOPS_ABOUT = (
+    "Floating-point operations of the products of a step (forward, and twice as many backward) by its time, beside a "
+    "product of 2,048 x 2,048 matrices and a convolution of 64 to 256 channels (16 maps of 32 x 32, kernel 3 x 3): "
+    "PyTorch has them from two libraries, and only the second, from which nn.LSTM is, uses all of this processor."
+)
+
+
+class Usual(nn.Module):
+    """The plain form: x (B, T, 1) to its reconstruction."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.encoder = nn.LSTM(1, hidden, batch_first=True)
+        self.decoder = nn.LSTM(hidden, hidden, batch_first=True)
+        self.output = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, (h, _) = self.encoder(x)
+        repeated = h[-1].unsqueeze(1).repeat(1, x.shape[1], 1)
+        return torch.sigmoid(self.output(self.decoder(repeated)[0]))
+
+
+class Ours(LSTMAutoencoder):
+    """The autoencoder, to its reconstruction only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).reconstruction
+
+
+def training_step(model: nn.Module, x: Tensor, bfloat16: bool = False) -> Callable[[], None]:
+    def step() -> None:
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            estimate = model(x)
+        mse_loss(estimate.float(), x).backward()
+
+    return step
+
+
+def measure(kept: bool) -> dict[str, dict[str, float]]:
+    """Median seconds of the ways that share a way of handling memory, in this process."""
+    found = {}
+    for hidden in SIZES:
+        torch.manual_seed(0)
+        x = torch.rand(BATCH, STEPS, 1)
+        if kept:
+            experiment.keep_memory()
+            ways = {"ours": training_step(Ours(1, hidden), x)}
+            ways["ours, bfloat16"] = training_step(Ours(1, hidden), x, bfloat16=True)
+            if shutil.which("g++"):
+                ways["ours, compiled"] = training_step(torch.compile(Ours(1, hidden)), x)
+        else:
+            ways = {"usual": training_step(Usual(hidden), x)}
+        found[f"H={hidden}"] = medians(ways, 4)
+    return found
+
+
+def steps() -> list[Row]:
+    """A row per size."""
+    values: dict[str, dict[str, float]] = {}
+    for memory in ("given_back", "kept"):
+        command = [sys.executable, __file__, "--measure", memory]
+        for what, ways in json.loads(subprocess.run(command, capture_output=True, check=True).stdout).items():
+            values.setdefault(what, {}).update(ways)
+    return [Row(f"training step, {what}", v, v["usual"] / v["ours"], ">= 2") for what, v in values.items()]
+
+
+def seconds_of_training(*command: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([*command, "--output_dir", folder], cwd=ROOT, check=True)
+        return json.loads((Path(folder) / "classify" / "metrics.json").read_text())["seconds"]
+
+
+def processes() -> Row:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    ways = {"one process": ([sys.executable], "1"), "two threads": ([sys.executable], "2"),
+            "two processes": (torchrun, "1")}  # fmt: skip
+    values = {way: seconds_of_training(*program, *TRAIN.split(), "--threads", n) for way, (program, n) in ways.items()}
+    return Row("an epoch of 2,560 digits, H=128", values, values["one process"] / values["two processes"])
+
+
+def speeds(rows: list[Row]) -> Row:
+    """GFLOP/s of the largest size, beside large products."""
+    hidden = SIZES[-1]
+    products = 2 * BATCH * STEPS * 4 * hidden * (1 + hidden + hidden + hidden)  # W_x x, W_h h; W_z z, W_h h
+    a, b = torch.rand(2, 2048, 2048)
+    maps = torch.rand(16, 64, 32, 32).contiguous(memory_format=torch.channels_last)
+    convolution = nn.Conv2d(64, 256, 3, padding=1, bias=False).requires_grad_(False)
+    found = medians({"matrix product": lambda: a @ b, "convolution": lambda: convolution(maps)}, 5)
+    operations = {"matrix product": 2 * 2048**3, "convolution": 2 * maps.numel() * 256 * 9}
+    values = {name: operations[name] / seconds / 1e9 for name, seconds in found.items()}
+    (row,) = [row for row in rows if row.what.endswith(f"H={hidden}")]
+    return Row(f"H={hidden}", {way: 3 * products / row.values[way] / 1e9 for way in ("usual", "ours")} | values)
+
+
+def main(argv: list[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", choices=("kept", "given_back"), help=argparse.SUPPRESS)
+    flags = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    if flags.measure:
+        print(json.dumps(measure(flags.measure == "kept")))
+        return []
+    rows = steps()
+    record("long_sequences", "Sequences of 784 steps", ABOUT, [*rows, processes()])
+    return record("long_sequences", "FLOP/s at 784 steps", FLOPS_ABOUT, [speeds(rows)], "GFLOP/s")
+
+
+if __name__ == "__main__":
+    main()
