@@ -152,9 +152,9 @@ def _is_sample(path):
 def _read_arrays(kept, key):
     """The arrays of a file that was written with this key. Raises whatever damage leads to."""
     with _archive(kept) as archive:
-        if str(_array(archive, archive.getinfo("key.npy"))) != key:
-            raise DataError(f"{kept}: expected the key {key}, found another")
-        members = archive.infolist()
+        first, *members = archive.infolist()
+        if first.filename != "key.npy" or str(_array(archive, first)) != key:
+            raise DataError(f"{kept}: expected first the key {key}")
         if sum(max(member.file_size, member.compress_size) for member in members) > MAX_BYTES:
             raise DataError(f"{kept}: expected at most {MAX_BYTES} bytes, found more")
         return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
