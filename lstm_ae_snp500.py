@@ -49,7 +49,7 @@ from load_data import (
 from lstm_ae import LSTMAutoencoder, clock_periods
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
-INPUTS = {"high": [HIGH], "ohlcv": [OPEN, HIGH, LOW, CLOSE, VOLUME]}
+INPUTS = {"high": range(HIGH, HIGH + 1), "ohlcv": range(OPEN, VOLUME + 1)}
 RANGE = 30.0  # daily standard deviations of a stock that [0, 1] spans: three times what 20 days of a random walk need
 PARTS = ("train", "validation", "test")
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
@@ -212,7 +212,7 @@ def samples(data: StockPrices, flags: argparse.Namespace, part: str) -> Samples:
     for stock in range(len(both)):  # one at a time: all of them at once would be half a gigabyte
         scaled = (both[stock] / last[stock] - 1) / (RANGE * sigma[stock]) + 0.5
         scaled[..., VOLUME:] = volume[stock]
-        x[stock], target[stock] = scaled[:, :-1, columns], scaled[:, -1, HIGH]
+        x[stock], target[stock] = scaled[:, :-1, columns.start : columns.stop], scaled[:, -1, HIGH]
     unit = (change.abs().mean(1)[:, None, None, None] / (RANGE * sigma)).expand_as(last).flatten()
     dollars = (last * RANGE * sigma).flatten()
     unit = unit.float().clamp_min(1e-6)
