@@ -1,15 +1,17 @@
 """What a script takes before it trains, and what the decoded arrays kept beside the data files save.
 
-    python benchmarks/bench_startup.py            # under a minute; needs no network
+    python benchmarks/bench_startup.py                  # under a minute; needs no network
+    python benchmarks/bench_startup.py --rounds 5
 
 Each script runs in a process of its own until the last training batch of its first epoch, on 64 sequences; the
 validation after it takes as long as the validation data are many, and is left out. Beside it stands a process that
 imports torch and takes one step of Adam: torch imports its compiler for that, which no training can avoid. What is left
 beside that process and the loader's own seconds is the overhead: other imports, flags, and the preparation of the data.
-The loaders read links to the files of `--data_dir`, kept arrays included or, in a folder that may not be written to,
-without them. Where files are missing, the sample serves, or the script is left out if it has none.
+The loaders read links to the files of DATA_DIR, with kept arrays beside the links or, in a folder that may not be
+written to, without. Where files are missing, the sample serves, or the script is left out if it has none.
 """
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -99,7 +101,7 @@ def run_script(name: str, data: Path, source: str) -> float:
         return run(SCRIPT.format(script=name, flags=[*flags, "--data_dir", str(data), "--output_dir", output]))
 
 
-def loaders(data: Path) -> list[Row]:
+def loaders(data: Path, rounds: int) -> list[Row]:
     """Each loader without and with kept arrays."""
     rows = []
     with linked_data(writable=False) as other:
@@ -107,12 +109,12 @@ def loaders(data: Path) -> list[Row]:
             if not present(kind):
                 print(f"{name}: left out, {DATA} has no {FOLDERS[kind]}")
                 continue
-            found = medians({"decoded": partial(loader, other), "kept": partial(loader, data)}, 3)
+            found = medians({"decoded": partial(loader, other), "kept": partial(loader, data)}, rounds)
             rows.append(Row(f"loader, {name}", found, found["decoded"] / found["kept"], ">= 1.3"))
     return rows
 
 
-def scripts(data: Path) -> list[Row]:
+def scripts(data: Path, rounds: int) -> list[Row]:
     """Each script beside the baseline, in turn."""
     ways: dict[str, Callable[[], float]] = {"baseline": partial(run, BASELINE)}
     loading = {}
@@ -123,9 +125,9 @@ def scripts(data: Path) -> list[Row]:
         source = "auto" if present(kind) else "sample"
         ways[name] = partial(run_script, name, data, source)
         if loader is not None:
-            loading[name] = medians({name: partial(loader, data, source=source)}, 3)[name]
+            loading[name] = medians({name: partial(loader, data, source=source)}, rounds)[name]
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(3):
+    for _ in range(rounds):
         for name, way in ways.items():
             times[name].append(way())
     middle = {name: statistics.median(values) for name, values in times.items()}
@@ -139,10 +141,13 @@ def row(name: str, seconds: float, baseline: float, loading: float | None) -> Ro
     return Row(name, {**values, "overhead": max(overhead, 1e-3)}, None, "overhead < 1 s")  # the axis has no zero
 
 
-def main() -> list[Row]:
+def main(argv: list[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=2)
+    rounds = parser.parse_args(argv).rounds
     torch.set_num_threads(1)
     with linked_data(writable=True) as data:
-        rows = loaders(data) + scripts(data)
+        rows = loaders(data, rounds) + scripts(data, rounds)
     about = ("Seconds from the start of a script to the last training batch of its first epoch, on 64 sequences, "
              "beside a process that imports torch and takes one step of Adam, and beside the loader alone; the rest is "
              "the overhead, whose target is less than 1 s. Before them the loaders, decoding the files and with the "
