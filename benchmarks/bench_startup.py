@@ -1,6 +1,6 @@
 """What a script takes before it trains, and what the decoded arrays kept beside the data files save.
 
-    python benchmarks/bench_startup.py                  # under a minute; needs no network
+    python benchmarks/bench_startup.py                  # about a minute; needs no network
     python benchmarks/bench_startup.py --rounds 5
 
 Each script runs in a process of its own until the last training batch of its first epoch, on 64 sequences; the
