@@ -23,6 +23,7 @@ bench: $(VENV)/.installed  ## timings, beside what they are compared with
 	$(RUN) benchmarks/bench_prox_lstm.py
 	$(RUN) benchmarks/bench_adv_alstm.py
 	$(RUN) benchmarks/bench_sentiment.py
+	$(RUN) benchmarks/bench_startup.py
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

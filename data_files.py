@@ -1,4 +1,5 @@
-"""Files of data sets: reading them within bounds, downloading them whole or not at all, and the rule of `--source`.
+"""Files of data sets: reading them within bounds, keeping what they hold decoded, downloading them whole or not at all,
+and the rule of `--source`.
 
     source="auto"    files under data_dir; else a download into it; else the bundled sample, with a notice
     source="full"    files under data_dir; else a download into it; else DataError
@@ -12,7 +13,9 @@ import csv
 import gzip
 import hashlib
 import http.client
+import io
 import os
+import secrets
 import stat
 import struct
 import sys
@@ -22,6 +25,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
@@ -106,6 +110,78 @@ def read_member(path, names):
                             f"found {found.file_size} of compression type {found.compress_type}")
         with archive.open(found) as member:
             return member.read(found.file_size + 1)  # to the end, where zipfile compares the checksum
+
+
+def decoded(path, kind, version, decode, fits):
+    """The arrays {name: array} that decode() makes of the file `path`, kept beside it in `.<its name>.<kind>.npz`.
+
+    The kept ones are used only if they were made of the same bytes by the same `version` of the decoder, whole, and if
+    fits(arrays) is true: it says whether names, types and shapes are those that the caller needs. Otherwise decode()
+    is called, whose errors are the caller's, and its arrays are kept if the folder allows it. Samples are not kept.
+    """
+    path = Path(path)
+    kept, key = path.with_name(f".{path.name}.{kind}.npz"), _key(path, version)
+    if key is None:
+        return decode()
+    with contextlib.suppress(Exception):  # whatever is wrong with what was kept: the file itself is there
+        arrays = _read_arrays(kept, key)
+        if fits(arrays):
+            return arrays
+    arrays = decode()
+    if _key(path, version) == key:  # the file is still the one that was decoded
+        _keep_arrays(kept, key, arrays)
+    return arrays
+
+
+def _key(path, version):
+    """What tells the bytes of a file and the version of its decoder; None where nothing is to be kept."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES or _is_sample(path):
+            return None
+        with open(path, "rb") as file:
+            return f"{version} {hashlib.sha256(file.read(MAX_BYTES)).hexdigest()}"
+    except OSError:
+        return None
+
+
+def _is_sample(path):
+    return SAMPLES in Path(os.path.realpath(path)).parents
+
+
+def _read_arrays(kept, key):
+    """The arrays of a file that was written with this key. Raises whatever damage leads to."""
+    with _archive(kept) as archive:
+        first, *members = archive.infolist()
+        if first.filename != "key.npy" or str(_array(archive, first)) != key:
+            raise DataError(f"{kept}: expected first the key {key}")
+        if sum(max(member.file_size, member.compress_size) for member in members) > MAX_BYTES:
+            raise DataError(f"{kept}: expected at most {MAX_BYTES} bytes, found more")
+        return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
+
+
+def _array(archive, member):
+    """One array, read whole, so that zipfile compares the checksum; never unpacked, never unpickled."""
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size > MAX_BYTES:
+        raise DataError(f"{archive.filename}: expected an array that is not compressed")
+    return np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
+
+
+def _keep_arrays(kept, key, arrays):
+    """Written to a temporary file, then renamed. Without room or permission nothing is written, and nothing said."""
+    if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
+        return
+    part = kept.with_name(f"{kept.name}.{secrets.token_hex(8)}.part")
+    with contextlib.suppress(OSError, MemoryError):
+        if not os.stat(kept.parent).st_mode & 0o222:  # read-only for all: that the superuser may write is no invitation
+            return
+        try:
+            with open(part, "xb") as file:
+                np.savez(file, key=np.array(key), **arrays)
+            os.replace(part, kept)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 def checked_limit(limit):

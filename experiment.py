@@ -7,6 +7,7 @@ any other means that it wants in `history.csv`. The loop never asks what kind of
 import argparse
 import csv
 import ctypes
+import gc
 import io
 import json
 import math
@@ -72,6 +73,8 @@ class Interrupted(Exception):
 def prepare_process(flags: argparse.Namespace) -> None:
     """Threads and seeds, once per run and per worker process."""
     keep_memory()
+    if not gc.get_freeze_count():
+        gc.freeze()  # the garbage collector no longer walks through the 340,000 objects of the imports, 0.2 s each time
     torch.set_num_threads(flags.threads)
     random.seed(flags.seed)
     np.random.seed(flags.seed)

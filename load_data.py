@@ -25,7 +25,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data_files import DataError, checked_limit, choose, download, first_present, read_bytes, read_member, reading
+from data_files import (
+    DataError,
+    checked_limit,
+    choose,
+    decoded,
+    download,
+    first_present,
+    read_bytes,
+    read_member,
+    reading,
+)
 from load_messages import labelled_messages, spy_messages  # noqa: F401
 from load_movement import movement_of_prices, stock_movement  # noqa: F401
 from load_vowels import japanese_vowels  # noqa: F401
@@ -182,13 +192,22 @@ def _mnist_part(folder, part, count):
     if None in paths:
         raise DataError(f"{folder}: expected the images and the labels of {part}, found not both; "
                         f"data/build_samples.py rebuilds the bundled sample")
-    images, labels = (read_idx(path) for path in paths)
+    images, labels = _images(paths[0], (count, 28, 28)), read_idx(paths[1])
     for path, tensor, shape in ((paths[0], images, (count, 28, 28)), (paths[1], labels, (count,))):
         if tensor.shape != shape:
             raise DataError(f"{path}: expected shape {shape}, found {tuple(tensor.shape)}")
     if labels.max() > 9:
         raise DataError(f"{paths[1]}: expected labels 0 to 9, found {int(labels.max())}")
     return images, labels.long()
+
+
+def _images(path, shape):
+    """`read_idx`; the digits of a gzipped file are kept unpacked."""
+    if path.suffix != ".gz":
+        return read_idx(path)
+    arrays = decoded(path, "idx", 1, lambda: {"images": read_idx(path).numpy()},
+                     lambda kept: (kept["images"].dtype, kept["images"].shape) == (np.uint8, shape))
+    return torch.from_numpy(arrays["images"])
 
 
 def _fetch_mnist(folder, absent):
@@ -250,10 +269,9 @@ def stock_prices(data_dir, source="auto", symbols=None):
     names = [STOCKS_ZIP, *STOCKS_CSV, *(f"{name}.gz" for name in STOCKS_CSV)]
     folder, facts = choose(data_dir, source, "sp500", [names], _fetch_stocks, STOCKS_URL)
     path = folder / STOCKS_SAMPLE if facts["data"] == "sample" else first_present(folder, names)
-    data = read_member(path, STOCKS_CSV) if path.suffix == ".zip" else read_bytes(path, STOCKS_TABLE)
-    prices = _stock_table(path, data)
-    facts |= {"file": path.name, **prices.facts}
-    prices = prices._replace(facts=facts)
+    arrays = decoded(path, "prices", 1, lambda: _stock_table(path), _is_stock_table)
+    prices = StockPrices(arrays["symbols"].tolist(), arrays["dates"], torch.from_numpy(arrays["values"]), {})
+    prices = prices._replace(facts={**facts, "file": path.name, **_stock_facts(prices, arrays["counts"].tolist())})
     return prices if symbols is None else select_symbols(prices, symbols)
 
 
@@ -279,8 +297,9 @@ def _fetch_stocks(folder, absent):
     download(STOCKS_URL, folder / absent[0], check=lambda path: read_member(path, STOCKS_CSV))
 
 
-def _stock_table(path, data):
-    """StockPrices of one CSV file's bytes (its facts without data and file)."""
+def _stock_table(path):
+    """Arrays of one CSV file: symbols (S,), dates (D,), values (S, D, 5), and the counts that `_stock_facts` names."""
+    data = read_member(path, STOCKS_CSV) if path.suffix == ".zip" else read_bytes(path, STOCKS_TABLE)
     symbols, symbol_codes, dates, date_codes, numbers, lines = _parse_rows(path, data)
     _check_numbers(path, numbers, lines)
     cells = len(symbols) * len(dates)
@@ -292,10 +311,18 @@ def _stock_table(path, data):
     keep = _distinct(path, cell, numbers, lines)
     values = np.full((cells, len(PRICE_FIELDS)), np.nan)
     values[cell[keep]] = numbers[keep]
-    values = torch.from_numpy(values.reshape(len(symbols), len(dates), len(PRICE_FIELDS)))
-    days = np.array(dates, dtype="datetime64[D]")[date_order]
-    prices = StockPrices([symbols[k] for k in symbol_order], days, values, {})
-    return prices._replace(facts=_stock_facts(prices, numbers, keep))
+    missing = np.isnan(numbers[keep])
+    return {"symbols": np.array(symbols)[symbol_order], "dates": np.array(dates, dtype="datetime64[D]")[date_order],
+            "values": values.reshape(len(symbols), len(dates), len(PRICE_FIELDS)),
+            "counts": np.array([len(numbers), (~keep).sum(), missing.any(1).sum(), *missing.sum(0)])}
+
+
+def _is_stock_table(arrays):
+    """Whether types and shapes are those of `_stock_table`."""
+    symbols, dates, values, counts = (arrays[name] for name in ("symbols", "dates", "values", "counts"))
+    return (symbols.dtype.kind == "U" and dates.dtype == "datetime64[D]" and values.dtype == np.float64 and values.size
+            and counts.dtype == np.int64 and counts.shape == (3 + len(PRICE_FIELDS),)
+            and symbols.shape + dates.shape + (len(PRICE_FIELDS),) == values.shape)
 
 
 def _parse_rows(path, data):
@@ -382,12 +409,11 @@ def _distinct(path, cell, numbers, lines):
     return keep
 
 
-def _stock_facts(prices, numbers, keep):
-    missing = np.isnan(numbers[keep])
+def _stock_facts(prices, counts):
+    rows, duplicates, rows_with_missing, *missing = counts
     complete = set(complete_symbols(prices))
-    return {"rows": len(numbers), "symbols": len(prices.symbols), "dates": len(prices.dates),
+    return {"rows": rows, "symbols": len(prices.symbols), "dates": len(prices.dates),
             "first_date": str(prices.dates[0]), "last_date": str(prices.dates[-1]),
-            "rows_with_missing": int(missing.any(1).sum()),
-            "missing": dict(zip(PRICE_FIELDS, missing.sum(0).tolist(), strict=True)),
-            "duplicates": int((~keep).sum()),
+            "rows_with_missing": rows_with_missing, "missing": dict(zip(PRICE_FIELDS, missing, strict=True)),
+            "duplicates": duplicates,
             "incomplete": [symbol for symbol in prices.symbols if symbol not in complete]}

@@ -17,9 +17,10 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from data_files import DataError, checked_limit, choose, download, first_present, read_bytes, reading
+from data_files import DataError, checked_limit, choose, decoded, download, first_present, read_bytes, reading
 
 MESSAGES_URL = ("https://raw.githubusercontent.com/GarrettHoffman/lstm-oreilly/"
                 "907bc5a31b5767622c845f31d2dee02fdcf2c971/data/StockTwits_SPY_Sentiment_2017.gz")
@@ -150,14 +151,16 @@ def labelled_messages(path, text_column, label_column, limit=None):
     if len(classes) != 2:
         raise DataError(f"{path}: expected two labels in the column {label_column}, "
                         f"found {len(classes)}: {', '.join(classes[:5])}")
-    first, contradicting = _distinct_texts(texts, names)
-    if len(first) < 10:
-        raise DataError(f"{path}: expected at least 10 different texts to split 80/10/10, found {len(first)}")
-    rows = [first[text] for text in sorted(first, key=_split_order)]
+    version = f"1 {unicodedata.unidata_version} {text_column!r} {label_column!r}"
+    arrays = decoded(path, "split", version, lambda: _distinct_rows(texts, names),
+                     lambda kept: _is_split(kept, len(texts)))
+    rows, contradicting = arrays["rows"].tolist(), arrays["contradicting"].item()
+    if len(rows) < 10:
+        raise DataError(f"{path}: expected at least 10 different texts to split 80/10/10, found {len(rows)}")
     edges = (0, len(rows) * 8 // 10, len(rows) * 9 // 10, len(rows))
     parts = [_part(rows[a:b][:n], texts, names, classes[1])
              for a, b, n in zip(edges, edges[1:], (limit, None, None), strict=False)]
-    facts = {"data": "full", "file": path.name, "messages": len(texts), "distinct_texts": len(first),
+    facts = {"data": "full", "file": path.name, "messages": len(texts), "distinct_texts": len(rows),
              "contradicting_texts": contradicting, f"{classes[1]}_share": names.count(classes[1]) / len(names),
              **{name: len(part.texts) for name, part in zip(("train", "validation", "test"), parts, strict=True)}}
     return Messages(*parts, classes, facts)
@@ -189,13 +192,22 @@ def _read_columns(path, text_column, label_column):
     return texts, labels
 
 
-def _distinct_texts(texts, labels):
-    """{normalised text: row of its first message}, and how many of the texts also have messages of another label."""
+def _distinct_rows(texts, labels):
+    """Arrays: the rows of the first messages of all normalised texts, in the order of the split, and contradicting, how
+    many of these texts also have messages of another label."""
     first, contradicting = {}, set()
     for row, text in enumerate(map(normalize, texts)):
         if labels[first.setdefault(text, row)] != labels[row]:
             contradicting.add(text)
-    return first, len(contradicting)
+    rows = [first[text] for text in sorted(first, key=_split_order)]
+    return {"rows": np.array(rows), "contradicting": np.array(len(contradicting))}
+
+
+def _is_split(arrays, messages):
+    """Whether types and shapes are those of `_distinct_rows`, and its rows those of a table of so many messages."""
+    rows, contradicting = arrays["rows"], arrays["contradicting"]
+    return (rows.dtype == contradicting.dtype == np.int64 and rows.ndim == 1 and contradicting.shape == ()
+            and 0 <= rows.min() <= rows.max() < messages)
 
 
 def _split_order(text):

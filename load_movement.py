@@ -32,6 +32,7 @@ from data_files import (
     DataError,
     checked_limit,
     choose,
+    decoded,
     download,
     first_present,
     member_names,
@@ -209,15 +210,33 @@ def _windows(table, steps, stock, first):
 def archive_table(path, dataset, recompute=False):
     """MovementTable of the archive: its own features, or with `recompute` those of its raw prices on its dates."""
     known = MOVEMENT_SETS[dataset]
-    names = member_names(path)
-    members = _stock_members(path, names, known, known.prices if recompute else "ourpped")
-    dates = _trading_dates(path, names, known)
     if recompute:
+        names = member_names(path)
+        members = _stock_members(path, names, known, known.prices)
+        dates = _trading_dates(path, names, known)
         tables = [stock_features(f"{path}: {name}", read_member(path, [name])) for name in members.values()]
         return _align(list(members), tables, dates)
-    values = np.stack([_feature_rows(path, name, known.days) for name in members.values()])  # (S, D, 13)
+    arrays = decoded(path, dataset, 1, lambda: _feature_table(path, known), lambda kept: _fits(kept, known))
+    tickers, dates, values = arrays["tickers"].tolist(), arrays["dates"], arrays["values"]
+    return MovementTable(tickers, dates, values[:, :, :11], values[:, :, 11], values[:, :, 12])
+
+
+def _feature_table(path, known):
+    """Arrays of a data set in the archive: tickers (S,), dates (D,), values (S, D, 13), NaN for missing rows."""
+    names = member_names(path)
+    members = _stock_members(path, names, known, "ourpped")
+    dates = _trading_dates(path, names, known)
+    values = np.stack([_feature_rows(path, name, known.days) for name in members.values()])
     values[(values < MISSING_CODE + 1).any(2)] = np.nan
-    return MovementTable(list(members), dates, values[:, :, :11], values[:, :, 11], values[:, :, 12])
+    return {"tickers": np.array(list(members)), "dates": dates, "values": values}
+
+
+def _fits(arrays, known):
+    """Whether types and shapes are those of `_feature_table`."""
+    tickers, dates, values = (arrays[name] for name in ("tickers", "dates", "values"))
+    return ((tickers.dtype.kind, tickers.shape) == ("U", (known.stocks,))
+            and (dates.dtype, dates.shape) == (np.dtype("datetime64[D]"), (known.days,))
+            and (values.dtype, values.shape) == (np.float64, (known.stocks, known.days, 13)))
 
 
 def _stock_members(path, names, known, folder):

@@ -49,7 +49,7 @@ from load_data import (
 from lstm_ae import LSTMAutoencoder, clock_periods
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
-INPUTS = {"high": [HIGH], "ohlcv": [OPEN, HIGH, LOW, CLOSE, VOLUME]}
+INPUTS = {"high": range(HIGH, HIGH + 1), "ohlcv": range(OPEN, VOLUME + 1)}
 RANGE = 30.0  # daily standard deviations of a stock that [0, 1] spans: three times what 20 days of a random walk need
 PARTS = ("train", "validation", "test")
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
@@ -201,17 +201,22 @@ def samples(data: StockPrices, flags: argparse.Namespace, part: str) -> Samples:
     dates = split_dates(len(data.dates))
     change = daily_changes(data.values[:, dates["train"], HIGH])
     sigma = change.std(1)[:, None, None, None].clamp_min(1e-6)  # (S, 1, 1, 1)
-    both = windows(data.values[:, dates[part]], flags.window + 1, 1)  # (S, days, T + 1, 5)
-    last = both[:, :, -2:-1, HIGH : HIGH + 1]
-    scaled = (both / last - 1) / (RANGE * sigma) + 0.5
-    log_volume = torch.log1p(data.values[:, dates["train"], VOLUME])
-    mean, std = log_volume.mean(1)[:, None, None], log_volume.std(1)[:, None, None].clamp_min(1e-6)
-    scaled[..., VOLUME] = (torch.log1p(both[..., VOLUME]) - mean) / (RANGE / 4 * std) + 0.5
-    dollars = (last * RANGE * sigma).flatten()
+    log_volume = torch.log1p(data.values[:, :, VOLUME : VOLUME + 1])  # (S, D, 1)
+    known = log_volume[:, dates["train"]]
+    volume = (log_volume - known.mean(1, keepdim=True)) / (RANGE / 4 * known.std(1, keepdim=True).clamp_min(1e-6)) + 0.5
+    both, volume = (windows(v[:, dates[part]], flags.window + 1, 1) for v in (data.values, volume))
+    last = both[:, :, -2:-1, HIGH : HIGH + 1]  # (S, days, 1, 1), both (S, days, T + 1, 5)
+    columns = INPUTS[flags.inputs]
+    x = torch.empty(*both.shape[:2], flags.window, len(columns))  # (S, days, T, features)
+    target = torch.empty(both.shape[:2])
+    for stock in range(len(both)):  # one at a time: all of them at once would be half a gigabyte
+        scaled = (both[stock] / last[stock] - 1) / (RANGE * sigma[stock]) + 0.5
+        scaled[..., VOLUME:] = volume[stock]
+        x[stock], target[stock] = scaled[:, :-1, columns.start : columns.stop], scaled[:, -1, HIGH]
     unit = (change.abs().mean(1)[:, None, None, None] / (RANGE * sigma)).expand_as(last).flatten()
-    x = scaled[:, :, :-1, INPUTS[flags.inputs]].flatten(0, 1).float()
-    target = scaled[:, :, -1, HIGH].flatten().float()
-    return Samples(x, target, unit.float().clamp_min(1e-6), last.flatten(), dollars, both.shape[1])
+    dollars = (last * RANGE * sigma).flatten()
+    unit = unit.float().clamp_min(1e-6)
+    return Samples(x.flatten(0, 1), target.flatten(), unit, last.flatten(), dollars, both.shape[1])
 
 
 def daily_changes(highs: Tensor) -> Tensor:

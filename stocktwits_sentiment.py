@@ -100,9 +100,11 @@ class EncodedTexts:
         index = {word: place for place, word in enumerate(model.vocabulary)}
         tokens = [tokenize(text) for text in part.texts]
         names = {token: place for place, token in enumerate(dict.fromkeys(token for row in tokens for token in row))}
-        self.words = [torch.tensor(encode(row, index)) for row in tokens]
-        self.names = [torch.tensor([names[token] for token in row]) for row in tokens]  # also of unknown words
-        self.lengths = torch.tensor([len(row) for row in tokens])
+        lengths = [len(row) for row in tokens]
+        self.words = torch.tensor([place for row in tokens for place in encode(row, index)]).split(lengths)
+        # also of unknown words
+        self.names = torch.tensor([names[token] for row in tokens for token in row]).split(lengths)
+        self.lengths = torch.tensor(lengths)
         self.labels = part.labels
         self.pieces = piece_places(list(names), model.piece_buckets) if model.piece_buckets else None
 

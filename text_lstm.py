@@ -188,9 +188,9 @@ def piece_places(words: Sequence[str], buckets: int) -> Tensor:
         marked = "" if word[0] == "<" and len(word) > 1 else f"^{word[:MOST_PIECES]}$"
         pieces = [marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)][:MOST_PIECES]
         rows.append([1 + zlib.crc32(piece.encode()) % (buckets - 1) for piece in pieces])
+    lengths = torch.tensor([[len(row)] for row in rows])  # (W, 1)
     table = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.int32)
-    for row, places in zip(table, rows, strict=True):
-        row[: len(places)] = torch.tensor(places, dtype=torch.int32)
+    table[torch.arange(table.shape[1]) < lengths] = torch.tensor([p for row in rows for p in row], dtype=torch.int32)
     return table
 
 

@@ -9,7 +9,6 @@ conv_lstm  a training step of our ConvLSTM beside one that is recorded step by s
 memory     a training step at T=784 with glibc's freed memory kept (`experiment.keep_memory`) and given back, each in a
            process of its own
 grid       18 short trainings with `--jobs 2` beside the same ones one after another with PyTorch's default threads
-startup    from the start of the toy script to its first finished epoch, beside the time to import torch
 """
 
 import argparse
@@ -164,30 +163,7 @@ def grid() -> list[dict]:
     return [{"what": "18-point grid", **found, "ratio": found["one after another"] / found["jobs 2"]}]
 
 
-def startup() -> list[dict]:
-    importing, training = [], []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import torch"], check=True)
-        importing.append(time.perf_counter() - start)
-        training.append(time_to_first_epoch())
-    found = {"import torch": statistics.median(importing), "first epoch": statistics.median(training)}
-    ratio = found["first epoch"] / found["import torch"]
-    return [{"what": "toy script, start to the end of an epoch of one batch", **found, "ratio": ratio}]
-
-
-def time_to_first_epoch() -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "lstm_ae_toy.py", "--function", "reconstruct", "--epochs", "1", "--limit", "64"]
-        start = time.perf_counter()
-        with subprocess.Popen([*command, "--output_dir", folder], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
-            for line in run.stdout:
-                if line.startswith("epoch 1"):
-                    seconds = time.perf_counter() - start
-    return seconds
-
-
-PARTS = {"conv_lstm": conv_lstm, "memory": memory, "grid": grid, "startup": startup}
+PARTS = {"conv_lstm": conv_lstm, "memory": memory, "grid": grid}
 
 
 def main(argv: list[str] | None = None) -> dict:

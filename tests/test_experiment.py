@@ -1,6 +1,7 @@
 """Flags, run folders and the training loop: the same numbers whatever happens to the process."""
 
 import csv
+import gc
 import itertools
 import json
 import math
@@ -833,3 +834,12 @@ def test_quiet_and_plain_output(tmp_path, capsys):
     fit(tmp_path, quiet=False)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3 and lines[0].startswith("epoch 1  train_loss ")
+
+
+def test_only_the_first_run_of_a_process_freezes_what_was_imported():
+    """Later ones would keep the garbage of those before them for ever."""
+    experiment.prepare_process(make_flags())
+    frozen = gc.get_freeze_count()
+    later = [[] for _ in range(1000)]
+    experiment.prepare_process(make_flags())
+    assert 0 < gc.get_freeze_count() <= frozen and len(later) == 1000

@@ -180,6 +180,26 @@ def test_scale_of_a_stock_is_the_daily_deviation_on_training_dates():
     torch.testing.assert_close(found.dollars, found.last * snp500.RANGE * sigma)
 
 
+@pytest.mark.parametrize("part", snp500.PARTS)
+def test_samples_made_stock_by_stock_are_those_of_all_stocks_at_once(part):
+    data = random_walk(3, 50)
+    dates = snp500.split_dates(50)
+    train, own = data.values[:, dates["train"]], data.values[:, dates[part]]
+    both = snp500.windows(own, 4, 1)  # (S, days, T + 1, 5)
+    last = both[:, :, 2:3, snp500.HIGH, None]
+    sigma = snp500.daily_changes(train[:, :, snp500.HIGH]).std(1)[:, None, None, None]
+    expected = (both / last - 1) / (snp500.RANGE * sigma) + 0.5
+    volume = torch.log1p(train[:, :, snp500.VOLUME])
+    mean, std = volume.mean(1)[:, None, None], volume.std(1)[:, None, None].clamp_min(1e-6)
+    expected[..., snp500.VOLUME] = (torch.log1p(both[..., snp500.VOLUME]) - mean) / (snp500.RANGE / 4 * std) + 0.5
+    found = snp500.samples(data, predict_flags(inputs="ohlcv"), part)
+    assert torch.equal(found.x, expected[:, :, :3].flatten(0, 1).float())
+    assert torch.equal(found.target, expected[:, :, 3, snp500.HIGH].flatten().float())
+    assert torch.equal(found.dollars, (last * snp500.RANGE * sigma).flatten())
+    high = snp500.samples(data, predict_flags(inputs="high"), part)
+    assert torch.equal(high.x[:, :, 0], found.x[:, :, snp500.HIGH]) and high.x.shape[2] == 1
+
+
 @pytest.mark.parametrize("inputs", ["high", "ohlcv"])
 def test_nothing_of_the_future_reaches_training_samples_or_scalers(inputs):
     data = random_walk(2, 50)

@@ -215,6 +215,9 @@ def test_batches_are_of_similar_length_and_hold_every_message_once():
     words, pieces, lengths, labels = data[torch.tensor([0, 2])]
     assert words.shape == (2, 3) and lengths.tolist() == [1, 3] and labels.shape == (2,)
     assert pieces.shape == (2, 3, 1)  # of the unknown word w, too
+    index = {word: place for place, word in enumerate(model.vocabulary)}
+    rows = [script.encode(script.tokenize(text), index) for text in part.texts]
+    assert [words.tolist() for words in data.words] == rows and data.lengths.tolist() == [len(row) for row in rows]
 
 
 def step_flags(**values):

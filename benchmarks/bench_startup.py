@@ -1,0 +1,163 @@
+"""What a script takes before it trains, and what the decoded arrays kept beside the data files save.
+
+    python benchmarks/bench_startup.py                  # about a minute; needs no network
+    python benchmarks/bench_startup.py --rounds 5
+
+Each script runs in a process of its own until the last training batch of its first epoch, on 64 sequences; the
+validation after it takes as long as the validation data are many, and is left out. Beside it stands a process that
+imports torch and takes one step of Adam: torch imports its compiler for that, which no training can avoid. What is left
+beside that process and the loader's own seconds is the overhead: other imports, flags, and the preparation of the data.
+The loaders read links to the files of DATA_DIR, with kept arrays beside the links or, in a folder that may not be
+written to, without. Where files are missing, the sample serves, or the script is left out if it has none.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from record import Row, record  # noqa: E402
+from timing import medians  # noqa: E402
+
+import load_data  # noqa: E402
+
+DATA = Path(os.environ.get("DATA_DIR", ROOT / "data"))
+FOLDERS = {"MNIST": "MNIST/raw", "prices": "sp500", "movement": "adv_alstm", "messages": "stocktwits"}
+LOADERS = {  # what is kept: the loader and the files that it reads
+    "MNIST": (load_data.mnist, "MNIST"),
+    "S&P 500 prices": (load_data.stock_prices, "prices"),
+    "ACL18": (load_data.stock_movement, "movement"),
+    "KDD17": (partial(load_data.stock_movement, dataset="kdd17", steps=15), "movement"),
+    "StockTwits messages": (load_data.spy_messages, "messages"),
+}
+SCRIPTS = {  # the function with the longest preparation, what it reads, by which loader, and whether there is a sample
+    "lstm_ae_toy": ("reconstruct", None, None, True),
+    "lstm_ae_mnist": ("reconstruct --model fc", "MNIST", load_data.mnist, True),
+    "lstm_ae_snp500": ("predict", "prices", load_data.stock_prices, True),
+    "jv_training": ("basic", "vowels", load_data.japanese_vowels, True),
+    "adv_alstm": ("train --dataset acl18", "movement", load_data.stock_movement, False),
+    "stocktwits_sentiment": ("train", "messages", load_data.spy_messages, False),
+}
+REACHED = 42  # the exit status at the place up to which the seconds count
+BASELINE = f"""
+import os, torch
+model = torch.nn.LSTM(4, 4)
+optimizer = torch.optim.Adam(model.parameters())
+model(torch.zeros(2, 1, 4))[0].sum().backward()
+optimizer.step()
+os._exit({REACHED})
+"""
+SCRIPT = f"""
+import os, experiment, {{script}}
+experiment.Training.finish_epoch = lambda training: os._exit({REACHED})
+{{script}}.main({{flags!r}})
+"""
+
+
+@contextmanager
+def linked_data(writable: bool) -> Iterator[Path]:
+    """A folder of links to the data files at hand. Arrays are kept beside them, but not if it is not writable."""
+    with tempfile.TemporaryDirectory() as name:
+        folders = [Path(name, part) for part in FOLDERS.values()]
+        for folder in folders:
+            folder.mkdir(parents=True)
+            for path in (DATA / folder.relative_to(name)).glob("[!.]*"):
+                (folder / path.name).symlink_to(path.resolve())
+            folder.chmod(0o755 if writable else 0o555)
+        yield Path(name)
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def present(kind: str | None) -> bool:
+    return kind in FOLDERS and any((DATA / FOLDERS[kind]).glob("[!.]*"))
+
+
+def run(code: str) -> float:
+    """Seconds of a process until it ends with the status REACHED."""
+    start = time.perf_counter()
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    if found.returncode != REACHED:
+        raise RuntimeError(f"expected status {REACHED}, found {found.returncode}: {found.stderr[-500:]}")
+    return seconds
+
+
+def run_script(name: str, data: Path, source: str) -> float:
+    with tempfile.TemporaryDirectory() as output:
+        flags = f"--function {SCRIPTS[name][0]} --source {source} --epochs 1 --limit 64 --quiet".split()
+        return run(SCRIPT.format(script=name, flags=[*flags, "--data_dir", str(data), "--output_dir", output]))
+
+
+def loaders(data: Path, rounds: int) -> list[Row]:
+    """Each loader without and with kept arrays."""
+    rows = []
+    with linked_data(writable=False) as other:
+        for name, (loader, kind) in LOADERS.items():
+            if not present(kind):
+                print(f"{name}: left out, {DATA} has no {FOLDERS[kind]}")
+                continue
+            found = medians({"decoded": partial(loader, other), "kept": partial(loader, data)}, rounds)
+            rows.append(Row(f"loader, {name}", found, found["decoded"] / found["kept"], ">= 1.3"))
+    return rows
+
+
+def scripts(data: Path, rounds: int) -> list[Row]:
+    """Each script, in turn; the baseline before every second one."""
+    ways: dict[str, Callable[[], float]] = {}
+    loading = {}
+    for name, (_, kind, loader, has_sample) in SCRIPTS.items():
+        if not present(kind) and not has_sample:
+            print(f"{name}: left out, {DATA} has no {FOLDERS[kind]}")
+            continue
+        source = "auto" if present(kind) else "sample"
+        ways[name] = partial(run_script, name, data, source)
+        if loader is not None:
+            loading[name] = medians({name: partial(loader, data, source=source)}, rounds)[name]
+    times: dict[str, list[float]] = {name: [] for name in ("baseline", *ways)}
+    for _ in range(rounds):
+        for place, (name, way) in enumerate(ways.items()):
+            if place % 2 == 0:
+                times["baseline"].append(run(BASELINE))
+            times[name].append(way())
+    middle = {name: statistics.median(values) for name, values in times.items()}
+    return [row(name, middle[name], middle["baseline"], loading.get(name)) for name in ways]
+
+
+def row(name: str, seconds: float, baseline: float, loading: float | None) -> Row:
+    """Without the overhead where it is lost in the noise of the others."""
+    values = {"until trained": seconds, "torch alone": baseline, **({} if loading is None else {"loader": loading})}
+    overhead = seconds - baseline - (loading or 0.0)
+    if overhead > 0:
+        values["overhead"] = overhead
+    return Row(name, values, None, "overhead < 1 s")
+
+
+def main(argv: list[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=2)
+    rounds = parser.parse_args(argv).rounds
+    torch.set_num_threads(1)
+    with linked_data(writable=True) as data:
+        rows = loaders(data, rounds) + scripts(data, rounds)
+    about = ("Seconds from the start of a script to the last training batch of its first epoch, on 64 sequences, "
+             "beside a process that imports torch and takes one step of Adam, and beside the loader alone; the rest is "
+             "the overhead, whose target is less than 1 s. Before them the loaders, decoding the files and with the "
+             "decoded arrays that are kept beside them.")  # fmt: skip
+    return record("startup", "Start-up", about, rows)
+
+
+if __name__ == "__main__":
+    main()
