@@ -1,6 +1,6 @@
 """Seconds per epoch of the four stock movement models, and the minutes of the full comparison.
 
-    python benchmarks/bench_adv_alstm.py          # about three minutes; writes docs/results/bench_adv_alstm.json
+    python benchmarks/bench_adv_alstm.py          # half a minute
 
 epochs   one epoch of each model as `adv_alstm.py` trains it, validation included, with the published sizes: medians of
          interleaved rounds, one thread, by the clock and in processor time (what the clock shows on a quiet core). The
@@ -10,7 +10,6 @@ study    ten seeds of four models on both data sets with `--jobs 2`: those media
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -20,17 +19,22 @@ from pathlib import Path
 import torch
 from torch.utils.data import TensorDataset
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from timing import medians  # noqa: E402
+from record import Row, record
+from timing import medians
 
-import adv_alstm  # noqa: E402
-import command_line  # noqa: E402
-import experiment  # noqa: E402
-from load_data import DataError  # noqa: E402
+import adv_alstm
+import command_line
+import experiment
+from load_data import DataError
 
 SEEDS, JOBS = 10, 2
+ABOUT = (
+    "An epoch with the published sizes, validation included, by the clock and in processor time (what the clock shows "
+    "on a quiet core), and what writing history and checkpoints takes beside it. The last row is these times the "
+    "epochs of all runs, over the number of processes."
+)
 SIZES = {"acl18": (20315, 2555), "kdd17": (64307, 8070)}  # training and validation samples
 
 
@@ -87,7 +91,7 @@ def beside_epochs(flags: argparse.Namespace, training: TensorDataset, validation
         return (time.perf_counter() - start) / short.epochs
 
 
-def main(argv: list[str] | None = None) -> dict:
+def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", type=Path, default=None, help="default: as of the scripts")
     parser.add_argument("--rounds", type=int, default=5)
@@ -96,7 +100,7 @@ def main(argv: list[str] | None = None) -> dict:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     experiment.keep_memory()
-    rows, total = [], {"seconds": 0.0, "processor": 0.0}
+    rows, total = [], {"clock": 0.0, "processor": 0.0}
     for dataset in SIZES:
         runs = {model: make_flags(dataset, model, data_dir) for model in adv_alstm.MODELS}
         sets = {model: data_sets(run) for model, run in runs.items()}
@@ -104,23 +108,16 @@ def main(argv: list[str] | None = None) -> dict:
         clock = medians({m: epoch_of(run, *sets[m][:2], times[m]) for m, run in runs.items()}, flags.rounds)
         for model, run in runs.items():
             training, validation, source = sets[model]
-            found = {"seconds": clock[model], "processor": statistics.median(times[model][1:])}
+            found = {"clock": clock[model], "processor": statistics.median(times[model][1:])}
             files = beside_epochs(run, training, validation)
             for name, seconds in found.items():
-                total[name] += SEEDS * run.epochs * (seconds + files)
-            shape = f"{len(training)} x {run.steps} x 11, {run.hidden_size} units"
-            rows.append({"dataset": dataset, "model": model, "shape": shape, "data": source, "epochs": run.epochs,
-                         **found, "files": files})  # fmt: skip
-            print(f"{dataset} {adv_alstm.LABELS[model]:11s} {shape:28s} {found['seconds']:.3f} s per epoch, processor "
-                  f"{found['processor']:.3f} s, files {files:.3f} s ({source} data)", flush=True)  # fmt: skip
-    minutes = {name: seconds / JOBS / 60 for name, seconds in total.items()}
-    print(f"{SEEDS} seeds of {len(adv_alstm.MODELS)} models on both data sets, --jobs {JOBS}: {minutes['seconds']:.1f} "
-          f"minutes; {minutes['processor']:.1f} by processor time")  # fmt: skip
-    study = {"seeds": SEEDS, "jobs": JOBS, "minutes": minutes["seconds"], "processor_minutes": minutes["processor"]}
-    results = {"epochs": rows, "study": study}
-    path = ROOT / "docs" / "results" / "bench_adv_alstm.json"
-    path.write_text(json.dumps(results, indent=2) + "\n")
-    return results
+                total[name] += SEEDS * run.epochs * (seconds + files) / JOBS
+            shape = f"{len(training):,} x {run.steps} x 11, {run.hidden_size} units, {source} data"
+            target = "<= 0.25 s" if (dataset, model) == ("acl18", "adv_alstm") else ""
+            what = f"epoch, {dataset.upper()} {adv_alstm.LABELS[model]}, {shape}"
+            rows.append(Row(what, {**found, "files": files}, None, target))
+    rows.append(Row(f"both data sets, {SEEDS} seeds, all models, --jobs {JOBS}", total, None, "<= 30 minutes"))
+    return record("adv_alstm", "Stock movement, training epoch", ABOUT, rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
 """Speed of the proximal LSTM's training step: interleaved medians of one run, one thread.
 
-    python benchmarks/bench_prox_lstm.py            # about twenty minutes
-    python benchmarks/bench_prox_lstm.py --quick    # one or two minutes: small sizes, and the ratios at the end
+    python benchmarks/bench_prox_lstm.py            # about four minutes
 
-Writes docs/results/bench_prox_lstm.json and docs/results/bench_prox_lstm.png, also with --quick (the JSON says so). One
-step is forward, mean square of the outputs, and backward; I = H, T = 12 steps, epsilon = 1, default initialisation.
+One step is forward, mean square of the outputs, and backward; I = H, T = 12 steps, epsilon = 1, default initialisation.
 
 nn.LSTM      the library's fused layer
 LSTMCell     a loop over nn.LSTMCell, which everything is compared with
@@ -18,7 +16,6 @@ Peak memory is that of a process of its own (Linux), beyond its memory before th
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -28,14 +25,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from timing import medians  # noqa: E402
+from record import RESULTS, Row, record
+from timing import medians
 
-import experiment  # noqa: E402
-import plots  # noqa: E402
-from ProxLSTM import METHODS, ProxLSTM  # noqa: E402
+import experiment
+import plots
+from ProxLSTM import METHODS, ProxLSTM
 
 STEPS = 12
 RATIOS = (  # B, T, H = I, target: what the training step may cost beside a loop over nn.LSTMCell
@@ -44,6 +41,14 @@ RATIOS = (  # B, T, H = I, target: what the training step may cost beside a loop
 )
 BLACKBOX_TARGET = 500.0
 DENSE_LIMIT = 2**28  # numbers in the T matrices G of the dense methods
+BATCHES, SIZES = (27, 128), (32, 64, 128, 256, 512)
+FIGURE = "bench_prox_lstm.png"
+RATIOS_ABOUT = (
+    "The proximal LSTM (`auto`) beside a loop over nn.LSTMCell, and the two black-box ways beside it: a row of G for "
+    "the whole batch at a time (`blackbox`), and sample by sample with everything recorded (three samples, multiplied)."
+)
+COSTS_ABOUT = f"T={STEPS}, I=H, epsilon 1. The ratio is auto / loop over nn.LSTMCell."
+MEMORY_ABOUT = "The peak of a process of its own beyond its memory before the model was made, for the same sizes."
 
 
 class CellLoop(nn.Module):
@@ -107,22 +112,20 @@ def fits(name: str, batch: int, size: int) -> bool:
     return name not in ("cholesky", "blackbox") or STEPS * batch * size**2 <= DENSE_LIMIT
 
 
-def costs(batches: list[int], sizes: list[int], rounds: int) -> list[dict]:
-    """One row per batch size, hidden size and method; the black box in rounds of its own, so as not to hold up all."""
-    rows = []
-    for batch in batches:
-        for size in sizes:
+def costs(rounds: int) -> tuple[list[Row], list[Row]]:
+    """Seconds and MiB by method, a row per batch and hidden size; the black box in rounds of its own, few of them."""
+    seconds, memory_rows = [], []
+    for batch in BATCHES:
+        for size in SIZES:
             names = [name for name in ("nn.LSTM", "LSTMCell", *METHODS) if fits(name, batch, size)]
             fast = {name: training_step(name, batch, STEPS, size) for name in names if name != "blackbox"}
             found = medians(fast, rounds)
             if "blackbox" in names:
                 found |= medians({"blackbox": training_step("blackbox", batch, STEPS, size)}, 2)
-            for name, seconds in found.items():
-                ratio = seconds / found["LSTMCell"]
-                row = {"batch": batch, "hidden": size, "method": name, "seconds": seconds, "ratio": ratio}
-                rows.append({**row, "memory_mib": peak_memory(name, batch, size)})
-            report(rows[-len(found) :])
-    return rows
+            what = f"B={batch} H={size}"
+            seconds.append(Row(what, found, found["auto"] / found["LSTMCell"]))
+            memory_rows.append(Row(what, {name: peak_memory(name, batch, size) for name in found}))
+    return seconds, memory_rows
 
 
 def peak_memory(name: str, batch: int, size: int) -> float:
@@ -146,28 +149,19 @@ def memory(key: str) -> int:
     return int(line.split()[1])
 
 
-def report(rows: list[dict]) -> None:
-    print(f"B={rows[0]['batch']} T={STEPS} I=H={rows[0]['hidden']}")
-    for row in rows:
-        time_and_ratio = f"{row['seconds'] * 1e3:10.2f} ms {row['ratio']:8.2f} x"
-        print(f"  {row['method']:10s} {time_and_ratio} {row['memory_mib']:8.1f} MiB")
-    sys.stdout.flush()
-
-
-def draw(rows: list[dict], path: Path) -> None:
-    """Cost beside the loop over nn.LSTMCell against H, one panel per batch size."""
-    panels = {}
-    for row in rows:
-        panel = panels.setdefault(f"B = {row['batch']}, T = {STEPS}, I = H", {})
-        x, y = panel.setdefault(row["method"], ([], []))
-        x.append(row["hidden"])
-        y.append(row["ratio"])
-    figure, grid = plots.plt.subplots(1, len(panels), figsize=(1 + 5 * len(panels), 4), sharey=True, squeeze=False)
-    for axes, (title, series) in zip(grid[0], panels.items(), strict=True):
+def draw(rows: list[Row], path: Path) -> None:
+    """Cost beside the loop over nn.LSTMCell against H, one panel per batch size; rows as `costs` gives them."""
+    figure, grid = plots.plt.subplots(1, len(BATCHES), figsize=(1 + 5 * len(BATCHES), 4), sharey=True, squeeze=False)
+    for k, (axes, batch) in enumerate(zip(grid[0], BATCHES, strict=True)):
+        series: dict[str, tuple[list, list]] = {}
+        for size, row in zip(SIZES, rows[k * len(SIZES) :], strict=False):
+            for name, value in row.values.items():
+                x, y = series.setdefault(name, ([], []))
+                x.append(size)
+                y.append(value / row.values["LSTMCell"])
         plots.draw_curves(axes, series, dashed=("nn.LSTM", "LSTMCell"), markers=True)
-        axes.set(xscale="log", yscale="log", xlabel="hidden size H", title=title)
-        sizes = sorted({size for x, _ in series.values() for size in x})
-        axes.set_xticks(sizes, sizes)
+        axes.set(xscale="log", yscale="log", xlabel="hidden size H", title=f"B = {batch}, T = {STEPS}, I = H")
+        axes.set_xticks(SIZES, SIZES)
         axes.minorticks_off()
     grid[0, 0].set_ylabel("training step / loop over nn.LSTMCell")
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -175,48 +169,41 @@ def draw(rows: list[dict], path: Path) -> None:
     plots.save(figure, path)
 
 
-def named_ratios(rounds: int) -> list[dict]:
+def named_ratios(rounds: int) -> list[Row]:
     """The ratios that have a target: to the loop at two sizes, and to both black boxes at the first."""
     rows = []
     for batch, steps, size, target in RATIOS:
         names = ("LSTMCell", "nn.LSTM", "auto")
         found = medians({name: training_step(name, batch, steps, size) for name in names}, rounds)
         what = f"B={batch} T={steps} I=H={size}"
-        rows.append({"what": f"auto / LSTMCell loop, {what}", "ratio": found["auto"] / found["LSTMCell"],
-                     "target": f"<= {target:g}", **found})  # fmt: skip
+        rows.append(Row(f"auto / LSTMCell loop, {what}", found, found["auto"] / found["LSTMCell"], f"<= {target:g}"))
         if len(rows) == 1:
             for name in ("blackbox", "by sample"):
                 samples = 3 if name == "by sample" else batch
                 step, start = training_step(name, samples, steps, size), time.perf_counter()
                 step()
-                found[name] = (time.perf_counter() - start) * batch / samples
-                rows.append({"what": f"{name} / auto, {what}", "ratio": found[name] / found["auto"],
-                             "target": f">= {BLACKBOX_TARGET:g}" if name == "by sample" else "", **found})  # fmt: skip
+                slow = (time.perf_counter() - start) * batch / samples
+                goal = f">= {BLACKBOX_TARGET:g}" if name == "by sample" else ""
+                values = {"auto": found["auto"], name: slow}
+                rows.append(Row(f"{name} / auto, {what}", values, slow / found["auto"], goal))
     return rows
 
 
-def main(argv: list[str] | None = None) -> dict:
+def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="H in {32, 64}, B = 27 and few rounds")
     parser.add_argument("--measure_memory", nargs=3, help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
     if flags.measure_memory:
         name, batch, size = flags.measure_memory
-        return measure_memory(name, int(batch), int(size))
+        measure_memory(name, int(batch), int(size))
+        return []
     torch.set_num_threads(1)
     experiment.keep_memory()
-    batches, sizes = ([27], [32, 64]) if flags.quick else ([27, 128], [32, 64, 128, 256, 512])
-    rounds = 9 if flags.quick else 21
-    results = {"quick": flags.quick, "torch": torch.__version__, "steps": STEPS, "epsilon": 1.0}
-    results["costs"] = costs(batches, sizes, rounds)
-    folder = ROOT / "docs" / "results"
-    draw(results["costs"], folder / "bench_prox_lstm.png")
-    results["ratios"] = named_ratios(rounds)
-    for row in results["ratios"]:
-        target = f" (target {row['target']})" if row["target"] else ""
-        print(f"{row['what']}: {row['ratio']:.2f}{target}")
-    (folder / "bench_prox_lstm.json").write_text(json.dumps(results, indent=2) + "\n")
-    return results
+    record("prox_lstm", "Proximal LSTM, training step", RATIOS_ABOUT, named_ratios(15))
+    seconds, memory_rows = costs(5)
+    draw(seconds, RESULTS / FIGURE)
+    record("prox_lstm", "Proximal LSTM, methods and sizes", COSTS_ABOUT, seconds, figure=FIGURE)
+    return record("prox_lstm", "Proximal LSTM, memory of a step", MEMORY_ABOUT, memory_rows, "MiB", FIGURE)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Speed of the sentiment model's training beside the usual ways to batch messages: interleaved medians, one thread.
 
-    python benchmarks/bench_sentiment.py          # about two minutes; writes docs/results/bench_sentiment.json
+    python benchmarks/bench_sentiment.py          # about two minutes
 
 similar    batches of similar length, as `stocktwits_sentiment.py` makes them: nearly all need no padding at all
 packed     random batches, packed
@@ -10,7 +10,6 @@ Seconds are of a training epoch of 72,852 messages, from steps on batches of all
 Where the $SPY messages are not at hand, random words stand in for them, in messages of the same lengths.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -19,18 +18,22 @@ from pathlib import Path
 import torch
 from torch.nn.functional import pad
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from timing import medians  # noqa: E402
+from record import Row, record
+from timing import medians
 
-import experiment  # noqa: E402
-import grid_search  # noqa: E402
-import stocktwits_sentiment as script  # noqa: E402
-from data_files import DataError  # noqa: E402
-from load_messages import LabelledTexts, Messages  # noqa: E402
+import experiment
+import grid_search
+import stocktwits_sentiment as script
+from data_files import DataError
+from load_messages import LabelledTexts, Messages
 
 MESSAGES, BATCHES, PADDED = 72_852, 12, 244
+ABOUT = (
+    "72,852 messages by the default model: batches of similar length, which need next to no padding, beside random "
+    "batches packed, and padded to 244 steps, as a tutorial does. The ratio is that to batches of similar length."
+)
 LENGTHS = (1, 5, 7, 10, 12, 15, 17, 20, 24, 27, 30)  # tokens, about the deciles of the training messages
 
 
@@ -93,7 +96,7 @@ def to_length(batch: experiment.Batch, steps: int) -> experiment.Batch:
     return pad(words, (0, more)), pad(pieces, (0, 0, 0, more)), torch.full_like(lengths, steps), labels
 
 
-def main(argv: list[str] | None = None) -> dict:
+def main(argv: list[str] | None = None) -> list[Row]:
     flags = grid_search.single(script.parse(argv), script.GRID)
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -107,15 +110,12 @@ def main(argv: list[str] | None = None) -> dict:
     ways = {"similar": similar, "packed": mixed, "padded": [to_length(batch, PADDED) for batch in mixed]}
     functions = {name: training(flags, model, batches) for name, batches in ways.items()}
     whole = MESSAGES / (BATCHES * flags.batch_size)  # of an epoch in the batches
-    epoch = {name: value * whole for name, value in medians(functions, 5).items()}
-    row = {"what": f"epoch of the default model, {data.facts['data']} data", **epoch}
-    row |= {f"ratio_{name}": epoch[name] / epoch["similar"] for name in ("packed", "padded")}
-    row["similar_processor"] = processor_seconds(functions["similar"]) * whole
-    print("  ".join(f"{k} {v:.1f}" if isinstance(v, float) else v for k, v in row.items()))
-    path = ROOT / "docs" / "results" / "bench_sentiment.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"sentiment": [row]}, indent=2) + "\n")
-    return row
+    epoch = {name: value * whole for name, value in medians(functions, 3).items()}
+    processor = processor_seconds(functions["similar"]) * whole
+    rows = [Row(f"epoch, {data.facts['data']} data, beside {way}", {name: epoch[name] for name in ("similar", way)},
+                epoch[way] / epoch["similar"]) for way in ("packed", "padded")]  # fmt: skip
+    rows.append(Row("the same, of the processor", {"similar": processor}, None, "< 1 minute"))
+    return record("sentiment", "Sentiment, training epoch", ABOUT, rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import plots
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
-PREFIXES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
+UNITS = ((120.0, 60.0, "min"), (1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (0.0, 1e-6, "us"))  # from, seconds, name
 
 
 class Row(NamedTuple):
@@ -27,14 +27,19 @@ class Row(NamedTuple):
     target: str = ""
 
 
-def record(script: str, title: str, about: str, rows: list[Row], unit: str = "s") -> list[Row]:
-    """Prints the rows, and puts them into the files as a section of `bench_<script>.py`. `about`: what is compared."""
+def record(
+    script: str, title: str, about: str, rows: list[Row], unit: str = "s", figure: str | None = None
+) -> list[Row]:
+    """Prints the rows, and puts them into the files as a section of `bench_<script>.py`.
+
+    `about` says what is compared; `figure` is the name of a figure in RESULTS that stands for the section's bars.
+    """
     for row in rows:
         print(f"{row.what}: {', '.join(cells(row, unit))}", flush=True)
     path = RESULTS / "benchmarks.json"
     sections = json.loads(path.read_text()) if path.exists() else {}
     machine = {"processor": processor(), "torch": torch.__version__}
-    content = {"about": about, "unit": unit, **machine, "rows": [row._asdict() for row in rows]}
+    content = {"about": about, "unit": unit, "figure": figure, **machine, "rows": [row._asdict() for row in rows]}
     sections[title] = {"script": f"benchmarks/bench_{script}.py", **content}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(sections, indent=2) + "\n")
@@ -61,7 +66,7 @@ def amount(value: float, unit: str) -> str:
     """Three digits with a unit that suits."""
     if unit != "s":
         return f"{value:,.0f} {unit}"
-    factor, name = next((p for p in PREFIXES if value >= p[0]), PREFIXES[-1])
+    _, factor, name = next(u for u in UNITS if value >= u[0])
     return f"{value / factor:#.3g}".rstrip(".") + f" {name}"
 
 
@@ -69,13 +74,14 @@ def page(sections: dict[str, dict]) -> str:
     """Markdown: a table per section."""
     lines = ["# Benchmarks", "", "Medians of interleaved rounds. The machine is shared: take the ratios. `make bench` "
              "measures everything anew; a script of `benchmarks/` alone replaces its own table.", "",
-             "![The values of all tables](benchmarks.png)"]  # fmt: skip
+             "![The values of the tables](benchmarks.png)"]  # fmt: skip
     for title, section in sections.items():
         rows = [Row(**row) for row in section["rows"]]
         ways = list(dict.fromkeys(way for row in rows for way in row.values))
         compared = any(row.ratio is not None for row in rows)
         head = ["what", *ways, *(["ratio", "target"] if compared else [])]
-        lines += ["", f"## {title}", "", section["about"], "",
+        picture = ["", f"![{title}]({section['figure']})"] if section["figure"] else []
+        lines += ["", f"## {title}", "", section["about"], *picture, "",
                   f"`{section['script']}`, {section['processor']}, torch {section['torch']}.", ""]  # fmt: skip
         lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for row in rows:
@@ -86,7 +92,10 @@ def page(sections: dict[str, dict]) -> str:
 
 
 def draw(sections: dict[str, dict], path: Path) -> None:
-    """A panel of bars per section, its rows from the top; the axis of each is logarithmic."""
+    """A panel of bars per section that has no figure of its own, its rows from the top; all axes are logarithmic."""
+    sections = {title: section for title, section in sections.items() if not section["figure"]}
+    if not sections:
+        return
     bars = [sum(len(row["values"]) + 1 for row in section["rows"]) for section in sections.values()]
     heights = [1.3 + 0.22 * count for count in bars]
     figure, grid = plots.plt.subplots(

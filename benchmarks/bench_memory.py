@@ -1,0 +1,95 @@
+"""Peak memory of every study's full run on the real data, a process each.
+
+    DATA_DIR=path/to/data python benchmarks/bench_memory.py          # about five minutes
+
+The commands are those of studies.py, cut short where that does not change what is in memory at once: one epoch, one
+seed, two folds, and 20 batches an epoch. Data, batch sizes, models, evaluations and figures are whole. Studies whose
+data are not at hand are left out; MNIST and S&P 500 then stand for their samples, as the row says.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from record import ROOT, Row, record
+
+import experiment
+from studies import STUDIES, Study
+
+BATCHES = 20
+SHORT = {
+    "jv_training": "--epochs 1 --basic_epochs 1 --seeds 1 --folds 2 --epsilon 1",
+    "lstm_ae_toy": "--epochs 1",
+    "lstm_ae_mnist": "--epochs 1",
+    "lstm_ae_snp500": "--epochs 1 --seeds 1",
+    "adv_alstm": "--epochs 1 --seeds 1",
+    "stocktwits_sentiment": "--epochs 1 --seeds 1",
+}
+ABOUT = (
+    "Largest resident memory of the process, PyTorch's libraries included (the first row), with whole data, batches "
+    "and models; epochs, seeds and folds are cut short."
+)
+
+
+class ShortTraining(experiment.Training):
+    """A training whose epochs end after BATCHES batches."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        whole = self.batches
+        self.batches = lambda *own: list(whole(*own))[:BATCHES]
+
+
+def peak() -> float:
+    """MiB of this process so far; ru_maxrss is in KiB on Linux, in bytes on macOS."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
+
+
+def measure(number: int) -> dict:
+    """Runs a study in this process; its peak, and whether the data were whole."""
+    study = STUDIES[number]
+    experiment.Training = ShortTraining
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        flags = f"--function {study.function} {study.flags} {SHORT[study.script]}".split()
+        metrics = importlib.import_module(study.script).main([*flags, "--quiet", "--output_dir", folder])
+    return {"MiB": peak(), "data": '"data": "sample"' not in json.dumps(metrics)}
+
+
+def own_process(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, __file__, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def row_of(number: int, study: Study) -> Row | None:
+    result = own_process("--measure", str(number))
+    if result.returncode:
+        print(f"left out: {study.title}: {result.stderr.strip().splitlines()[-1]}", flush=True)
+        return None
+    found = json.loads(result.stdout.splitlines()[-1])
+    return Row(study.title + ("" if found["data"] else " (bundled sample)"), {"peak": found["MiB"]})
+
+
+def main(argv: list[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
+    number = parser.parse_args(argv).measure
+    if number is not None:
+        print(json.dumps(measure(number) if number >= 0 else {"MiB": peak()}))
+        return []
+    alone = json.loads(own_process("--measure", "-1").stdout)
+    rows = [Row("nothing, PyTorch imported", {"peak": alone["MiB"]})]
+    rows += [row for number, study in enumerate(STUDIES) if study.numbers and (row := row_of(number, study))]
+    return record("memory", "Peak memory of the studies", ABOUT, rows, "MiB")
+
+
+if __name__ == "__main__":
+    main()
