@@ -1,6 +1,7 @@
 # Every target makes its own virtual environment in .venv first, and skips that when requirements.txt has not changed.
 PYTHON ?= python3
 VENV := .venv
+BENCHMARKS := conv_lstm long_sequences grid startup memory prox_lstm adv_alstm sentiment
 RUN := OMP_NUM_THREADS=1 $(VENV)/bin/python
 
 .PHONY: report test reliability lint bench clean
@@ -18,12 +19,8 @@ reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, and th
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 
-bench: $(VENV)/.installed  ## timings, beside what they are compared with
-	$(RUN) benchmarks/bench_lstm_ae.py
-	$(RUN) benchmarks/bench_prox_lstm.py
-	$(RUN) benchmarks/bench_adv_alstm.py
-	$(RUN) benchmarks/bench_sentiment.py
-	$(RUN) benchmarks/bench_startup.py
+bench: $(VENV)/.installed  ## timings and peak memory: docs/results/benchmarks.md, in a quarter of an hour
+	for name in $(BENCHMARKS); do $(RUN) benchmarks/bench_$$name.py || exit 1; done
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

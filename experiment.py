@@ -85,7 +85,7 @@ def keep_memory() -> None:
     """Has glibc keep freed memory instead of giving it back to the system after every training step.
 
     The gates of a long sequence are hundreds of megabytes; fetching their pages anew at each step took more than half
-    of a step's time (T=784, H=128: 2.4 times as fast with this, see benchmarks/bench_lstm_ae.py).
+    of a step's time (T=784, H=128: 2.4 times as fast with this, see benchmarks/bench_long_sequences.py).
     """
     if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -48,8 +48,8 @@ GRID = ("reconstruction_dominance",)
 RECIPES = {  # default epochs and learning rate; an epoch of the convolutional model costs three to four times as much
     ("fc", "reconstruct"): (12, 1e-2),
     ("fc", "classify"): (24, 5e-3),
-    ("conv", "reconstruct"): (5, 4e-3),
-    ("conv", "classify"): (10, 4e-3),
+    ("conv", "reconstruct"): (12, 4e-3),
+    ("conv", "classify"): (30, 4e-3),
 }
 NAMED_SIZES = {"rows": SIDE, "patches": PATCH * PATCH, "pixels": 1}
 
@@ -316,7 +316,7 @@ def add_flags(groups: dict) -> None:
         help="values of the bottleneck; 0: the hidden size; several: each is trained and tested")  # fmt: skip
     add("--clock_harmonics", type=command_line.COUNT, default=4,
         help="of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
-    add("--channels", type=command_line.POSITIVE_INT, default=8, help="hidden channels (conv)")
+    add("--channels", type=command_line.POSITIVE_INT, default=16, help="hidden channels (conv)")
     add("--kernel_size", type=command_line.POSITIVE_INT, default=5, help="odd (conv)")
     add("--dropout", type=command_line.number(float, 0, 0.99), default=0.0, help="before the class head")
     add = groups["training"].add_argument

@@ -1,6 +1,6 @@
 """Training step of the ConvLSTM beside the usual implementation: interleaved medians, one thread.
 
-    python benchmarks/bench_conv_lstm.py          # about three minutes
+    python benchmarks/bench_conv_lstm.py          # about two minutes
 
 usual         input and hidden map concatenated and convolved at every step, recorded by autograd: the structure of
               github.com/ndrplz/ConvLSTM_pytorch, with the same sizes and weights, written from Shi et al. 2015, eq. 3
@@ -10,7 +10,7 @@ encoder       one channel per step; the loss reads the last hidden map
 decoder       one map of as many channels as the hidden state has, held for all steps; the loss reads all hidden maps
 autoencoder   `ConvLSTMAutoencoder` with either one in both places, and its reconstruction error
 
-Each in processes of its own, in turn: as each runs by itself (the scripts keep freed memory, `experiment.keep_memory`;
+In two processes, one after the other: as each runs by itself (the scripts keep freed memory, `experiment.keep_memory`;
 PyTorch alone gives it back to the system), and with freed memory kept for both. Before it is timed, both give the same
 outputs and gradients in float64, to 1e-10.
 """
@@ -18,7 +18,6 @@ outputs and gradients in float64, to 1e-10.
 import argparse
 import json
 import math
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,8 +146,8 @@ def measure(kept: bool) -> dict[str, dict[str, float]]:
         ways = {way: losses(model, *arguments) for way, model in models.items()}
         for part in next(iter(ways.values())):
             functions = {way: training_step(models[way], parts[part]) for way, parts in ways.items()}
-            size = f"B={batch} T={steps} {'x'.join(map(str, space))} H={channels} k={kernel}"
-            found[f"{part}, {size}"] = medians(functions, 3 if len(space) == 2 else 9)
+            size = f"B={batch} T={steps} {'x'.join(map(str, (1, *space)[-2:]))} H={channels} k={kernel}"
+            found[f"{part}, {size}"] = medians(functions, 3 if len(space) == 2 else 15)
     return found
 
 
@@ -160,20 +159,15 @@ def main(argv: list[str] | None = None) -> list[Row]:
     if flags.measure:
         print(json.dumps(measure(flags.measure == "kept")))
         return []
-    times: dict[tuple[str, str, str], list[float]] = {}  # by row, way and memory
-    for _ in range(2):
-        for memory in ("kept", "given_back"):
-            command = [sys.executable, __file__, "--measure", memory]
-            for what, ways in json.loads(subprocess.run(command, capture_output=True, check=True).stdout).items():
-                for way, seconds in ways.items():
-                    times.setdefault((what, way, memory), []).append(seconds)
-    middle = {key: statistics.median(seconds) for key, seconds in times.items()}
+    found = {}
+    for memory in ("kept", "given_back"):
+        command = [sys.executable, __file__, "--measure", memory]
+        found[memory] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     targets = [target for *_, target in SIZES for _ in range(3)]
     rows = []
-    for what, target in zip(dict.fromkeys(what for what, _, _ in middle), targets, strict=True):
-        for label, memory in (("by itself", "given_back"), ("memory kept", "kept")):
-            values = {"usual": middle[what, "usual", memory], "ours": middle[what, "ours", "kept"]}
-            rows.append(Row(f"{what}, {label}", values, values["usual"] / values["ours"], target))
+    for (what, kept), target in zip(found["kept"].items(), targets, strict=True):
+        for label, usual in (("by itself", found["given_back"][what]["usual"]), ("memory kept", kept["usual"])):
+            rows.append(Row(f"{what}, {label}", {"usual": usual, "ours": kept["ours"]}, usual / kept["ours"], target))
     return record("conv_lstm", "ConvLSTM, training step", ABOUT, rows)
 
 

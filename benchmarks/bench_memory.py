@@ -1,10 +1,10 @@
 """Peak memory of every study's full run on the real data, a process each.
 
-    DATA_DIR=path/to/data python benchmarks/bench_memory.py          # about five minutes
+    DATA_DIR=path/to/data python benchmarks/bench_memory.py          # about three minutes
 
 The commands are those of studies.py, cut short where that does not change what is in memory at once: one epoch, one
-seed, two folds, and 20 batches an epoch. Data, batch sizes, models, evaluations and figures are whole. Studies whose
-data are not at hand are left out; MNIST and S&P 500 then stand for their samples, as the row says.
+seed, two folds, and 20 batches an epoch and an evaluation. Data, batch sizes, models and figures are whole. Studies
+whose data are not at hand are left out; MNIST and S&P 500 then stand for their samples, as the row says.
 """
 
 import argparse
@@ -12,10 +12,12 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -23,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import ROOT, Row, record
 
 import experiment
-from studies import STUDIES, Study
+from studies import STUDIES
 
 BATCHES = 20
+EVALUATE = experiment.evaluate
 SHORT = {
     "jv_training": "--epochs 1 --basic_epochs 1 --seeds 1 --folds 2 --epsilon 1",
     "lstm_ae_toy": "--epochs 1",
@@ -34,6 +37,7 @@ SHORT = {
     "adv_alstm": "--epochs 1 --seeds 1",
     "stocktwits_sentiment": "--epochs 1 --seeds 1",
 }
+NEEDS = {"robustness": ("adversarial", "proximal")}  # what reads models of other functions: trained before it
 ABOUT = (
     "Largest resident memory of the process, PyTorch's libraries included (the first row), with whole data, batches "
     "and models; epochs, seeds and folds are cut short."
@@ -49,6 +53,24 @@ class ShortTraining(experiment.Training):
         self.batches = lambda *own: list(whole(*own))[:BATCHES]
 
 
+def short_evaluation(model, step, data, flags) -> dict[str, float]:
+    """`experiment.evaluate` of the first batches."""
+    return EVALUATE(model, step, FirstBatches(data, flags.batch_size), flags)
+
+
+class FirstBatches:
+    """The first sequences of a data set, as many as are in BATCHES batches."""
+
+    def __init__(self, data, batch_size: int):
+        self.data, self.size = data, min(len(data), BATCHES * batch_size)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, indices):
+        return self.data[indices]
+
+
 def peak() -> float:
     """MiB of this process so far; ru_maxrss is in KiB on Linux, in bytes on macOS."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
@@ -57,10 +79,12 @@ def peak() -> float:
 def measure(number: int) -> dict:
     """Runs a study in this process; its peak, and whether the data were whole."""
     study = STUDIES[number]
-    experiment.Training = ShortTraining
+    experiment.Training, experiment.evaluate = ShortTraining, short_evaluation
+    script = importlib.import_module(study.script)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        flags = f"--function {study.function} {study.flags} {SHORT[study.script]}".split()
-        metrics = importlib.import_module(study.script).main([*flags, "--quiet", "--output_dir", folder])
+        for function in (*NEEDS.get(study.function, ()), study.function):
+            flags = f"--function {function} {study.flags} {SHORT[study.script]} --quiet --output_dir {folder}"
+            metrics = script.main(flags.split())
     return {"MiB": peak(), "data": '"data": "sample"' not in json.dumps(metrics)}
 
 
@@ -69,7 +93,8 @@ def own_process(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def row_of(number: int, study: Study) -> Row | None:
+def row_of(number: int) -> Row | None:
+    study = STUDIES[number]
     result = own_process("--measure", str(number))
     if result.returncode:
         print(f"left out: {study.title}: {result.stderr.strip().splitlines()[-1]}", flush=True)
@@ -87,7 +112,8 @@ def main(argv: list[str] | None = None) -> list[Row]:
         return []
     alone = json.loads(own_process("--measure", "-1").stdout)
     rows = [Row("nothing, PyTorch imported", {"peak": alone["MiB"]})]
-    rows += [row for number, study in enumerate(STUDIES) if study.numbers and (row := row_of(number, study))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the other processes do not count
+        rows += filter(None, pool.map(row_of, [n for n, study in enumerate(STUDIES) if study.numbers]))
     return record("memory", "Peak memory of the studies", ABOUT, rows, "MiB")
 
 

@@ -1,6 +1,6 @@
 """Speed of the proximal LSTM's training step: interleaved medians of one run, one thread.
 
-    python benchmarks/bench_prox_lstm.py            # about four minutes
+    python benchmarks/bench_prox_lstm.py            # about two minutes
 
 One step is forward, mean square of the outputs, and backward; I = H, T = 12 steps, epsilon = 1, default initialisation.
 
@@ -16,10 +16,12 @@ Peak memory is that of a process of its own (Linux), beyond its memory before th
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -112,20 +114,30 @@ def fits(name: str, batch: int, size: int) -> bool:
     return name not in ("cholesky", "blackbox") or STEPS * batch * size**2 <= DENSE_LIMIT
 
 
-def costs(rounds: int) -> tuple[list[Row], list[Row]]:
-    """Seconds and MiB by method, a row per batch and hidden size; the black box in rounds of its own, few of them."""
-    seconds, memory_rows = [], []
+def methods(batch: int, size: int) -> list[str]:
+    return [name for name in ("nn.LSTM", "LSTMCell", *METHODS) if fits(name, batch, size)]
+
+
+def costs(rounds: int) -> list[Row]:
+    """Seconds by method, a row per batch and hidden size; the black box in rounds of its own, few of them."""
+    rows = []
     for batch in BATCHES:
         for size in SIZES:
-            names = [name for name in ("nn.LSTM", "LSTMCell", *METHODS) if fits(name, batch, size)]
-            fast = {name: training_step(name, batch, STEPS, size) for name in names if name != "blackbox"}
-            found = medians(fast, rounds)
-            if "blackbox" in names:
-                found |= medians({"blackbox": training_step("blackbox", batch, STEPS, size)}, 2)
-            what = f"B={batch} H={size}"
-            seconds.append(Row(what, found, found["auto"] / found["LSTMCell"]))
-            memory_rows.append(Row(what, {name: peak_memory(name, batch, size) for name in found}))
-    return seconds, memory_rows
+            steps = {name: training_step(name, batch, STEPS, size) for name in methods(batch, size)}
+            slow = {name: steps.pop(name) for name in ("blackbox",) if name in steps}
+            found = medians(steps, rounds) | medians(slow, 1)
+            rows.append(Row(f"B={batch} H={size}", found, found["auto"] / found["LSTMCell"]))
+    return rows
+
+
+def memory_rows() -> list[Row]:
+    """MiB by method, a row per hidden size, for the smaller batch; the processes may run side by side."""
+    names = {size: ["auto", *(name for name in methods(BATCHES[0], size) if name != "auto")] for size in SIZES}
+    tasks = [(name, BATCHES[0], size) for size in SIZES for name in names[size]]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(zip(tasks, pool.map(lambda task: peak_memory(*task), tasks), strict=True))
+    return [Row(f"B={BATCHES[0]} H={size}", {task[0]: mib for task, mib in found.items() if task[2] == size})
+            for size in SIZES]  # fmt: skip
 
 
 def peak_memory(name: str, batch: int, size: int) -> float:
@@ -199,11 +211,11 @@ def main(argv: list[str] | None = None) -> list[Row]:
         return []
     torch.set_num_threads(1)
     experiment.keep_memory()
-    record("prox_lstm", "Proximal LSTM, training step", RATIOS_ABOUT, named_ratios(15))
-    seconds, memory_rows = costs(5)
-    draw(seconds, RESULTS / FIGURE)
-    record("prox_lstm", "Proximal LSTM, methods and sizes", COSTS_ABOUT, seconds, figure=FIGURE)
-    return record("prox_lstm", "Proximal LSTM, memory of a step", MEMORY_ABOUT, memory_rows, "MiB", FIGURE)
+    record("prox_lstm", "Proximal LSTM, training step", RATIOS_ABOUT, named_ratios(21))
+    rows = costs(3)
+    draw(rows, RESULTS / FIGURE)
+    record("prox_lstm", "Proximal LSTM, methods and sizes", COSTS_ABOUT, rows, figure=FIGURE)
+    return record("prox_lstm", "Proximal LSTM, memory of a step", MEMORY_ABOUT, memory_rows(), "MiB")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ Each script gives one section. Run alone, it replaces its own and leaves the oth
 """
 
 import json
-import math
 import platform
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,7 +59,12 @@ def processor() -> str:
 
 def cells(row: Row, unit: str) -> list[str]:
     values = [f"{name} {amount(value, unit)}" for name, value in row.values.items()]
-    return values + ([] if row.ratio is None else [f"ratio {row.ratio:.2f} {row.target and f'({row.target})'}".strip()])
+    ratio = [] if row.ratio is None else [f"ratio {number(row.ratio)}"]
+    return values + ratio + ([f"target {row.target}"] if row.target else [])
+
+
+def number(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2f}"
 
 
 def amount(value: float, unit: str) -> str:
@@ -78,55 +83,85 @@ def page(sections: dict[str, dict]) -> str:
     for title, section in sections.items():
         rows = [Row(**row) for row in section["rows"]]
         ways = list(dict.fromkeys(way for row in rows for way in row.values))
-        compared = any(row.ratio is not None for row in rows)
-        head = ["what", *ways, *(["ratio", "target"] if compared else [])]
+        compared, aimed = any(row.ratio is not None for row in rows), any(row.target for row in rows)
+        head = ["what", *ways, *(["ratio"] if compared else []), *(["target"] if aimed else [])]
         picture = ["", f"![{title}]({section['figure']})"] if section["figure"] else []
         lines += ["", f"## {title}", "", section["about"], *picture, "",
                   f"`{section['script']}`, {section['processor']}, torch {section['torch']}.", ""]  # fmt: skip
         lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for row in rows:
             values = [amount(row.values[way], section["unit"]) if way in row.values else "-" for way in ways]
-            ratio = ["-" if row.ratio is None else f"{row.ratio:.2f}", row.target or "-"] if compared else []
-            lines.append("| " + " | ".join([row.what, *values, *ratio]) + " |")
+            ratio = [number(row.ratio)] if compared else []
+            lines.append("| " + " | ".join([row.what, *values, *ratio, *([row.target or "-"] if aimed else [])]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def draw(sections: dict[str, dict], path: Path) -> None:
-    """A panel of bars per section that has no figure of its own, its rows from the top; all axes are logarithmic."""
-    sections = {title: section for title, section in sections.items() if not section["figure"]}
-    if not sections:
-        return
-    bars = [sum(len(row["values"]) + 1 for row in section["rows"]) for section in sections.values()]
-    heights = [1.3 + 0.22 * count for count in bars]
-    figure, grid = plots.plt.subplots(
-        len(sections), figsize=(11, sum(heights)), height_ratios=heights, squeeze=False, layout="constrained"
-    )
-    for axes, (title, section) in zip(grid[:, 0], sections.items(), strict=True):
-        draw_section(axes, title, section)
-    plots.save(figure, path)
+class Bar(NamedTuple):
+    label: str
+    value: float
+    text: str
+    target: float | None  # what the value is to reach or to stay below
 
 
-def draw_section(axes, title: str, section: dict) -> None:
-    place, ticks, ways = 0.0, [], {}
+def bars_of(section: dict) -> list[Bar]:
+    """The ratios, where there are any; else the first value of each row, or all values of a single row."""
     rows = [Row(**row) for row in section["rows"]]
-    for row in rows:
-        start = place
-        for way, value in row.values.items():
-            colour = ways.setdefault(way, plots.COLOURS[len(ways) % len(plots.COLOURS)])
-            axes.barh(place, value, height=0.9, color=colour, label=way)
-            axes.annotate(amount(value, section["unit"]), (value, place), (4, 0), textcoords="offset points",
-                          va="center", fontsize=9)  # fmt: skip
-            place += 1
-        ticks.append((start + place - 1) / 2)
-        place += 1
-    values = [value for row in rows for value in row.values.values()]
-    low = 10 ** math.floor(math.log10(min(values) * 0.9))
-    axes.set(xscale="log", xlim=(low, max(values) * 4), yticks=ticks, yticklabels=[row.what for row in rows])
-    axes.set(xlabel="seconds" if section["unit"] == "s" else section["unit"])
-    axes.invert_yaxis()
+    if any(row.ratio is not None for row in rows):
+        rows = [row for row in rows if row.ratio is not None]
+        return [Bar(row.what, row.ratio, number(row.ratio), number_in(row.target)) for row in rows]
+    if len(rows) == 1:
+        return [Bar(f"{rows[0].what}, {way}", v, amount(v, section["unit"]), None) for way, v in rows[0].values.items()]
+    several = len({way for row in rows for way in row.values}) > 1
+    firsts = [(row.what, *next(iter(row.values.items()))) for row in rows]
+    return [Bar(f"{what}, {way}" if several else what, value, amount(value, section["unit"]), None)
+            for what, way, value in firsts]  # fmt: skip
+
+
+def number_in(target: str) -> float | None:
+    """Of a target such as ">= 2"."""
+    found = re.search(r"\d+(\.\d+)?", target)
+    return float(found[0]) if found else None
+
+
+def draw(sections: dict[str, dict], path: Path) -> None:
+    """Bars in two columns of panels, one panel for each section that has no figure of its own; sizes in inches."""
+    panels = {title: (bars_of(section), section) for title, section in sections.items() if not section["figure"]}
+    if not panels:
+        return
+    width, row, head, heights, places = 8.0, 0.25, 1.1, [0.0, 0.0], {}
+    for title, (bars, _) in panels.items():
+        column = heights.index(min(heights))
+        places[title] = (column, heights[column] + 0.5)
+        heights[column] += head + row * len(bars)
+    whole = plots.plt.figure(figsize=(2 * width, max(1.0, *heights)))
+    for title, (column, top) in places.items():
+        bars, section = panels[title]
+        size = (width - 5.0, row * len(bars))
+        corner = (column * width + 4.2, max(heights) - top - size[1])
+        axes = whole.add_axes((corner[0] / 2 / width, corner[1] / max(heights), size[0] / 2 / width,
+                               size[1] / max(heights)))  # fmt: skip
+        draw_bars(axes, title, bars, section)
+    plots.save(whole, path)
+
+
+def draw_bars(axes, title: str, bars: list[Bar], section: dict) -> None:
+    compared = any(row["ratio"] is not None for row in section["rows"])
+    values = [bar.value for bar in bars]
+    spread = max(values) > 12 * min(values) > 0
+    axes.barh(range(len(bars)), values, height=0.7, color=plots.COLOURS[0])
+    for place, bar in enumerate(bars):
+        right = max(bar.value, bar.target or 0)  # beside the line of the target, too
+        axes.annotate(bar.text, (right, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+        if bar.target is not None:
+            axes.vlines(bar.target, place - 0.5, place + 0.5, color=plots.COLOURS[1], linewidth=2.5)
+    axes.set_yticks(range(len(bars)), [bar.label for bar in bars], fontsize=9)
+    if spread:
+        axes.set_xscale("log")
+    furthest = max(*values, *(bar.target or 0 for bar in bars))
+    low, high = (min(values) / 2, furthest * 3) if spread else (0, furthest * 1.25)
+    axes.set(xlim=(low, high), ylim=(len(bars) - 0.4, -0.6))
+    unit = "seconds" if section["unit"] == "s" else section["unit"]
+    axes.set_xlabel("ratio (orange: the target)" if compared else unit, fontsize=9)
+    axes.tick_params(axis="x", labelsize=9)
     axes.grid(False, axis="y")
-    axes.set_title(title, loc="left", pad=24 if len(ways) > 1 else 6)
-    if len(ways) > 1:
-        handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        axes.legend(handles.values(), handles.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=len(handles),
-                    borderaxespad=0.2, handlelength=1.0)  # fmt: skip
+    axes.set_title(title, loc="left", x=-1.35, fontsize=12)
