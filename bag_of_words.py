@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
+from scipy import optimize, sparse
 
 STRENGTHS = (1e-5, 5e-6, 2e-6, 1e-6)  # of the regularisation, l2; the best on validation data is taken
 
@@ -64,8 +64,6 @@ def fit(texts: Sequence[Sequence[str]], labels: np.ndarray, l2: Sequence[float])
 
 def minimize(x: sparse.csr_array, signs: np.ndarray, l2: float, start: np.ndarray) -> np.ndarray:
     """The weights (F,) and the bias, (F + 1,) together, with the least loss, by L-BFGS."""
-    from scipy import optimize  # a sixth of a second: only who fits pays
-
     transposed = x.T.tocsr()
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:

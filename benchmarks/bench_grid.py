@@ -48,7 +48,7 @@ def seconds(*runs: list[str]) -> float:
 
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", default="5", help="of each point")
+    parser.add_argument("--epochs", default="4", help="of each point")
     epochs = ["--epochs", parser.parse_args(argv).epochs]
     together = [part for name, values in GRID.items() for part in (name, *values)]
     threads = ["--threads", str(os.cpu_count())]

@@ -150,7 +150,7 @@ def row(name: str, seconds: float, baseline: float, loading: float | None) -> Ro
 
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     rounds = parser.parse_args(argv).rounds
     torch.set_num_threads(1)
     with linked_data(writable=True) as data:
