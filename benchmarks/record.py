@@ -34,6 +34,8 @@ def record(
 
     `about` says what is compared; `figure` is the name of a figure in RESULTS that stands for the section's bars.
     """
+    if not rows:  # nothing could be measured here: what is there stays
+        return rows
     for row in rows:
         print(f"{row.what}: {', '.join(cells(row, unit))}", flush=True)
     path = RESULTS / "benchmarks.json"

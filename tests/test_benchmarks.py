@@ -65,6 +65,10 @@ def test_amounts(value, unit, text):
     assert record.amount(value, unit) == text
 
 
+def test_without_rows_nothing_is_written(results):
+    assert record.record("speed", "Speed", "", []) == [] and not list(results.iterdir())
+
+
 def section_of(*rows, unit="s"):
     return {"rows": [row._asdict() for row in rows], "unit": unit}
 
