@@ -10,17 +10,19 @@ encoder       one channel per step; the loss reads the last hidden map
 decoder       one map of as many channels as the hidden state has, held for all steps; the loss reads all hidden maps
 autoencoder   `ConvLSTMAutoencoder` with either one in both places, and its reconstruction error
 
-In two processes, one after the other: as each runs by itself (the scripts keep freed memory, `experiment.keep_memory`;
-PyTorch alone gives it back to the system), and with freed memory kept for both. Before it is timed, both give the same
-outputs and gradients in float64, to 1e-10.
+Step by step in turn, in two processes: the usual one as it runs by itself (PyTorch gives freed memory back to the
+system; the scripts keep it, `experiment.keep_memory`), and both with freed memory kept. Before they are timed, both
+give the same outputs and gradients in float64, to 1e-10.
 """
 
 import argparse
-import json
+import functools
 import math
-import subprocess
+import multiprocessing
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -126,48 +128,50 @@ def check_equal(space: tuple[int, ...], channels: int, kernel: int) -> None:
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10, msg=lambda text, p=part: f"{p}: {text}")
 
 
-def training_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    def step() -> None:
-        model.zero_grad()
-        loss().backward()
-
-    return step
-
-
-def measure(kept: bool) -> dict[str, dict[str, float]]:
-    """Median seconds at all sizes, in this process, with freed memory kept or not."""
+def prepare(kept: bool) -> None:
+    """Sets up a process of its own, with freed memory kept or not."""
+    torch.set_num_threads(1)
     if kept:
         experiment.keep_memory()
-    found = {}
-    for batch, steps, space, channels, kernel, _ in SIZES:
-        check_equal(space, channels, kernel)
-        arguments = inputs(batch, steps, space, channels)
-        models = autoencoders(space, channels, kernel)
-        ways = {way: losses(model, *arguments) for way, model in models.items()}
-        for part in next(iter(ways.values())):
-            functions = {way: training_step(models[way], parts[part]) for way, parts in ways.items()}
-            size = f"B={batch} T={steps} {'x'.join(map(str, (1, *space)[-2:]))} H={channels} k={kernel}"
-            found[f"{part}, {size}"] = medians(functions, 3 if len(space) == 2 else 15)
-    return found
+
+
+@functools.lru_cache(maxsize=1)
+def steps_of(size: tuple) -> dict[tuple[str, str], tuple[nn.Module, Callable[[], Tensor]]]:
+    """The models of a size and their losses, by part and way."""
+    batch, steps, space, channels, kernel, _ = size
+    arguments = inputs(batch, steps, space, channels)
+    models = autoencoders(space, channels, kernel)
+    return {(part, way): (model, loss) for way, model in models.items()
+            for part, loss in losses(model, *arguments).items()}  # fmt: skip
+
+
+def seconds(size: tuple, part: str, way: str) -> float:
+    """Of one training step, in this process."""
+    model, loss = steps_of(size)[part, way]
+    model.zero_grad()
+    start = time.perf_counter()
+    loss().backward()
+    return time.perf_counter() - start
 
 
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", choices=("kept", "given_back"), help=argparse.SUPPRESS)
-    flags = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    if flags.measure:
-        print(json.dumps(measure(flags.measure == "kept")))
-        return []
-    found = {}
-    for memory in ("kept", "given_back"):
-        command = [sys.executable, __file__, "--measure", memory]
-        found[memory] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
-    targets = [target for *_, target in SIZES for _ in range(3)]
+    parser.parse_args(argv)
+    own = {"max_workers": 1, "mp_context": multiprocessing.get_context("spawn"), "initializer": prepare}
     rows = []
-    for (what, kept), target in zip(found["kept"].items(), targets, strict=True):
-        for label, usual in (("by itself", found["given_back"][what]["usual"]), ("memory kept", kept["usual"])):
-            rows.append(Row(f"{what}, {label}", {"usual": usual, "ours": kept["ours"]}, usual / kept["ours"], target))
+    with ProcessPoolExecutor(initargs=(True,), **own) as kept, ProcessPoolExecutor(initargs=(False,), **own) as other:
+        ways = {"usual, by itself": (other, "usual"), "usual": (kept, "usual"), "ours": (kept, "ours")}
+        for size in SIZES:
+            batch, steps, space, channels, kernel, target = size
+            check_equal(space, channels, kernel)
+            for part in ("encoder", "decoder", "autoencoder"):
+                functions = {name: lambda pool=pool, way=way: pool.submit(seconds, size, part, way).result()  # noqa: B023
+                             for name, (pool, way) in ways.items()}  # fmt: skip
+                found = medians(functions, 4 if len(space) == 2 else 25)
+                what = f"{part}, B={batch} T={steps} {'x'.join(map(str, (1, *space)[-2:]))} H={channels} k={kernel}"
+                for label, usual in (("by itself", found["usual, by itself"]), ("memory kept", found["usual"])):
+                    values = {"usual": usual, "ours": found["ours"]}
+                    rows.append(Row(f"{what}, {label}", values, usual / found["ours"], target))
     return record("conv_lstm", "ConvLSTM, training step", ABOUT, rows)
 
 
