@@ -78,7 +78,7 @@ class ConvLSTM(nn.Module):
             if step_bias is not None:
                 biases = biases + step_bias
             h, last = ConvLSTMFunction.apply(x, constant, biases, weight)
-        h, last = h.permute(1, 0, 4, 2, 3), last.permute(0, 3, 1, 2)
+        h, last = h.permute(1, 0, 4, 2, 3), channels_first(last)
         return (h.squeeze(3), last.squeeze(2)) if self.spatial_dims == 1 else (h, last)
 
 
@@ -146,8 +146,9 @@ class ConvLSTMFunction(torch.autograd.Function):
                 cell.addcmul_(f, cells[-1])
             tanh_cell = tanh_(cell.clone())
             torch.mul(o, tanh_cell, out=h[t])
-            for kept, new in ((gates, step_gates), (cells, cell), (tanh_cells, tanh_cell)):
-                kept.append(new)
+            gates.append(step_gates)
+            cells.append(cell)
+            tanh_cells.append(tanh_cell)
         ctx.save_for_backward(x, weight, h, *gates, *cells, *tanh_cells)
         ctx.set_materialize_grads(False)  # of the two outputs, mostly one is used
         return h, h[-1].clone()

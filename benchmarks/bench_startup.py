@@ -25,13 +25,12 @@ from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from record import Row, record  # noqa: E402
-from timing import medians  # noqa: E402
+from record import ROOT, Row, record
+from timing import medians
 
-import load_data  # noqa: E402
+import load_data
 
 DATA = Path(os.environ.get("DATA_DIR", ROOT / "data"))
 FOLDERS = {"MNIST": "MNIST/raw", "prices": "sp500", "movement": "adv_alstm", "messages": "stocktwits"}
