@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from adversarial import compute_perturbation
+from models.adversarial import compute_perturbation
 from ProxLSTM import ProxLSTM
 
 MODES = ("plain", "AdvLSTM", "ProxLSTM")

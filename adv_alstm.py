@@ -41,14 +41,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-import checkpoint
-import command_line
-import experiment
-import grid_search
-import movement_scores
-import plots
-from attentive_lstm import AttentiveLSTM, check_samples
-from load_movement import (
+from evaluation import movement_scores
+from loaders.movement import (
     ADJUSTED_CLOSE,
     MOVEMENT_SETS,
     MovementPart,
@@ -58,6 +52,10 @@ from load_movement import (
     movement_table,
     stock_movement,
 )
+from models.attentive_lstm import AttentiveLSTM, check_samples
+from reporting import plots
+from training import checkpoint, experiment, grid_search
+from training import flags as command_line
 
 # What each model of the comparison leaves out of AdvALSTM, or does otherwise.
 MODELS: dict[str, dict] = {

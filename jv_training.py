@@ -33,18 +33,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-import checkpoint
-import command_line
-import experiment
-import grid_search
-import plots
-from adversarial import compute_perturbation
-from binary_scores import binomial_sigma
-from checkpoint import CheckpointError
 from Classifier import NORMALIZATIONS, PLACES, LSTMClassifier
-from experiment import UsageError
-from load_vowels import JapaneseVowels, Utterances, japanese_vowels
+from evaluation.binary_scores import binomial_sigma
+from loaders.vowels import JapaneseVowels, Utterances, japanese_vowels
+from models.adversarial import compute_perturbation
 from ProxLSTM import METHODS
+from reporting import plots
+from training import checkpoint, experiment, grid_search
+from training import flags as command_line
+from training.checkpoint import CheckpointError
+from training.experiment import UsageError
 
 GRID = ("epsilon", "noise", "dropout")  # flags that may have several values, beside those of all scripts
 EPOCHS = {"basic": 60, "adversarial": 50, "proximal": 100, "dropout": 60, "batch_norm": 60, "robustness": 1}

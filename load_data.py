@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data_files import (
+from loaders.files import (
     DataError,
     checked_limit,
     choose,
@@ -36,9 +36,9 @@ from data_files import (
     read_member,
     reading,
 )
-from load_messages import labelled_messages, spy_messages  # noqa: F401
-from load_movement import movement_of_prices, stock_movement  # noqa: F401
-from load_vowels import japanese_vowels  # noqa: F401
+from loaders.messages import labelled_messages, spy_messages  # noqa: F401
+from loaders.movement import movement_of_prices, stock_movement  # noqa: F401
+from loaders.vowels import japanese_vowels  # noqa: F401
 
 SIGNALS = ("waves", "uniform", "walk")
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest price table or toy set that is built

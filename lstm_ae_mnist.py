@@ -31,15 +31,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, pad
 from torch.utils.data import TensorDataset
 
-import baselines
-import checkpoint
-import command_line
-import experiment
-import grid_search
-import plots
-from binary_scores import binomial_sigma
+from evaluation import baselines
+from evaluation.binary_scores import binomial_sigma
 from load_data import Mnist, mnist
-from lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, clock_periods
+from models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, clock_periods
+from reporting import plots
+from training import checkpoint, experiment, grid_search
+from training import flags as command_line
 
 SIDE, PIXELS, CLASSES = 28, 784, 10
 PATCH = 7

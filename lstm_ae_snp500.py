@@ -31,12 +31,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 from torch.utils.data import TensorDataset
 
-import checkpoint
-import command_line
-import experiment
-import grid_search
-import plots
-from baselines import reconstruction_baselines
+from evaluation.baselines import reconstruction_baselines
 from load_data import (
     DataError,
     StockPrices,
@@ -46,7 +41,10 @@ from load_data import (
     stock_prices,
     unscale_sequences,
 )
-from lstm_ae import LSTMAutoencoder, clock_periods
+from models.lstm_ae import LSTMAutoencoder, clock_periods
+from reporting import plots
+from training import checkpoint, experiment, grid_search
+from training import flags as command_line
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 INPUTS = {"high": range(HIGH, HIGH + 1), "ohlcv": range(OPEN, VOLUME + 1)}

@@ -24,14 +24,12 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample, mse_loss
 from torch.utils.data import TensorDataset
 
-import checkpoint
-import command_line
-import experiment
-import grid_search
-import plots
-from baselines import reconstruction_baselines
+from evaluation.baselines import reconstruction_baselines
 from load_data import ToySignals, scale_sequences, toy_signals
-from lstm_ae import LSTMAutoencoder, clock_periods
+from models.lstm_ae import LSTMAutoencoder, clock_periods
+from reporting import plots
+from training import checkpoint, experiment, grid_search
+from training import flags as command_line
 
 COUNT, LENGTH = 10_000, 50
 

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import joblib
 
-import command_line
-import experiment
-from report import markdown_table, summary_rows, write_report
-from studies import STUDIES, Study
+from reporting.report import markdown_table, summary_rows, write_report
+from reporting.studies import STUDIES, Study
+from training import experiment
+from training import flags as command_line
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"

@@ -38,15 +38,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from torch.nn.utils.rnn import pad_sequence
 
-import bag_of_words
-import binary_scores
-import checkpoint
-import command_line
-import experiment
-import grid_search
-import plots
-from adversarial import compute_perturbation
-from load_messages import (
+from evaluation import bag_of_words, binary_scores
+from loaders.messages import (
     LabelledTexts,
     Messages,
     build_vocabulary,
@@ -55,8 +48,12 @@ from load_messages import (
     spy_messages,
     tokenize,
 )
-from text_lstm import POOLINGS, TextLSTM, piece_places
-from word_vectors import cooccurrence_vectors
+from models.adversarial import compute_perturbation
+from models.text_lstm import POOLINGS, TextLSTM, piece_places
+from models.word_vectors import cooccurrence_vectors
+from reporting import plots
+from training import checkpoint, experiment, grid_search
+from training import flags as command_line
 
 GRID = ("epsilon",)
 START_STD = 0.3  # of the embeddings' values

@@ -25,9 +25,9 @@ from record import Row, record
 from timing import medians
 
 import adv_alstm
-import command_line
-import experiment
 from load_data import DataError
+from training import experiment
+from training import flags as command_line
 
 SEEDS, JOBS = 10, 2
 ABOUT = (

@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import Row, record
 from timing import medians
 
-import experiment
-from conv_lstm import ConvLSTM
-from lstm_ae import ConvLSTMAutoencoder
+from models.conv_lstm import ConvLSTM
+from models.lstm_ae import ConvLSTMAutoencoder
+from training import experiment
 
 SIZES = (  # B, T, space, channels, kernel, target of the ratio
     (64, 28, (28,), 32, 3, ">= 2"),

@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import ROOT, Row, record
 from timing import medians
 
-import experiment
-from lstm_ae import LSTMAutoencoder
+from models.lstm_ae import LSTMAutoencoder
+from training import experiment
 
 BATCH, STEPS, SIZES = 128, 784, (64, 128)
 TRAIN = "lstm_ae_mnist.py --function classify --model fc --sequence pixels --source sample --epochs 1 --quiet "

@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from record import ROOT, Row, record
 
-import experiment
-from studies import STUDIES
+from reporting.studies import STUDIES
+from training import experiment
 
 BATCHES = 20
 EVALUATE = experiment.evaluate

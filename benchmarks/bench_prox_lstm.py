@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import RESULTS, Row, record
 from timing import medians
 
-import experiment
-import plots
 from ProxLSTM import METHODS, ProxLSTM
+from reporting import plots
+from training import experiment
 
 STEPS = 12
 RATIOS = (  # B, T, H = I, target: what the training step may cost beside a loop over nn.LSTMCell

@@ -23,11 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import Row, record
 from timing import medians
 
-import experiment
-import grid_search
 import stocktwits_sentiment as script
-from data_files import DataError
-from load_messages import LabelledTexts, Messages
+from loaders.files import DataError
+from loaders.messages import LabelledTexts, Messages
+from training import experiment, grid_search
 
 MESSAGES, BATCHES, PADDED = 72_852, 12, 244
 ABOUT = (

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-import plots
+from reporting import plots
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"

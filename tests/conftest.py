@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_files import DataError
+from loaders.files import DataError
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 COUNTS = Counter()  # of what the tests marked `reliability` tried, by test

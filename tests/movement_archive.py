@@ -8,7 +8,7 @@ import random
 import zipfile
 from pathlib import Path
 
-from load_movement import MovementSet
+from loaders.movement import MovementSet
 
 MISSING = ",".join(["-123321.000000"] * 13)
 # 90 trading dates from 2013-01-01 on, every day; a stock has prices from 40 days before to 3 days after them.

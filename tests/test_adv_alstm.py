@@ -13,9 +13,9 @@ import torch
 from movement_archive import price_file, random_prices, write_archive
 
 import adv_alstm
-import grid_search
-import load_movement
 from adv_alstm import AdvALSTM, comparison, with_setting
+from loaders import movement as load_movement
+from training import grid_search
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--quiet", "--epochs", "2", "--batch_size", "64", "--hidden_size", "2", "--steps", "3"]

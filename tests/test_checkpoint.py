@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-import checkpoint
-from checkpoint import CheckpointError
-from lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
+from models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
+from training import checkpoint
+from training.checkpoint import CheckpointError
 
 OLD, NEW = {"epoch": 1, "weights": torch.arange(3.0)}, {"epoch": 2, "weights": torch.arange(3.0) + 1}
 

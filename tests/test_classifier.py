@@ -5,9 +5,9 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 from torch.testing import assert_close
 
-import checkpoint
-from adversarial import compute_perturbation
 from Classifier import MODES, PLACES, LSTMClassifier
+from models.adversarial import compute_perturbation
+from training import checkpoint
 
 LENGTHS = torch.tensor([5, 9, 7])
 

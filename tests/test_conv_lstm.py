@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import conv1d, conv2d
 
-from conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases, tanh_
+from models.conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases, tanh_
 
 SPACES = {1: (5,), 2: (3, 4)}
 CASES = [(dims, constant, clock, steps)

@@ -14,11 +14,9 @@ import torch
 from conftest import make_flags
 from test_experiment import one_line, same
 
-import checkpoint
-import data_parallel
-import experiment
 import lstm_ae_toy
-import plots
+from reporting import plots
+from training import checkpoint, data_parallel, experiment
 
 ROOT = Path(__file__).parent.parent
 # 47 sequences: the last batch has 15, and its shares are of 8 and 7

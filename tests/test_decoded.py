@@ -20,11 +20,11 @@ from test_load_messages import ROWS as MESSAGES
 from test_load_messages import table as message_table
 from test_load_messages import write as write_messages
 
-import data_files
 import load_data
-import load_messages
-import load_movement
-from data_files import SAMPLES, DataError, decoded
+from loaders import files as data_files
+from loaders import messages as load_messages
+from loaders import movement as load_movement
+from loaders.files import SAMPLES, DataError, decoded
 
 ROOT = Path(__file__).parent.parent
 REAL = Path(os.environ.get("DATA_DIR", "data"))
@@ -286,7 +286,7 @@ def test_two_processes_at_once(path):
     """Both take the kept arrays away again and again while the other one reads and writes them."""
     code = (
         "import sys, pathlib, numpy as np\n"
-        "from data_files import decoded\n"
+        "from loaders.files import decoded\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "for k in range(100):\n"
         "    found = decoded(path, 'kind', 1, lambda: {'x': np.arange(3000)}, lambda kept: kept['x'].size == 3000)\n"

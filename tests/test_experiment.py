@@ -22,12 +22,11 @@ from conftest import make_flags
 from torch import nn
 from torch.utils.data import TensorDataset
 
-import checkpoint
-import command_line
-import experiment
-from checkpoint import CheckpointError
-from experiment import Diverged, Interrupted, UsageError
 from load_data import DataError
+from training import checkpoint, experiment
+from training import flags as command_line
+from training.checkpoint import CheckpointError
+from training.experiment import Diverged, Interrupted, UsageError
 
 pytestmark = pytest.mark.usefixtures("no_flush")
 

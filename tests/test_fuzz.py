@@ -17,10 +17,10 @@ import scipy.io
 import torch
 
 import load_data
-import load_messages
-import load_movement
-import load_vowels
-from data_files import DataError
+from loaders import messages as load_messages
+from loaders import movement as load_movement
+from loaders import vowels as load_vowels
+from loaders.files import DataError
 
 pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, Phase, given, settings

@@ -19,13 +19,10 @@ from joblib.externals.loky import get_reusable_executor
 from torch import nn
 from torch.utils.data import TensorDataset
 
-import checkpoint
-import command_line
-import experiment
-import grid_search
-import workers
-from checkpoint import CheckpointError
-from experiment import Diverged, Interrupted, WorkerLost
+from training import checkpoint, experiment, grid_search, workers
+from training import flags as command_line
+from training.checkpoint import CheckpointError
+from training.experiment import Diverged, Interrupted, WorkerLost
 
 pytestmark = pytest.mark.usefixtures("no_flush")
 

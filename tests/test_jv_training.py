@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-import checkpoint
-import experiment
 import jv_training
 from Classifier import LSTMClassifier
 from jv_training import batches_by_length, stratified_folds
-from load_vowels import Utterances
+from loaders.vowels import Utterances
+from training import checkpoint, experiment
 
 SMALL = "--quiet --source sample --limit 45 --epochs 2 --basic_epochs 2 --folds 2 --hidden_size 4 --channels 4".split()
 TRAINING_FILES = {"history.csv", "last.pt", "best.pt", "grid.csv"}

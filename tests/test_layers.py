@@ -1,4 +1,4 @@
-"""Who may import whom: base modules know the third parties only, models know models, scripts know no other script."""
+"""Who may import whom, folder by folder, and what every module and script looks like."""
 
 import ast
 import sys
@@ -7,80 +7,111 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-BASE = {
-    "checkpoint", "command_line", "data_files", "experiment", "grid_search", "load_data", "load_messages",
-    "load_movement", "load_vowels", "plots", "baselines", "bag_of_words", "binary_scores", "movement_scores",
-    "word_vectors", "report", "studies", "workers", "data_parallel",
-}  # fmt: skip
-MODELS = {
-    "lstm_ae", "conv_lstm", "text_lstm", "Classifier", "ProxLSTM", "adversarial", "proximal_solvers", "attentive_lstm",
-}  # fmt: skip
 SCRIPTS = {"lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment"}
-RUNNER = "reproduce"  # the one script that may import the others
-FILES = {path.stem: path for path in ROOT.glob("*.py")}
-LOCAL = {name.lower(): name for name in FILES}  # some file systems do not tell the cases apart
+TOP_MODELS = {"ProxLSTM", "Classifier"}  # models with fixed names at the top level
+ALLOWED = {  # what a folder may import of this collection, beside itself
+    "models": TOP_MODELS,
+    "loaders": set(),
+    "training": {"loaders"},
+    "evaluation": set(),
+    "reporting": {"evaluation"},
+}
+PACKAGES = set(ALLOWED)
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for pattern in ("*.py", *(f"{package}/*.py" for package in PACKAGES))
+    for path in ROOT.glob(pattern)
+    if path.name != "__init__.py"
+}
+TOP = {name for name in MODULES if "." not in name}
 
 
-def tree(name):
-    return ast.parse(FILES[name].read_text(encoding="utf-8"))
+def folder(module):
+    """The folder of a module; the two models at the top level belong to `models`."""
+    return "models" if module in TOP_MODELS else module.split(".")[0]
 
 
-def imports(name):
-    """Top-level names of all modules that the file imports anywhere, inside of functions too."""
-    found = set()
-    for node in ast.walk(tree(name)):
+def tree(module):
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def imports(module):
+    """Full names of everything that a file imports, inside of functions too."""
+    names = set()
+    for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name}.py: relative import in line {node.lineno}"
-            found.add(node.module.split(".")[0])
+            assert node.level == 0, f"{module}: relative import in line {node.lineno}"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
-            found |= {a.value.split(".")[0] for a in node.args[:1] if isinstance(a, ast.Constant)}
-    return found
+            names |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant)}
+    return names
 
 
-def local_imports(name):
-    return {LOCAL[module.lower()] for module in imports(name) if module.lower() in LOCAL}
+def local_imports(module):
+    return imports(module) & set(MODULES)
 
 
-def all_imports(name, seen=frozenset()):
-    """With those of the imported modules of this collection."""
-    found = imports(name)
-    for other in local_imports(name) - seen - {name}:
-        found = found | all_imports(other, seen | {name})
-    return found
+def all_imports(module, seen=frozenset()):
+    """First parts of everything imported, also by the modules of this collection that are imported."""
+    names = {name.split(".")[0] for name in imports(module)}
+    for other in local_imports(module) - seen - {module}:
+        names |= all_imports(other, seen | {module})
+    return names
 
 
-def existing(names):
-    return sorted(names & set(FILES))
+def in_folder(*names):
+    return sorted(module for module in MODULES if folder(module) in names)
 
 
-def calls(name):
-    return [ast.unparse(n.func) for n in ast.walk(tree(name)) if isinstance(n, ast.Call)]
+def calls(module):
+    return [ast.unparse(node.func) for node in ast.walk(tree(module)) if isinstance(node, ast.Call)]
 
 
-def test_every_file_belongs_to_a_layer():
-    assert set(FILES) <= BASE | MODELS | SCRIPTS | {RUNNER}
-    assert set(FILES) >= BASE - {"data_files", "command_line"} | {"lstm_ae", "conv_lstm", "lstm_ae_toy"}
+def test_the_top_level_holds_only_what_people_run_or_import_by_fixed_names():
+    assert SCRIPTS | TOP_MODELS | {"reproduce", "load_data"} == TOP
 
 
-def test_no_file_for_odds_and_ends():
-    for path in ROOT.rglob("*.py"):
-        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts):
-            assert path.stem.lower() not in ("utils", "util", "common", "helpers", "misc"), path
+@pytest.mark.parametrize("module", in_folder(*PACKAGES))
+def test_a_folder_imports_itself_and_what_it_may(module):
+    allowed = ALLOWED[folder(module)] | {folder(module)}
+    assert {folder(name) for name in local_imports(module)} <= allowed
 
 
-def test_no_file_hides_a_library_module():
-    assert not {name.lower() for name in FILES} & {name.lower() for name in sys.stdlib_module_names}
+@pytest.mark.parametrize("module", in_folder("training"))
+def test_training_takes_errors_and_no_data_from_the_loaders(module):
+    taken = {name for name in imports(module) if name.startswith("loaders.")}
+    assert taken <= {"loaders.files", "loaders.files.DataError"}
 
 
-@pytest.mark.parametrize("name", existing(BASE))
-def test_base_modules_know_base_modules_only(name):
-    assert local_imports(name) <= BASE - {name}
+@pytest.mark.parametrize("module", in_folder("models"))
+def test_models_know_no_flags_files_plots_or_prints(module):
+    assert not all_imports(module) & {"argparse", "matplotlib", "pathlib", "os", "sys", "tqdm", "joblib"}
+    assert not {"print", "open", "input"} & set(calls(module))
+
+
+@pytest.mark.parametrize("module", in_folder("loaders"))
+def test_loaders_know_no_matplotlib(module):
+    assert "matplotlib" not in all_imports(module)
+
+
+def test_plots_know_no_torch():
+    assert "torch" not in all_imports("reporting.plots")
+
+
+@pytest.mark.parametrize("module", sorted(SCRIPTS))
+def test_scripts_import_no_script(module):
+    assert not local_imports(module) & (SCRIPTS | {"reproduce"})
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_packages_have_an_empty_init(package):
+    assert (ROOT / package / "__init__.py").read_text() == ""
 
 
 def test_no_cycles():
-    done, waiting = set(), {name: local_imports(name) for name in FILES}
+    done, waiting = set(), {name: local_imports(name) for name in MODULES}
     while waiting:
         free = {name for name, needs in waiting.items() if needs <= done}
         assert free, f"these import one another: {sorted(waiting)}"
@@ -88,35 +119,19 @@ def test_no_cycles():
         waiting = {name: needs for name, needs in waiting.items() if name not in free}
 
 
-def test_plots_without_torch():
-    assert "torch" not in all_imports("plots")
+def test_no_file_for_odds_and_ends():
+    for path in ROOT.rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts):
+            assert path.stem.lower() not in ("utils", "util", "common", "helpers", "misc"), path
 
 
-def test_load_data_without_matplotlib():
-    assert "matplotlib" not in all_imports("load_data") and "plots" not in all_imports("load_data")
+def test_no_file_hides_a_library_module():
+    assert not {name.lower() for name in TOP | PACKAGES} & {name.lower() for name in sys.stdlib_module_names}
 
 
-@pytest.mark.parametrize("name", existing(MODELS))
-def test_models_know_torch_and_models(name):
-    assert local_imports(name) <= MODELS - {name}
-    assert not all_imports(name) & {"argparse", "matplotlib", "pathlib", "os", "sys", "tqdm", "joblib"}
-    assert "torch" in imports(name)
-    assert not {"print", "open", "input"} & set(calls(name))
-
-
-@pytest.mark.parametrize("name", existing(SCRIPTS))
-def test_scripts_know_no_other_script(name):
-    assert local_imports(name) <= BASE | MODELS
-
-
-@pytest.mark.parametrize("name", existing(BASE | MODELS | SCRIPTS))
-def test_nobody_imports_the_runner(name):
-    assert RUNNER not in local_imports(name)
-
-
-@pytest.mark.parametrize("name", existing(SCRIPTS | {RUNNER}))
-def test_scripts_have_a_main_and_a_guard(name):
-    body = tree(name).body
+@pytest.mark.parametrize("module", sorted(SCRIPTS | {"reproduce"}))
+def test_scripts_have_a_main_and_a_guard(module):
+    body = tree(module).body
     (main,) = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     assert [argument.arg for argument in main.args.args] == ["argv"] and len(main.args.defaults) == 1
     guard = body[-1]
@@ -125,8 +140,8 @@ def test_scripts_have_a_main_and_a_guard(name):
     assert not [node for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_no_star_imports_and_a_docstring(name):
-    assert ast.get_docstring(tree(name))
-    assert not [n for n in ast.walk(tree(name)) if isinstance(n, ast.ImportFrom) and n.names[0].name == "*"]
-    assert "plt.show" not in calls(name)
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_star_imports_and_a_docstring(module):
+    assert ast.get_docstring(tree(module))
+    assert not any(name.endswith(".*") for name in imports(module))
+    assert "plt.show" not in calls(module)

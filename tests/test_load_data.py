@@ -18,9 +18,7 @@ import pytest
 import torch
 from conftest import damaged_at_random, fails
 
-import data_files
 import load_data
-from data_files import DataError, download, read_member
 from load_data import (
     generate_signals,
     mnist,
@@ -30,6 +28,8 @@ from load_data import (
     toy_signals,
     unscale_sequences,
 )
+from loaders import files as data_files
+from loaders.files import DataError, download, read_member
 
 HEADER = "symbol,date,open,high,low,close,volume"
 NAN = float("nan")

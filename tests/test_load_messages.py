@@ -12,9 +12,9 @@ import pytest
 from conftest import damaged_at_random, fails
 
 import load_data
-import load_messages
-from data_files import DataError
-from load_messages import SPECIAL, build_vocabulary, encode, labelled_messages, normalize, spy_messages, tokenize
+from loaders import messages as load_messages
+from loaders.files import DataError
+from loaders.messages import SPECIAL, build_vocabulary, encode, labelled_messages, normalize, spy_messages, tokenize
 
 REAL = Path(os.environ.get("DATA_DIR", "data"))
 NAME = load_messages.MESSAGES_NAMES[0]

@@ -13,9 +13,9 @@ from conftest import fails
 from movement_archive import DAYS, day, price_file, random_prices, write_archive
 
 import load_data
-import load_movement
-from data_files import DataError
-from load_movement import (
+from loaders import movement as load_movement
+from loaders.files import DataError
+from loaders.movement import (
     MovementTable,
     archive_table,
     latest_windows,

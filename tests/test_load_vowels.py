@@ -10,9 +10,9 @@ import scipy.io
 import torch
 
 import load_data
-import load_vowels
-from data_files import SAMPLES, DataError
-from load_vowels import COUNTS, Utterances, japanese_vowels, read_blocks, read_ts
+from loaders import vowels as load_vowels
+from loaders.files import SAMPLES, DataError
+from loaders.vowels import COUNTS, Utterances, japanese_vowels, read_blocks, read_ts
 
 HEADER = "#comment\n@dimensions 12\n@classLabel true 1 2 3 4 5 6 7 8 9\n@data\n"
 SHA256 = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder, initialise_lstm, step_clock
+from models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder, initialise_lstm, step_clock
 
 
 def lstm(**values):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import plots
+from reporting import plots
 
 
 @pytest.fixture

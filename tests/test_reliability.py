@@ -28,16 +28,15 @@ from test_checkpoint import Hostile, seal, zipped
 from test_experiment import Signals, fit, one_line, outcome, same
 
 import adv_alstm
-import checkpoint
-import experiment
 import jv_training
 import load_data
-import load_movement
 import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
-import plots
 import stocktwits_sentiment
+from loaders import movement as load_movement
+from reporting import plots
+from training import checkpoint, experiment
 
 ROOT = Path(__file__).parent.parent
 FILE_OPERATIONS = {"open", "write", "flush", "fsync", "link", "sendfile", "replace", "unlink", "mkdir"}

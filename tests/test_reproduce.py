@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import lstm_ae_toy
-import report
 import reproduce
-from studies import STUDIES, Number, Study
+from reporting import report
+from reporting.studies import STUDIES, Number, Study
 
 ROOT = Path(__file__).parent.parent
 TINY = "--limit 32 --epochs 1 --hidden_size 4 --code_size 4"

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-import checkpoint
-import load_messages
 import stocktwits_sentiment as script
-from text_lstm import TextLSTM
+from loaders import messages as load_messages
+from models.text_lstm import TextLSTM
+from training import checkpoint
 
 ROOT = Path(__file__).parent.parent
 QUICK = (

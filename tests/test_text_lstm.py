@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-import checkpoint
-from text_lstm import POOLINGS, TextLSTM, own_words, piece_places, run_lstm
+from models.text_lstm import POOLINGS, TextLSTM, own_words, piece_places, run_lstm
+from training import checkpoint
 
 VOCABULARY = [f"word{i}" for i in range(30)]
 EVERYTHING = {"sizes": (6, 4), "dropout": 0.5, "embedding_dropout": 0.3, "word_dropout": 0.2, "pairs": range(0, 900, 2),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from word_vectors import cooccurrence_vectors, count_neighbours, largest_singular, mutual_information
+from models.word_vectors import cooccurrence_vectors, count_neighbours, largest_singular, mutual_information
 
 
 def test_neighbours_by_hand():

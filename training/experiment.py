@@ -29,11 +29,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import checkpoint
-import data_parallel
-from checkpoint import CheckpointError
-from command_line import script_of
-from data_files import DataError
+from loaders.files import DataError
+from training import checkpoint, data_parallel
+from training.checkpoint import CheckpointError
+from training.flags import script_of
 
 # Flags that do not change what is computed: a run may be resumed with others.
 FREE_FLAGS = {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from adversarial import compute_perturbation, random_perturbation
+from models.adversarial import compute_perturbation, random_perturbation
 
 # Names of the published graph's variables (TensorFlow 1, github.com/fulifeng/Adv-ALSTM, pred_lstm.py).
 PUBLISHED_HEAD = ("lstm_att/pre_fc/weights", "lstm_att/pre_fc/biases")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from conv_lstm import CONVOLUTIONS, ConvLSTM, set_gate_biases
+from models.conv_lstm import CONVOLUTIONS, ConvLSTM, set_gate_biases
 
 
 class AutoencoderOutput(NamedTuple):

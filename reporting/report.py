@@ -11,9 +11,9 @@ import os
 import re
 from pathlib import Path
 
-from studies import DATA, Number, Study
+from reporting.studies import DATA, Number, Study
 
-ROOT = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parent.parent
 CAPTIONS = {  # of the figures, by file name
     "accuracy": "Accuracy against epochs",
     "attention": "Attention weights of the days before the predicted one",

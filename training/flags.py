@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = {"loky": ("joblib", "joblib"), "dask": ("distributed", "distributed"), "ray": ("ray", "ray")}
 OPTIMIZERS = ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta")
 
@@ -78,7 +79,7 @@ def make_parser(description: str, functions: dict[str, Callable], **defaults) ->
         help="bfloat16: autocast while training; faster where the processor has such products")  # fmt: skip
 
     add = groups["data"].add_argument
-    add("--data_dir", type=Path, default=Path(os.environ.get("DATA_DIR", Path(__file__).parent / "data")),
+    add("--data_dir", type=Path, default=Path(os.environ.get("DATA_DIR", ROOT / "data")),
         help="or the variable DATA_DIR; default: data/ beside the scripts")  # fmt: skip
     add("--source", choices=("auto", "full", "sample"), default="auto",
         help="auto: files in data_dir, else download, else the bundled sample")  # fmt: skip

@@ -6,7 +6,7 @@ Letters in shapes: N samples, D days, K bootstrap draws.
 
 import numpy as np
 
-from binary_scores import binomial_sigma
+from evaluation.binary_scores import binomial_sigma
 
 
 def accuracy(predicted: np.ndarray, actual: np.ndarray) -> float:

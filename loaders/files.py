@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-SAMPLES = Path(__file__).resolve().parent / "data" / "samples"
+SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 SOURCES = ("auto", "full", "sample")
 MAX_BYTES = 2**28  # no file here unpacks to more than 48 MB; what claims more is refused
 

@@ -12,10 +12,9 @@ import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import checkpoint
-import workers
-from checkpoint import CheckpointError
-from experiment import Diverged, Result, WorkerLost, read_table, write_csv
+from training import checkpoint, workers
+from training.checkpoint import CheckpointError
+from training.experiment import Diverged, Result, WorkerLost, read_table, write_csv
 
 GRID_FLAGS = ("hidden_size", "learning_rate", "gradient_clipping")
 Train = Callable[[argparse.Namespace, Path], Result]  # trains, leaves best.pt in the folder

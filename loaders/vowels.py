@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from data_files import (
+from loaders.files import (
     SAMPLES,
     SOURCES,
     DataError,

@@ -17,7 +17,7 @@ from pathlib import Path
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from experiment import Interrupted, UsageError, WorkerLost, handlers, prepare_process
+from training.experiment import Interrupted, UsageError, WorkerLost, handlers, prepare_process
 
 Task = tuple[argparse.Namespace, Path]
 # What the backends raise when a worker died, by name: their packages need not be installed.

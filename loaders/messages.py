@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data_files import DataError, checked_limit, choose, decoded, download, first_present, read_bytes, reading
+from loaders.files import DataError, checked_limit, choose, decoded, download, first_present, read_bytes, reading
 
 MESSAGES_URL = ("https://raw.githubusercontent.com/GarrettHoffman/lstm-oreilly/"
                 "907bc5a31b5767622c845f31d2dee02fdcf2c971/data/StockTwits_SPY_Sentiment_2017.gz")

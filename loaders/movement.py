@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from data_files import (
+from loaders.files import (
     DataError,
     checked_limit,
     choose,
