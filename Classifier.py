@@ -37,11 +37,22 @@ class LSTMClassifier(nn.Module):
     """
 
     def __init__(
-        self, input_size: int = 12, hidden_size: int = 64, classes: int = 9, channels: int = 64, kernel_size: int = 3,
-        mode: str = "plain", epsilon: float = 0.0, normalization: str = "l2", bidirectional: bool = False,
-        noise: float = 0.0, dropout: float = 0.0, dropout_places: tuple[str, ...] = ("lstm",),
-        batch_norm_places: tuple[str, ...] = (), method: str = "auto",
-    ):  # fmt: skip
+        self,
+        input_size: int = 12,
+        hidden_size: int = 64,
+        classes: int = 9,
+        channels: int = 64,
+        kernel_size: int = 3,
+        mode: str = "plain",
+        epsilon: float = 0.0,
+        normalization: str = "l2",
+        bidirectional: bool = False,
+        noise: float = 0.0,
+        dropout: float = 0.0,
+        dropout_places: tuple[str, ...] = ("lstm",),
+        batch_norm_places: tuple[str, ...] = (),
+        method: str = "auto",
+    ):
         super().__init__()
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         if mode not in MODES:
@@ -83,8 +94,10 @@ class LSTMClassifier(nn.Module):
         """v (B, T - kernel_size + 1, C), the input of the LSTM, and how many of its steps count (B,)."""
         lost = self.convolution.kernel_size[0] - 1
         if x.dim() != 3 or x.shape[2] != self.convolution.in_channels or lengths.shape != x.shape[:1]:
-            raise ValueError(f"x must be (B, T, {self.convolution.in_channels}) and lengths (B,), "
-                             f"not {tuple(x.shape)} and {tuple(lengths.shape)}")  # fmt: skip
+            raise ValueError(
+                f"x must be (B, T, {self.convolution.in_channels}) and lengths (B,), "
+                f"not {tuple(x.shape)} and {tuple(lengths.shape)}"
+            )
         if lengths.min() <= lost or lengths.max() > x.shape[1]:
             raise ValueError(f"lengths must be from {lost + 1} to {x.shape[1]}, not {lengths.tolist()}")
         if self.training and self.noise:

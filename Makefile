@@ -18,6 +18,7 @@ reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, and th
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check --quiet .
 
 bench: $(VENV)/.installed  ## timings and peak memory: docs/results/benchmarks.md, in a quarter of an hour
 	for name in $(BENCHMARKS); do $(RUN) benchmarks/bench_$$name.py || exit 1; done

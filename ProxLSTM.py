@@ -136,13 +136,47 @@ class ProxLSTMFunction(torch.autograd.Function):
         s_slope = aten.tanh_backward(o, tanh_s)
         grad_z, a, q, y_a = map(torch.empty_like, (gates, c, p, y[: ctx.batch_sizes[0]]))
         grad_s, grad_o = grad_z[:, : 3 * hidden].unflatten(1, (3, hidden)), grad_z[:, 3 * hidden :]
-        parts = (grad_h, d, y, c.unsqueeze(1), f, minus_second, minus_mixed, minus_slope, o_slope, s_slope,
-                 grad_z, grad_s, grad_s[:, 0], grad_s[:, 2], grad_o, a, q)  # fmt: skip
+        parts = (
+            grad_h,
+            d,
+            y,
+            c.unsqueeze(1),
+            f,
+            minus_second,
+            minus_mixed,
+            minus_slope,
+            o_slope,
+            s_slope,
+            grad_z,
+            grad_s,
+            grad_s[:, 0],
+            grad_s[:, 2],
+            grad_o,
+            a,
+            q,
+        )
         by_step = list(zip(*(part.split(ctx.batch_sizes) for part in parts), strict=True))
         dh, dc = grad_h_last, grad_c_last.contiguous()  # (B, H): of the state after step t
         for t in reversed(ctx.order):
-            (grad_h_t, d_t, y_t, c_t, f_t, minus_second_t, minus_mixed_t, minus_slope_t, o_slope_t, s_slope_t,
-             dz, dz_s, dz_i, dz_g, dz_o, a_t, q_t) = by_step[t]  # fmt: skip
+            (
+                grad_h_t,
+                d_t,
+                y_t,
+                c_t,
+                f_t,
+                minus_second_t,
+                minus_mixed_t,
+                minus_slope_t,
+                o_slope_t,
+                s_slope_t,
+                dz,
+                dz_s,
+                dz_i,
+                dz_g,
+                dz_o,
+                a_t,
+                q_t,
+            ) = by_step[t]
             n = ctx.batch_sizes[t]
             dd = first_rows(y_a, n)
             ctx.solver.solve(d_t, ctx.factors[t], first_rows(dc, n), a_t, q_t, dd)  # (7)
@@ -330,9 +364,18 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, epsilon: float = 1.0, method: str = "auto", *,
-        learnable: bool = False, tolerance: float | None = None, max_iterations: int = 1000, device=None, dtype=None,
-    ):  # fmt: skip
+        self,
+        input_size: int,
+        hidden_size: int,
+        epsilon: float = 1.0,
+        method: str = "auto",
+        *,
+        learnable: bool = False,
+        tolerance: float | None = None,
+        max_iterations: int = 1000,
+        device=None,
+        dtype=None,
+    ):
         super().__init__(input_size, hidden_size, device=device, dtype=dtype)
         self.set_proximal(epsilon, method, learnable, tolerance, max_iterations)
 
@@ -359,10 +402,20 @@ class ProxLSTM(Proximal, nn.LSTM):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, epsilon: float = 1.0, method: str = "auto", batch_first: bool = False,
-        bidirectional: bool = False, *, learnable: bool = False, tolerance: float | None = None,
-        max_iterations: int = 1000, device=None, dtype=None,
-    ):  # fmt: skip
+        self,
+        input_size: int,
+        hidden_size: int,
+        epsilon: float = 1.0,
+        method: str = "auto",
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        *,
+        learnable: bool = False,
+        tolerance: float | None = None,
+        max_iterations: int = 1000,
+        device=None,
+        dtype=None,
+    ):
         options = {"batch_first": batch_first, "bidirectional": bidirectional, "device": device, "dtype": dtype}
         super().__init__(input_size, hidden_size, **options)
         self.set_proximal(epsilon, method, learnable, tolerance, max_iterations)

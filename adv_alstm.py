@@ -65,10 +65,15 @@ MODELS: dict[str, dict] = {
     "adv_alstm": {},
 }
 LABELS = {
-    "always_up": "always up", "yesterday": "yesterday's direction", "lstm": "LSTM", "alstm": "ALSTM",
-    "rand_alstm": "Rand-ALSTM", "adv_alstm": "Adv-ALSTM", "two_stage_alstm": "ALSTM, two stages",
+    "always_up": "always up",
+    "yesterday": "yesterday's direction",
+    "lstm": "LSTM",
+    "alstm": "ALSTM",
+    "rand_alstm": "Rand-ALSTM",
+    "adv_alstm": "Adv-ALSTM",
+    "two_stage_alstm": "ALSTM, two stages",
     "two_stage_adv_alstm": "Adv-ALSTM, two stages",
-}  # fmt: skip
+}
 PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2
     "acl18": {"lstm": (53.18, 0.0674), "alstm": (54.90, 0.1043), "two_stage_adv_alstm": (57.20, 0.1483)},
     "kdd17": {"lstm": (51.62, 0.0183), "alstm": (51.94, 0.0261), "two_stage_adv_alstm": (53.05, 0.0523)},
@@ -156,9 +161,15 @@ def with_setting(flags: argparse.Namespace, model: str, first: Path | None = Non
 
 def build(flags: argparse.Namespace, features: int) -> AdvALSTM:
     model = AdvALSTM(
-        flags.hidden_size, flags.epsilon, flags.beta, flags.learning_rate, flags.dropout, flags.l2,
-        hinge=flags.loss == "hinge", **MODELS[flags.model],
-    )  # fmt: skip
+        flags.hidden_size,
+        flags.epsilon,
+        flags.beta,
+        flags.learning_rate,
+        flags.dropout,
+        flags.l2,
+        hinge=flags.loss == "hinge",
+        **MODELS[flags.model],
+    )
     model.build(features)
     if flags.first is not None:
         model.load_state_dict(AdvALSTM.load(first_stage(flags)).state_dict())
@@ -328,10 +339,13 @@ def predict(flags: argparse.Namespace, folder: Path) -> dict:
     if not len(part.x):
         raise experiment.UsageError(f"--dataset: {flags.dataset} has no stock with enough complete days in a row")
     scores = model.decision_function(part.x).tolist()
-    experiment.write_csv(folder / "predictions.csv", [
-        {"date": date, "ticker": ticker, "score": f"{score:.6g}", "direction": "up" if score > 0 else "down"}
-        for date, ticker, score in zip(part.dates, part.tickers, scores, strict=True)
-    ])  # fmt: skip
+    experiment.write_csv(
+        folder / "predictions.csv",
+        [
+            {"date": date, "ticker": ticker, "score": f"{score:.6g}", "direction": "up" if score > 0 else "down"}
+            for date, ticker, score in zip(part.dates, part.tickers, scores, strict=True)
+        ],
+    )
     up = float(np.mean([score > 0 for score in scores]))
     dates = {"first_date": str(part.dates[0]), "last_date": str(part.dates[-1])}
     return {"data": flags.dataset, "rows": len(scores), "predicted_up": up, **dates, "checkpoint": str(path)}
@@ -373,16 +387,28 @@ def plot_sweeps(metrics: dict[str, dict], folder: Path) -> None:
         sigma = movement_scores.binomial_sigma(accuracy["alstm"], metrics["alstm"]["samples"]["validation"])
         signs = {"ALSTM": 0, "one sigma above": 1, "one sigma below": -1}
         level = {name: accuracy["alstm"] + sign * sigma for name, sign in signs.items()}
-        plots.curves(folder / f"{key}.png", {"Adv-ALSTM": curve}, f"$\\log_{{10}}$ {key}", "validation accuracy",
-                     levels=level, markers=True)  # fmt: skip
+        plots.curves(
+            folder / f"{key}.png",
+            {"Adv-ALSTM": curve},
+            f"$\\log_{{10}}$ {key}",
+            "validation accuracy",
+            levels=level,
+            markers=True,
+        )
 
 
 def plot_attention(models: dict[str, AdvALSTM], part: MovementPart, folder: Path) -> None:
     """Mean attention weights of the days before the predicted one."""
     days = list(range(-part.x.shape[1], 0))
     series = {LABELS[name]: (days, model.attention_weights(part.x).mean(0).tolist()) for name, model in models.items()}
-    plots.curves(folder / "attention.png", series, "days from the predicted one", "mean attention weight",
-                 levels={"uniform": 1 / len(days)}, markers=True)  # fmt: skip
+    plots.curves(
+        folder / "attention.png",
+        series,
+        "days from the predicted one",
+        "mean attention weight",
+        levels={"uniform": 1 / len(days)},
+        markers=True,
+    )
 
 
 def plot_scores(models: dict[str, AdvALSTM], flags: argparse.Namespace, part: MovementPart, folder: Path) -> dict:
@@ -403,9 +429,15 @@ FUNCTIONS: dict[str, Callable] = {"train": train_one, "compare": compare, "predi
 
 def main(argv: list[str] | None = None) -> dict:
     parser, groups = command_line.make_parser(
-        __doc__, FUNCTIONS, hidden_size=None, epochs=None, batch_size=1024, learning_rate=[1e-2], schedule="constant",
+        __doc__,
+        FUNCTIONS,
+        hidden_size=None,
+        epochs=None,
+        batch_size=1024,
+        learning_rate=[1e-2],
+        schedule="constant",
         gradient_clipping=[0.0],
-    )  # fmt: skip
+    )
     add_flags(groups)
     flags = command_line.parse(parser, argv)
     check_flags(parser, flags)

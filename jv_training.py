@@ -98,10 +98,18 @@ def train_on(
 ) -> experiment.Result:
     """From the weights of the checkpoint `start`, or from scratch."""
     model = LSTMClassifier(
-        hidden_size=flags.hidden_size, channels=flags.channels, mode=flags.mode, epsilon=flags.epsilon,
-        normalization=flags.normalization, bidirectional=flags.bidirectional, noise=flags.noise, dropout=flags.dropout,
-        dropout_places=flags.dropout_places, batch_norm_places=flags.batch_norm_places, method=flags.method,
-    )  # fmt: skip
+        hidden_size=flags.hidden_size,
+        channels=flags.channels,
+        mode=flags.mode,
+        epsilon=flags.epsilon,
+        normalization=flags.normalization,
+        bidirectional=flags.bidirectional,
+        noise=flags.noise,
+        dropout=flags.dropout,
+        dropout_places=flags.dropout_places,
+        batch_norm_places=flags.batch_norm_places,
+        method=flags.method,
+    )
     if flags.normalization == "standard":
         model.set_scale(torch.cat(training.values))
     if start:
@@ -315,8 +323,10 @@ def robustness(flags: argparse.Namespace, folder: Path) -> dict:
         "ProxLSTM": flags.output_dir / "proximal" / "ProxLSTM",
     }
     if missing := [name for name, path in trained.items() if not (path / "best.pt").exists()]:
-        raise UsageError(f"--function robustness: no model of {missing[0]} at {trained[missing[0]]}; "
-                         "run adversarial and proximal first, with the same --output_dir")  # fmt: skip
+        raise UsageError(
+            f"--function robustness: no model of {missing[0]} at {trained[missing[0]]}; "
+            "run adversarial and proximal first, with the same --output_dir"
+        )
     data = load(flags)
     metrics, attacked, noisy = {"data": data.facts["data"]}, {}, {}
     for name, path in trained.items():
@@ -370,9 +380,13 @@ def settings(flags: argparse.Namespace, function: str, **values) -> argparse.Nam
 
 
 FUNCTIONS = {
-    "basic": basic, "adversarial": adversarial, "proximal": proximal, "dropout": dropout, "batch_norm": batch_norm,
+    "basic": basic,
+    "adversarial": adversarial,
+    "proximal": proximal,
+    "dropout": dropout,
+    "batch_norm": batch_norm,
     "robustness": robustness,
-}  # fmt: skip
+}
 
 
 def main(argv: list[str] | None = None) -> dict:
@@ -381,23 +395,44 @@ def main(argv: list[str] | None = None) -> dict:
     )
     add = groups["model"].add_argument
     add("--channels", type=command_line.POSITIVE_INT, default=64, help="of the convolution")
-    add("--normalization", choices=NORMALIZATIONS, default="standard",
-        help="of the input: each feature over the training data, or each step over its features")  # fmt: skip
+    add(
+        "--normalization",
+        choices=NORMALIZATIONS,
+        default="standard",
+        help="of the input: each feature over the training data, or each step over its features",
+    )
     add("--bidirectional", action=argparse.BooleanOptionalAction, default=True, help="an LSTM in each direction")
     add("--dropout", type=command_line.number(float, 0, 0.99), nargs="+", default=[0.4], help="rate; several: a grid")
     add("--dropout_places", choices=PLACES, nargs="*", default=("convolution", "lstm"), help="where dropout acts")
-    add("--noise", type=command_line.NOT_NEGATIVE, nargs="+", default=[0.1],
-        help="standard deviation of Gaussian noise on the input in training; several: a grid")  # fmt: skip
-    add("--epsilon", type=command_line.NOT_NEGATIVE, nargs="+",
-        help="adversarial: length of the perturbation; proximal: weight of the problem; several: a grid")  # fmt: skip
+    add(
+        "--noise",
+        type=command_line.NOT_NEGATIVE,
+        nargs="+",
+        default=[0.1],
+        help="standard deviation of Gaussian noise on the input in training; several: a grid",
+    )
+    add(
+        "--epsilon",
+        type=command_line.NOT_NEGATIVE,
+        nargs="+",
+        help="adversarial: length of the perturbation; proximal: weight of the problem; several: a grid",
+    )
     add("--method", choices=METHODS, default="auto", help="of the proximal map")
     add = groups["training"].add_argument
     add("--folds", type=command_line.number(int, 2, 30), default=5, help="of the cross-validation")
-    add("--pretrained", type=Path, metavar="PATH",
+    add(
+        "--pretrained",
+        type=Path,
+        metavar="PATH",
         help="plain model that adversarial and proximal start from, a checkpoint or the folder of a run of basic; "
-             "default: <output_dir>/basic, trained if it is not there")  # fmt: skip
-    add("--basic_epochs", type=command_line.POSITIVE_INT, default=EPOCHS["basic"],
-        help="of that model where it is trained for the purpose, as in each fold")  # fmt: skip
+        "default: <output_dir>/basic, trained if it is not there",
+    )
+    add(
+        "--basic_epochs",
+        type=command_line.POSITIVE_INT,
+        default=EPOCHS["basic"],
+        help="of that model where it is trained for the purpose, as in each fold",
+    )
     groups["data"].add_argument("--course_file", action="store_true", help="JV_data.mat, whose test part leaks")
     flags = command_line.parse(parser, argv)
     flags.dropout_places = tuple(flags.dropout_places)

@@ -46,6 +46,7 @@ MAX_CELLS = 2**26  # 512 MiB of float64: the largest price table or toy set that
 
 # ---------------------------------------------------------------------------------------------- toy sequences
 
+
 class ToySignals(NamedTuple):
     train: torch.Tensor  # (N, T) float32 in [0, 1], each row with mean 1/2
     validation: torch.Tensor
@@ -64,8 +65,10 @@ def generate_signals(signal, count, length=50, seed=0):
     if signal not in SIGNALS:
         raise DataError(f"signal: expected one of {', '.join(SIGNALS)}, found {signal!r}")
     if count < 1 or length < 1 or seed < 0 or count * length > MAX_CELLS:
-        raise DataError(f"signals: expected count >= 1, length >= 1, seed >= 0, at most {MAX_CELLS} values, "
-                        f"found count {count}, length {length}, seed {seed}")
+        raise DataError(
+            f"signals: expected count >= 1, length >= 1, seed >= 0, at most {MAX_CELLS} values, "
+            f"found count {count}, length {length}, seed {seed}"
+        )
     rng = np.random.default_rng(seed)
     if signal == "waves":
         ranges = ((0.2, 1.0), (0.0, 2 * np.pi), (0.5, 12.0))
@@ -88,8 +91,10 @@ def scale_sequences(x):
     from it. A constant sequence becomes 1/2 everywhere, with scale 1. Raises DataError for values not finite.
     """
     if x.ndim < 2 or 0 in x.shape or not torch.isfinite(x).all():
-        raise DataError(f"scale_sequences: expected finite values (N, T), found shape {tuple(x.shape)} "
-                        f"with {int((~torch.isfinite(x)).sum())} values that are not finite")
+        raise DataError(
+            f"scale_sequences: expected finite values (N, T), found shape {tuple(x.shape)} "
+            f"with {int((~torch.isfinite(x)).sum())} values that are not finite"
+        )
     dtype = x.dtype if x.is_floating_point() else torch.float32
     x = x.double()
     low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
@@ -115,13 +120,20 @@ def toy_signals(signal, count=10_000, length=50, seed=0, limit=None):
         raise DataError(f"count: expected at least 5 sequences to split 60/20/20, found {count}")
     scaled = scale_sequences(generate_signals(signal, count, length, seed))[0]
     first, second = count * 3 // 5, count * 4 // 5
-    train, validation, test = scaled[:first][:checked_limit(limit)], scaled[first:second], scaled[second:]
-    facts = {"signal": signal, "seed": seed, "length": length,
-             "train": len(train), "validation": len(validation), "test": len(test)}
+    train, validation, test = scaled[:first][: checked_limit(limit)], scaled[first:second], scaled[second:]
+    facts = {
+        "signal": signal,
+        "seed": seed,
+        "length": length,
+        "train": len(train),
+        "validation": len(validation),
+        "test": len(test),
+    }
     return ToySignals(train, validation, test, facts)
 
 
 # ------------------------------------------------------------------------------------------------------ MNIST
+
 
 class Mnist(NamedTuple):
     train_images: torch.Tensor  # (N, 28, 28) uint8, 0 = background .. 255 = ink
@@ -157,8 +169,7 @@ def read_idx(path):
     shape = struct.unpack(f">{data[3]}I", data[4:start])
     expected = math.prod(shape)  # python integers: four sizes of 32 bits overflow any other
     if not expected or expected != len(data) - start:
-        raise DataError(f"{path}: expected {expected or 'more'} bytes for shape {shape}, "
-                        f"found {len(data) - start}")
+        raise DataError(f"{path}: expected {expected or 'more'} bytes for shape {shape}, found {len(data) - start}")
     return torch.from_numpy(np.frombuffer(data, np.uint8, offset=start).reshape(shape).copy())
 
 
@@ -176,8 +187,16 @@ def mnist(data_dir, source="auto", limit=None):
     test_images, test_labels = _mnist_part(folder, "t10k", test_count)
     rest = train_count - held_out
     facts |= {"train": len(images[:rest][:limit]), "validation": held_out, "test": test_count, "classes": 10}
-    return Mnist(images[:rest][:limit], labels[:rest][:limit], images[rest:], labels[rest:],
-                 test_images, test_labels, facts["data"], facts)
+    return Mnist(
+        images[:rest][:limit],
+        labels[:rest][:limit],
+        images[rest:],
+        labels[rest:],
+        test_images,
+        test_labels,
+        facts["data"],
+        facts,
+    )
 
 
 def _mnist_names(name):
@@ -190,8 +209,10 @@ def _mnist_part(folder, part, count):
     """Images (count, 28, 28) uint8 and labels (count,) int64 of `train` or `t10k`."""
     paths = [first_present(folder, _mnist_names(name)) for name in MNIST_MD5 if name.startswith(part)]
     if None in paths:
-        raise DataError(f"{folder}: expected the images and the labels of {part}, found not both; "
-                        f"data/build_samples.py rebuilds the bundled sample")
+        raise DataError(
+            f"{folder}: expected the images and the labels of {part}, found not both; "
+            f"data/build_samples.py rebuilds the bundled sample"
+        )
     images, labels = _images(paths[0], (count, 28, 28)), read_idx(paths[1])
     for path, tensor, shape in ((paths[0], images, (count, 28, 28)), (paths[1], labels, (count,))):
         if tensor.shape != shape:
@@ -205,8 +226,13 @@ def _images(path, shape):
     """`read_idx`; the digits of a gzipped file are kept unpacked."""
     if path.suffix != ".gz":
         return read_idx(path)
-    arrays = decoded(path, "idx", 1, lambda: {"images": read_idx(path).numpy()},
-                     lambda kept: (kept["images"].dtype, kept["images"].shape) == (np.uint8, shape))
+    arrays = decoded(
+        path,
+        "idx",
+        1,
+        lambda: {"images": read_idx(path).numpy()},
+        lambda kept: (kept["images"].dtype, kept["images"].shape) == (np.uint8, shape),
+    )
     return torch.from_numpy(arrays["images"])
 
 
@@ -238,6 +264,7 @@ def _fetch_by_torchvision(folder, absent):
 
 
 # --------------------------------------------------------------------------------------------- S&P 500 prices
+
 
 class StockPrices(NamedTuple):
     symbols: list  # S names
@@ -281,8 +308,10 @@ def select_symbols(prices, symbols):
     for symbol in symbols:
         if symbol not in prices.symbols:
             near = difflib.get_close_matches(symbol.upper(), prices.symbols, 3, 0.5) or prices.symbols[:6]
-            raise DataError(f"{prices.facts['file']}: expected one of its {len(prices.symbols)} symbols, "
-                            f"found {symbol!r}; nearest: {', '.join(near)}")
+            raise DataError(
+                f"{prices.facts['file']}: expected one of its {len(prices.symbols)} symbols, "
+                f"found {symbol!r}; nearest: {', '.join(near)}"
+            )
     rows = [prices.symbols.index(symbol) for symbol in symbols]
     return prices._replace(symbols=symbols, values=prices.values[rows])
 
@@ -304,25 +333,35 @@ def _stock_table(path):
     _check_numbers(path, numbers, lines)
     cells = len(symbols) * len(dates)
     if cells * len(PRICE_FIELDS) > MAX_CELLS:
-        raise DataError(f"{path}: expected at most {MAX_CELLS} values, found {len(symbols)} symbols "
-                        f"on {len(dates)} dates")
+        raise DataError(
+            f"{path}: expected at most {MAX_CELLS} values, found {len(symbols)} symbols on {len(dates)} dates"
+        )
     symbol_order, date_order = np.argsort(symbols), np.argsort(dates)
     cell = np.argsort(symbol_order)[symbol_codes] * len(dates) + np.argsort(date_order)[date_codes]  # (R,)
     keep = _distinct(path, cell, numbers, lines)
     values = np.full((cells, len(PRICE_FIELDS)), np.nan)
     values[cell[keep]] = numbers[keep]
     missing = np.isnan(numbers[keep])
-    return {"symbols": np.array(symbols)[symbol_order], "dates": np.array(dates, dtype="datetime64[D]")[date_order],
-            "values": values.reshape(len(symbols), len(dates), len(PRICE_FIELDS)),
-            "counts": np.array([len(numbers), (~keep).sum(), missing.any(1).sum(), *missing.sum(0)])}
+    return {
+        "symbols": np.array(symbols)[symbol_order],
+        "dates": np.array(dates, dtype="datetime64[D]")[date_order],
+        "values": values.reshape(len(symbols), len(dates), len(PRICE_FIELDS)),
+        "counts": np.array([len(numbers), (~keep).sum(), missing.any(1).sum(), *missing.sum(0)]),
+    }
 
 
 def _is_stock_table(arrays):
     """Whether types and shapes are those of `_stock_table`."""
     symbols, dates, values, counts = (arrays[name] for name in ("symbols", "dates", "values", "counts"))
-    return (symbols.dtype.kind == "U" and dates.dtype == "datetime64[D]" and values.dtype == np.float64 and values.size
-            and counts.dtype == np.int64 and counts.shape == (3 + len(PRICE_FIELDS),)
-            and symbols.shape + dates.shape + (len(PRICE_FIELDS),) == values.shape)
+    return (
+        symbols.dtype.kind == "U"
+        and dates.dtype == "datetime64[D]"
+        and values.dtype == np.float64
+        and values.size
+        and counts.dtype == np.int64
+        and counts.shape == (3 + len(PRICE_FIELDS),)
+        and symbols.shape + dates.shape + (len(PRICE_FIELDS),) == values.shape
+    )
 
 
 def _parse_rows(path, data):
@@ -358,8 +397,10 @@ def _columns(path, header):
     header = [name.strip().lower() for name in header]
     wanted = ("symbol", "date", *PRICE_FIELDS)
     if any(header.count(name) != 1 for name in wanted):
-        raise DataError(f"{path}: expected the columns {', '.join(wanted)} once each, "
-                        f"found {', '.join(header)[:200] or 'an empty file'}")
+        raise DataError(
+            f"{path}: expected the columns {', '.join(wanted)} once each, "
+            f"found {', '.join(header)[:200] or 'an empty file'}"
+        )
     symbol_at, date_at, *fields_at = (header.index(name) for name in wanted)
     return len(header), symbol_at, date_at, fields_at
 
@@ -391,8 +432,9 @@ def _check_numbers(path, numbers, lines):
     if not good.all():
         row, column = np.argwhere(~good)[0]
         expected = "a volume of at least 0" if column == 4 else "a price above 0"
-        raise DataError(f"{path}, line {lines[row]}: expected {expected} in {PRICE_FIELDS[column]}, "
-                        f"found {numbers[row, column]:g}")
+        raise DataError(
+            f"{path}, line {lines[row]}: expected {expected} in {PRICE_FIELDS[column]}, found {numbers[row, column]:g}"
+        )
 
 
 def _distinct(path, cell, numbers, lines):
@@ -402,8 +444,10 @@ def _distinct(path, cell, numbers, lines):
     first, second = order[again], order[again + 1]
     same = (numbers[first] == numbers[second]) | np.isnan(numbers[first]) & np.isnan(numbers[second])
     for k in np.flatnonzero(~same.all(axis=1))[:1]:
-        raise DataError(f"{path}, line {lines[second[k]]}: expected one row per symbol and date, "
-                        f"found other values than on line {lines[first[k]]}")
+        raise DataError(
+            f"{path}, line {lines[second[k]]}: expected one row per symbol and date, "
+            f"found other values than on line {lines[first[k]]}"
+        )
     keep = np.ones(len(cell), dtype=bool)
     keep[second] = False
     return keep
@@ -412,8 +456,14 @@ def _distinct(path, cell, numbers, lines):
 def _stock_facts(prices, counts):
     rows, duplicates, rows_with_missing, *missing = counts
     complete = set(complete_symbols(prices))
-    return {"rows": rows, "symbols": len(prices.symbols), "dates": len(prices.dates),
-            "first_date": str(prices.dates[0]), "last_date": str(prices.dates[-1]),
-            "rows_with_missing": rows_with_missing, "missing": dict(zip(PRICE_FIELDS, missing, strict=True)),
-            "duplicates": duplicates,
-            "incomplete": [symbol for symbol in prices.symbols if symbol not in complete]}
+    return {
+        "rows": rows,
+        "symbols": len(prices.symbols),
+        "dates": len(prices.dates),
+        "first_date": str(prices.dates[0]),
+        "last_date": str(prices.dates[-1]),
+        "rows_with_missing": rows_with_missing,
+        "missing": dict(zip(PRICE_FIELDS, missing, strict=True)),
+        "duplicates": duplicates,
+        "incomplete": [symbol for symbol in prices.symbols if symbol not in complete],
+    }

@@ -100,13 +100,26 @@ def build(flags: argparse.Namespace) -> Autoencoder:
     clock = [p for whole in (steps / SIDE, steps) for p in clock_periods(whole, flags.clock_harmonics)]
     if flags.model == "conv":
         return ConvLSTMAutoencoder(
-            map_shape(flags), flags.code_size or flags.hidden_size, flags.channels, flags.kernel_size, classes,
-            flags.dropout, clock_periods=clock,
-        )  # fmt: skip
+            map_shape(flags),
+            flags.code_size or flags.hidden_size,
+            flags.channels,
+            flags.kernel_size,
+            classes,
+            flags.dropout,
+            clock_periods=clock,
+        )
     return LSTMAutoencoder(
-        flags.input_size, flags.hidden_size, flags.code_size or None, flags.num_layers, classes, dropout=flags.dropout,
-        timescale=steps if steps > 100 else None, clock_periods=clock, input_mean=MEAN, input_std=STD,
-    )  # fmt: skip
+        flags.input_size,
+        flags.hidden_size,
+        flags.code_size or None,
+        flags.num_layers,
+        classes,
+        dropout=flags.dropout,
+        timescale=steps if steps > 100 else None,
+        clock_periods=clock,
+        input_mean=MEAN,
+        input_std=STD,
+    )
 
 
 def map_shape(flags: argparse.Namespace) -> tuple[int, ...]:
@@ -147,9 +160,15 @@ def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
     validation = TensorDataset(data.validation_images, data.validation_labels)
     classify = flags.task == "classify"
     return experiment.train(
-        build(flags), make_step(flags), training, validation, flags, folder,
-        monitor="accuracy" if classify else "loss", maximise=classify,
-    )  # fmt: skip
+        build(flags),
+        make_step(flags),
+        training,
+        validation,
+        flags,
+        folder,
+        monitor="accuracy" if classify else "loss",
+        maximise=classify,
+    )
 
 
 def test(flags: argparse.Namespace, folder: Path) -> dict:
@@ -271,9 +290,15 @@ def plot_code_sizes(metrics: dict[str, dict], folder: Path) -> None:
                 errors.append(values[key])
     mean = {"mean image": next(iter(metrics.values()))["mean_mse"]}
     plots.curves(
-        folder / "code_sizes.png", series, "code size Z (values)", "test mean squared error", log=True, levels=mean,
-        dashed=["PCA"], markers=True,
-    )  # fmt: skip
+        folder / "code_sizes.png",
+        series,
+        "code size Z (values)",
+        "test mean squared error",
+        log=True,
+        levels=mean,
+        dashed=["PCA"],
+        markers=True,
+    )
 
 
 @torch.no_grad()
@@ -310,16 +335,30 @@ def add_flags(groups: dict) -> None:
     add = groups["model"].add_argument
     add("--sequence", choices=tuple(NAMED_SIZES), help="what one step is; default: rows")
     add("--input_size", type=command_line.POSITIVE_INT, help="pixels per step, a divisor of 784; 28: rows, 1: pixels")
-    add("--code_size", type=command_line.COUNT, nargs="+", default=[0],
-        help="values of the bottleneck; 0: the hidden size; several: each is trained and tested")  # fmt: skip
-    add("--clock_harmonics", type=command_line.COUNT, default=4,
-        help="of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
+    add(
+        "--code_size",
+        type=command_line.COUNT,
+        nargs="+",
+        default=[0],
+        help="values of the bottleneck; 0: the hidden size; several: each is trained and tested",
+    )
+    add(
+        "--clock_harmonics",
+        type=command_line.COUNT,
+        default=4,
+        help="of the clock that the decoder sees beside the code; 0: no clock",
+    )
     add("--channels", type=command_line.POSITIVE_INT, default=16, help="hidden channels (conv)")
     add("--kernel_size", type=command_line.POSITIVE_INT, default=5, help="odd (conv)")
     add("--dropout", type=command_line.number(float, 0, 0.99), default=0.0, help="before the class head")
     add = groups["training"].add_argument
-    add("--reconstruction_dominance", type=command_line.FRACTION, nargs="+", default=[0.5],
-        help="weight d of the squared error beside 1 - d of the cross-entropy; several: a grid")  # fmt: skip
+    add(
+        "--reconstruction_dominance",
+        type=command_line.FRACTION,
+        nargs="+",
+        default=[0.5],
+        help="weight d of the squared error beside 1 - d of the cross-entropy; several: a grid",
+    )
     add("--shift", type=command_line.number(int, 0, SIDE), default=0, help="augmentation: move by up to N pixels")
 
 

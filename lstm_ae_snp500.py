@@ -138,9 +138,12 @@ def train_reconstruction(flags: argparse.Namespace, folder: Path) -> experiment.
     data = load(flags)
     steps = flags.window // flags.input_size
     model = LSTMAutoencoder(
-        flags.input_size, flags.hidden_size, flags.code_size or None, flags.num_layers,
+        flags.input_size,
+        flags.hidden_size,
+        flags.code_size or None,
+        flags.num_layers,
         clock_periods=clock_periods(steps, flags.clock_harmonics),
-    )  # fmt: skip
+    )
     training = TensorDataset(scaled_windows(data, flags, "train")[: flags.limit])
     validation = TensorDataset(scaled_windows(data, flags, "validation"))
     return experiment.train(model, reconstruction_step, training, validation, flags, folder)
@@ -432,12 +435,21 @@ def main(argv: list[str] | None = None) -> dict:
     add = groups["model"].add_argument
     add("--code_size", type=command_line.COUNT, default=0, help="values of the bottleneck; 0: the last hidden state")
     add("--input_size", type=command_line.POSITIVE_INT, default=10, help="reconstruct: days per step")
-    add("--clock_harmonics", type=command_line.COUNT, default=4,
-        help="reconstruct: of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
+    add(
+        "--clock_harmonics",
+        type=command_line.COUNT,
+        default=4,
+        help="reconstruct: of the clock that the decoder sees beside the code; 0: no clock",
+    )
     add("--inputs", choices=tuple(INPUTS), default="ohlcv", help="predict: what the model sees of each day")
     add = groups["training"].add_argument
-    add("--reconstruction_dominance", type=command_line.FRACTION, nargs="+", default=[0.5],
-        help="predict: weight d of the squared error beside 1 - d of the prediction; several: a grid")  # fmt: skip
+    add(
+        "--reconstruction_dominance",
+        type=command_line.FRACTION,
+        nargs="+",
+        default=[0.5],
+        help="predict: weight d of the squared error beside 1 - d of the prediction; several: a grid",
+    )
     add("--folds", type=command_line.POSITIVE_INT, default=1, help="reconstruct: blocks of time; 1: 60/20/20")
     add = groups["data"].add_argument
     add("--symbols", nargs="+", metavar="SYMBOL", help="stocks to draw; default: AMZN, GOOGL, ...")

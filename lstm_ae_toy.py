@@ -89,9 +89,12 @@ def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
     data = load(flags)
     steps = LENGTH // flags.input_size
     model = LSTMAutoencoder(
-        flags.input_size, flags.hidden_size, flags.code_size or None, flags.num_layers,
+        flags.input_size,
+        flags.hidden_size,
+        flags.code_size or None,
+        flags.num_layers,
         clock_periods=clock_periods(steps, flags.clock_harmonics),
-    )  # fmt: skip
+    )
     training, validation = TensorDataset(data.train), TensorDataset(data.validation)
     return experiment.train(model, make_step(flags), training, validation, flags, folder)
 
@@ -192,13 +195,26 @@ def main(argv: list[str] | None = None) -> dict:
     )
     add = groups["model"].add_argument
     add("--input_size", type=command_line.POSITIVE_INT, default=5, help=f"values per step, a divisor of {LENGTH}")
-    add("--code_size", type=command_line.COUNT, nargs="+", default=[16],
-        help="values of the bottleneck; 0: the last hidden state; several: each is trained and tested")  # fmt: skip
-    add("--clock_harmonics", type=command_line.COUNT, default=0,
-        help="of the clock that the decoder sees beside the code; 0: no clock")  # fmt: skip
+    add(
+        "--code_size",
+        type=command_line.COUNT,
+        nargs="+",
+        default=[16],
+        help="values of the bottleneck; 0: the last hidden state; several: each is trained and tested",
+    )
+    add(
+        "--clock_harmonics",
+        type=command_line.COUNT,
+        default=0,
+        help="of the clock that the decoder sees beside the code; 0: no clock",
+    )
     add = groups["training"].add_argument
-    add("--stretch", type=command_line.FRACTION, default=1.0,
-        help="augmentation: random parts, at least this share of a sequence, stretched; 1: none")  # fmt: skip
+    add(
+        "--stretch",
+        type=command_line.FRACTION,
+        default=1.0,
+        help="augmentation: random parts, at least this share of a sequence, stretched; 1: none",
+    )
     add("--mirror", action="store_true", help="augmentation: sequences backwards and upside down, each half the time")
     add = groups["data"].add_argument
     add("--signal", choices=("waves", "uniform", "walk"), default="waves", help="kind of sequence")

@@ -58,11 +58,25 @@ from training import flags as command_line
 GRID = ("epsilon",)
 START_STD = 0.3  # of the embeddings' values
 PUBLISHED = {  # the tutorial's model and training, on this split
-    "embedding_size": 300, "lstm_sizes": [128, 64], "bidirectional": False, "pooling": "last", "piece_buckets": 0,
-    "no_linear": True, "start": "random", "dropout": 0.5, "embedding_dropout": 0.0, "word_dropout": 0.0,
-    "loss": "squared_error", "optimizer": "Adadelta", "learning_rate": [0.1], "schedule": "constant",
-    "gradient_clipping": [0.0], "weight_decay": 0.0, "batch_size": 256, "epochs": 50,
-}  # fmt: skip
+    "embedding_size": 300,
+    "lstm_sizes": [128, 64],
+    "bidirectional": False,
+    "pooling": "last",
+    "piece_buckets": 0,
+    "no_linear": True,
+    "start": "random",
+    "dropout": 0.5,
+    "embedding_dropout": 0.0,
+    "word_dropout": 0.0,
+    "loss": "squared_error",
+    "optimizer": "Adadelta",
+    "learning_rate": [0.1],
+    "schedule": "constant",
+    "gradient_clipping": [0.0],
+    "weight_decay": 0.0,
+    "batch_size": 256,
+    "epochs": 50,
+}
 EXAMPLES = (  # what `predict` scores when the whole study runs
     "$SPY buy the dip",
     "$SPY I'd rather not buy this dip",
@@ -109,8 +123,9 @@ class EncodedTexts:
         return len(self.words)
 
     def __getitem__(self, indices: Tensor) -> experiment.Batch:
-        words, names = (pad_sequence([rows[i] for i in indices.tolist()], batch_first=True)
-                        for rows in (self.words, self.names))  # fmt: skip
+        words, names = (
+            pad_sequence([rows[i] for i in indices.tolist()], batch_first=True) for rows in (self.words, self.names)
+        )
         pieces = words.new_zeros(*words.shape, 0) if self.pieces is None else self.pieces[names]
         return words, pieces, self.lengths[indices], self.labels[indices]
 
@@ -129,10 +144,20 @@ def build(flags: argparse.Namespace, data: Messages) -> TextLSTM:
     texts = [encode(tokenize(text), index) for text in data.train.texts]
     pairs = None if flags.no_linear else repeated_pairs(texts, len(vocabulary), flags.min_count)
     model = TextLSTM(
-        vocabulary, flags.embedding_size, layer_sizes(flags), flags.bidirectional, flags.pooling, flags.dropout,
-        flags.embedding_dropout, flags.word_dropout, pairs, flags.pair_dropout, flags.piece_buckets,
-        bool(flags.epsilon), list(data.classes),
-    )  # fmt: skip
+        vocabulary,
+        flags.embedding_size,
+        layer_sizes(flags),
+        flags.bidirectional,
+        flags.pooling,
+        flags.dropout,
+        flags.embedding_dropout,
+        flags.word_dropout,
+        pairs,
+        flags.pair_dropout,
+        flags.piece_buckets,
+        bool(flags.epsilon),
+        list(data.classes),
+    )
     if flags.start == "neighbours":
         vectors = cooccurrence_vectors(texts, len(vocabulary), flags.embedding_size)
         model.embedding.weight.data.copy_(START_STD * torch.from_numpy(vectors))
@@ -184,9 +209,16 @@ def fit_model(flags: argparse.Namespace, folder: Path) -> experiment.Result:
     model = build(flags, data)
     training, validation = (EncodedTexts(part, model) for part in (data.train, data.validation))
     return experiment.train(
-        model, make_step(flags), training, validation, flags, folder,
-        monitor="accuracy", maximise=True, batches=training.batches,
-    )  # fmt: skip
+        model,
+        make_step(flags),
+        training,
+        validation,
+        flags,
+        folder,
+        monitor="accuracy",
+        maximise=True,
+        batches=training.batches,
+    )
 
 
 def test_model(flags: argparse.Namespace, folder: Path) -> dict:
@@ -347,8 +379,13 @@ def plot_scores(flags: argparse.Namespace, path: Path, folder: Path) -> None:
         sigma = binary_scores.binomial_sigma(bins["share"], bins["count"])
         series[name] = (bins["probability"], bins["share"], sigma)
     second = data.classes[1]
-    plots.points(folder / "calibration.png", series, f"predicted probability of {second}",
-                 f"share of {second} messages", diagonal="perfect calibration")  # fmt: skip
+    plots.points(
+        folder / "calibration.png",
+        series,
+        f"predicted probability of {second}",
+        f"share of {second} messages",
+        diagonal="perfect calibration",
+    )
     matrices = {name: binary_scores.confusion(z, labels) for name, z in found.items()}
     plots.confusion(folder / "confusion.png", matrices, data.classes)
     lengths = np.array([len(tokenize(text)) for text in data.test.texts])
@@ -375,9 +412,16 @@ def main(argv: list[str] | None = None) -> dict:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser, groups = command_line.make_parser(
-        __doc__, FUNCTIONS, hidden_size=[128], num_layers=2, epochs=4, batch_size=128, learning_rate=[2e-3],
-        optimizer="AdamW", weight_decay=0.01,
-    )  # fmt: skip
+        __doc__,
+        FUNCTIONS,
+        hidden_size=[128],
+        num_layers=2,
+        epochs=4,
+        batch_size=128,
+        learning_rate=[2e-3],
+        optimizer="AdamW",
+        weight_decay=0.01,
+    )
     add_flags(groups)
     flags = command_line.parse(parser, argv)
     if flags.published:
@@ -395,15 +439,27 @@ def add_flags(groups: dict) -> None:
     add("--text", nargs="+", metavar="MESSAGE", help="predict: what to score; default: lines of the standard input")
     add("--checkpoint", type=Path, help="evaluate, predict: the model; default: train/best.pt in --output_dir")
     add = groups["model"].add_argument
-    add("--lstm_sizes", type=command_line.POSITIVE_INT, nargs="+",
-        help="units of each LSTM; default: --hidden_size, every further one of --num_layers half as wide")  # fmt: skip
+    add(
+        "--lstm_sizes",
+        type=command_line.POSITIVE_INT,
+        nargs="+",
+        help="units of each LSTM; default: --hidden_size, every further one of --num_layers half as wide",
+    )
     add("--embedding_size", type=command_line.POSITIVE_INT, default=100, help="values per word")
     add("--bidirectional", action="store_true", help="a second LSTM per layer reads from the end")
     add("--pooling", choices=POOLINGS, default="max_mean", help="of the hidden states over the words")
-    add("--piece_buckets", type=command_line.COUNT, default=2**15,
-        help="hash table of character pieces, whose vectors join those of the words; 0: words alone")  # fmt: skip
-    add("--start", choices=("neighbours", "random"), default="neighbours",
-        help="first embeddings: from the neighbours of each word in the training messages, or random")  # fmt: skip
+    add(
+        "--piece_buckets",
+        type=command_line.COUNT,
+        default=2**15,
+        help="hash table of character pieces, whose vectors join those of the words; 0: words alone",
+    )
+    add(
+        "--start",
+        choices=("neighbours", "random"),
+        default="neighbours",
+        help="first embeddings: from the neighbours of each word in the training messages, or random",
+    )
     add("--no_linear", action="store_true", help="without the linear model of words and pairs that joins the logit")
     add("--min_count", type=command_line.POSITIVE_INT, default=2, help="occurrences of a word or pair that counts")
     add = groups["training"].add_argument
@@ -412,10 +468,19 @@ def add_flags(groups: dict) -> None:
     add("--word_dropout", type=share, default=0.1, help="of words, read as unknown ones")
     add("--pair_dropout", type=share, default=0.3, help="of words and pairs of the linear model")
     add("--loss", choices=("cross_entropy", "squared_error"), default="cross_entropy", help="of the probability")
-    add("--part_loss", type=command_line.NOT_NEGATIVE, default=0.5,
-        help="weight of the losses of the LSTMs alone and of the linear model alone")  # fmt: skip
-    add("--epsilon", type=command_line.NOT_NEGATIVE, nargs="+", default=[0.0],
-        help="length of the adversarial perturbation of the embeddings; 0: none; several: a grid")  # fmt: skip
+    add(
+        "--part_loss",
+        type=command_line.NOT_NEGATIVE,
+        default=0.5,
+        help="weight of the losses of the LSTMs alone and of the linear model alone",
+    )
+    add(
+        "--epsilon",
+        type=command_line.NOT_NEGATIVE,
+        nargs="+",
+        default=[0.0],
+        help="length of the adversarial perturbation of the embeddings; 0: none; several: a grid",
+    )
     add = groups["data"].add_argument
     add("--data", type=Path, metavar="FILE", help="a CSV file of your own, gzipped or not, not the $SPY messages")
     add("--text_column", default="message", help="of the file: its texts")

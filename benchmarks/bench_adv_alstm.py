@@ -40,9 +40,15 @@ SIZES = {"acl18": (20315, 2555), "kdd17": (64307, 8070)}  # training and validat
 
 def make_flags(dataset: str, model: str, data_dir: Path) -> argparse.Namespace:
     parser, groups = command_line.make_parser(
-        "", adv_alstm.FUNCTIONS, hidden_size=None, epochs=None, batch_size=1024, learning_rate=1e-2,
-        schedule="constant", gradient_clipping=0.0,
-    )  # fmt: skip
+        "",
+        adv_alstm.FUNCTIONS,
+        hidden_size=None,
+        epochs=None,
+        batch_size=1024,
+        learning_rate=1e-2,
+        schedule="constant",
+        gradient_clipping=0.0,
+    )
     adv_alstm.add_flags(groups)
     argv = ["--dataset", dataset, "--data_dir", str(data_dir), "--quiet", "--device", "cpu"]
     flags = command_line.parse(parser, argv)

@@ -141,8 +141,9 @@ def steps_of(size: tuple) -> dict[tuple[str, str], tuple[nn.Module, Callable[[],
     batch, steps, space, channels, kernel, _ = size
     arguments = inputs(batch, steps, space, channels)
     models = autoencoders(space, channels, kernel)
-    return {(part, way): (model, loss) for way, model in models.items()
-            for part, loss in losses(model, *arguments).items()}  # fmt: skip
+    return {
+        (part, way): (model, loss) for way, model in models.items() for part, loss in losses(model, *arguments).items()
+    }
 
 
 def seconds(size: tuple, part: str, way: str) -> float:
@@ -165,8 +166,10 @@ def main(argv: list[str] | None = None) -> list[Row]:
             batch, steps, space, channels, kernel, target = size
             check_equal(space, channels, kernel)
             for part in ("encoder", "decoder", "autoencoder"):
-                functions = {name: lambda pool=pool, way=way: pool.submit(seconds, size, part, way).result()  # noqa: B023
-                             for name, (pool, way) in ways.items()}  # fmt: skip
+                functions = {
+                    name: lambda pool=pool, way=way: pool.submit(seconds, size, part, way).result()  # noqa: B023
+                    for name, (pool, way) in ways.items()
+                }
                 found = medians(functions, 4 if len(space) == 2 else 25)
                 what = f"{part}, B={batch} T={steps} {'x'.join(map(str, (1, *space)[-2:]))} H={channels} k={kernel}"
                 for label, usual in (("by itself", found["usual, by itself"]), ("memory kept", found["usual"])):

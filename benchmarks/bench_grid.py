@@ -23,8 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import ROOT, Row, record
 
 FLAGS = "--function reconstruct --signal uniform --input_size 1 --code_size 0 --quiet".split()  # see studies.py
-GRID = {"--hidden_size": ("8", "16", "32"), "--learning_rate": ("0.1", "0.01", "0.001"),
-        "--gradient_clipping": ("1", "5")}  # fmt: skip
+GRID = {
+    "--hidden_size": ("8", "16", "32"),
+    "--learning_rate": ("0.1", "0.01", "0.001"),
+    "--gradient_clipping": ("1", "5"),
+}
 ABOUT = (
     "18 points (H in 8, 16, 32; three learning rates; two clippings) of {epochs} epochs each, on the data of the toy "
     "study, two cores. The ratio is that to `jobs 2`. Two processes cannot be more than twice as fast as one, and at "

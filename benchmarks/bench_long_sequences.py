@@ -117,8 +117,11 @@ def seconds_of_training(*command: str) -> float:
 
 def processes() -> Row:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    ways = {"one process": ([sys.executable], "1"), "two threads": ([sys.executable], "2"),
-            "two processes": (torchrun, "1")}  # fmt: skip
+    ways = {
+        "one process": ([sys.executable], "1"),
+        "two threads": ([sys.executable], "2"),
+        "two processes": (torchrun, "1"),
+    }
     times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(2):
         for way, (program, threads) in ways.items():

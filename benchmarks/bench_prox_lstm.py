@@ -136,8 +136,10 @@ def memory_rows() -> list[Row]:
     tasks = [(name, BATCHES[0], size) for size in SIZES for name in names[size]]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip(tasks, pool.map(lambda task: peak_memory(*task), tasks), strict=True))
-    return [Row(f"B={BATCHES[0]} H={size}", {task[0]: mib for task, mib in found.items() if task[2] == size})
-            for size in SIZES]  # fmt: skip
+    return [
+        Row(f"B={BATCHES[0]} H={size}", {task[0]: mib for task, mib in found.items() if task[2] == size})
+        for size in SIZES
+    ]
 
 
 def peak_memory(name: str, batch: int, size: int) -> float:

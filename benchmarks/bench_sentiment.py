@@ -111,8 +111,14 @@ def main(argv: list[str] | None = None) -> list[Row]:
     whole = MESSAGES / (BATCHES * flags.batch_size)  # of an epoch in the batches
     epoch = {name: value * whole for name, value in medians(functions, 3).items()}
     processor = processor_seconds(functions["similar"]) * whole
-    rows = [Row(f"epoch, {data.facts['data']} data, beside {way}", {name: epoch[name] for name in ("similar", way)},
-                epoch[way] / epoch["similar"]) for way in ("packed", "padded")]  # fmt: skip
+    rows = [
+        Row(
+            f"epoch, {data.facts['data']} data, beside {way}",
+            {name: epoch[name] for name in ("similar", way)},
+            epoch[way] / epoch["similar"],
+        )
+        for way in ("packed", "padded")
+    ]
     rows.append(Row("the same, of the processor", {"similar": processor}, None, "< 1 minute"))
     return record("sentiment", "Sentiment, training epoch", ABOUT, rows)
 

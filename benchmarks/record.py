@@ -79,17 +79,30 @@ def amount(value: float, unit: str) -> str:
 
 def page(sections: dict[str, dict]) -> str:
     """Markdown: a table per section."""
-    lines = ["# Benchmarks", "", "Medians of interleaved rounds. The machine is shared: take the ratios. `make bench` "
-             "measures everything anew; a script of `benchmarks/` alone replaces its own table.", "",
-             "![The values of the tables](benchmarks.png)"]  # fmt: skip
+    lines = [
+        "# Benchmarks",
+        "",
+        "Medians of interleaved rounds. The machine is shared: take the ratios. `make bench` "
+        "measures everything anew; a script of `benchmarks/` alone replaces its own table.",
+        "",
+        "![The values of the tables](benchmarks.png)",
+    ]
     for title, section in sections.items():
         rows = [Row(**row) for row in section["rows"]]
         ways = list(dict.fromkeys(way for row in rows for way in row.values))
         compared, aimed = any(row.ratio is not None for row in rows), any(row.target for row in rows)
         head = ["what", *ways, *(["ratio"] if compared else []), *(["target"] if aimed else [])]
         picture = ["", f"![{title}]({section['figure']})"] if section["figure"] else []
-        lines += ["", f"## {title}", "", section["about"], *picture, "",
-                  f"`{section['script']}`, {section['processor']}, torch {section['torch']}.", ""]  # fmt: skip
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            section["about"],
+            *picture,
+            "",
+            f"`{section['script']}`, {section['processor']}, torch {section['torch']}.",
+            "",
+        ]
         lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for row in rows:
             values = [amount(row.values[way], section["unit"]) if way in row.values else "-" for way in ways]
@@ -115,8 +128,10 @@ def bars_of(section: dict) -> list[Bar]:
         return [Bar(f"{rows[0].what}, {way}", v, amount(v, section["unit"]), None) for way, v in rows[0].values.items()]
     several = len({way for row in rows for way in row.values}) > 1
     firsts = [(row.what, *next(iter(row.values.items()))) for row in rows]
-    return [Bar(f"{what}, {way}" if several else what, value, amount(value, section["unit"]), None)
-            for what, way, value in firsts]  # fmt: skip
+    return [
+        Bar(f"{what}, {way}" if several else what, value, amount(value, section["unit"]), None)
+        for what, way, value in firsts
+    ]
 
 
 def number_in(target: str) -> float | None:
@@ -140,8 +155,9 @@ def draw(sections: dict[str, dict], path: Path) -> None:
         bars, section = panels[title]
         size = (width - 5.0, row * len(bars))
         corner = (column * width + 4.2, max(heights) - top - size[1])
-        axes = whole.add_axes((corner[0] / 2 / width, corner[1] / max(heights), size[0] / 2 / width,
-                               size[1] / max(heights)))  # fmt: skip
+        axes = whole.add_axes(
+            (corner[0] / 2 / width, corner[1] / max(heights), size[0] / 2 / width, size[1] / max(heights))
+        )
         draw_bars(axes, title, bars, section)
     plots.save(whole, path)
 

@@ -29,7 +29,7 @@ SEED = 0
 def read_idx(folder, name):
     """One gzipped IDX file as a uint8 array."""
     data = gzip.decompress((folder / f"{name}.gz").read_bytes())
-    shape = struct.unpack(f">{data[3]}I", data[4:4 + 4 * data[3]])
+    shape = struct.unpack(f">{data[3]}I", data[4 : 4 + 4 * data[3]])
     return np.frombuffer(data, np.uint8, offset=4 + 4 * data[3]).reshape(shape)
 
 
@@ -66,8 +66,15 @@ def build_mnist(folder):
 def build_stocks(path):
     """The six stocks without the adjusted close; prices to 4 decimals, which keeps a hundredth of a cent."""
     with open(path, newline="", encoding="utf-8") as file:
-        rows = [[row["symbol"], row["date"], *(f"{float(row[name]):.4f}" for name in COLUMNS[2:6]),
-                 str(int(float(row["volume"])))] for row in csv.DictReader(file)]
+        rows = [
+            [
+                row["symbol"],
+                row["date"],
+                *(f"{float(row[name]):.4f}" for name in COLUMNS[2:6]),
+                str(int(float(row["volume"]))),
+            ]
+            for row in csv.DictReader(file)
+        ]
     lines = [",".join(row) for row in [list(COLUMNS), *sorted(rows)]]
     write_gzip(SAMPLES / "sp500" / "stocks_daily.csv.gz", ("\n".join(lines) + "\n").encode())
 

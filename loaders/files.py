@@ -33,8 +33,21 @@ SOURCES = ("auto", "full", "sample")
 MAX_BYTES = 2**28  # no file here unpacks to more than 48 MB; what claims more is refused
 
 # What reading a damaged file can raise, beside DataError: codecs, archives and csv each have their own.
-MALFORMED = (OSError, EOFError, ValueError, TypeError, RuntimeError, KeyError, IndexError, OverflowError, MemoryError,
-             csv.Error, struct.error, zlib.error, zipfile.BadZipFile)
+MALFORMED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    csv.Error,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 
 
 class DataError(ValueError):
@@ -102,12 +115,15 @@ def read_member(path, names):
         members = {info.filename: info for info in archive.infolist()}
         found = next((members[name] for name in names if name in members), None)
         if found is None:
-            raise DataError(f"{path}: expected a member {' or '.join(names)}, "
-                            f"found {', '.join(members)[:200] or 'none'}")
+            raise DataError(
+                f"{path}: expected a member {' or '.join(names)}, found {', '.join(members)[:200] or 'none'}"
+            )
         known = found.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
         if found.file_size > MAX_BYTES or not known:
-            raise DataError(f"{path}: expected at most {MAX_BYTES} bytes, stored or deflated, "
-                            f"found {found.file_size} of compression type {found.compress_type}")
+            raise DataError(
+                f"{path}: expected at most {MAX_BYTES} bytes, stored or deflated, "
+                f"found {found.file_size} of compression type {found.compress_type}"
+            )
         with archive.open(found) as member:
             return member.read(found.file_size + 1)  # to the end, where zipfile compares the checksum
 
@@ -281,8 +297,10 @@ def choose(data_dir, source, subfolder, needed, fetch, url, has_sample=True):
     if source not in SOURCES:
         raise DataError(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
     if source == "sample" and not has_sample:
-        raise DataError(f"source: expected auto or full, found sample: no sample of {subfolder} is bundled, "
-                        f"since its files have no licence")
+        raise DataError(
+            f"source: expected auto or full, found sample: no sample of {subfolder} is bundled, "
+            f"since its files have no licence"
+        )
     if source == "sample":
         return SAMPLES / subfolder, {"data": "sample"}
     folder = checked_folder(data_dir, required=True)
@@ -296,8 +314,10 @@ def choose(data_dir, source, subfolder, needed, fetch, url, has_sample=True):
     except DataError as error:
         if source == "full" or len(absent) < len(needed) or not has_sample:
             hint = ", or use --source sample" if has_sample else ""
-            raise DataError(f"{folder}: expected {', '.join(absent)}, found nothing and could not fetch it "
-                            f"({error}); put it there, from {url}{hint}") from error
+            raise DataError(
+                f"{folder}: expected {', '.join(absent)}, found nothing and could not fetch it "
+                f"({error}); put it there, from {url}{hint}"
+            ) from error
         notice = f"{absent[0]} is missing and could not be fetched: the small bundled sample is used instead"
         print(f"NOTICE: {notice} ({error})", file=sys.stderr)
         return SAMPLES / subfolder, {"data": "sample", "notice": notice}

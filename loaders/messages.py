@@ -22,16 +22,23 @@ import torch
 
 from loaders.files import DataError, checked_limit, choose, decoded, download, first_present, read_bytes, reading
 
-MESSAGES_URL = ("https://raw.githubusercontent.com/GarrettHoffman/lstm-oreilly/"
-                "907bc5a31b5767622c845f31d2dee02fdcf2c971/data/StockTwits_SPY_Sentiment_2017.gz")
+MESSAGES_URL = (
+    "https://raw.githubusercontent.com/GarrettHoffman/lstm-oreilly/"
+    "907bc5a31b5767622c845f31d2dee02fdcf2c971/data/StockTwits_SPY_Sentiment_2017.gz"
+)
 MESSAGES_NAMES = ("StockTwits_SPY_Sentiment_2017.gz", "StockTwits_SPY_Sentiment_2017.csv")
 MESSAGES_SHA256 = "2764ef980af1af85d2c4d180ced1ce54cf20186b7a07c301304dbd72a5a4eeef"
 MESSAGES_CLASSES = ("bearish", "bullish")
 SPLIT_KEY = b"2017"  # another key would be another random split
 
 UNKNOWN, TICKER, USER, LINK, PRICE, NUMBER = SPECIAL = (
-    "<unknown>", "<ticker>", "<user>", "<link>", "<price>", "<number>",
-)  # fmt: skip
+    "<unknown>",
+    "<ticker>",
+    "<user>",
+    "<link>",
+    "<price>",
+    "<number>",
+)
 TOKEN = re.compile(
     r"(?P<link>https?:\S+|www\.\S+|\w[\w.-]{0,50}\.(?:com|org|net|co|ly|gl|io|tv|be)\b(?:/\S*)?)"
     r"|(?P<price>\$\s?\d(?:[\d,.]*\d)?)"
@@ -60,6 +67,7 @@ class Messages(NamedTuple):
 
 
 # ------------------------------------------------------------------------------------------------------ texts
+
 
 def tokenize(text):
     """The tokens of a message, in lower case.
@@ -117,19 +125,22 @@ def encode(tokens, index):
 
 # ------------------------------------------------------------------------------------------------------ files
 
+
 def spy_messages(data_dir, source="auto", limit=None):
     """StockTwits messages about $SPY from data_dir/stocktwits, each labelled bearish (0) or bullish (1) by its author.
 
     There is no bundled sample, since the file has no licence: `source` "sample" and a failed download are a DataError.
     `limit` keeps the first training messages. Returns Messages as `labelled_messages` does.
     """
-    folder, facts = choose(data_dir, source, "stocktwits", [MESSAGES_NAMES], _fetch_messages, MESSAGES_URL,
-                           has_sample=False)
+    folder, facts = choose(
+        data_dir, source, "stocktwits", [MESSAGES_NAMES], _fetch_messages, MESSAGES_URL, has_sample=False
+    )
     path = first_present(folder, MESSAGES_NAMES)
     messages = labelled_messages(path, "message", "sentiment", limit)
     if messages.classes != MESSAGES_CLASSES:
-        raise DataError(f"{path}: expected the labels {' and '.join(MESSAGES_CLASSES)}, "
-                        f"found {' and '.join(messages.classes)}")
+        raise DataError(
+            f"{path}: expected the labels {' and '.join(MESSAGES_CLASSES)}, found {' and '.join(messages.classes)}"
+        )
     return messages._replace(facts={**messages.facts, **facts})
 
 
@@ -149,20 +160,30 @@ def labelled_messages(path, text_column, label_column, limit=None):
     texts, names = _read_columns(path, text_column, label_column)
     classes = tuple(sorted(set(names)))
     if len(classes) != 2:
-        raise DataError(f"{path}: expected two labels in the column {label_column}, "
-                        f"found {len(classes)}: {', '.join(classes[:5])}")
+        raise DataError(
+            f"{path}: expected two labels in the column {label_column}, found {len(classes)}: {', '.join(classes[:5])}"
+        )
     version = f"1 {unicodedata.unidata_version} {text_column!r} {label_column!r}"
-    arrays = decoded(path, "split", version, lambda: _distinct_rows(texts, names),
-                     lambda kept: _is_split(kept, len(texts)))
+    arrays = decoded(
+        path, "split", version, lambda: _distinct_rows(texts, names), lambda kept: _is_split(kept, len(texts))
+    )
     rows, contradicting = arrays["rows"].tolist(), arrays["contradicting"].item()
     if len(rows) < 10:
         raise DataError(f"{path}: expected at least 10 different texts to split 80/10/10, found {len(rows)}")
     edges = (0, len(rows) * 8 // 10, len(rows) * 9 // 10, len(rows))
-    parts = [_part(rows[a:b][:n], texts, names, classes[1])
-             for a, b, n in zip(edges, edges[1:], (limit, None, None), strict=False)]
-    facts = {"data": "full", "file": path.name, "messages": len(texts), "distinct_texts": len(rows),
-             "contradicting_texts": contradicting, f"{classes[1]}_share": names.count(classes[1]) / len(names),
-             **{name: len(part.texts) for name, part in zip(("train", "validation", "test"), parts, strict=True)}}
+    parts = [
+        _part(rows[a:b][:n], texts, names, classes[1])
+        for a, b, n in zip(edges, edges[1:], (limit, None, None), strict=False)
+    ]
+    facts = {
+        "data": "full",
+        "file": path.name,
+        "messages": len(texts),
+        "distinct_texts": len(rows),
+        "contradicting_texts": contradicting,
+        f"{classes[1]}_share": names.count(classes[1]) / len(names),
+        **{name: len(part.texts) for name, part in zip(("train", "validation", "test"), parts, strict=True)},
+    }
     return Messages(*parts, classes, facts)
 
 
@@ -174,8 +195,9 @@ def _read_columns(path, text_column, label_column):
         rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         header = next(rows, [])
         if header.count(text_column) != 1 or header.count(label_column) != 1 or text_column == label_column:
-            raise DataError(f"{path}: expected {expected}, once each, "
-                            f"found {', '.join(header)[:200] or 'an empty file'}")
+            raise DataError(
+                f"{path}: expected {expected}, once each, found {', '.join(header)[:200] or 'an empty file'}"
+            )
         text_at, label_at = header.index(text_column), header.index(label_column)
         for row in rows:
             if not row:  # an empty line
@@ -206,8 +228,12 @@ def _distinct_rows(texts, labels):
 def _is_split(arrays, messages):
     """Whether types and shapes are those of `_distinct_rows`, and its rows those of a table of so many messages."""
     rows, contradicting = arrays["rows"], arrays["contradicting"]
-    return (rows.dtype == contradicting.dtype == np.int64 and rows.ndim == 1 and contradicting.shape == ()
-            and 0 <= rows.min() <= rows.max() < messages)
+    return (
+        rows.dtype == contradicting.dtype == np.int64
+        and rows.ndim == 1
+        and contradicting.shape == ()
+        and 0 <= rows.min() <= rows.max() < messages
+    )
 
 
 def _split_order(text):

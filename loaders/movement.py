@@ -150,22 +150,34 @@ def split_samples(table, edges, steps, limit, facts):
     with reading(facts["file"], "parts that start on dates YYYY-MM-DD"):  # the first date at or after each
         first = [int(np.searchsorted(table.dates, _date(edge))) for edge in edges]
     if not first[0] < first[1] < first[2] < len(table.dates):
-        raise DataError(f"{facts['file']}: expected training, validation and test dates one after another within "
-                        f"{table.dates[0]} to {table.dates[-1]}, found them to start on {', '.join(edges)}")
+        raise DataError(
+            f"{facts['file']}: expected training, validation and test dates one after another within "
+            f"{table.dates[0]} to {table.dates[-1]}, found them to start on {', '.join(edges)}"
+        )
     if not 1 <= steps < len(table.dates):
         raise DataError(f"steps: expected 1 to {len(table.dates) - 1} days per window, found {steps}")
     ends = [*first[1:], len(table.dates)]
     parts = [window_samples(table, start, end, steps) for start, end in zip(first, ends, strict=True)]
-    parts[0] = MovementPart(*(field[:checked_limit(limit)] for field in parts[0]))
+    parts[0] = MovementPart(*(field[: checked_limit(limit)] for field in parts[0]))
     for name, part in zip(StockMovement._fields, parts, strict=False):
         if not len(part.y):
-            raise DataError(f"{facts['file']}: expected samples in the {name} part, found none: no stock has "
-                            f"{steps} complete days and a movement of {DOWN} % or {UP} % after them")
+            raise DataError(
+                f"{facts['file']}: expected samples in the {name} part, found none: no stock has "
+                f"{steps} complete days and a movement of {DOWN} % or {UP} % after them"
+            )
     counts = {name: len(part.y) for name, part in zip(StockMovement._fields, parts, strict=False)}
     shares = {f"{name}_up": part.y.double().mean().item() for name, part in zip(counts, parts, strict=True)}
-    facts = {**facts, "stocks": len(table.tickers), "days": len(table.dates), "first_date": str(table.dates[0]),
-             "last_date": str(table.dates[-1]), "missing_rows": int(np.isnan(table.adjusted).sum()), "steps": steps,
-             **counts, **shares}
+    facts = {
+        **facts,
+        "stocks": len(table.tickers),
+        "days": len(table.dates),
+        "first_date": str(table.dates[0]),
+        "last_date": str(table.dates[-1]),
+        "missing_rows": int(np.isnan(table.adjusted).sum()),
+        "steps": steps,
+        **counts,
+        **shares,
+    }
     return StockMovement(*parts, facts)
 
 
@@ -234,9 +246,11 @@ def _feature_table(path, known):
 def _fits(arrays, known):
     """Whether types and shapes are those of `_feature_table`."""
     tickers, dates, values = (arrays[name] for name in ("tickers", "dates", "values"))
-    return ((tickers.dtype.kind, tickers.shape) == ("U", (known.stocks,))
-            and (dates.dtype, dates.shape) == (np.dtype("datetime64[D]"), (known.days,))
-            and (values.dtype, values.shape) == (np.float64, (known.stocks, known.days, 13)))
+    return (
+        (tickers.dtype.kind, tickers.shape) == ("U", (known.stocks,))
+        and (dates.dtype, dates.shape) == (np.dtype("datetime64[D]"), (known.days,))
+        and (values.dtype, values.shape) == (np.float64, (known.stocks, known.days, 13))
+    )
 
 
 def _stock_members(path, names, known, folder):
@@ -244,8 +258,9 @@ def _stock_members(path, names, known, folder):
     pattern = re.compile(rf"(?:[^/]+/)?data/{re.escape(known.folder)}/{folder}/([A-Za-z0-9.^=-]{{1,16}})\.csv")
     found = {match[1]: match[0] for match in map(pattern.fullmatch, names) if match}
     if len(found) != known.stocks:
-        raise DataError(f"{path}: expected {known.stocks} files data/{known.folder}/{folder}/TICKER.csv, "
-                        f"found {len(found)}")
+        raise DataError(
+            f"{path}: expected {known.stocks} files data/{known.folder}/{folder}/TICKER.csv, found {len(found)}"
+        )
     return dict(sorted(found.items()))
 
 
@@ -274,8 +289,10 @@ def _feature_rows(path, name, days):
     good = (np.abs(values[:, :11]) < 1e5).all(1) & np.isin(values[:, 11], (-1, 0, 1)) & (values[:, 12] > 0)
     if not (good | missing).all():
         row = int(np.argmin(good | missing))
-        raise DataError(f"{label}, line {row + 1}: expected percentages, a label -1, 0 or 1 and an adjusted close "
-                        f"above 0, found {', '.join(rows[row])[:120]}")
+        raise DataError(
+            f"{label}, line {row + 1}: expected percentages, a label -1, 0 or 1 and an adjusted close "
+            f"above 0, found {', '.join(rows[row])[:120]}"
+        )
     return values
 
 
@@ -289,8 +306,9 @@ def price_table(folder):
     tables = [stock_features(path, read_bytes(path, PRICE_TABLE)) for path in paths]
     dates = np.unique(np.concatenate([days for days, _ in tables]))
     if len(paths) * len(dates) * 13 > MAX_VALUES:
-        raise DataError(f"{folder}: expected at most {MAX_VALUES} values, "
-                        f"found {len(paths)} stocks on {len(dates)} dates")
+        raise DataError(
+            f"{folder}: expected at most {MAX_VALUES} values, found {len(paths)} stocks on {len(dates)} dates"
+        )
     return _align([path.stem for path in paths], tables, dates)
 
 
@@ -325,7 +343,7 @@ def movement_features(prices):
     for column, days in enumerate(AVERAGES, 5):
         if len(prices) >= days:
             means = np.lib.stride_tricks.sliding_window_view(adjusted, days).mean(1)
-            values[days - 1:, column] = means / adjusted[days - 1:] - 1
+            values[days - 1 :, column] = means / adjusted[days - 1 :] - 1
     values[:, :11] *= 100
     change = values[:, 4]
     values[:, 11] = np.where(np.isnan(change), np.nan, (change >= UP) * 1.0 - (change <= DOWN))
@@ -350,8 +368,9 @@ def _price_rows(label, data):
                 day = _date(row[date_at].strip())
                 values = None if any(c.lower() in NO_PRICE for c in cells) else [float(c) for c in cells]
             if day in seen:
-                raise DataError(f"{label}, line {rows.line_num}: expected one row per date, found {day} on line "
-                                f"{seen[day]} as well")
+                raise DataError(
+                    f"{label}, line {rows.line_num}: expected one row per date, found {day} on line {seen[day]} as well"
+                )
             seen[day] = rows.line_num
             if values is not None:
                 if not all(LEAST <= value <= MOST for value in values):
@@ -370,8 +389,10 @@ def _price_columns(label, header):
     opening = "original_open" if "original_open" in header else "open"
     wanted = ("date", opening, "high", "low", "close", "adj close")
     if any(header.count(name) != 1 for name in wanted):
-        raise DataError(f"{label}: expected the columns Date, Open, High, Low, Close, Adj Close once each, "
-                        f"found {', '.join(header)[:200] or 'an empty file'}")
+        raise DataError(
+            f"{label}: expected the columns Date, Open, High, Low, Close, Adj Close once each, "
+            f"found {', '.join(header)[:200] or 'an empty file'}"
+        )
     return [header.index(name) for name in wanted]
 
 

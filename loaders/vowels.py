@@ -164,8 +164,10 @@ def utterance(path: Path, line: int, rows: list) -> Tensor:
     """(T, 12) float32 of T rows of 12 texts; `line` is named in the DataError of anything else."""
     sizes = {len(row) for row in rows}
     if sizes != {FEATURES} or len(rows) > MAX_STEPS:
-        raise DataError(f"{path}, line {line}: expected 1 to {MAX_STEPS} steps of {FEATURES} values, "
-                        f"found {len(rows)} steps of {sorted(sizes)}")  # fmt: skip
+        raise DataError(
+            f"{path}, line {line}: expected 1 to {MAX_STEPS} steps of {FEATURES} values, "
+            f"found {len(rows)} steps of {sorted(sizes)}"
+        )
     values = np.array([[float(field) for field in row] for row in rows])
     good = np.abs(values) < MAX_VALUE
     if not good.all():
@@ -194,8 +196,10 @@ def read_course_file(path: Path) -> tuple[dict, dict]:
         with reading(path, f"{count} sequences and labels of {part}"):
             cells, labels = content[f"{part}_data"].ravel(), content[f"{part}_label"].ravel().astype(np.int64)
             if len(cells) != count or len(labels) != count or not set(labels.tolist()) <= set(range(SPEAKERS)):
-                raise DataError(f"{path}: expected {count} sequences and labels 0 to {SPEAKERS - 1} of {part}, "
-                                f"found {len(cells)} and {len(labels)}")  # fmt: skip
+                raise DataError(
+                    f"{path}: expected {count} sequences and labels 0 to {SPEAKERS - 1} of {part}, "
+                    f"found {len(cells)} and {len(labels)}"
+                )
             values = [utterance(path, i + 1, without_padding(cell)) for i, cell in enumerate(cells)]
         parts[part] = values, torch.from_numpy(labels)
     seen = {value.numpy().tobytes() for value in parts["train"][0]}

@@ -65,10 +65,17 @@ class AttentiveLSTM(nn.Module):
         super().__init__()
         check_arguments(units, epsilon, beta, learning_rate, dropout or 0.0, l2 or 0.0)
         self.arguments = {
-            "units": units, "epsilon": epsilon, "beta": beta, "learning_rate": learning_rate, "dropout": dropout,
-            "l2": l2, "attention": attention, "hinge": hinge, "adversarial_training": adversarial_training,
+            "units": units,
+            "epsilon": epsilon,
+            "beta": beta,
+            "learning_rate": learning_rate,
+            "dropout": dropout,
+            "l2": l2,
+            "attention": attention,
+            "hinge": hinge,
+            "adversarial_training": adversarial_training,
             "random_perturbations": random_perturbations,
-        }  # fmt: skip
+        }
         self.units, self.epsilon, self.beta, self.learning_rate = units, epsilon, beta, learning_rate
         self.l2, self.hinge, self.random_perturbations = l2 or 0.0, hinge, random_perturbations
         self.perturbed = adversarial_training and epsilon > 0 and beta > 0
@@ -333,11 +340,15 @@ def convert_published(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
     i, j, f, o = bias.split(units)
     order = torch.arange(4 * units).view(4, units)[[0, 2, 1, 3]].flatten()  # i, j, f, o to i, f, j, o
     state = {
-        "mapping.weight": mapping.T, "mapping.bias": mapping_bias,
-        "lstm.weight_ih_l0": kernel[:features].T[order], "lstm.weight_hh_l0": kernel[features:].T[order],
-        "lstm.bias_ih_l0": torch.cat([i, f + 1, j, o]), "lstm.bias_hh_l0": torch.zeros_like(bias),
-        "head.weight": head.T, "head.bias": head_bias,
-    }  # fmt: skip
+        "mapping.weight": mapping.T,
+        "mapping.bias": mapping_bias,
+        "lstm.weight_ih_l0": kernel[:features].T[order],
+        "lstm.weight_hh_l0": kernel[features:].T[order],
+        "lstm.bias_ih_l0": torch.cat([i, f + 1, j, o]),
+        "lstm.bias_hh_l0": torch.zeros_like(bias),
+        "head.weight": head.T,
+        "head.bias": head_bias,
+    }
     if attention:
         state |= {"attention_layer.weight": rest[0].T, "attention_layer.bias": rest[1], "attention_vector": rest[2]}
     return {name: value.contiguous() for name, value in state.items()}

@@ -106,9 +106,18 @@ def convolution_gradient(grad: Tensor, x: Tensor, weight: Tensor, of_input: bool
     """Of `convolve`: dL/dx (B, Y, X, C) or dL/dweight, from dL/dconvolve(x, weight)."""
     padding = [size // 2 for size in weight.shape[2:]]
     gradients = torch.ops.aten.convolution_backward(
-        channels_first(grad), channels_first(x), weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1,
+        channels_first(grad),
+        channels_first(x),
+        weight,
+        None,
+        [1, 1],
+        padding,
+        [1, 1],
+        False,
+        [0, 0],
+        1,
         [of_input, not of_input, False],
-    )  # fmt: skip
+    )
     return channels_last(gradients[0]) if of_input else gradients[1]
 
 

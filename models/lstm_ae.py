@@ -122,10 +122,18 @@ class LSTMAutoencoder(Autoencoder):
     ):
         super().__init__(hidden_size, num_classes, prediction_size, dropout)
         self.arguments = {
-            "input_size": input_size, "hidden_size": hidden_size, "code_size": code_size, "num_layers": num_layers,
-            "num_classes": num_classes, "prediction_size": prediction_size, "dropout": dropout, "timescale": timescale,
-            "clock_periods": list(clock_periods), "input_mean": input_mean, "input_std": input_std,
-        }  # fmt: skip
+            "input_size": input_size,
+            "hidden_size": hidden_size,
+            "code_size": code_size,
+            "num_layers": num_layers,
+            "num_classes": num_classes,
+            "prediction_size": prediction_size,
+            "dropout": dropout,
+            "timescale": timescale,
+            "clock_periods": list(clock_periods),
+            "input_mean": input_mean,
+            "input_std": input_std,
+        }
         self.clock_periods, self.input_mean, self.input_std = tuple(clock_periods), input_mean, input_std
         self.code_size = code_size or hidden_size
         decoder_inputs = self.code_size + 2 * len(self.clock_periods)
@@ -208,10 +216,15 @@ class ConvLSTMAutoencoder(Autoencoder):
         pixels = math.prod(map_shape)
         super().__init__(channels * pixels, num_classes, 0, dropout)
         self.arguments = {
-            "map_shape": list(map_shape), "code_size": code_size, "channels": channels, "kernel_size": kernel_size,
-            "num_classes": num_classes, "dropout": dropout, "timescale": timescale,
+            "map_shape": list(map_shape),
+            "code_size": code_size,
+            "channels": channels,
+            "kernel_size": kernel_size,
+            "num_classes": num_classes,
+            "dropout": dropout,
+            "timescale": timescale,
             "clock_periods": list(clock_periods),
-        }  # fmt: skip
+        }
         self.map_shape, self.input_size, self.code_size = tuple(map_shape), pixels, code_size
         dims = len(map_shape)
         self.encoder = ConvLSTM(1, channels, kernel_size, dims, timescale)

@@ -126,8 +126,10 @@ class ConjugateGradients:
         if square > limit:
             warnings.warn(
                 f"conjugate gradients stopped after {self.max_iterations} iterations with a relative residual of "
-                f"{square**0.5:.1e}, above the tolerance of {self.tolerance:.1e}", RuntimeWarning, stacklevel=2,
-            )  # fmt: skip
+                f"{square**0.5:.1e}, above the tolerance of {self.tolerance:.1e}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         # one step along the residual, which costs no product: as good as one more iteration if epsilon G G^T is small
         torch.add(work.x, r, alpha=step, out=x).mul_(length if scale is None else length * scale)
         torch.mul(work.solution_u, length, out=u)

@@ -70,12 +70,20 @@ class TextLSTM(nn.Module):
             raise ValueError(f"piece_buckets must be 0 or at least 2 (the first one stays empty), not {piece_buckets}")
         pairs = None if pairs is None else sorted(pairs)
         self.arguments = {
-            "vocabulary": list(vocabulary), "embedding_size": embedding_size, "sizes": list(sizes),
-            "bidirectional": bidirectional, "pooling": pooling, "dropout": dropout,
-            "embedding_dropout": embedding_dropout, "word_dropout": word_dropout, "pairs": pairs,
-            "pair_dropout": pair_dropout, "piece_buckets": piece_buckets, "normalize": normalize,
+            "vocabulary": list(vocabulary),
+            "embedding_size": embedding_size,
+            "sizes": list(sizes),
+            "bidirectional": bidirectional,
+            "pooling": pooling,
+            "dropout": dropout,
+            "embedding_dropout": embedding_dropout,
+            "word_dropout": word_dropout,
+            "pairs": pairs,
+            "pair_dropout": pair_dropout,
+            "piece_buckets": piece_buckets,
+            "normalize": normalize,
             "classes": list(classes),
-        }  # fmt: skip
+        }
         self.vocabulary, self.classes, self.pooling = list(vocabulary), list(classes), pooling
         self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
         self.pair_dropout, self.linear, self.normalize = pair_dropout, pairs is not None, normalize

@@ -9,10 +9,19 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-plt.rcParams.update({
-    "figure.dpi": 130, "font.size": 11, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False,
-    "axes.spines.right": False, "legend.frameon": False, "lines.linewidth": 1.6, "axes.titlesize": 12,
-})  # fmt: skip
+plt.rcParams.update(
+    {
+        "figure.dpi": 130,
+        "font.size": 11,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+        "axes.titlesize": 12,
+    }
+)
 # Okabe and Ito's colours, distinguishable without colour vision; black last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 plt.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=COLOURS)

@@ -69,24 +69,26 @@ def summary_rows(study: Study, metrics: dict, minutes: float) -> list[dict]:
         if value is None:
             continue
         parent = look_up(metrics, number.key.rpartition("/")[0]) if "/" in number.key else metrics
-        rows.append({
-            "study": study.title,
-            "metric": number.label,
-            "value": value,
-            "std": look_up(metrics, f"{number.key}_std"),
-            "seeds": parent.get("seeds", 1),
-            "sigma": mean_or_value(metrics, number.sigma) if number.sigma else None,
-            "baseline": mean_or_value(metrics, number.baseline) if number.baseline else None,
-            "baseline_name": number.baseline_name,
-            "published": number.published,
-            "target": number.target,
-            "form": number.form,
-            "detail": number.detail,
-            "says": say(number, metrics),
-            "command": study.command,
-            "minutes": round(minutes, 1),
-            "data": source_of(metrics),
-        })  # fmt: skip
+        rows.append(
+            {
+                "study": study.title,
+                "metric": number.label,
+                "value": value,
+                "std": look_up(metrics, f"{number.key}_std"),
+                "seeds": parent.get("seeds", 1),
+                "sigma": mean_or_value(metrics, number.sigma) if number.sigma else None,
+                "baseline": mean_or_value(metrics, number.baseline) if number.baseline else None,
+                "baseline_name": number.baseline_name,
+                "published": number.published,
+                "target": number.target,
+                "form": number.form,
+                "detail": number.detail,
+                "says": say(number, metrics),
+                "command": study.command,
+                "minutes": round(minutes, 1),
+                "data": source_of(metrics),
+            }
+        )
     return rows
 
 
@@ -213,9 +215,7 @@ def markdown(results: dict, rows: dict, profile: str, folder: Path) -> str:
 def html_page(results: dict, rows: dict, profile: str) -> str:
     failed = [study for study, result in results.items() if "error" in result]
     links = "".join(f'<li><a href="#{anchor(s)}">{html.escape(s.title)}</a></li>' for s in results)
-    missing = "".join(
-        f"<li><b>{html.escape(s.title)}</b>: {html.escape(results[s]['error'])}</li>" for s in failed
-    )
+    missing = "".join(f"<li><b>{html.escape(s.title)}</b>: {html.escape(results[s]['error'])}</li>" for s in failed)
     sections = "".join(html_section(study, result, rows[study], profile) for study, result in results.items())
     return f"""<!doctype html>
 <html lang="en">
@@ -247,16 +247,18 @@ def html_section(study: Study, result: dict, rows: list[dict], profile: str) -> 
     figures = "".join(html_figure(study, path) for path in sorted(result["folder"].glob("*.png")))
     said = "".join(f"<li>{html.escape(row['says'])}</li>" for row in rows)
     different = "".join(f"<li>{html.escape(item)}</li>" for item in deviations(study.script))
-    return "".join([
-        head,
-        html_table(rows, with_study=False) if rows else "",
-        f"<ul>{said}</ul>" if said else "",
-        f'<div class="figures">{figures}</div>',
-        f"<p><b>Data.</b> {html.escape(data_of(study, result))}</p>{command}",
-        folded("All numbers of the run", f"<pre>{html.escape(json.dumps(result['metrics'], indent=1))}</pre>"),
-        folded("Deviations from the publications", f"<ol>{different}</ol>") if different else "",
-        "</section>\n",
-    ])  # fmt: skip
+    return "".join(
+        [
+            head,
+            html_table(rows, with_study=False) if rows else "",
+            f"<ul>{said}</ul>" if said else "",
+            f'<div class="figures">{figures}</div>',
+            f"<p><b>Data.</b> {html.escape(data_of(study, result))}</p>{command}",
+            folded("All numbers of the run", f"<pre>{html.escape(json.dumps(result['metrics'], indent=1))}</pre>"),
+            folded("Deviations from the publications", f"<ol>{different}</ol>") if different else "",
+            "</section>\n",
+        ]
+    )
 
 
 def folded(title: str, content: str) -> str:
@@ -275,12 +277,14 @@ def html_table(rows: list[dict], with_study: bool = True) -> str:
     start = 0 if with_study else 1
     head = "".join(f"<th>{name}</th>" for name in COLUMNS[start:])
     body = "".join(
-        "<tr>" + "".join(
+        "<tr>"
+        + "".join(
             f'<td data-name="{name}"{" class=none" if text == "-" else ""}>{html.escape(text)}</td>'
             for name, text in list(zip(COLUMNS, cells(row), strict=True))[start:]
-        ) + "</tr>"
+        )
+        + "</tr>"
         for row in rows
-    )  # fmt: skip
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 

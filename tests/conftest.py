@@ -17,8 +17,12 @@ COUNTS = Counter()  # of what the tests marked `reliability` tried, by test
 
 
 def pytest_addoption(parser):
-    parser.addoption("--counts", type=Path, metavar="FILE", help="JSON file for what the reliability tests counted; "
-                     "docs/reliability.md gets the numbers, too")  # fmt: skip
+    parser.addoption(
+        "--counts",
+        type=Path,
+        metavar="FILE",
+        help="JSON file for what the reliability tests counted; docs/reliability.md gets the numbers, too",
+    )
 
 
 def pytest_sessionfinish(session, exitstatus):
@@ -71,15 +75,35 @@ def damaged_at_random(whole, count):
 def make_flags(**values) -> argparse.Namespace:
     """All flags that `experiment.train` and `grid_search.fit` read, for a training of milliseconds."""
     defaults = {
-        "function": None, "dry_run": False,
-        "hidden_size": 4, "num_layers": 1,
-        "epochs": 3, "batch_size": 4, "learning_rate": 0.01, "schedule": "cosine", "gradient_clipping": 1.0,
-        "optimizer": "Adam", "weight_decay": 0.0, "patience": 0, "precision": "float32",
-        "data_dir": Path("data"), "source": "sample", "limit": None,
-        "seed": 0, "seeds": 1, "device": "cpu", "threads": 1, "jobs": 1,
-        "backend": "loky", "scheduler": None, "output_dir": Path("outputs"),
-        "resume": False, "checkpoint_every": 30.0, "tensorboard": False, "quiet": True,
-    }  # fmt: skip
+        "function": None,
+        "dry_run": False,
+        "hidden_size": 4,
+        "num_layers": 1,
+        "epochs": 3,
+        "batch_size": 4,
+        "learning_rate": 0.01,
+        "schedule": "cosine",
+        "gradient_clipping": 1.0,
+        "optimizer": "Adam",
+        "weight_decay": 0.0,
+        "patience": 0,
+        "precision": "float32",
+        "data_dir": Path("data"),
+        "source": "sample",
+        "limit": None,
+        "seed": 0,
+        "seeds": 1,
+        "device": "cpu",
+        "threads": 1,
+        "jobs": 1,
+        "backend": "loky",
+        "scheduler": None,
+        "output_dir": Path("outputs"),
+        "resume": False,
+        "checkpoint_every": 30.0,
+        "tensorboard": False,
+        "quiet": True,
+    }
     unknown = set(values) - set(defaults)
     assert not unknown, f"not a flag: {unknown}"
     return argparse.Namespace(**{**defaults, **values})

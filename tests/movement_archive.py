@@ -35,8 +35,11 @@ def random_prices(seed: int, first: int = -40, last: int = DAYS + 3) -> dict[int
 
 def price_file(rows: dict[int, tuple], american: bool = False, descending: bool = False, own_open: bool = False) -> str:
     """A CSV of prices; `own_open`: with the true opening price under Original_Open and another one under Open."""
-    header = "Date,Original_Open,High,Low,Close,Volume,Adj Close,,Open" if own_open else \
-        "Date,Open,High,Low,Close,Volume,Adj Close"
+    header = (
+        "Date,Original_Open,High,Low,Close,Volume,Adj Close,,Open"
+        if own_open
+        else "Date,Open,High,Low,Close,Volume,Adj Close"
+    )
     lines = []
     for k, (opening, high, low, close, adjusted) in rows.items():
         date = f"{day(k).month}/{day(k).day}/{day(k).year}" if american else day(k).isoformat()

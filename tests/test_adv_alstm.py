@@ -201,30 +201,40 @@ def test_published_settings(run, tmp_path):
 
 
 def test_the_table_of_several_seeds_shows_their_mean():
-    scores = {"test_accuracy": 0.5, "test_accuracy_low": 0.4, "test_accuracy_high": 0.6, "test_accuracy_sigma": 0.01,
-              "test_mcc": 0.1, "test_mcc_low": 0.0, "test_mcc_high": 0.2}  # fmt: skip
+    scores = {
+        "test_accuracy": 0.5,
+        "test_accuracy_low": 0.4,
+        "test_accuracy_high": 0.6,
+        "test_accuracy_sigma": 0.01,
+        "test_mcc": 0.1,
+        "test_mcc_low": 0.0,
+        "test_mcc_high": 0.2,
+    }
     several = {**scores, "test_accuracy_mean": 0.55, "test_accuracy_std": 0.02, "test_mcc_mean": 0.11}
     one, mean = comparison({"always_up": scores, "lstm": several}, "kdd17")
     assert (one["accuracy"], one["accuracy_std"], one["published_mcc"]) == (50.0, 0.0, "")
     assert (mean["accuracy"], mean["accuracy_std"], mean["mcc"], mean["published_mcc"]) == (55.0, 2.0, 0.11, 0.0183)
 
 
-@pytest.mark.parametrize(("flags", "named"), [
-    (["--dataset", "acl19"], ["--dataset", "acl18, kdd17", "acl19"]),
-    (["--model", "blstm"], ["--model", "blstm"]),
-    (["--epsilon", "-1"], ["--epsilon", "-1"]),
-    (["--beta", "much"], ["--beta", "much"]),
-    (["--l2", "nan"], ["--l2", "nan"]),
-    (["--dropout", "1"], ["--dropout", "1"]),
-    (["--steps", "0"], ["--steps", "0"]),
-    (["--steps", "500"], ["500"]),
-    (["--num_layers", "2"], ["--num_layers", "2"]),
-    (["--test_from", "2013-02-01"], ["--test_from", "acl18"]),
-    (["--pretrain", "--hidden_size", "2", "4"], ["--hidden_size", "--pretrain"]),
-    (["--source", "sample"], ["sample", "licence"]),
-    (["--function", "predict", "--checkpoint", "none.pt"], ["none.pt"]),
-    (["--function", "train", "--dry_run"], ["--dry_run", "best.pt"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--dataset", "acl19"], ["--dataset", "acl18, kdd17", "acl19"]),
+        (["--model", "blstm"], ["--model", "blstm"]),
+        (["--epsilon", "-1"], ["--epsilon", "-1"]),
+        (["--beta", "much"], ["--beta", "much"]),
+        (["--l2", "nan"], ["--l2", "nan"]),
+        (["--dropout", "1"], ["--dropout", "1"]),
+        (["--steps", "0"], ["--steps", "0"]),
+        (["--steps", "500"], ["500"]),
+        (["--num_layers", "2"], ["--num_layers", "2"]),
+        (["--test_from", "2013-02-01"], ["--test_from", "acl18"]),
+        (["--pretrain", "--hidden_size", "2", "4"], ["--hidden_size", "--pretrain"]),
+        (["--source", "sample"], ["sample", "licence"]),
+        (["--function", "predict", "--checkpoint", "none.pt"], ["none.pt"]),
+        (["--function", "train", "--dry_run"], ["--dry_run", "best.pt"]),
+    ],
+)
 def test_bad_input_gives_one_line_that_names_it_and_status_2(run, flags, named, capsys):
     with pytest.raises(SystemExit) as stopped:
         run("train", *flags)

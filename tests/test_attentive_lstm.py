@@ -56,8 +56,9 @@ def forward_by_hand(model, x):
         states.append(h)
     e, alpha = h, None
     if model.attention:
-        scores = [p["attention_vector"] @ np.tanh(p["attention_layer.weight"] @ h + p["attention_layer.bias"])
-                  for h in states]  # fmt: skip
+        scores = [
+            p["attention_vector"] @ np.tanh(p["attention_layer.weight"] @ h + p["attention_layer.bias"]) for h in states
+        ]
         alpha = np.exp(scores) / np.exp(scores).sum()
         e = np.concatenate([h, sum(a * h for a, h in zip(alpha, states, strict=True))])
     return (p["head.weight"] @ e + p["head.bias"])[0], e, alpha
@@ -194,10 +195,16 @@ def same(a, b):
     return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("arguments", [
-    {"epsilon": 0.0, "beta": 1.0}, {"epsilon": 1.0, "beta": 0.0}, {"adversarial_training": False, "beta": 1.0},
-    {"epsilon": 0.0, "random_perturbations": True}, {"beta": 0.0, "random_perturbations": True},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"epsilon": 0.0, "beta": 1.0},
+        {"epsilon": 1.0, "beta": 0.0},
+        {"adversarial_training": False, "beta": 1.0},
+        {"epsilon": 0.0, "random_perturbations": True},
+        {"beta": 0.0, "random_perturbations": True},
+    ],
+)
 @pytest.mark.parametrize("dropout", [None, 0.3])
 def test_without_perturbation_it_is_the_plain_model_bit_for_bit(arguments, dropout):
     x, y = data()
@@ -206,10 +213,18 @@ def test_without_perturbation_it_is_the_plain_model_bit_for_bit(arguments, dropo
     assert not same(trained(x, y, l2=0.1, dropout=dropout, epsilon=1.0, beta=1.0), plain)
 
 
-@pytest.mark.parametrize("arguments", [
-    {}, {"attention": False}, {"hinge": False}, {"random_perturbations": True, "epsilon": 0.1},
-    {"adversarial_training": False}, {"dropout": 0.2}, {"l2": 0.01, "epsilon": 0.1, "beta": 1.0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"attention": False},
+        {"hinge": False},
+        {"random_perturbations": True, "epsilon": 0.1},
+        {"adversarial_training": False},
+        {"dropout": 0.2},
+        {"l2": 0.01, "epsilon": 0.1, "beta": 1.0},
+    ],
+)
 def test_every_kind_of_model_learns(arguments):
     x, y = data(384)
     model = trained(x[:256], y[:256], epochs=15, learning_rate=0.03, **arguments)
@@ -294,21 +309,27 @@ def test_perturbed_scores():
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda x, y: (x[0], y), "(samples, steps, features)"),
-    (lambda x, y: (x[:0], y[:0]), "(0, 4, 3)"),
-    (lambda x, y: (x, y[:5]), "(64,), one label per sample, not of shape (5,)"),
-    (lambda x, y: (x, y[:, None]), "(64, 1)"),
-    (lambda x, y: (x, 2 * y - 1), "found -1"),
-    (lambda x, y: (x, y * 0.5), "found 0.5"),
-    (lambda x, y: (x.index_fill(0, torch.tensor(3), math.nan), y), "12 of its 768 values"),
-    (lambda x, y: (x.index_fill(1, torch.tensor(0), math.inf), y), "finite"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[0], y), "(samples, steps, features)"),
+        (lambda x, y: (x[:0], y[:0]), "(0, 4, 3)"),
+        (lambda x, y: (x, y[:5]), "(64,), one label per sample, not of shape (5,)"),
+        (lambda x, y: (x, y[:, None]), "(64, 1)"),
+        (lambda x, y: (x, 2 * y - 1), "found -1"),
+        (lambda x, y: (x, y * 0.5), "found 0.5"),
+        (lambda x, y: (x.index_fill(0, torch.tensor(3), math.nan), y), "12 of its 768 values"),
+        (lambda x, y: (x.index_fill(1, torch.tensor(0), math.inf), y), "finite"),
+    ],
+)
 def test_bad_samples(change, message):
     x, y = data()
     model = AdvALSTM(4).fit(x, y, epochs=1)
-    for call in (lambda: AdvALSTM(4).fit(*change(x, y)), lambda: AdvALSTM(4).fit(x, y, change(x, y), epochs=1),
-                 lambda: model.evaluate(*change(x, y))):  # fmt: skip
+    for call in (
+        lambda: AdvALSTM(4).fit(*change(x, y)),
+        lambda: AdvALSTM(4).fit(x, y, change(x, y), epochs=1),
+        lambda: model.evaluate(*change(x, y)),
+    ):
         with pytest.raises(ValueError) as caught:
             call()
         assert message in str(caught.value) and "\n" not in str(caught.value)
@@ -326,10 +347,18 @@ def test_other_misuse():
         AdvALSTM(4).fit(x, y, epochs=0, batch_size=16)
 
 
-@pytest.mark.parametrize(("arguments", "name"), [
-    ({"units": 0}, "units"), ({"epsilon": -1.0}, "epsilon"), ({"beta": math.nan}, "beta"), ({"l2": -0.1}, "l2"),
-    ({"learning_rate": 0.0}, "learning_rate"), ({"dropout": 1.0}, "dropout"), ({"epsilon": math.inf}, "epsilon"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"units": 0}, "units"),
+        ({"epsilon": -1.0}, "epsilon"),
+        ({"beta": math.nan}, "beta"),
+        ({"l2": -0.1}, "l2"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"epsilon": math.inf}, "epsilon"),
+    ],
+)
 def test_bad_arguments(arguments, name):
     with pytest.raises(ValueError, match=name):
         AdvALSTM(**{"units": 4, **arguments})
@@ -361,9 +390,11 @@ def test_the_lstm_has_one_bias():
 def published(units, features, attention):
     rng = np.random.default_rng(0)
     shapes = {
-        "in_fc/kernel": (features, features), "in_fc/bias": (features,),
-        "rnn/basic_lstm_cell/kernel": (features + units, 4 * units), "rnn/basic_lstm_cell/bias": (4 * units,),
-    }  # fmt: skip
+        "in_fc/kernel": (features, features),
+        "in_fc/bias": (features,),
+        "rnn/basic_lstm_cell/kernel": (features + units, 4 * units),
+        "rnn/basic_lstm_cell/bias": (4 * units,),
+    }
     if attention:
         shapes |= {"lstm_att/att_W": (units, units), "lstm_att/att_h": (units,), "lstm_att/att_u": (units,)}
         shapes |= {"lstm_att/pre_fc/weights": (2 * units, 1), "lstm_att/pre_fc/biases": (1,)}

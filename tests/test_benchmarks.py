@@ -58,9 +58,16 @@ def test_a_section_with_a_figure_of_its_own_is_not_drawn(results):
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(150, "s", "2.50 min"), (119, "s", "119 s"), (1, "s", "1.00 s"), (0.25, "s", "250 ms"), (2e-6, "s", "2.00 us"),
-     (0.0, "s", "0.00 us"), (1234.4, "MiB", "1,234 MiB")],
-)  # fmt: skip
+    [
+        (150, "s", "2.50 min"),
+        (119, "s", "119 s"),
+        (1, "s", "1.00 s"),
+        (0.25, "s", "250 ms"),
+        (2e-6, "s", "2.00 us"),
+        (0.0, "s", "0.00 us"),
+        (1234.4, "MiB", "1,234 MiB"),
+    ],
+)
 def test_amounts(value, unit, text):
     assert record.amount(value, unit) == text
 

@@ -6,11 +6,14 @@ import os
 import pickle
 import random
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from adv_alstm import AdvALSTM
+from Classifier import LSTMClassifier
 from models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
 from training import checkpoint
 from training.checkpoint import CheckpointError
@@ -38,10 +41,16 @@ def names(folder):
 
 def test_round_trip(tmp_path):
     content = {
-        "text": "é", "none": None, "yes": True, "list": [1, float("inf")], "tuple": (1, "a"), "nested": {"a": {"b": 1}},
-        "float64": torch.tensor([1 / 3], dtype=torch.float64), "bytes": torch.arange(5, dtype=torch.uint8),
+        "text": "é",
+        "none": None,
+        "yes": True,
+        "list": [1, float("inf")],
+        "tuple": (1, "a"),
+        "nested": {"a": {"b": 1}},
+        "float64": torch.tensor([1 / 3], dtype=torch.float64),
+        "bytes": torch.arange(5, dtype=torch.uint8),
         "empty": torch.zeros(0, 3),
-    }  # fmt: skip
+    }
     checkpoint.save(tmp_path / "a.pt", content)
     read = checkpoint.load(tmp_path / "a.pt")
     assert list(read) == list(content)
@@ -295,3 +304,21 @@ def test_first_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
             with pytest.raises(OSError, match="No space left"):
                 checkpoint.save(tmp_path / "last.pt", NEW, keep_previous=True)
         assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "cls", "shape"),
+    [
+        ("lstm_ae_toy", LSTMAutoencoder, (2, 10, 5)),
+        ("lstm_ae_mnist", ConvLSTMAutoencoder, (2, 28, 28)),
+        ("jv_training", LSTMClassifier, (2, 9, 12)),
+        ("adv_alstm", AdvALSTM, (2, 5, 11)),
+    ],
+)
+def test_checkpoints_from_before_the_packages_still_load(script, cls, shape):
+    path = Path(__file__).parent / "checkpoints" / "before_packages" / f"{script}.pt"
+    model = checkpoint.rebuild(path, cls)
+    x = torch.rand(shape)
+    output = model(x, torch.tensor([9, 7])) if cls is LSTMClassifier else model(x)
+    output = getattr(output, "reconstruction", output)
+    assert output.shape[0] == 2 and torch.isfinite(output).all()

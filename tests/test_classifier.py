@@ -225,25 +225,31 @@ def test_a_checkpoint_rebuilds_it(tmp_path):
     assert torch.equal(again(x.float(), lengths), model.eval()(x.float(), lengths))
 
 
-@pytest.mark.parametrize(("options", "named"), [
-    ({"mode": "prox"}, "plain, AdvLSTM, ProxLSTM"),
-    ({"epsilon": -1.0}, "-1.0"),
-    ({"noise": -1.0}, "-1.0"),
-    ({"normalization": "none"}, "standard, l2"),
-    ({"dropout_places": ("conv",)}, "conv"),
-    ({"batch_norm_places": ("output",)}, "output"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"mode": "prox"}, "plain, AdvLSTM, ProxLSTM"),
+        ({"epsilon": -1.0}, "-1.0"),
+        ({"noise": -1.0}, "-1.0"),
+        ({"normalization": "none"}, "standard, l2"),
+        ({"dropout_places": ("conv",)}, "conv"),
+        ({"batch_norm_places": ("output",)}, "output"),
+    ],
+)
 def test_wrong_arguments(options, named):
     with pytest.raises(ValueError, match=named):
         make(**options)
 
 
-@pytest.mark.parametrize(("shape", "lengths", "named"), [
-    ((2, 9, 3), [9, 9], r"\(B, T, 4\)"),
-    ((2, 9, 4), [9], r"\(1,\)"),
-    ((2, 9, 4), [9, 2], "from 3 to 9"),
-    ((2, 9, 4), [10, 9], "from 3 to 9"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "lengths", "named"),
+    [
+        ((2, 9, 3), [9, 9], r"\(B, T, 4\)"),
+        ((2, 9, 4), [9], r"\(1,\)"),
+        ((2, 9, 4), [9, 2], "from 3 to 9"),
+        ((2, 9, 4), [10, 9], "from 3 to 9"),
+    ],
+)
 def test_wrong_shapes(shape, lengths, named):
     with pytest.raises(ValueError, match=named):
         make()(torch.zeros(shape, dtype=torch.float64), torch.tensor(lengths))

@@ -8,8 +8,13 @@ from torch.nn.functional import conv1d, conv2d
 from models.conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases, tanh_
 
 SPACES = {1: (5,), 2: (3, 4)}
-CASES = [(dims, constant, clock, steps)
-         for dims in (1, 2) for constant in (False, True) for clock in (False, True) for steps in (1, 4)]  # fmt: skip
+CASES = [
+    (dims, constant, clock, steps)
+    for dims in (1, 2)
+    for constant in (False, True)
+    for clock in (False, True)
+    for steps in (1, 4)
+]
 
 
 def reference(model, x, steps=None, step_bias=None):

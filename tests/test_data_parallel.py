@@ -35,8 +35,14 @@ def in_two(*argv: str) -> list[int]:
         if child == 0:
             status = 99
             try:
-                os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2",
-                               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+                os.environ |= {
+                    "WORLD_SIZE": "2",
+                    "RANK": str(rank),
+                    "LOCAL_RANK": str(rank),
+                    "LOCAL_WORLD_SIZE": "2",
+                    "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": str(port),
+                }
                 lstm_ae_toy.main(["--function", "reconstruct", *argv])
                 status = 0
             except SystemExit as stopped:
@@ -106,13 +112,31 @@ def test_several_jobs_are_refused(tmp_path, monkeypatch, capsys):
 @pytest.mark.reliability
 def test_torchrun(tmp_path, count):
     """As from a shell; stopped by a signal and resumed, with noise that differs between the processes."""
-    argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "lstm_ae_toy.py",
-            "--function", "reconstruct", *TOY, "--mirror", "--epochs", "40"]  # fmt: skip
+    argv = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "lstm_ae_toy.py",
+        "--function",
+        "reconstruct",
+        *TOY,
+        "--mirror",
+        "--epochs",
+        "40",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start(name, *flags):
-        return subprocess.Popen([*argv, "--output_dir", str(tmp_path / name), *flags], cwd=ROOT, env=environment,
-                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        return subprocess.Popen(
+            [*argv, "--output_dir", str(tmp_path / name), *flags],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     assert start("whole").wait(timeout=300) == 0
     stopped = start("stopped", "--checkpoint_every", "1000")

@@ -213,9 +213,20 @@ def test_hostile_arrays_are_decoded_anew(path, kept, members):
 def test_hostile_archives_are_decoded_anew(path, kept, monkeypatch):
     key, whole = np.array(data_files._key(path, 1)), kept.read_bytes()
     bomb = archive(zipfile.ZIP_DEFLATED, key=key, **{**ARRAYS, "digits": np.zeros(2**22)})
-    for data in (b"", b"PK", whole[:-1], whole[: len(whole) // 2], bytes(len(whole)), whole[10:], bomb,
-                 archive(**ARRAYS), archive(key=np.array(5), **ARRAYS), archive(key=np.array(["a"]), **ARRAYS),
-                 archive(zipfile.ZIP_DEFLATED, key=key, **ARRAYS), archive(key=key, **ARRAYS)[:-30]):  # fmt: skip
+    for data in (
+        b"",
+        b"PK",
+        whole[:-1],
+        whole[: len(whole) // 2],
+        bytes(len(whole)),
+        whole[10:],
+        bomb,
+        archive(**ARRAYS),
+        archive(key=np.array(5), **ARRAYS),
+        archive(key=np.array(["a"]), **ARRAYS),
+        archive(zipfile.ZIP_DEFLATED, key=key, **ARRAYS),
+        archive(key=key, **ARRAYS)[:-30],
+    ):
         kept.write_bytes(data)
         assert not load(path) and load(path)
     monkeypatch.setattr(data_files, "MAX_BYTES", 700)  # each array is less, all of them together are more
@@ -319,10 +330,13 @@ LOADERS = {  # data, loader, what decodes them
     "mnist": (make_digits, load_data.mnist, (load_data, "read_idx")),
     "prices": (make_prices, load_data.stock_prices, (load_data, "_parse_rows")),
     "acl18": (movement_archive.write_archive, load_data.stock_movement, (load_movement, "_feature_rows")),
-    "kdd17": (movement_archive.write_archive, lambda d: load_data.stock_movement(d, "kdd17"),
-              (load_movement, "_feature_rows")),
+    "kdd17": (
+        movement_archive.write_archive,
+        lambda d: load_data.stock_movement(d, "kdd17"),
+        (load_movement, "_feature_rows"),
+    ),
     "messages": (make_messages, load_data.spy_messages, (load_messages, "normalize")),
-}  # fmt: skip
+}
 
 
 @pytest.fixture

@@ -61,17 +61,33 @@ def one_line(capsys):
 @pytest.mark.parametrize(
     ("flag", "value"),
     [
-        *[(f, v) for f in ("hidden_size", "num_layers", "epochs", "batch_size", "limit", "seeds", "threads", "jobs")
-          for v in ("0", "-1", "1.5", "nan", "inf", "many", "")],
+        *[
+            (f, v)
+            for f in ("hidden_size", "num_layers", "epochs", "batch_size", "limit", "seeds", "threads", "jobs")
+            for v in ("0", "-1", "1.5", "nan", "inf", "many", "")
+        ],
         *[("learning_rate", v) for v in ("0", "-0.1", "nan", "inf", "fast", "")],
-        *[(f, v) for f in ("gradient_clipping", "weight_decay", "checkpoint_every")
-          for v in ("-1", "-1e-9", "nan", "inf", "much")],
-        ("patience", "-1"), ("patience", "1.5"),
-        ("seed", "-1"), ("seed", str(2**31 + 1)), ("seed", "x"),
-        ("learning_rate", "-inf"), ("optimizer", "Lion"), ("schedule", "linear"), ("precision", "float16"),
-        ("source", "none"), ("device", "tpu"), ("function", "third"), ("no_such_flag", "1"), ("resume", "1"),
+        *[
+            (f, v)
+            for f in ("gradient_clipping", "weight_decay", "checkpoint_every")
+            for v in ("-1", "-1e-9", "nan", "inf", "much")
+        ],
+        ("patience", "-1"),
+        ("patience", "1.5"),
+        ("seed", "-1"),
+        ("seed", str(2**31 + 1)),
+        ("seed", "x"),
+        ("learning_rate", "-inf"),
+        ("optimizer", "Lion"),
+        ("schedule", "linear"),
+        ("precision", "float16"),
+        ("source", "none"),
+        ("device", "tpu"),
+        ("function", "third"),
+        ("no_such_flag", "1"),
+        ("resume", "1"),
     ],
-)  # fmt: skip
+)
 def test_bad_flags(capsys, flag, value):
     with pytest.raises(SystemExit) as caught:
         parse(f"--{flag}", value)
@@ -118,9 +134,22 @@ def test_missing_tensorboard(capsys, monkeypatch):
 
 def test_good_flags():
     flags = parse(
-        "--function", "second", "--hidden_size", "8", "16", "--learning_rate", ".1", "--gradient_clipping", "0",
-        "--patience", "0", "--checkpoint_every", "0", "--seed", "0",
-    )  # fmt: skip
+        "--function",
+        "second",
+        "--hidden_size",
+        "8",
+        "16",
+        "--learning_rate",
+        ".1",
+        "--gradient_clipping",
+        "0",
+        "--patience",
+        "0",
+        "--checkpoint_every",
+        "0",
+        "--seed",
+        "0",
+    )
     assert flags.function == "second" and flags.hidden_size == [8, 16] and flags.learning_rate == [0.1]
     assert flags.gradient_clipping == [0.0] and flags.patience == 0
     assert flags.output_dir == Path("outputs") / "test_experiment"
@@ -322,9 +351,7 @@ def outcome(folder, model):
     """Everything that must be the same after an interrupted training and one that was not."""
     last, best = checkpoint.load(folder / "last.pt"), checkpoint.load(folder / "best.pt")
     del last["seconds"]
-    return {
-        "weights": model.state_dict(), "best": best, "last": last, "history": (folder / "history.csv").read_bytes()
-    }  # fmt: skip
+    return {"weights": model.state_dict(), "best": best, "last": last, "history": (folder / "history.csv").read_bytes()}
 
 
 def same(a, b):

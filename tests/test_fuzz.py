@@ -29,10 +29,37 @@ from hypothesis import strategies as st
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a file that fails
 
 CELLS = [  # what may stand where a number, a date or a name is expected
-    "", " ", "0", "-1", "1", "2.5", "1e309", "1e-400", "-0.0", "nan", "inf", "NULL", "1_000", "0x10", "١", "9" * 400,
-    "\0", '"', '"a', "a,b", "2013-02-30", "2013-01-05", "1/5/2013", "0000-00-00", "A" * 40, "é", "@data", "?", ":",
+    "",
+    " ",
+    "0",
+    "-1",
+    "1",
+    "2.5",
+    "1e309",
+    "1e-400",
+    "-0.0",
+    "nan",
+    "inf",
+    "NULL",
+    "1_000",
+    "0x10",
+    "١",
+    "9" * 400,
+    "\0",
+    '"',
+    '"a',
+    "a,b",
+    "2013-02-30",
+    "2013-01-05",
+    "1/5/2013",
+    "0000-00-00",
+    "A" * 40,
+    "é",
+    "@data",
+    "?",
+    ":",
     "=1+1",
-]  # fmt: skip
+]
 
 
 @st.composite
@@ -89,9 +116,13 @@ def fuzz(thorough, count, tmp_path, capsys):
         outcomes = []
 
         @settings(
-            max_examples=500 if thorough else 25, derandomize=True, deadline=None, database=None,
-            phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+            max_examples=500 if thorough else 25,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
         @given(strategy)
         def one(example):
             try:
@@ -157,9 +188,11 @@ def test_any_idx_file(tmp_path, fuzz):
 
 
 MNIST = {
-    "train-images-idx3-ubyte": idx((7, 28, 28), bytes(7 * 784)), "train-labels-idx1-ubyte": idx((7,), bytes(range(7))),
-    "t10k-images-idx3-ubyte": idx((3, 28, 28), bytes(3 * 784)), "t10k-labels-idx1-ubyte": idx((3,), bytes(range(3))),
-}  # fmt: skip
+    "train-images-idx3-ubyte": idx((7, 28, 28), bytes(7 * 784)),
+    "train-labels-idx1-ubyte": idx((7,), bytes(range(7))),
+    "t10k-images-idx3-ubyte": idx((3, 28, 28), bytes(3 * 784)),
+    "t10k-labels-idx1-ubyte": idx((3,), bytes(range(3))),
+}
 
 
 def test_any_digits(tmp_path, monkeypatch, fuzz):
@@ -186,8 +219,9 @@ def test_any_digits(tmp_path, monkeypatch, fuzz):
 
 PRICES = "symbol,date,open,high,low,close,volume\n" + "".join(
     f"{symbol},2014-01-{day:02d},{day}.5,{day}.75,{day},{day}.25,{1000 * day}\n"
-    for symbol in ("BB", "A", "C.C") for day in (3, 2, 6, 7)
-)  # fmt: skip
+    for symbol in ("BB", "A", "C.C")
+    for day in (3, 2, 6, 7)
+)
 
 
 def check_prices(prices):
@@ -205,8 +239,11 @@ def check_prices(prices):
 @pytest.mark.parametrize("kind", ["csv", "gzip", "zip"])
 def test_any_prices(tmp_path, fuzz, kind):
     name = load_data.STOCKS_ZIP if kind == "zip" else load_data.STOCKS_CSV[0]
-    pack = {"csv": bytes, "gzip": lambda data: gzip.compress(data, mtime=0),
-            "zip": lambda data: zipped({load_data.STOCKS_CSV[0]: data})}[kind]  # fmt: skip
+    pack = {
+        "csv": bytes,
+        "gzip": lambda data: gzip.compress(data, mtime=0),
+        "zip": lambda data: zipped({load_data.STOCKS_CSV[0]: data}),
+    }[kind]
     files = changed_text(PRICES).map(pack)
     if kind != "csv":
         files |= changed_bytes(pack(PRICES.encode()))
@@ -275,11 +312,23 @@ def course_file(**changes) -> bytes:
 
 
 CONTENTS = [  # of a variable or a cell of the course file
-    None, "text", np.zeros((0, 0)), np.zeros((2, 2, 2)), np.full((3, 12), np.nan), np.full((3, 12), 1e300),
-    np.ones((3, 12), complex), np.array([["a", "b"]], object), np.full((1, 10), -1), np.full((1, 10), 1e30),
-    np.full((1, 10), np.nan), np.arange(10)[None] % 9, np.arange(9)[None], {"a": 1.0}, np.ones((3, 11)),
+    None,
+    "text",
+    np.zeros((0, 0)),
+    np.zeros((2, 2, 2)),
+    np.full((3, 12), np.nan),
+    np.full((3, 12), 1e300),
+    np.ones((3, 12), complex),
+    np.array([["a", "b"]], object),
+    np.full((1, 10), -1),
+    np.full((1, 10), 1e30),
+    np.full((1, 10), np.nan),
+    np.arange(10)[None] % 9,
+    np.arange(9)[None],
+    {"a": 1.0},
+    np.ones((3, 11)),
     np.ones((3, 12)),
-]  # fmt: skip
+]
 
 
 @st.composite
@@ -310,8 +359,9 @@ def test_any_course_file(tmp_path, monkeypatch, fuzz):
 
     def load(data):
         monkeypatch.setattr(load_vowels, "COURSE_SHA256", hashlib.sha256(data).hexdigest())  # taken for the course file
-        return load_vowels.japanese_vowels(put(tmp_path / "japanese_vowels" / "JV_data.mat", data).parents[1], "full",
-                                           course_file=True)  # fmt: skip
+        return load_vowels.japanese_vowels(
+            put(tmp_path / "japanese_vowels" / "JV_data.mat", data).parents[1], "full", course_file=True
+        )
 
     def check(found):
         assert len(found.train) == 9 and len(found.test) == 10

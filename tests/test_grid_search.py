@@ -84,9 +84,9 @@ def fresh_calls():
 
 
 def grid_flags(**values):
-    return make_flags(**{
-        "hidden_size": [3], "learning_rate": [0.05], "gradient_clipping": [1.0], "optimizer": "SGD", **values
-    })  # fmt: skip
+    return make_flags(
+        **{"hidden_size": [3], "learning_rate": [0.05], "gradient_clipping": [1.0], "optimizer": "SGD", **values}
+    )
 
 
 def fit(folder, train=train_model, **values):
@@ -132,8 +132,11 @@ def test_combinations_by_hand():
     flags = grid_flags(hidden_size=[8, 16], learning_rate=[0.1, 0.01, 0.1], gradient_clipping=[1.0], seed=7)
     found = grid_search.combinations(flags)
     assert [(c.hidden_size, c.learning_rate, c.gradient_clipping) for c in found] == [
-        (8, 0.1, 1.0), (8, 0.01, 1.0), (16, 0.1, 1.0), (16, 0.01, 1.0)
-    ]  # fmt: skip
+        (8, 0.1, 1.0),
+        (8, 0.01, 1.0),
+        (16, 0.1, 1.0),
+        (16, 0.01, 1.0),
+    ]
     assert all(c.seed == 7 and c.epochs == flags.epochs for c in found)
     assert flags.hidden_size == [8, 16]
     assert vars(grid_search.single(flags)) == vars(found[0])
@@ -305,8 +308,12 @@ def test_several_models(tmp_path):
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["model"], float(row["epoch"])) for row in rows] == [
-        ("narrow", 1), ("narrow", 2), ("narrow", 3), ("wide", 1), ("wide", 2)
-    ]  # fmt: skip
+        ("narrow", 1),
+        ("narrow", 2),
+        ("narrow", 3),
+        ("wide", 1),
+        ("wide", 2),
+    ]
     for name in ("narrow", "wide"):
         own = experiment.read_table(tmp_path / name / "history.csv")
         assert [float(row["val_loss"]) for row in rows if row["model"] == name] == [row["val_loss"] for row in own]

@@ -172,11 +172,25 @@ def test_without_a_basic_model_one_is_trained(tmp_path):
 
 
 FIGURES = {
-    "basic": {"accuracy.png", "loss.png"}, "adversarial": {"accuracy.png"}, "proximal": {"accuracy.png"},
-    "dropout": {"accuracy.png", "places.png"}, "batch_norm": {"accuracy.png", "places.png"},
-}  # fmt: skip
-KEYS = {"data", "split", "seed", "epochs", "seconds", "parameters", "test_accuracy", "majority_accuracy",
-        "test_accuracy_sigma", "cv_accuracy", "vote_accuracy"}  # fmt: skip
+    "basic": {"accuracy.png", "loss.png"},
+    "adversarial": {"accuracy.png"},
+    "proximal": {"accuracy.png"},
+    "dropout": {"accuracy.png", "places.png"},
+    "batch_norm": {"accuracy.png", "places.png"},
+}
+KEYS = {
+    "data",
+    "split",
+    "seed",
+    "epochs",
+    "seconds",
+    "parameters",
+    "test_accuracy",
+    "majority_accuracy",
+    "test_accuracy_sigma",
+    "cv_accuracy",
+    "vote_accuracy",
+}
 
 
 @pytest.mark.parametrize("function", FIGURES)

@@ -48,6 +48,7 @@ def no_network(monkeypatch):
 
 # ---------------------------------------------------------------------------------------------- toy sequences
 
+
 def test_scaling_by_hand():
     scaled, offset, scale = scale_sequences(torch.tensor([[1.0, 3.0, 8.0], [0.1, 0.1, 0.1]]))
     assert offset.tolist() == [[4.0], [pytest.approx(0.1)]] and scale.tolist() == [[8.0], [1.0]]
@@ -93,11 +94,14 @@ def test_waves_are_sums_of_three_sines():
 
 
 # Test errors of the mean and of PCA with 8, 16 and 32 components.
-@pytest.mark.parametrize("signal, expected", [
-    ("waves", ("5.8e-02", "3.8e-02", "1.8e-02", "1.4e-12")),
-    ("uniform", ("5.2e-02", "4.2e-02", "3.1e-02", "9.9e-03")),
-    ("walk", ("5.6e-02", "6.2e-03", "3.0e-03", "1.1e-03")),
-])
+@pytest.mark.parametrize(
+    "signal, expected",
+    [
+        ("waves", ("5.8e-02", "3.8e-02", "1.8e-02", "1.4e-12")),
+        ("uniform", ("5.2e-02", "4.2e-02", "3.1e-02", "9.9e-03")),
+        ("walk", ("5.6e-02", "6.2e-03", "3.0e-03", "1.1e-03")),
+    ],
+)
 def test_baselines(signal, expected):
     data = toy_signals(signal)
     mean = data.train.double().mean(0)
@@ -118,12 +122,15 @@ def test_split_is_disjoint_seeded_and_limited():
     assert data.facts["train"] == 7
 
 
-@pytest.mark.parametrize("arguments, expected", [
-    (("sawtooth", 10), "waves, uniform, walk, found 'sawtooth'"),
-    (("walk", 0), "count 0"),
-    (("walk", 10**15), "at most"),
-    (("walk", 10, 50, -1), "seed -1"),
-])
+@pytest.mark.parametrize(
+    "arguments, expected",
+    [
+        (("sawtooth", 10), "waves, uniform, walk, found 'sawtooth'"),
+        (("walk", 0), "count 0"),
+        (("walk", 10**15), "at most"),
+        (("walk", 10, 50, -1), "seed -1"),
+    ],
+)
 def test_bad_signals(arguments, expected):
     fails(expected, generate_signals, *arguments)
 
@@ -134,6 +141,7 @@ def test_bad_split():
 
 
 # ------------------------------------------------------------------------------------------------------- IDX
+
 
 def idx(array, kind=8):
     array = np.asarray(array, dtype=np.uint8)
@@ -157,22 +165,25 @@ def test_read_idx_by_hand(tmp_path, pack, name):
 GOOD_IDX = idx(np.zeros((3, 4)))
 
 
-@pytest.mark.parametrize("data, expected", [
-    (b"", "magic"),
-    (GOOD_IDX[:7], "header of 12 bytes, found a file of 7"),
-    (GOOD_IDX[:-1], "expected 12 bytes for shape (3, 4), found 11"),
-    (GOOD_IDX + b"\0", "expected 12 bytes for shape (3, 4), found 13"),
-    (b"\x01" + GOOD_IDX[1:], "magic"),
-    (idx(np.zeros((3, 4)), kind=13), "magic"),
-    (b"\0\0\x08\0", "magic"),
-    (idx(np.zeros((0, 4))), "more bytes"),
-    (b"\0\0\x08\x01" + struct.pack(">I", 2**31) + b"1", "2147483648"),
-    (b"\0\0\x08\x04" + struct.pack(">4I", *[2**32 - 1] * 4) + b"1", str((2**32 - 1) ** 4)),
-    (gzip.compress(GOOD_IDX)[:-4], "EOFError"),
-    (gzip.compress(GOOD_IDX)[:-8] + b"\0" * 8, "BadGzipFile"),
-    (b"\x1f\x8b\x08garbage garbage", "IDX"),
-    (b"\n<!DOCTYPE html><html>", "web page"),
-])
+@pytest.mark.parametrize(
+    "data, expected",
+    [
+        (b"", "magic"),
+        (GOOD_IDX[:7], "header of 12 bytes, found a file of 7"),
+        (GOOD_IDX[:-1], "expected 12 bytes for shape (3, 4), found 11"),
+        (GOOD_IDX + b"\0", "expected 12 bytes for shape (3, 4), found 13"),
+        (b"\x01" + GOOD_IDX[1:], "magic"),
+        (idx(np.zeros((3, 4)), kind=13), "magic"),
+        (b"\0\0\x08\0", "magic"),
+        (idx(np.zeros((0, 4))), "more bytes"),
+        (b"\0\0\x08\x01" + struct.pack(">I", 2**31) + b"1", "2147483648"),
+        (b"\0\0\x08\x04" + struct.pack(">4I", *[2**32 - 1] * 4) + b"1", str((2**32 - 1) ** 4)),
+        (gzip.compress(GOOD_IDX)[:-4], "EOFError"),
+        (gzip.compress(GOOD_IDX)[:-8] + b"\0" * 8, "BadGzipFile"),
+        (b"\x1f\x8b\x08garbage garbage", "IDX"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+    ],
+)
 def test_damaged_idx(tmp_path, data, expected):
     fails([expected, "/x.gz"], read_idx, write(tmp_path / "x.gz", data))
 
@@ -198,7 +209,7 @@ def test_damaged_at_random(tmp_path):
     for _ in range(300):
         data = bytearray(gzip.compress(GOOD_IDX) if rng.random() < 0.5 else GOOD_IDX)
         data[rng.integers(len(data))] = rng.integers(256)
-        path = write(tmp_path / "x", data[:rng.integers(len(data) // 2, len(data) * 2)])
+        path = write(tmp_path / "x", data[: rng.integers(len(data) // 2, len(data) * 2)])
         try:
             outcomes.add(tuple(read_idx(path).shape))
         except DataError:
@@ -244,21 +255,23 @@ def test_mnist_split_by_hand(small):
     assert data.facts == {"data": "full", "train": 4, "validation": 20, "test": 10, "classes": 10}
 
 
-@pytest.mark.parametrize("ending, dotted, pack", [("", False, bytes), ("", True, bytes),
-                                                  (".gz", True, gzip.compress)])
+@pytest.mark.parametrize("ending, dotted, pack", [("", False, bytes), ("", True, bytes), (".gz", True, gzip.compress)])
 def test_mnist_other_names(tmp_path, monkeypatch, ending, dotted, pack):
     monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
     write_mnist(tmp_path / "MNIST" / "raw", pack, ending, dotted)
     assert mnist(tmp_path, "full").test_images[:, 0, 0].tolist() == list(range(200, 210))
 
 
-@pytest.mark.parametrize("name, array, expected", [
-    ("train-images-idx3", digits(49)[0], "expected shape (50, 28, 28), found (49, 28, 28)"),
-    ("train-labels-idx1", digits(49)[1], "expected shape (50,), found (49,)"),
-    ("t10k-labels-idx1", [0] * 9 + [10], "labels 0 to 9, found 10"),
-    ("t10k-images-idx3", np.zeros((10, 28, 27)), "expected shape (10, 28, 28)"),
-    ("t10k-images-idx3", np.zeros((10, 784)), "found (10, 784)"),
-])
+@pytest.mark.parametrize(
+    "name, array, expected",
+    [
+        ("train-images-idx3", digits(49)[0], "expected shape (50, 28, 28), found (49, 28, 28)"),
+        ("train-labels-idx1", digits(49)[1], "expected shape (50,), found (49,)"),
+        ("t10k-labels-idx1", [0] * 9 + [10], "labels 0 to 9, found 10"),
+        ("t10k-images-idx3", np.zeros((10, 28, 27)), "expected shape (10, 28, 28)"),
+        ("t10k-images-idx3", np.zeros((10, 784)), "found (10, 784)"),
+    ],
+)
 @pytest.mark.parametrize("source", ["auto", "full"])
 def test_wrong_mnist_is_never_replaced(small, name, array, expected, source):
     write(small / "MNIST" / "raw" / f"{name}-ubyte.gz", gzip.compress(idx(array)))
@@ -317,8 +330,7 @@ def test_bad_data_dir_and_source(tmp_path, monkeypatch):
 
 # ----------------------------------------------------------------------------------------------------- stocks
 
-ROWS = ("B,2020-01-03,2,4,1,3,10", "A,2020-01-02,1.5,2,1,1.75,0",
-        "A,2020-01-03,,,,5,7", "B,2020-01-06,1,1,1,1,1")
+ROWS = ("B,2020-01-03,2,4,1,3,10", "A,2020-01-02,1.5,2,1,1.75,0", "A,2020-01-03,,,,5,7", "B,2020-01-06,1,1,1,1,1")
 
 
 def table(*rows, header=HEADER, ending="\n"):
@@ -339,40 +351,62 @@ def test_stocks_by_hand(tmp_path):
     prices = stock_prices(write_stocks(tmp_path, table(*ROWS)))
     assert prices.symbols == ["A", "B"] and prices.dates.dtype == "datetime64[D]"
     assert prices.dates.astype(str).tolist() == ["2020-01-02", "2020-01-03", "2020-01-06"]
-    expected = [[[1.5, 2, 1, 1.75, 0], [NAN, NAN, NAN, 5, 7], [NAN] * 5],
-                [[NAN] * 5, [2, 4, 1, 3, 10], [1, 1, 1, 1, 1]]]
+    expected = [
+        [[1.5, 2, 1, 1.75, 0], [NAN, NAN, NAN, 5, 7], [NAN] * 5],
+        [[NAN] * 5, [2, 4, 1, 3, 10], [1, 1, 1, 1, 1]],
+    ]
     torch.testing.assert_close(prices.values, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
     assert prices.facts == {
-        "data": "full", "file": CSV_NAME, "rows": 4, "symbols": 2, "dates": 3, "first_date": "2020-01-02",
-        "last_date": "2020-01-06", "rows_with_missing": 1, "duplicates": 0, "incomplete": ["A", "B"],
-        "missing": {"open": 1, "high": 1, "low": 1, "close": 0, "volume": 0}}
+        "data": "full",
+        "file": CSV_NAME,
+        "rows": 4,
+        "symbols": 2,
+        "dates": 3,
+        "first_date": "2020-01-02",
+        "last_date": "2020-01-06",
+        "rows_with_missing": 1,
+        "duplicates": 0,
+        "incomplete": ["A", "B"],
+        "missing": {"open": 1, "high": 1, "low": 1, "close": 0, "volume": 0},
+    }
     assert load_data.complete_symbols(prices) == []
 
 
 def test_complete_symbols(tmp_path):
-    data = table("C,2020-01-02,1,1,1,1,1", "C,2020-01-03,1,1,1,1,1", "A,2020-01-03,1,1,1,1,1",
-                 "B,2020-01-02,1,1,1,1,1", "B,2020-01-03,1,NaN,1,1,1")
+    data = table(
+        "C,2020-01-02,1,1,1,1,1",
+        "C,2020-01-03,1,1,1,1,1",
+        "A,2020-01-03,1,1,1,1,1",
+        "B,2020-01-02,1,1,1,1,1",
+        "B,2020-01-03,1,NaN,1,1,1",
+    )
     prices = stock_prices(write_stocks(tmp_path, data))
     assert load_data.complete_symbols(prices) == ["C"] and prices.facts["incomplete"] == ["A", "B"]
 
 
 def shuffled_columns():
     order = (6, 1, 4, 0, 2, 5, 3)
-    return table(*(",".join([row.split(",")[k] for k in order] + ["x"]) for row in ROWS),
-                 header=",".join([HEADER.split(",")[k] for k in order] + ["name"]))
+    return table(
+        *(",".join([row.split(",")[k] for k in order] + ["x"]) for row in ROWS),
+        header=",".join([HEADER.split(",")[k] for k in order] + ["name"]),
+    )
 
 
-@pytest.mark.parametrize("data", [
-    table(*ROWS[::-1]),
-    table(*ROWS[2:], *ROWS[:2], ending="\r\n"),
-    shuffled_columns(),
-    b"\xef\xbb\xbf" + table(*ROWS),
-    table(*ROWS)[:-1],
-    table("", *ROWS, "", "", header=HEADER.upper()),
-    table('"B","2020-01-03",2,4,1,3,10', *ROWS[1:]),
-    gzip.compress(table(*ROWS)),
-    table(*ROWS[:2], "A,2020-01-03,nan,NA,null,5,7", ROWS[3]),
-], ids=["reversed", "crlf", "columns", "bom", "no last newline", "blanks", "quoted", "gzip", "words"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        table(*ROWS[::-1]),
+        table(*ROWS[2:], *ROWS[:2], ending="\r\n"),
+        shuffled_columns(),
+        b"\xef\xbb\xbf" + table(*ROWS),
+        table(*ROWS)[:-1],
+        table("", *ROWS, "", "", header=HEADER.upper()),
+        table('"B","2020-01-03",2,4,1,3,10', *ROWS[1:]),
+        gzip.compress(table(*ROWS)),
+        table(*ROWS[:2], "A,2020-01-03,nan,NA,null,5,7", ROWS[3]),
+    ],
+    ids=["reversed", "crlf", "columns", "bom", "no last newline", "blanks", "quoted", "gzip", "words"],
+)
 def test_same_table_in_other_clothes(tmp_path, data):
     expected = stock_prices(write_stocks(tmp_path / "plain", table(*ROWS)))
     assert same(stock_prices(write_stocks(tmp_path / "other", data, CSV_OTHER)), expected)
@@ -386,41 +420,47 @@ def test_duplicates(tmp_path):
         fails(["line 6", "line 4"], stock_prices, write_stocks(tmp_path, table(*ROWS, other)))
 
 
-@pytest.mark.parametrize("row, expected", [
-    ("A,2020-01-07,1,2,x,1,1", "line 6: expected a number, found 'x'"),
-    ("A,2020-01-07,1,2,-1,1,1", "line 6: expected a price above 0 in low, found -1"),
-    ("A,2020-01-07,0,2,1,1,1", "line 6: expected a price above 0 in open, found 0"),
-    ("A,2020-01-07,1,inf,1,1,1", "line 6: expected a price above 0 in high, found inf"),
-    ("A,2020-01-07,1,1,1,1e300,1", "found 1e+300"),
-    ("A,2020-01-07,1,1,1,1,-.5", "line 6: expected a volume of at least 0 in volume, found -0.5"),
-    ("A,2020-02-30,1,1,1,1,1", "line 6: expected a date YYYY-MM-DD, found '2020-02-30'"),
-    ("A,20200107,1,1,1,1,1", "found '20200107'"),
-    ("A,,1,1,1,1,1", "expected a date"),
-    (",2020-01-07,1,1,1,1,1", "line 6: expected a ticker symbol, found ''"),
-    ("A\x1b[2J,2020-01-07,1,1,1,1,1", "ticker symbol"),
-    ("A,2020-01-07,1,1,1", "line 6: expected 7 fields, found 5"),
-    ("A,2020-01-07,1,1,1,1,1,1", "line 6: expected 7 fields, found 8"),
-    ('A,2020-01-07,1,1,1,1,"1', "expected a"),
-    ("A,2020-01-07,1,1,1,1,\0", "line 6: expected a number"),
-    ("A,2020-01-07,1,1,1,1," + "9" * 200_000, "field larger"),
-])
+@pytest.mark.parametrize(
+    "row, expected",
+    [
+        ("A,2020-01-07,1,2,x,1,1", "line 6: expected a number, found 'x'"),
+        ("A,2020-01-07,1,2,-1,1,1", "line 6: expected a price above 0 in low, found -1"),
+        ("A,2020-01-07,0,2,1,1,1", "line 6: expected a price above 0 in open, found 0"),
+        ("A,2020-01-07,1,inf,1,1,1", "line 6: expected a price above 0 in high, found inf"),
+        ("A,2020-01-07,1,1,1,1e300,1", "found 1e+300"),
+        ("A,2020-01-07,1,1,1,1,-.5", "line 6: expected a volume of at least 0 in volume, found -0.5"),
+        ("A,2020-02-30,1,1,1,1,1", "line 6: expected a date YYYY-MM-DD, found '2020-02-30'"),
+        ("A,20200107,1,1,1,1,1", "found '20200107'"),
+        ("A,,1,1,1,1,1", "expected a date"),
+        (",2020-01-07,1,1,1,1,1", "line 6: expected a ticker symbol, found ''"),
+        ("A\x1b[2J,2020-01-07,1,1,1,1,1", "ticker symbol"),
+        ("A,2020-01-07,1,1,1", "line 6: expected 7 fields, found 5"),
+        ("A,2020-01-07,1,1,1,1,1,1", "line 6: expected 7 fields, found 8"),
+        ('A,2020-01-07,1,1,1,1,"1', "expected a"),
+        ("A,2020-01-07,1,1,1,1,\0", "line 6: expected a number"),
+        ("A,2020-01-07,1,1,1,1," + "9" * 200_000, "field larger"),
+    ],
+)
 def test_bad_rows(tmp_path, row, expected):
     for source in ("auto", "full"):
         message = fails(expected, stock_prices, write_stocks(tmp_path, table(*ROWS, row)), source)
         assert CSV_NAME in message and len(message) < 600
 
 
-@pytest.mark.parametrize("data, expected", [
-    (b"", "an empty file"),
-    (b"\n\n", "columns"),
-    (table(), "no rows"),
-    (table(*ROWS, header=HEADER.replace("close", "last")), "expected the columns"),
-    (table(*ROWS, header=HEADER.replace("low", "high")), "once each"),
-    (table("Ä,2020-01-07,1,1,1,1,1").replace("Ä".encode(), b"\xc4"), "UnicodeDecodeError"),
-    (table(*ROWS).decode().encode("utf-16"), "UnicodeDecodeError"),
-    (gzip.compress(table(*ROWS))[:-9], "EOFError"),
-    (b"<html><body>Sign in</body></html>", "web page"),
-])
+@pytest.mark.parametrize(
+    "data, expected",
+    [
+        (b"", "an empty file"),
+        (b"\n\n", "columns"),
+        (table(), "no rows"),
+        (table(*ROWS, header=HEADER.replace("close", "last")), "expected the columns"),
+        (table(*ROWS, header=HEADER.replace("low", "high")), "once each"),
+        (table("Ä,2020-01-07,1,1,1,1,1").replace("Ä".encode(), b"\xc4"), "UnicodeDecodeError"),
+        (table(*ROWS).decode().encode("utf-16"), "UnicodeDecodeError"),
+        (gzip.compress(table(*ROWS))[:-9], "EOFError"),
+        (b"<html><body>Sign in</body></html>", "web page"),
+    ],
+)
 def test_bad_tables(tmp_path, data, expected):
     fails([expected, CSV_NAME], stock_prices, write_stocks(tmp_path, data))
 
@@ -455,7 +495,7 @@ def test_zip_bomb_encryption_and_other_members(tmp_path):
     data = bytearray(write_zip(tmp_path, {CSV_NAME: table(*ROWS)}).read_bytes())
     entry = data.index(b"PK\x01\x02")
     bomb, locked, crc = bytearray(data), bytearray(data), bytearray(data)
-    bomb[entry + 24:entry + 28] = struct.pack("<I", 2**32 - 2)  # the uncompressed size in the directory
+    bomb[entry + 24 : entry + 28] = struct.pack("<I", 2**32 - 2)  # the uncompressed size in the directory
     fails(["4294967294", "at most"], stock_prices, write_stocks(tmp_path, bomb, path.name))
     locked[entry + 8] |= 1
     locked[6] |= 1
@@ -511,6 +551,7 @@ def test_stocks_fall_back_with_a_notice(tmp_path, capsys):
 
 # -------------------------------------------------------------------------------------------------- downloads
 
+
 class Server(http.server.BaseHTTPRequestHandler):
     answers: dict = {}  # path -> (status, content type, announced length or None, body)  # noqa: RUF012
 
@@ -565,17 +606,20 @@ def refuse(path):
     raise DataError("refused by the check")
 
 
-@pytest.mark.parametrize("answer, options, expected", [
-    ({"body": BODY, "length": len(BODY) + 5}, {}, "found 256000"),
-    ({"body": BODY}, {"size": 7}, "found 256000"),
-    ({"body": BODY}, {"hashes": [md5(b"other").hexdigest()]}, md5(BODY).hexdigest()),
-    ({"body": BODY, "status": 404}, {}, "404"),
-    ({"body": BODY, "status": 500}, {}, "500"),
-    ({"body": b" <!DOCTYPE html><p>Sign in", "kind": "text/html"}, {}, "web page"),
-    ({"body": b""}, {}, "found 0"),
-    ({"body": BODY, "length": "many"}, {}, "ValueError"),
-    ({"body": BODY}, {"check": refuse}, "refused by the check"),
-])
+@pytest.mark.parametrize(
+    "answer, options, expected",
+    [
+        ({"body": BODY, "length": len(BODY) + 5}, {}, "found 256000"),
+        ({"body": BODY}, {"size": 7}, "found 256000"),
+        ({"body": BODY}, {"hashes": [md5(b"other").hexdigest()]}, md5(BODY).hexdigest()),
+        ({"body": BODY, "status": 404}, {}, "404"),
+        ({"body": BODY, "status": 500}, {}, "500"),
+        ({"body": b" <!DOCTYPE html><p>Sign in", "kind": "text/html"}, {}, "web page"),
+        ({"body": b""}, {}, "found 0"),
+        ({"body": BODY, "length": "many"}, {}, "ValueError"),
+        ({"body": BODY}, {"check": refuse}, "refused by the check"),
+    ],
+)
 def test_refused_download_leaves_nothing(tmp_path, server, answer, options, expected):
     serve("file", **answer)
     write(tmp_path / "file.bin", b"old")
@@ -670,6 +714,7 @@ def test_broken_torchvision_is_no_obstacle(tmp_path, monkeypatch, error):
 
 
 # ------------------------------------------------------------------------------------------------- real files
+
 
 @pytest.mark.skipif(not any(REAL.glob("MNIST/raw/t10k*")), reason="DATA_DIR has no MNIST")
 def test_real_mnist():

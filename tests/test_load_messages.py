@@ -44,8 +44,9 @@ def write(folder, data, name=NAME):
 
 
 WORDS = ("up", "down", "flat", "buy", "sell", "hold")
-ROWS = [(f"$SPY {a} {b}\nthen {c}", ("bearish", "bullish")["buy" in (a, b, c)])
-        for a in WORDS for b in WORDS for c in WORDS]  # fmt: skip
+ROWS = [
+    (f"$SPY {a} {b}\nthen {c}", ("bearish", "bullish")["buy" in (a, b, c)]) for a in WORDS for b in WORDS for c in WORDS
+]
 
 
 # ------------------------------------------------------------------------------------------------------ texts
@@ -200,10 +201,20 @@ def test_damaged_at_random(tmp_path):
 
 
 def test_hostile_texts_are_only_texts(tmp_path):
-    rows = [("\x00\x1b[31m", "bullish"), ("\u202e evil", "bearish"), ("=1+1", "bullish"), ("a" * 100_000, "bullish"),
-            ("$" * 50_000, "bearish"), ("@" * 50_000 + "x", "bearish"), ("1,.1" * 10_000, "bullish"),
-            ("&" * 50_000 + "amp;", "bearish"), ("www." * 10_000, "bullish"), ("a.b-" * 30_000, "bearish"),
-            ("", "bullish"), ("it's" * 5000, "bearish")]  # fmt: skip
+    rows = [
+        ("\x00\x1b[31m", "bullish"),
+        ("\u202e evil", "bearish"),
+        ("=1+1", "bullish"),
+        ("a" * 100_000, "bullish"),
+        ("$" * 50_000, "bearish"),
+        ("@" * 50_000 + "x", "bearish"),
+        ("1,.1" * 10_000, "bullish"),
+        ("&" * 50_000 + "amp;", "bearish"),
+        ("www." * 10_000, "bullish"),
+        ("a.b-" * 30_000, "bearish"),
+        ("", "bullish"),
+        ("it's" * 5000, "bearish"),
+    ]
     data = spy_messages(write(tmp_path, table(rows)))
     assert data.facts["distinct_texts"] == len(rows)
 

@@ -44,13 +44,15 @@ def miniature(monkeypatch):
 
 
 def test_features_and_labels_by_hand():
-    prices = np.array([  # open, high, low, close, adjusted close
-        [10.0, 12.0, 8.0, 10.0, 5.0],
-        [11.0, 22.0, 10.0, 20.0, 5.028],  # + 0.56 %
-        [30.0, 48.0, 20.0, 40.0, 5.002],  # - 0.517 %
-        [40.0, 40.0, 40.0, 40.0, 5.027],  # + 0.4998 %
-        [38.0, 44.0, 36.0, 40.0, 5.0],
-    ])  # fmt: skip
+    prices = np.array(
+        [  # open, high, low, close, adjusted close
+            [10.0, 12.0, 8.0, 10.0, 5.0],
+            [11.0, 22.0, 10.0, 20.0, 5.028],  # + 0.56 %
+            [30.0, 48.0, 20.0, 40.0, 5.002],  # - 0.517 %
+            [40.0, 40.0, 40.0, 40.0, 5.027],  # + 0.4998 %
+            [38.0, 44.0, 36.0, 40.0, 5.0],
+        ]
+    )
     values = movement_features(prices)
     assert values.shape == (5, 13)
     expected = {  # open, high, low over close, close, adjusted close; percent
@@ -218,25 +220,28 @@ def changed_line(number, text):
 ROW = ["1.0"] * 11 + ["1.0", "20.0"]
 
 
-@pytest.mark.parametrize(("changed", "expected"), [
-    ({f"{FOLDER}/ourpped/YY.csv": None}, ["3 files", "ourpped", "found 2"]),
-    ({f"{FOLDER}/ourpped/A/B.csv": "", f"{FOLDER}/ourpped/YY.csv": None}, ["found 2"]),
-    ({f"{FOLDER}/ourpped/YY.csv": ""}, ["YY.csv", "90 rows of 13 numbers"]),
-    ({f"{FOLDER}/ourpped/YY.csv": b"\xff\xfe\x00"}, ["YY.csv", "90 rows of 13 numbers"]),
-    ({f"{FOLDER}/ourpped/YY.csv": "1,2\n" * 90}, ["YY.csv", "(90, 2)"]),
-    ({f"{FOLDER}/ourpped/YY.csv": "1,2\n" * 500}, ["YY.csv", "90 rows", "more"]),
-    (changed_line(50, ",".join(ROW[:-1])), ["YY.csv", "13 numbers"]),
-    (changed_line(50, ",".join(["up", *ROW[1:]])), ["YY.csv", "'up'"]),
-    (changed_line(50, ",".join(["nan", *ROW[1:]])), ["YY.csv, line 50"]),
-    (changed_line(50, ",".join(["1e9", *ROW[1:]])), ["YY.csv, line 50"]),
-    (changed_line(50, ",".join([*ROW[:11], "0.5", "20"])), ["YY.csv, line 50", "label -1, 0 or 1"]),
-    (changed_line(50, ",".join([*ROW[:12], "-1"])), ["YY.csv, line 50", "adjusted close above 0"]),
-    ({f"{FOLDER}/trading_dates.csv": None}, ["trading_dates.csv"]),
-    ({f"{FOLDER}/trading_dates.csv": "2013-01-01\n" * 90}, ["trading_dates.csv", "90 ascending dates"]),
-    ({f"{FOLDER}/trading_dates.csv": "2013-01-01\n2013-01-02\n"}, ["trading_dates.csv", "found 2"]),
-    ({f"{FOLDER}/trading_dates.csv": "first\n"}, ["trading_dates.csv", "'first'"]),
-    ({f"{FOLDER}/trading_dates.csv": b"\xff"}, ["trading_dates.csv"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({f"{FOLDER}/ourpped/YY.csv": None}, ["3 files", "ourpped", "found 2"]),
+        ({f"{FOLDER}/ourpped/A/B.csv": "", f"{FOLDER}/ourpped/YY.csv": None}, ["found 2"]),
+        ({f"{FOLDER}/ourpped/YY.csv": ""}, ["YY.csv", "90 rows of 13 numbers"]),
+        ({f"{FOLDER}/ourpped/YY.csv": b"\xff\xfe\x00"}, ["YY.csv", "90 rows of 13 numbers"]),
+        ({f"{FOLDER}/ourpped/YY.csv": "1,2\n" * 90}, ["YY.csv", "(90, 2)"]),
+        ({f"{FOLDER}/ourpped/YY.csv": "1,2\n" * 500}, ["YY.csv", "90 rows", "more"]),
+        (changed_line(50, ",".join(ROW[:-1])), ["YY.csv", "13 numbers"]),
+        (changed_line(50, ",".join(["up", *ROW[1:]])), ["YY.csv", "'up'"]),
+        (changed_line(50, ",".join(["nan", *ROW[1:]])), ["YY.csv, line 50"]),
+        (changed_line(50, ",".join(["1e9", *ROW[1:]])), ["YY.csv, line 50"]),
+        (changed_line(50, ",".join([*ROW[:11], "0.5", "20"])), ["YY.csv, line 50", "label -1, 0 or 1"]),
+        (changed_line(50, ",".join([*ROW[:12], "-1"])), ["YY.csv, line 50", "adjusted close above 0"]),
+        ({f"{FOLDER}/trading_dates.csv": None}, ["trading_dates.csv"]),
+        ({f"{FOLDER}/trading_dates.csv": "2013-01-01\n" * 90}, ["trading_dates.csv", "90 ascending dates"]),
+        ({f"{FOLDER}/trading_dates.csv": "2013-01-01\n2013-01-02\n"}, ["trading_dates.csv", "found 2"]),
+        ({f"{FOLDER}/trading_dates.csv": "first\n"}, ["trading_dates.csv", "'first'"]),
+        ({f"{FOLDER}/trading_dates.csv": b"\xff"}, ["trading_dates.csv"]),
+    ],
+)
 def test_damaged_archives(tmp_path, changed, expected):
     path = write_archive(tmp_path, changed)
     fails([str(path), *expected], stock_movement, tmp_path, "kdd17")
@@ -298,11 +303,16 @@ def test_price_files_in_other_clothes(tmp_path):
     lines = price_file(rows).splitlines()
     shuffled = [lines[0], *random.Random(1).sample(lines[1:], len(lines) - 1)]
     variants = [
-        price_file(rows), price_file(rows, american=True), price_file(rows, descending=True),
-        price_file(rows, own_open=True), price_file(rows).replace("\n", "\r\n"), "\ufeff" + price_file(rows),
-        "\n".join(shuffled), price_file(rows).replace("2013-", "2013/").replace("2012-", "2012/").replace("-", "/"),
+        price_file(rows),
+        price_file(rows, american=True),
+        price_file(rows, descending=True),
+        price_file(rows, own_open=True),
+        price_file(rows).replace("\n", "\r\n"),
+        "\ufeff" + price_file(rows),
+        "\n".join(shuffled),
+        price_file(rows).replace("2013-", "2013/").replace("2012-", "2012/").replace("-", "/"),
         price_file(rows) + "2014-01-01,null,null,null,null,null,null\n\n",
-    ]  # fmt: skip
+    ]
     expected_days, expected = stock_features("A.csv", variants[0].encode())
     assert expected.shape == (len(rows), 13) and np.isfinite(expected[29:]).all()
     for text in variants[1:]:
@@ -360,32 +370,38 @@ GOOD = price_file(random_prices(0))
 HEADER = GOOD.splitlines()[0]
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("", "an empty file"),
-    (HEADER, "no rows"),
-    (GOOD.replace("Adj Close", "Adjusted"), "Adj Close"),
-    (GOOD.replace("Volume", "Close"), "once each"),
-    (HEADER + "\n2013-01-01,1,1,1,1,1\n", ["line 2", "7 fields", "found 6"]),
-    (HEADER + "\n2013-01-01,1,1,1,1,1,1,1\n", ["line 2", "found 8"]),
-    (HEADER + "\n2013-01-01,1,1,1,one,1,1\n", ["line 2", "'one'"]),
-    (HEADER + "\n2013-02-30,1,1,1,1,1,1\n", ["line 2", "2013-02-30"]),
-    (HEADER + "\n30/12/2013,1,1,1,1,1,1\n", ["line 2", "30/12/2013"]),
-    (HEADER + "\n20130101,1,1,1,1,1,1\n", ["line 2", "20130101"]),
-    (HEADER + "\n2013-01-01,1,0,1,1,1,1\n", ["line 2", "above 0"]),
-    (HEADER + "\n2013-01-01,1,-2,1,1,1,1\n", ["line 2", "above 0"]),
-    (HEADER + "\n2013-01-01,1,inf,1,1,1,1\n", ["line 2", "above 0"]),
-    (HEADER + "\n2013-01-01,1,1e300,1,1,1,1\n", ["line 2", "above 0"]),
-    (HEADER + "\n2013-01-01,1,1e-300,1,1,1,1\n", ["line 2", "above 0"]),
-    (HEADER + "\n2013-01-01,1,1,1,1,1,1\n1/1/2013,1,1,1,1,1,1\n", ["line 3", "2013-01-01", "line 2"]),
-    (HEADER + '\n"2013-01-01,1,1,1,1,1,1\n', "Error"),
-    (HEADER + "\n2013-01-01,null,null,null,null,null,null\n", "no rows with prices"),
-    ("<!doctype html><p>Sign in", "web page"),
-    ("\0" * 100, "A.csv"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "an empty file"),
+        (HEADER, "no rows"),
+        (GOOD.replace("Adj Close", "Adjusted"), "Adj Close"),
+        (GOOD.replace("Volume", "Close"), "once each"),
+        (HEADER + "\n2013-01-01,1,1,1,1,1\n", ["line 2", "7 fields", "found 6"]),
+        (HEADER + "\n2013-01-01,1,1,1,1,1,1,1\n", ["line 2", "found 8"]),
+        (HEADER + "\n2013-01-01,1,1,1,one,1,1\n", ["line 2", "'one'"]),
+        (HEADER + "\n2013-02-30,1,1,1,1,1,1\n", ["line 2", "2013-02-30"]),
+        (HEADER + "\n30/12/2013,1,1,1,1,1,1\n", ["line 2", "30/12/2013"]),
+        (HEADER + "\n20130101,1,1,1,1,1,1\n", ["line 2", "20130101"]),
+        (HEADER + "\n2013-01-01,1,0,1,1,1,1\n", ["line 2", "above 0"]),
+        (HEADER + "\n2013-01-01,1,-2,1,1,1,1\n", ["line 2", "above 0"]),
+        (HEADER + "\n2013-01-01,1,inf,1,1,1,1\n", ["line 2", "above 0"]),
+        (HEADER + "\n2013-01-01,1,1e300,1,1,1,1\n", ["line 2", "above 0"]),
+        (HEADER + "\n2013-01-01,1,1e-300,1,1,1,1\n", ["line 2", "above 0"]),
+        (HEADER + "\n2013-01-01,1,1,1,1,1,1\n1/1/2013,1,1,1,1,1,1\n", ["line 3", "2013-01-01", "line 2"]),
+        (HEADER + '\n"2013-01-01,1,1,1,1,1,1\n', "Error"),
+        (HEADER + "\n2013-01-01,null,null,null,null,null,null\n", "no rows with prices"),
+        ("<!doctype html><p>Sign in", "web page"),
+        ("\0" * 100, "A.csv"),
+    ],
+)
 def test_bad_price_files(tmp_path, text, expected):
     (tmp_path / "A.csv").write_text(text)
-    fails([str(tmp_path / "A.csv"), *([expected] if isinstance(expected, str) else expected)],
-          movement_of_prices, tmp_path)  # fmt: skip
+    fails(
+        [str(tmp_path / "A.csv"), *([expected] if isinstance(expected, str) else expected)],
+        movement_of_prices,
+        tmp_path,
+    )
 
 
 def test_a_folder_too_large_to_build(tmp_path, monkeypatch):
@@ -411,10 +427,13 @@ def test_bad_folders(tmp_path):
 
 
 @pytest.mark.skipif(not any(REAL.glob("adv_alstm/*.zip")), reason="DATA_DIR has no archive of stock movement")
-@pytest.mark.parametrize(("name", "steps", "counts", "missing", "up"), [
-    ("acl18", 5, (20315, 2555, 3720), 758, 0.5129),
-    ("kdd17", 15, (64307, 8070, 7398), 1450, 0.5285),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "steps", "counts", "missing", "up"),
+    [
+        ("acl18", 5, (20315, 2555, 3720), 758, 0.5129),
+        ("kdd17", 15, (64307, 8070, 7398), 1450, 0.5285),
+    ],
+)
 def test_real_archive(monkeypatch, name, steps, counts, missing, up):
     monkeypatch.undo()
     data = stock_movement(REAL, name, "full", steps)

@@ -137,16 +137,19 @@ def fails(tmp_path, *expected, **options):
     assert "\n" not in message and all(text in message for text in expected), message
 
 
-@pytest.mark.parametrize(("old", "new", "expected"), [
-    ("2.0,3.0", "2.0,x", "'x'"),
-    ("2.0,3.0", "2.0", "JapaneseVowels_TRAIN.ts"),
-    ("2.0,3.0", "nan,3.0", "below 1e+06, found nan"),
-    ("2.0,3.0", "1e39,3.0", "found 1e+39"),
-    (":1\n", ":10\n", "'10'"),
-    (":1\n", ":2\n", "[29, 31"),
-    (":1\n", ":\n", "speaker from 1 to 9, found ''"),
-    ("@data\n", "", "@data"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("2.0,3.0", "2.0,x", "'x'"),
+        ("2.0,3.0", "2.0", "JapaneseVowels_TRAIN.ts"),
+        ("2.0,3.0", "nan,3.0", "below 1e+06, found nan"),
+        ("2.0,3.0", "1e39,3.0", "found 1e+39"),
+        (":1\n", ":10\n", "'10'"),
+        (":1\n", ":2\n", "[29, 31"),
+        (":1\n", ":\n", "speaker from 1 to 9, found ''"),
+        ("@data\n", "", "@data"),
+    ],
+)
 def test_a_damaged_ts_file(tmp_path, old, new, expected):
     write_split(tmp_path, "ts", split())
     path = tmp_path / "japanese_vowels" / "JapaneseVowels_TRAIN.ts"
@@ -230,13 +233,16 @@ def test_the_course_file_is_read_without_its_padding_and_names_its_leak(tmp_path
     assert message.startswith("NOTICE: 3 of the 351 test utterances of JV_data.mat")
 
 
-@pytest.mark.parametrize("changes", [
-    {"train_label": np.arange(270)[None]},
-    {"train_label": np.zeros((1, 269))},
-    {"test_data": np.zeros((3, 4))},
-    {"test_data": "text"},
-    {"train_data": np.array([[np.zeros((10, 12))] * 270 + [None]], object)[:, :270]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train_label": np.arange(270)[None]},
+        {"train_label": np.zeros((1, 269))},
+        {"test_data": np.zeros((3, 4))},
+        {"test_data": "text"},
+        {"train_data": np.array([[np.zeros((10, 12))] * 270 + [None]], object)[:, :270]},
+    ],
+)
 def test_a_mistyped_course_file(tmp_path, monkeypatch, changes):
     course_file(monkeypatch, tmp_path, **changes)
     fails(tmp_path, "JV_data.mat", course_file=True)

@@ -95,9 +95,21 @@ def test_map_shape_of_a_step(sequence, input_size, shape):
 
 
 def build_flags(**changes) -> Namespace:
-    values = {"task": "classify", "sequence": "rows", "input_size": 28, "shift": 0, "model": "fc", "hidden_size": 4,
-              "code_size": 0, "num_layers": 1, "dropout": 0.0, "clock_harmonics": 2, "channels": 2, "kernel_size": 3,
-              "reconstruction_dominance": 0.25}  # fmt: skip
+    values = {
+        "task": "classify",
+        "sequence": "rows",
+        "input_size": 28,
+        "shift": 0,
+        "model": "fc",
+        "hidden_size": 4,
+        "code_size": 0,
+        "num_layers": 1,
+        "dropout": 0.0,
+        "clock_harmonics": 2,
+        "channels": 2,
+        "kernel_size": 3,
+        "reconstruction_dominance": 0.25,
+    }
     return Namespace(**{**values, **changes})
 
 
@@ -265,20 +277,48 @@ def test_a_random_walk_gives_mase_1(tmp_path, monkeypatch):
     walk = random_walk(40, 400, seed=1)
     monkeypatch.setattr(snp500, "stock_prices", lambda data_dir, source, symbols=None: walk)
     snp500.prices.cache_clear()
-    metrics = snp500.main([
-        "--function", "predict", "--inputs", "high", "--window", "10", "--epochs", "4", "--hidden_size", "16",
-        "--output_dir", str(tmp_path), "--quiet",
-    ])  # fmt: skip
+    metrics = snp500.main(
+        [
+            "--function",
+            "predict",
+            "--inputs",
+            "high",
+            "--window",
+            "10",
+            "--epochs",
+            "4",
+            "--hidden_size",
+            "16",
+            "--output_dir",
+            str(tmp_path),
+            "--quiet",
+        ]
+    )
     snp500.prices.cache_clear()
     assert metrics["mase"] == pytest.approx(1, abs=0.02)
     assert metrics["mase_low"] <= metrics["mase"] <= metrics["mase_high"]
 
 
 def test_folds_report_every_block(tmp_path):
-    metrics = snp500.main([
-        "--function", "reconstruct", "--folds", "3", "--source", "sample", "--epochs", "1", "--limit", "32",
-        "--hidden_size", "4", "--output_dir", str(tmp_path), "--quiet",
-    ])  # fmt: skip
+    metrics = snp500.main(
+        [
+            "--function",
+            "reconstruct",
+            "--folds",
+            "3",
+            "--source",
+            "sample",
+            "--epochs",
+            "1",
+            "--limit",
+            "32",
+            "--hidden_size",
+            "4",
+            "--output_dir",
+            str(tmp_path),
+            "--quiet",
+        ]
+    )
     values = [metrics[f"fold{k}"]["test_mse"] for k in range(3)]
     assert metrics["test_mse_mean"] == pytest.approx(np.mean(values))
     assert metrics["test_mse_std"] == pytest.approx(np.std(values, ddof=1))

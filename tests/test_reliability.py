@@ -417,16 +417,41 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint(tmp_path, monkeypatch
 def test_crash_points_of_a_script_from_outside(tmp_path, count):
     """ckpt-chaos kills the script at its file operations, before or torn, starts it again and compares what it left."""
     pytest.importorskip("ckpt_chaos")
-    script = [sys.executable, "lstm_ae_toy.py", "--function", "reconstruct", *TOY, "--checkpoint_every", "0",
-              "--output_dir", "{out}"]  # fmt: skip
+    script = [
+        sys.executable,
+        "lstm_ae_toy.py",
+        "--function",
+        "reconstruct",
+        *TOY,
+        "--checkpoint_every",
+        "0",
+        "--output_dir",
+        "{out}",
+    ]
     compare = "import sys, test_reliability as t; print(t.fingerprint(sys.argv[1]))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     answer = subprocess.run(
-        [sys.executable, "-m", "ckpt_chaos", "run", "--max-points", "8", "--work", tmp_path / "work",
-         "--resume-cmd", shlex.join([*script, "--resume"]),
-         "--result-cmd", f"{shlex.join([sys.executable, '-c', compare])} {{out}}", "--", *script],
-        cwd=ROOT, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "ckpt_chaos",
+            "run",
+            "--max-points",
+            "8",
+            "--work",
+            tmp_path / "work",
+            "--resume-cmd",
+            shlex.join([*script, "--resume"]),
+            "--result-cmd",
+            f"{shlex.join([sys.executable, '-c', compare])} {{out}}",
+            "--",
+            *script,
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     results = [json.loads(path.read_text()) for path in (tmp_path / "work").glob("pt_*/result.json")]
     assert answer.returncode == 0 and len(results) == 9, answer.stdout + answer.stderr  # one without a crash
     count(sum(result["crashed"] for result in results))

@@ -124,18 +124,29 @@ def test_a_signal_ends_the_whole_report(two_studies, monkeypatch, tmp_path):
 # ---- sentences -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "metrics", "expected"), [
-    (Number("MSE", "a", "b", "PCA"), {"a": 0.01, "b": 0.05}, "MSE 1.00e-02: 5.0 times below PCA (5.00e-02)."),
-    (Number("MSE", "a", "b", "PCA"), {"a": 0.09, "b": 0.1}, "MSE 9.00e-02: 10.0% below PCA (1.00e-01)."),
-    (Number("MSE", "a", "b", "PCA", goal=0.05), {"a": 0.11, "b": 0.1},
-     "MSE 1.10e-01: 10.0% above PCA (1.00e-01); the target of 5.00e-02 is missed."),
-    (Number("acc", "a", "b", "plain", form="{:.1%}", goal=0.9, higher_is_better=True, sigma="s"),
-     {"a": 0.95, "b": 0.93, "s": 0.01},
-     "acc 95.0%: 2.00 points, 2.0 sigma, above plain (93.0%); the target of 90.0% is reached."),
-    (Number("acc", "a", "b", "plain", form="{:.1%}", higher_is_better=True), {"a": 0.9, "a_mean": 0.8, "b": 0.81},
-     "acc 80.0%: 1.00 points below plain (81.0%)."),
-    (Number("acc", "a", form="{:.1%}"), {"a": 0.9}, "acc 90.0%."),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("number", "metrics", "expected"),
+    [
+        (Number("MSE", "a", "b", "PCA"), {"a": 0.01, "b": 0.05}, "MSE 1.00e-02: 5.0 times below PCA (5.00e-02)."),
+        (Number("MSE", "a", "b", "PCA"), {"a": 0.09, "b": 0.1}, "MSE 9.00e-02: 10.0% below PCA (1.00e-01)."),
+        (
+            Number("MSE", "a", "b", "PCA", goal=0.05),
+            {"a": 0.11, "b": 0.1},
+            "MSE 1.10e-01: 10.0% above PCA (1.00e-01); the target of 5.00e-02 is missed.",
+        ),
+        (
+            Number("acc", "a", "b", "plain", form="{:.1%}", goal=0.9, higher_is_better=True, sigma="s"),
+            {"a": 0.95, "b": 0.93, "s": 0.01},
+            "acc 95.0%: 2.00 points, 2.0 sigma, above plain (93.0%); the target of 90.0% is reached.",
+        ),
+        (
+            Number("acc", "a", "b", "plain", form="{:.1%}", higher_is_better=True),
+            {"a": 0.9, "a_mean": 0.8, "b": 0.81},
+            "acc 80.0%: 1.00 points below plain (81.0%).",
+        ),
+        (Number("acc", "a", form="{:.1%}"), {"a": 0.9}, "acc 90.0%."),
+    ],
+)
 def test_what_a_number_says(number, metrics, expected):
     assert report.say(number, metrics) == expected
 
@@ -166,8 +177,19 @@ def test_publish_copies_results_without_this_machines_folders(two_studies, tmp_p
     assert str(tmp_path) not in (published / "config.json").read_text()
     (row,) = json.loads((results / "summary.json").read_text())
     assert row["value"] == metrics["test_mse"] and row["baseline"] == metrics["pca_mse"]
-    assert {"study", "metric", "value", "std", "seeds", "baseline", "published", "target", "command", "minutes",
-            "data"} <= row.keys()  # fmt: skip
+    assert {
+        "study",
+        "metric",
+        "value",
+        "std",
+        "seeds",
+        "baseline",
+        "published",
+        "target",
+        "command",
+        "minutes",
+        "data",
+    } <= row.keys()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| Waves & more |" in text
     assert (results / "report" / "index.html").exists()

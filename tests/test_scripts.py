@@ -179,8 +179,23 @@ def test_corrupt_data_give_one_line_that_names_the_file(tmp_path, capsys):
 
 def test_divergence_ends_with_status_1_and_says_where(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
-        run("lstm_ae_toy", "reconstruct", tmp_path, "--learning_rate", "1e38", "--gradient_clipping", "0",
-            "--optimizer", "SGD", "--batch_size", "16", "--weight_decay", "1e38", "--schedule", "constant")  # fmt: skip
+        run(
+            "lstm_ae_toy",
+            "reconstruct",
+            tmp_path,
+            "--learning_rate",
+            "1e38",
+            "--gradient_clipping",
+            "0",
+            "--optimizer",
+            "SGD",
+            "--batch_size",
+            "16",
+            "--weight_decay",
+            "1e38",
+            "--schedule",
+            "constant",
+        )
     message = capsys.readouterr().err
     assert stopped.value.code == 1 and message.count("\n") == 1
     assert "epoch 1" in message and "batch" in message and "learning rate 1e+38" in message

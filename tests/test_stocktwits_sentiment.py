@@ -20,10 +20,7 @@ from models.text_lstm import TextLSTM
 from training import checkpoint
 
 ROOT = Path(__file__).parent.parent
-QUICK = (
-    "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --piece_buckets 50 "
-    "--learning_rate .02 --quiet"
-)
+QUICK = "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --piece_buckets 50 --learning_rate .02 --quiet"
 FIGURES = {"calibration.png", "confusion.png", "lengths.png"}
 CURVES = {"loss.png", "accuracy.png"}
 RUN_FILES, TRAINING_FILES = {"config.json", "metrics.json"}, {"history.csv", "last.pt", "best.pt"}
@@ -84,8 +81,19 @@ def test_the_whole_study(run, tmp_path):
     metrics = run()
     assert set(metrics) == {"train", "evaluate", "predict", "baseline"}
     train = metrics["train"]
-    assert {"data", "seed", "epochs", "seconds", "parameters", "test_accuracy", "val_accuracy", "majority_accuracy",
-            "test_accuracy_sigma", "test_log_loss", "calibration_error"} <= train.keys()  # fmt: skip
+    assert {
+        "data",
+        "seed",
+        "epochs",
+        "seconds",
+        "parameters",
+        "test_accuracy",
+        "val_accuracy",
+        "majority_accuracy",
+        "test_accuracy_sigma",
+        "test_log_loss",
+        "calibration_error",
+    } <= train.keys()
     assert train["data"] == "full" and train["epochs"] == 2
     assert files(tmp_path / "train") - {"last.previous.pt"} == RUN_FILES | TRAINING_FILES | FIGURES | CURVES
     assert files(tmp_path / "evaluate") == RUN_FILES | FIGURES

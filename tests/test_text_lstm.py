@@ -10,8 +10,15 @@ from models.text_lstm import POOLINGS, TextLSTM, own_words, piece_places, run_ls
 from training import checkpoint
 
 VOCABULARY = [f"word{i}" for i in range(30)]
-EVERYTHING = {"sizes": (6, 4), "dropout": 0.5, "embedding_dropout": 0.3, "word_dropout": 0.2, "pairs": range(0, 900, 2),
-              "pair_dropout": 0.5, "piece_buckets": 50}  # fmt: skip
+EVERYTHING = {
+    "sizes": (6, 4),
+    "dropout": 0.5,
+    "embedding_dropout": 0.3,
+    "word_dropout": 0.2,
+    "pairs": range(0, 900, 2),
+    "pair_dropout": 0.5,
+    "piece_buckets": 50,
+}
 
 
 def make(seed=0, **arguments):
@@ -168,8 +175,7 @@ def test_every_weight_learns():
 
 
 def test_a_checkpoint_rebuilds_the_model_and_its_vocabulary(tmp_path):
-    model = make(bidirectional=True, pooling="max_mean", normalize=True, classes=("no", "yes"),
-                 **EVERYTHING).eval()  # fmt: skip
+    model = make(bidirectional=True, pooling="max_mean", normalize=True, classes=("no", "yes"), **EVERYTHING).eval()
     checkpoint.save(tmp_path / "best.pt", {"model": checkpoint.describe(model)})
     again = checkpoint.rebuild(tmp_path / "best.pt", TextLSTM)
     batch = texts([3, 7])

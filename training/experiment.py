@@ -36,9 +36,19 @@ from training.flags import script_of
 
 # Flags that do not change what is computed: a run may be resumed with others.
 FREE_FLAGS = {
-    "resume", "dry_run", "quiet", "tensorboard", "jobs", "backend", "scheduler", "output_dir", "data_dir",
-    "checkpoint_every", "function", "seeds",
-}  # fmt: skip
+    "resume",
+    "dry_run",
+    "quiet",
+    "tensorboard",
+    "jobs",
+    "backend",
+    "scheduler",
+    "output_dir",
+    "data_dir",
+    "checkpoint_every",
+    "function",
+    "seeds",
+}
 Batch = tuple[Tensor, ...]
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
@@ -327,9 +337,13 @@ class Training:
             order = list(self.batches(len(self.training_data), self.flags.batch_size, self.generator()))
             self.model.train()
             unit = tqdm(
-                order[self.batch :], f"epoch {self.epoch + 1}/{self.flags.epochs}", leave=False,
-                disable=self.flags.quiet or not sys.stderr.isatty(), initial=self.batch, total=len(order),
-            )  # fmt: skip
+                order[self.batch :],
+                f"epoch {self.epoch + 1}/{self.flags.epochs}",
+                leave=False,
+                disable=self.flags.quiet or not sys.stderr.isatty(),
+                initial=self.batch,
+                total=len(order),
+            )
             for indices in unit:
                 loss = self.train_batch(indices, len(order))
                 unit.set_postfix(loss=f"{loss:.4g}", refresh=False)

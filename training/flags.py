@@ -69,20 +69,36 @@ def make_parser(description: str, functions: dict[str, Callable], **defaults) ->
     add("--epochs", type=POSITIVE_INT, default=20, help="passes over the training data")
     add("--batch_size", type=POSITIVE_INT, default=128, help="sequences per step")
     add("--learning_rate", type=POSITIVE, nargs="+", default=[1e-3], help="peak of the schedule; several: a grid")
-    add("--schedule", choices=("constant", "cosine"), default="cosine",
-        help="cosine: 5 %% of the steps linear warm-up, then a cosine to 0")  # fmt: skip
+    add(
+        "--schedule",
+        choices=("constant", "cosine"),
+        default="cosine",
+        help="cosine: 5 %% of the steps linear warm-up, then a cosine to 0",
+    )
     add("--gradient_clipping", type=NOT_NEGATIVE, nargs="+", default=[1.0], help="max norm; 0: off; several: a grid")
     add("--optimizer", choices=OPTIMIZERS, default="Adam", help="a class of torch.optim")
     add("--weight_decay", type=NOT_NEGATIVE, default=0.0, help="as the optimizer defines it")
     add("--patience", type=COUNT, default=0, help="stop after N epochs without a better validation score; 0: never")
-    add("--precision", choices=("float32", "bfloat16"), default="float32",
-        help="bfloat16: autocast while training; faster where the processor has such products")  # fmt: skip
+    add(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16: autocast while training; faster where the processor has such products",
+    )
 
     add = groups["data"].add_argument
-    add("--data_dir", type=Path, default=Path(os.environ.get("DATA_DIR", ROOT / "data")),
-        help="or the variable DATA_DIR; default: data/ beside the scripts")  # fmt: skip
-    add("--source", choices=("auto", "full", "sample"), default="auto",
-        help="auto: files in data_dir, else download, else the bundled sample")  # fmt: skip
+    add(
+        "--data_dir",
+        type=Path,
+        default=Path(os.environ.get("DATA_DIR", ROOT / "data")),
+        help="or the variable DATA_DIR; default: data/ beside the scripts",
+    )
+    add(
+        "--source",
+        choices=("auto", "full", "sample"),
+        default="auto",
+        help="auto: files in data_dir, else download, else the bundled sample",
+    )
     add("--limit", type=POSITIVE_INT, help="only the first N training sequences")
 
     add = groups["run"].add_argument
@@ -91,8 +107,12 @@ def make_parser(description: str, functions: dict[str, Callable], **defaults) ->
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="auto: an accelerator if there is one")
     add("--threads", type=POSITIVE_INT, default=1, help="of one process; small models are fastest with 1")
     add("--jobs", type=POSITIVE_INT, default=1, help="processes for the combinations of a grid and for the seeds")
-    add("--backend", choices=tuple(BACKENDS), default="loky",
-        help="of joblib: loky, processes on this machine; dask or ray, those of a cluster")  # fmt: skip
+    add(
+        "--backend",
+        choices=tuple(BACKENDS),
+        default="loky",
+        help="of joblib: loky, processes on this machine; dask or ray, those of a cluster",
+    )
     add("--scheduler", metavar="ADDRESS", help="of a running Dask or Ray cluster; default: one on this machine")
     add("--output_dir", type=Path, default=Path("outputs") / script, help="where run folders go")
     add("--resume", action="store_true", help="go on from the last checkpoint of the same run")

@@ -22,9 +22,13 @@ Test = Callable[[argparse.Namespace, Path], dict]  # reads best.pt, returns metr
 
 
 def fit(
-    flags: argparse.Namespace, folder: Path, train: Train, test: Test, extra: tuple[str, ...] = (),
+    flags: argparse.Namespace,
+    folder: Path,
+    train: Train,
+    test: Test,
+    extra: tuple[str, ...] = (),
     score: Train | None = None,
-) -> dict:  # fmt: skip
+) -> dict:
     """Trains what the flags ask for and tests it once: one model, a grid, several seeds, or both.
 
     Args:
@@ -55,9 +59,13 @@ def fit(
 
 
 def fit_many(
-    runs: dict[str, argparse.Namespace], folder: Path, train: Train, test: Test, extra: tuple[str, ...] = (),
+    runs: dict[str, argparse.Namespace],
+    folder: Path,
+    train: Train,
+    test: Test,
+    extra: tuple[str, ...] = (),
     score: Train | None = None,
-) -> dict[str, dict]:  # fmt: skip
+) -> dict[str, dict]:
     """`fit` for several named models, in parallel processes; each in a folder of its name, their histories together.
 
     A single run has no folder of its own: its files stand in `folder`.
@@ -105,8 +113,10 @@ def search(
     tasks = [(c, folder / "grid" / name) for c, name in zip(candidates, names, strict=True)]
     if not candidates[0].resume:
         remove(folder / "grid")
-    results = [str(r) if isinstance(r, WorkerLost) else r
-               for r in parallel(train_or_diverge, candidates[0], tasks, {"train": train})]  # fmt: skip
+    results = [
+        str(r) if isinstance(r, WorkerLost) else r
+        for r in parallel(train_or_diverge, candidates[0], tasks, {"train": train})
+    ]
     rows = []
     for candidate, result in zip(candidates, results, strict=True):
         values = {n: getattr(candidate, n) for n in varied}

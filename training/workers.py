@@ -26,9 +26,14 @@ STOPPED: list[int] = []  # signals that this worker process got; it starts no fu
 
 
 def run(
-    function: Callable, tasks: list[Task], others: dict[str, Callable | None], jobs: int, backend: str = "loky",
-    scheduler: str | None = None, **more,
-) -> list:  # fmt: skip
+    function: Callable,
+    tasks: list[Task],
+    others: dict[str, Callable | None],
+    jobs: int,
+    backend: str = "loky",
+    scheduler: str | None = None,
+    **more,
+) -> list:
     """`function(flags, folder, **others, **more)` for every task, in processes of one thread each, in order.
 
     `function` and `others` are sent by name, since a script's own module is not importable as such. In place of the
@@ -138,9 +143,7 @@ def importable(function: Callable) -> tuple[str, str]:
     return module, function.__name__
 
 
-def call(
-    name: tuple[str, str], flags: argparse.Namespace, folder: Path, names: dict, more: dict, worker: bool = False
-):  # fmt: skip
+def call(name: tuple[str, str], flags: argparse.Namespace, folder: Path, names: dict, more: dict, worker: bool = False):
     """What a process does with one task: it finds the functions by their names and sets itself up for the flags."""
     flags = argparse.Namespace(**{**vars(flags), "threads": 1, "quiet": flags.quiet or worker})
     prepare_process(flags)
