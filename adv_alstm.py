@@ -54,8 +54,9 @@ from loaders.movement import (
 )
 from models.attentive_lstm import AttentiveLSTM, check_samples
 from reporting import plots
-from training import checkpoint, experiment, grid_search
+from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
+from training.run import run_script
 
 # What each model of the comparison leaves out of AdvALSTM, or does otherwise.
 MODELS: dict[str, dict] = {
@@ -186,16 +187,16 @@ def seed_folder(flags: argparse.Namespace, folder: Path, seed: int) -> Path:
     return folder / "seeds" / str(seed) if flags.seeds > 1 else folder
 
 
-def step(model: AdvALSTM, batch: experiment.Batch) -> dict[str, Tensor]:
+def step(model: AdvALSTM, batch: loop.Batch) -> dict[str, Tensor]:
     return model.losses(*batch)
 
 
-def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+def train(flags: argparse.Namespace, folder: Path) -> loop.Result:
     """The epoch is chosen by the validation accuracy, for all models alike."""
     data = load(flags)
     model = build(flags, data.train.x.shape[2])
     sets = tensors(data.train), tensors(data.validation)
-    return experiment.train(model, step, *sets, flags, folder, monitor="accuracy", maximise=True)
+    return loop.train(model, step, *sets, flags, folder, monitor="accuracy", maximise=True)
 
 
 def test(flags: argparse.Namespace, folder: Path) -> dict:
@@ -262,7 +263,7 @@ def compare(flags: argparse.Namespace, folder: Path) -> dict:
         add_gain(found["adv_alstm"], second["adv_alstm"], places["adv_alstm"], places["alstm"])
         metrics |= {f"two_stage_{name}": values for name, values in found.items()}
     rows = comparison(metrics, flags.dataset)
-    experiment.write_csv(folder / "comparison.csv", rows)
+    tables.write_csv(folder / "comparison.csv", rows)
     plot_comparison(metrics, folder)
     plot_history(folders, folder, ("validation",))
     if not flags.quiet:
@@ -322,7 +323,7 @@ def plot_history(folders: dict[str, Path], folder: Path, parts: tuple[str, ...])
     """Accuracy against epochs (of the first seed)."""
     series = {}
     for name, place in folders.items():
-        curves = experiment.read_curves(place, "accuracy")
+        curves = tables.read_curves(place, "accuracy")
         series |= {f"{LABELS[name]}, {part}": curves[part] for part in parts}
     if len(parts) == 1:
         series = {label.rpartition(", ")[0]: curve for label, curve in series.items()}
@@ -337,9 +338,9 @@ def predict(flags: argparse.Namespace, folder: Path) -> dict:
     model = AdvALSTM.load(path)
     part = latest_windows(movement_table(flags.dataset, flags.data_dir, flags.source), steps_of(flags, path))
     if not len(part.x):
-        raise experiment.UsageError(f"--dataset: {flags.dataset} has no stock with enough complete days in a row")
+        raise flags.UsageError(f"--dataset: {flags.dataset} has no stock with enough complete days in a row")
     scores = model.decision_function(part.x).tolist()
-    experiment.write_csv(
+    tables.write_csv(
         folder / "predictions.csv",
         [
             {"date": date, "ticker": ticker, "score": f"{score:.6g}", "direction": "up" if score > 0 else "down"}
@@ -357,7 +358,7 @@ def steps_of(flags: argparse.Namespace, path: Path) -> int:
         return flags.steps
     saved = checkpoint.load_latest(path.with_name("last.pt")) or {"flags": {}}
     if "steps" not in saved["flags"]:
-        raise experiment.UsageError(f"--steps: expected the days per window of {path}, which has no last.pt beside it")
+        raise flags.UsageError(f"--steps: expected the days per window of {path}, which has no last.pt beside it")
     return saved["flags"]["steps"]
 
 
@@ -441,7 +442,7 @@ def main(argv: list[str] | None = None) -> dict:
     add_flags(groups)
     flags = command_line.parse(parser, argv)
     check_flags(parser, flags)
-    return experiment.run(flags, FUNCTIONS)
+    return run_script(flags, FUNCTIONS)
 
 
 def add_flags(groups: dict) -> None:

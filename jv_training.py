@@ -39,10 +39,11 @@ from loaders.vowels import JapaneseVowels, Utterances, japanese_vowels
 from models.adversarial import compute_perturbation
 from ProxLSTM import METHODS
 from reporting import plots
-from training import checkpoint, experiment, grid_search
+from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
 from training.checkpoint import CheckpointError
-from training.experiment import UsageError
+from training.flags import UsageError
+from training.run import run_script
 
 GRID = ("epsilon", "noise", "dropout")  # flags that may have several values, beside those of all scripts
 EPOCHS = {"basic": 60, "adversarial": 50, "proximal": 100, "dropout": 60, "batch_norm": 60, "robustness": 1}
@@ -76,10 +77,10 @@ def stratified_folds(labels: Tensor, count: int, seed: int) -> Tensor:
 
 def batches_by_length(size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
     """Neighbours in the order of length, so that little is padded; the batches come in random order."""
-    return experiment.in_random_order(torch.arange(size).split(batch_size), generator)
+    return loop.in_random_order(torch.arange(size).split(batch_size), generator)
 
 
-def step(model: LSTMClassifier, batch: experiment.Batch) -> dict[str, Tensor]:
+def step(model: LSTMClassifier, batch: loop.Batch) -> dict[str, Tensor]:
     loss, logits = model.loss(*batch)
     return {"loss": loss, "accuracy": (logits.argmax(1) == batch[2]).float().mean()}
 
@@ -87,7 +88,7 @@ def step(model: LSTMClassifier, batch: experiment.Batch) -> dict[str, Tensor]:
 # ---- training --------------------------------------------------------------------------------------------------------
 
 
-def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+def train(flags: argparse.Namespace, folder: Path) -> loop.Result:
     """On all training utterances; the last epoch is kept."""
     data = load(flags).train
     return train_on(flags, folder, data, None, find_pretrained(flags, folder, data) if flags.starts_trained else None)
@@ -95,7 +96,7 @@ def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
 
 def train_on(
     flags: argparse.Namespace, folder: Path, training: Utterances, validation: Utterances | None, start: Path | None
-) -> experiment.Result:
+) -> loop.Result:
     """From the weights of the checkpoint `start`, or from scratch."""
     model = LSTMClassifier(
         hidden_size=flags.hidden_size,
@@ -118,7 +119,7 @@ def train_on(
             model.load_state_dict(weights)
         except RuntimeError:
             raise CheckpointError(f"--pretrained: {start} has other sizes, normalization or batch norm") from None
-    return experiment.train(
+    return loop.train(
         model, step, training, validation, flags, folder, "accuracy", maximise=True, batches=batches_by_length
     )
 
@@ -144,7 +145,7 @@ def find_pretrained(flags: argparse.Namespace, folder: Path, training: Utterance
     return train_basic(flags, folder / "basic", training)
 
 
-def cross_validate(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+def cross_validate(flags: argparse.Namespace, folder: Path) -> loop.Result:
     """Cross-entropy of the held-out folds after the last epoch, their mean; `history.csv` has the means by epoch.
 
     The accuracy would be too coarse a score: it knows 270 steps, and most candidates are within two or three of them.
@@ -160,18 +161,18 @@ def cross_validate(flags: argparse.Namespace, folder: Path) -> experiment.Result
         place = folder / f"fold{k}"
         start = train_basic(flags, place / "basic", training) if flags.starts_trained else None
         seconds += train_on(flags, place, training, validation, start).seconds
-        histories.append(experiment.read_table(place / "history.csv"))
+        histories.append(tables.read_table(place / "history.csv"))
     means = [
         {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} for rows in zip(*histories, strict=True)
     ]
-    experiment.write_csv(folder / "history.csv", means)
-    return experiment.Result(means[-1]["val_loss"], False, flags.epochs, flags.epochs, seconds)
+    tables.write_csv(folder / "history.csv", means)
+    return loop.Result(means[-1]["val_loss"], False, flags.epochs, flags.epochs, seconds)
 
 
 def test(flags: argparse.Namespace, folder: Path) -> dict:
     """Accuracy on the test utterances, beside that of naming the most frequent speaker of the training part."""
     data, model = load(flags), checkpoint.rebuild(folder / "best.pt", LSTMClassifier).to(flags.device)
-    means = experiment.evaluate(model, step, data.test, flags)
+    means = loop.evaluate(model, step, data.test, flags)
     accuracy = means["accuracy"]
     majority = data.train.labels.bincount().argmax()
     return {
@@ -205,7 +206,7 @@ def cross_validations(folder: Path) -> list[Path]:
 
 
 def last_row(folder: Path) -> dict[str, float]:
-    return experiment.read_table(folder / "history.csv")[-1]
+    return tables.read_table(folder / "history.csv")[-1]
 
 
 @torch.no_grad()
@@ -240,7 +241,7 @@ def basic(flags: argparse.Namespace, folder: Path) -> dict:
     metrics = fit({"plain": flags}, folder)["plain"]
     test_level = {"test, trained on all folds": metrics.get("test_accuracy_mean", metrics["test_accuracy"])}
     for key, ylabel, levels in (("accuracy", "accuracy", test_level), ("loss", "cross-entropy", None)):
-        curves = experiment.read_curves(best_by_epsilon(folder)[0.0], key)
+        curves = tables.read_curves(best_by_epsilon(folder)[0.0], key)
         curves = {f"{name}, cross-validation": curve for name, curve in curves.items()}
         plots.curves(folder / f"{key}.png", curves, "epoch", ylabel, log=key == "loss", levels=levels)
     return metrics
@@ -282,7 +283,7 @@ def best_by_epsilon(folder: Path) -> dict[float, Path]:
 
 
 def validation_accuracy(folder: Path) -> tuple[list[float], list[float]]:
-    return experiment.read_curves(folder, "accuracy")["validation"]
+    return tables.read_curves(folder, "accuracy")["validation"]
 
 
 def plot_accuracy(curves: dict, folder: Path) -> None:
@@ -436,7 +437,7 @@ def main(argv: list[str] | None = None) -> dict:
     groups["data"].add_argument("--course_file", action="store_true", help="JV_data.mat, whose test part leaks")
     flags = command_line.parse(parser, argv)
     flags.dropout_places = tuple(flags.dropout_places)
-    return experiment.run(flags, FUNCTIONS)
+    return run_script(flags, FUNCTIONS)
 
 
 if __name__ == "__main__":

@@ -33,11 +33,12 @@ from torch.utils.data import TensorDataset
 
 from evaluation import baselines
 from evaluation.binary_scores import binomial_sigma
-from load_data import Mnist, mnist
+from loaders.mnist import Mnist, mnist
 from models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, clock_periods
 from reporting import plots
-from training import checkpoint, experiment, grid_search
+from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
+from training.run import run_script
 
 SIDE, PIXELS, CLASSES = 28, 784, 10
 PATCH = 7
@@ -134,11 +135,11 @@ def map_shape(flags: argparse.Namespace) -> tuple[int, ...]:
 # ---- training and test -----------------------------------------------------------------------------------------------
 
 
-def make_step(flags: argparse.Namespace) -> experiment.Step:
+def make_step(flags: argparse.Namespace) -> loop.Step:
     """Loss: d * squared error + (1 - d) * cross-entropy, d = `--reconstruction_dominance` (1 without classes)."""
     dominance = flags.reconstruction_dominance if flags.task == "classify" else 1.0
 
-    def step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
+    def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         images, labels = batch
         if model.training and flags.shift:
             images = random_shifts(images, flags.shift)
@@ -154,12 +155,12 @@ def make_step(flags: argparse.Namespace) -> experiment.Step:
     return step
 
 
-def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+def train(flags: argparse.Namespace, folder: Path) -> loop.Result:
     data = load(flags)
     training = TensorDataset(data.train_images, data.train_labels)
     validation = TensorDataset(data.validation_images, data.validation_labels)
     classify = flags.task == "classify"
-    return experiment.train(
+    return loop.train(
         build(flags),
         make_step(flags),
         training,
@@ -185,7 +186,7 @@ def test(flags: argparse.Namespace, folder: Path) -> dict:
         ("test", data.test_images, data.test_labels),
         ("val", data.validation_images, data.validation_labels),
     ):
-        means = experiment.evaluate(model, step, TensorDataset(images, labels), flags)
+        means = loop.evaluate(model, step, TensorDataset(images, labels), flags)
         metrics[f"{part}_mse"] = means.get("mse", means["loss"])
         if flags.task == "classify":
             metrics[f"{part}_accuracy"] = means["accuracy"]
@@ -265,7 +266,7 @@ def plot_digits(flags: argparse.Namespace, runs: dict[str, argparse.Namespace], 
 def plot_history(runs: dict, folder: Path, key: str, ylabel: str, log: bool = False) -> None:
     series = {}
     for name, path in grid_search.model_folders(runs, folder).items():
-        series |= {f"{name}, {label}": curve for label, curve in experiment.read_curves(path, key).items()}
+        series |= {f"{name}, {label}": curve for label, curve in tables.read_curves(path, key).items()}
     dashed = [name for name in series if name.endswith("training")]
     plots.curves(folder / f"{key}.png", series, "epoch", ylabel, log=log, dashed=dashed)
 
@@ -274,7 +275,7 @@ def plot_losses_by_code_size(runs: dict[str, argparse.Namespace], folder: Path) 
     """Validation errors against epochs, one panel per model, one line per code size."""
     rows: dict[str, dict] = {}
     for name, path in grid_search.model_folders(runs, folder).items():
-        curve = experiment.read_curves(path, "loss")["validation"]
+        curve = tables.read_curves(path, "loss")["validation"]
         rows.setdefault(f"model {runs[name].model}", {})[f"code {runs[name].code_size}"] = curve
     plots.panels(folder / "loss.png", rows, "epoch", "validation\nmean squared error", log=True)
 
@@ -325,7 +326,7 @@ def main(argv: list[str] | None = None) -> dict:
     add_flags(groups)
     flags = command_line.parse(parser, argv)
     check_flags(parser, flags)
-    return experiment.run(flags, FUNCTIONS)
+    return run_script(flags, FUNCTIONS)
 
 
 def add_flags(groups: dict) -> None:

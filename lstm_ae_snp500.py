@@ -32,19 +32,14 @@ from torch.nn.functional import l1_loss, mse_loss
 from torch.utils.data import TensorDataset
 
 from evaluation.baselines import reconstruction_baselines
-from load_data import (
-    DataError,
-    StockPrices,
-    complete_symbols,
-    scale_sequences,
-    select_symbols,
-    stock_prices,
-    unscale_sequences,
-)
+from loaders.files import DataError
+from loaders.prices import StockPrices, complete_symbols, select_symbols, stock_prices
+from loaders.toy import scale_sequences, unscale_sequences
 from models.lstm_ae import LSTMAutoencoder, clock_periods
 from reporting import plots
-from training import checkpoint, experiment, grid_search
+from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
+from training.run import run_script
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 INPUTS = {"high": range(HIGH, HIGH + 1), "ohlcv": range(OPEN, VOLUME + 1)}
@@ -129,12 +124,12 @@ def scaled_windows(data: StockPrices, flags: argparse.Namespace, part: str) -> T
     return as_steps(scale_sequences(high_windows(data, flags, part))[0].float(), flags.input_size)
 
 
-def reconstruction_step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
+def reconstruction_step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
     (x,) = batch
     return {"loss": mse_loss(model(x).reconstruction.float(), x)}
 
 
-def train_reconstruction(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+def train_reconstruction(flags: argparse.Namespace, folder: Path) -> loop.Result:
     data = load(flags)
     steps = flags.window // flags.input_size
     model = LSTMAutoencoder(
@@ -146,7 +141,7 @@ def train_reconstruction(flags: argparse.Namespace, folder: Path) -> experiment.
     )
     training = TensorDataset(scaled_windows(data, flags, "train")[: flags.limit])
     validation = TensorDataset(scaled_windows(data, flags, "validation"))
-    return experiment.train(model, reconstruction_step, training, validation, flags, folder)
+    return loop.train(model, reconstruction_step, training, validation, flags, folder)
 
 
 def test_reconstruction(flags: argparse.Namespace, folder: Path) -> dict:
@@ -154,7 +149,7 @@ def test_reconstruction(flags: argparse.Namespace, folder: Path) -> dict:
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(flags.device)
     train, validation, test = (scaled_windows(data, flags, part) for part in PARTS)
     means = {
-        f"{name}_mse": experiment.evaluate(model, reconstruction_step, TensorDataset(x), flags)["loss"]
+        f"{name}_mse": loop.evaluate(model, reconstruction_step, TensorDataset(x), flags)["loss"]
         for name, x in (("test", test), ("val", validation))
     }
     dollars = high_windows(data, flags, "test")
@@ -225,11 +220,11 @@ def daily_changes(highs: Tensor) -> Tensor:
     return highs[:, 1:] / highs[:, :-1] - 1
 
 
-def make_prediction_step(flags: argparse.Namespace) -> experiment.Step:
+def make_prediction_step(flags: argparse.Namespace) -> loop.Step:
     """Loss: d * squared error + (1 - d) * absolute error of the next day's high over that of persistence."""
     dominance = flags.reconstruction_dominance
 
-    def step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
+    def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         x, target, unit = batch
         output = model(x)
         mse = mse_loss(output.reconstruction.float(), x)
@@ -240,7 +235,7 @@ def make_prediction_step(flags: argparse.Namespace) -> experiment.Step:
     return step
 
 
-def train_prediction(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+def train_prediction(flags: argparse.Namespace, folder: Path) -> loop.Result:
     data = load(flags)
     features = len(INPUTS[flags.inputs])
     model = LSTMAutoencoder(
@@ -250,7 +245,7 @@ def train_prediction(flags: argparse.Namespace, folder: Path) -> experiment.Resu
     for part, limit in (("train", flags.limit), ("validation", None)):
         found = samples(data, flags, part)
         sets.append(TensorDataset(found.x[:limit], found.target[:limit], found.unit[:limit]))
-    return experiment.train(model, make_prediction_step(flags), *sets, flags, folder, monitor="prediction")
+    return loop.train(model, make_prediction_step(flags), *sets, flags, folder, monitor="prediction")
 
 
 def test_prediction(flags: argparse.Namespace, folder: Path) -> dict:
@@ -265,7 +260,7 @@ def test_prediction(flags: argparse.Namespace, folder: Path) -> dict:
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
     step, parts = make_prediction_step(flags), {}
     for part, s in (("test", found), ("validation", samples(data, flags, "validation"))):
-        parts[part] = experiment.evaluate(model.to(flags.device), step, TensorDataset(s.x, s.target, s.unit), flags)
+        parts[part] = loop.evaluate(model.to(flags.device), step, TensorDataset(s.x, s.target, s.unit), flags)
     return {
         "data": data.facts["data"],
         "inputs": flags.inputs,
@@ -357,7 +352,7 @@ def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:
 
 
 def plot_loss(trained: Path, folder: Path) -> None:
-    series = experiment.read_curves(trained, "loss")
+    series = tables.read_curves(trained, "loss")
     plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True)
 
 
@@ -394,7 +389,7 @@ def plot_losses(folder: Path) -> None:
         ("mse", "reconstruction: mean squared error"),
         ("prediction", "prediction: absolute error\nover mean daily change"),
     ):
-        plots.curves(folder / f"{key}_loss.png", experiment.read_curves(folder, key), "epoch", ylabel)
+        plots.curves(folder / f"{key}_loss.png", tables.read_curves(folder, key), "epoch", ylabel)
 
 
 def plot_predictions(flags: argparse.Namespace, folder: Path) -> None:
@@ -460,7 +455,7 @@ def main(argv: list[str] | None = None) -> dict:
         parser.error("argument --folds: expected 1, or at least 3 (test, validation and training blocks), found 2")
     if flags.window % flags.input_size:
         parser.error(f"argument --input_size: expected a divisor of --window {flags.window}, found {flags.input_size}")
-    return experiment.run(flags, FUNCTIONS)
+    return run_script(flags, FUNCTIONS)
 
 
 if __name__ == "__main__":

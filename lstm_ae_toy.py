@@ -25,11 +25,12 @@ from torch.nn.functional import grid_sample, mse_loss
 from torch.utils.data import TensorDataset
 
 from evaluation.baselines import reconstruction_baselines
-from load_data import ToySignals, scale_sequences, toy_signals
+from loaders.toy import ToySignals, scale_sequences, toy_signals
 from models.lstm_ae import LSTMAutoencoder, clock_periods
 from reporting import plots
-from training import checkpoint, experiment, grid_search
+from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
+from training.run import run_script
 
 COUNT, LENGTH = 10_000, 50
 
@@ -54,8 +55,8 @@ def as_steps(x: Tensor, input_size: int) -> Tensor:
 # ---- training and test -----------------------------------------------------------------------------------------------
 
 
-def make_step(flags: argparse.Namespace) -> experiment.Step:
-    def step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
+def make_step(flags: argparse.Namespace) -> loop.Step:
+    def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         (x,) = batch
         if model.training and flags.stretch < 1:
             x = random_stretches(x, flags.stretch)
@@ -85,7 +86,7 @@ def random_mirrors(x: Tensor) -> Tensor:
     return torch.where(over, 1 - x, x)
 
 
-def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+def train(flags: argparse.Namespace, folder: Path) -> loop.Result:
     data = load(flags)
     steps = LENGTH // flags.input_size
     model = LSTMAutoencoder(
@@ -96,7 +97,7 @@ def train(flags: argparse.Namespace, folder: Path) -> experiment.Result:
         clock_periods=clock_periods(steps, flags.clock_harmonics),
     )
     training, validation = TensorDataset(data.train), TensorDataset(data.validation)
-    return experiment.train(model, make_step(flags), training, validation, flags, folder)
+    return loop.train(model, make_step(flags), training, validation, flags, folder)
 
 
 def test(flags: argparse.Namespace, folder: Path) -> dict:
@@ -104,7 +105,7 @@ def test(flags: argparse.Namespace, folder: Path) -> dict:
     data, model = load(flags), checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
     model.to(flags.device)
     errors = {
-        f"{part}_mse": experiment.evaluate(model, make_step(flags), TensorDataset(x), flags)["loss"]
+        f"{part}_mse": loop.evaluate(model, make_step(flags), TensorDataset(x), flags)["loss"]
         for part, x in (("test", data.test), ("val", data.validation))
     }
     return {
@@ -161,7 +162,7 @@ def plot_reconstructions(originals: Tensor, folders: dict[str, Path], folder: Pa
 def plot_history(folders: dict[str, Path], folder: Path) -> None:
     series = {}
     for name, path in folders.items():
-        for label, curve in experiment.read_curves(path, "loss").items():
+        for label, curve in tables.read_curves(path, "loss").items():
             series[label if len(folders) == 1 else f"{name}, {label}"] = curve
     dashed = [name for name in series if name.endswith("training")]
     plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=dashed)
@@ -169,7 +170,7 @@ def plot_history(folders: dict[str, Path], folder: Path) -> None:
 
 def plot_grid(folder: Path) -> None:
     """A heat map of the grid's validation errors: learning rate against hidden size, a panel per gradient clipping."""
-    rows = experiment.read_table(folder / "grid.csv")
+    rows = tables.read_table(folder / "grid.csv")
     names = ("learning_rate", "hidden_size", "gradient_clipping")
     rates, sizes, clippings = (sorted({row.get(name, 0.0) for row in rows}) for name in names)
     maps = {}
@@ -222,7 +223,7 @@ def main(argv: list[str] | None = None) -> dict:
     flags = command_line.parse(parser, argv)
     if LENGTH % flags.input_size:
         parser.error(f"argument --input_size: expected a divisor of {LENGTH}, found {flags.input_size}")
-    return experiment.run(flags, FUNCTIONS)
+    return run_script(flags, FUNCTIONS)
 
 
 if __name__ == "__main__":

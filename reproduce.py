@@ -25,8 +25,8 @@ import joblib
 
 from reporting.report import markdown_table, summary_rows, write_report
 from reporting.studies import STUDIES, Study
-from training import experiment
 from training import flags as command_line
+from training import tables
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"
@@ -108,7 +108,7 @@ def training_minutes(folder: Path) -> float:
     """Training time of all models, seeds and combinations of a study, one after another."""
     seconds = total_seconds(json.loads((folder / "metrics.json").read_text()))
     grids = [*folder.glob("grid.csv"), *folder.glob("*/grid.csv")]
-    return (seconds + sum(row["seconds"] for path in grids for row in experiment.read_table(path))) / 60
+    return (seconds + sum(row["seconds"] for path in grids for row in tables.read_table(path))) / 60
 
 
 def total_seconds(metrics: dict) -> float:

@@ -52,8 +52,9 @@ from models.adversarial import compute_perturbation
 from models.text_lstm import POOLINGS, TextLSTM, piece_places
 from models.word_vectors import cooccurrence_vectors
 from reporting import plots
-from training import checkpoint, experiment, grid_search
+from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
+from training.run import run_script
 
 GRID = ("epsilon",)
 START_STD = 0.3  # of the embeddings' values
@@ -122,7 +123,7 @@ class EncodedTexts:
     def __len__(self) -> int:
         return len(self.words)
 
-    def __getitem__(self, indices: Tensor) -> experiment.Batch:
+    def __getitem__(self, indices: Tensor) -> loop.Batch:
         words, names = (
             pad_sequence([rows[i] for i in indices.tolist()], batch_first=True) for rows in (self.words, self.names)
         )
@@ -132,7 +133,7 @@ class EncodedTexts:
     def batches(self, size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
         """Random batches of texts of similar length, most of them of the same, in random order."""
         order = torch.argsort(self.lengths + torch.rand(size, generator=generator))
-        return experiment.in_random_order(order.split(batch_size), generator)
+        return loop.in_random_order(order.split(batch_size), generator)
 
 
 # ---- training and test -----------------------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ def layer_sizes(flags: argparse.Namespace) -> list[int]:
     return flags.lstm_sizes or [max(1, flags.hidden_size >> layer) for layer in range(flags.num_layers)]
 
 
-def make_step(flags: argparse.Namespace) -> experiment.Step:
+def make_step(flags: argparse.Namespace) -> loop.Step:
     """Error: cross-entropy or squared error. Loss: that; in training also of the parts and of perturbed embeddings."""
 
     def error(logits: Tensor, labels: Tensor) -> Tensor:
@@ -188,7 +189,7 @@ def make_step(flags: argparse.Namespace) -> experiment.Step:
         alone = sum(error(len(parts) * part, labels) for part in parts) if len(parts) > 1 else 0.0
         return error(sum(parts), labels) + flags.part_loss * alone
 
-    def step(model: nn.Module, batch: experiment.Batch) -> dict[str, Tensor]:
+    def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         words, pieces, lengths, labels = batch
         embedded = model.embed(*model.drop_words(words, pieces))  # (B, T, E)
         parts = [part.float() for part in model.read(embedded, words, lengths)]
@@ -204,11 +205,11 @@ def make_step(flags: argparse.Namespace) -> experiment.Step:
     return step
 
 
-def fit_model(flags: argparse.Namespace, folder: Path) -> experiment.Result:
+def fit_model(flags: argparse.Namespace, folder: Path) -> loop.Result:
     data = load(flags)
     model = build(flags, data)
     training, validation = (EncodedTexts(part, model) for part in (data.train, data.validation))
-    return experiment.train(
+    return loop.train(
         model,
         make_step(flags),
         training,
@@ -259,7 +260,7 @@ def logits(model: TextLSTM, part: LabelledTexts, flags: argparse.Namespace) -> n
     order = torch.argsort(data.lengths, stable=True)
     found = torch.empty(len(data))
     for indices in order.split(1000):
-        *inputs, _ = experiment.fetch(data, indices, flags.device)
+        *inputs, _ = loop.fetch(data, indices, flags.device)
         found[indices] = model(*inputs).float().cpu()
     return found.numpy()
 
@@ -292,7 +293,7 @@ def train(flags: argparse.Namespace, folder: Path) -> dict:
     """train and test the LSTM; loss and accuracy against epochs, calibration, confusion matrix, accuracy by length"""
     metrics = grid_search.fit(flags, folder, fit_model, test_model, GRID)
     for name, key, ylabel in (("loss", "error", flags.loss.replace("_", " ")), ("accuracy", "accuracy", "accuracy")):
-        plots.curves(folder / f"{name}.png", experiment.read_curves(folder, key), "epoch", ylabel)
+        plots.curves(folder / f"{name}.png", tables.read_curves(folder, key), "epoch", ylabel)
     plot_scores(flags, folder / "best.pt", folder)
     return metrics
 
@@ -353,7 +354,7 @@ def explain(model: TextLSTM, text: str, flags: argparse.Namespace, count: int = 
     A word's gradient says by how much the logit would fall, to first order, if the word faded.
     """
     alone = EncodedTexts(LabelledTexts([text], torch.zeros(1)), model)
-    words, pieces, lengths, _ = experiment.fetch(alone, torch.tensor([0]), flags.device)
+    words, pieces, lengths, _ = loop.fetch(alone, torch.tensor([0]), flags.device)
     presence = torch.ones(words.shape, device=flags.device, requires_grad=True)  # (1, T)
     logit = model(words, pieces, lengths, presence)
     (gradient,) = torch.autograd.grad(logit.sum(), presence)
@@ -407,7 +408,7 @@ FUNCTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "baseline
 
 
 def main(argv: list[str] | None = None) -> dict:
-    return experiment.run(parse(argv), FUNCTIONS)
+    return run_script(parse(argv), FUNCTIONS)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -26,8 +26,9 @@ from timing import medians
 
 import adv_alstm
 from load_data import DataError
-from training import experiment
 from training import flags as command_line
+from training import loop
+from training.run import keep_memory
 
 SEEDS, JOBS = 10, 2
 ABOUT = (
@@ -72,16 +73,16 @@ def epoch_of(flags: argparse.Namespace, training: TensorDataset, validation: Ten
     """A function that trains one epoch and validates, as the script's loop does, without writing files; it notes the
     processor's seconds in the list."""
     model = adv_alstm.build(flags, 11)
-    state = experiment.Training(
-        model, adv_alstm.step, training, validation, flags, Path("."), "accuracy", True, experiment.random_batches
+    state = loop.Training(
+        model, adv_alstm.step, training, validation, flags, Path("."), "accuracy", True, loop.random_batches
     )
 
     def epoch() -> None:
         start = time.process_time()
         model.train()
-        for indices in experiment.random_batches(len(training), flags.batch_size, state.generator()):
+        for indices in loop.random_batches(len(training), flags.batch_size, state.generator()):
             state.train_batch(indices, 1)
-        experiment.evaluate(model, adv_alstm.step, validation, flags)
+        loop.evaluate(model, adv_alstm.step, validation, flags)
         processor.append(time.process_time() - start)
 
     return epoch
@@ -93,7 +94,7 @@ def beside_epochs(flags: argparse.Namespace, training: TensorDataset, validation
     short = argparse.Namespace(**{**vars(flags), "epochs": 20})
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        experiment.train(adv_alstm.build(short, 11), adv_alstm.step, *small, short, Path(folder), "accuracy", True)
+        loop.train(adv_alstm.build(short, 11), adv_alstm.step, *small, short, Path(folder), "accuracy", True)
         return (time.perf_counter() - start) / short.epochs
 
 
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     data_dir = flags.data_dir or command_line.make_parser("", adv_alstm.FUNCTIONS)[0].get_default("data_dir")
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    experiment.keep_memory()
+    keep_memory()
     rows, total = [], {"clock": 0.0, "processor": 0.0}
     for dataset in SIZES:
         runs = {model: make_flags(dataset, model, data_dir) for model in adv_alstm.MODELS}

@@ -11,7 +11,7 @@ decoder       one map of as many channels as the hidden state has, held for all 
 autoencoder   `ConvLSTMAutoencoder` with either one in both places, and its reconstruction error
 
 Step by step in turn, in two processes: the usual one as it runs by itself (PyTorch gives freed memory back to the
-system; the scripts keep it, `experiment.keep_memory`), and both with freed memory kept. Before they are timed, both
+system; the scripts keep it, `keep_memory`), and both with freed memory kept. Before they are timed, both
 give the same outputs and gradients in float64, to 1e-10.
 """
 
@@ -35,7 +35,7 @@ from timing import medians
 
 from models.conv_lstm import ConvLSTM
 from models.lstm_ae import ConvLSTMAutoencoder
-from training import experiment
+from training.run import keep_memory
 
 SIZES = (  # B, T, space, channels, kernel, target of the ratio
     (64, 28, (28,), 32, 3, ">= 2"),
@@ -132,7 +132,7 @@ def prepare(kept: bool) -> None:
     """Sets up a process of its own, with freed memory kept or not."""
     torch.set_num_threads(1)
     if kept:
-        experiment.keep_memory()
+        keep_memory()
 
 
 @functools.lru_cache(maxsize=1)

@@ -3,7 +3,7 @@
     python benchmarks/bench_long_sequences.py          # about two minutes
 
 usual              nn.LSTM, the code repeated 784 times, nn.LSTM, a linear layer: PyTorch as it is
-ours               LSTMAutoencoder with freed memory kept (`experiment.keep_memory`), as the scripts run it
+ours               LSTMAutoencoder with freed memory kept (`keep_memory`), as the scripts run it
 ours, bfloat16     the same under autocast (`--precision bfloat16`)
 ours, compiled     the same with torch.compile, where there is a C++ compiler
 two processes      the training of `lstm_ae_mnist.py --sequence pixels` under `torchrun --nproc_per_node 2`, beside one
@@ -30,7 +30,7 @@ from record import ROOT, Row, record
 from timing import medians
 
 from models.lstm_ae import LSTMAutoencoder
-from training import experiment
+from training.run import keep_memory
 
 BATCH, STEPS, SIZES = 128, 784, (64, 128)
 TRAIN = "lstm_ae_mnist.py --function classify --model fc --sequence pixels --source sample --epochs 1 --quiet "
@@ -88,7 +88,7 @@ def measure(kept: bool) -> dict[str, dict[str, float]]:
         torch.manual_seed(0)
         x = torch.rand(BATCH, STEPS, 1)
         if kept:
-            experiment.keep_memory()
+            keep_memory()
             ways = {"ours": training_step(Ours(1, hidden), x)}
             ways["ours, bfloat16"] = training_step(Ours(1, hidden), x, bfloat16=True)
             if shutil.which("g++"):

@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import ROOT, Row, record
 
 from reporting.studies import STUDIES
-from training import experiment
+from training import loop
 
 BATCHES = 20
-EVALUATE = experiment.evaluate
+EVALUATE = loop.evaluate
 SHORT = {
     "jv_training": "--epochs 1 --basic_epochs 1 --seeds 1 --folds 2 --epsilon 1",
     "lstm_ae_toy": "--epochs 1",
@@ -44,7 +44,7 @@ ABOUT = (
 )
 
 
-class ShortTraining(experiment.Training):
+class ShortTraining(loop.Training):
     """A training whose epochs end after BATCHES batches."""
 
     def __init__(self, *arguments):
@@ -54,7 +54,7 @@ class ShortTraining(experiment.Training):
 
 
 def short_evaluation(model, step, data, flags) -> dict[str, float]:
-    """`experiment.evaluate` of the first batches."""
+    """`loop.evaluate` of the first batches."""
     return EVALUATE(model, step, FirstBatches(data, flags.batch_size), flags)
 
 
@@ -79,7 +79,7 @@ def peak() -> float:
 def measure(number: int) -> dict:
     """Runs a study in this process; its peak, and whether the data were whole."""
     study = STUDIES[number]
-    experiment.Training, experiment.evaluate = ShortTraining, short_evaluation
+    loop.Training, loop.evaluate = ShortTraining, short_evaluation
     script = importlib.import_module(study.script)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         for function in (*NEEDS.get(study.function, ()), study.function):

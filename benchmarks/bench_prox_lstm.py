@@ -34,7 +34,7 @@ from timing import medians
 
 from ProxLSTM import METHODS, ProxLSTM
 from reporting import plots
-from training import experiment
+from training.run import keep_memory
 
 STEPS = 12
 RATIOS = (  # B, T, H = I, target: what the training step may cost beside a loop over nn.LSTMCell
@@ -212,7 +212,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
         measure_memory(name, int(batch), int(size))
         return []
     torch.set_num_threads(1)
-    experiment.keep_memory()
+    keep_memory()
     record("prox_lstm", "Proximal LSTM, training step", RATIOS_ABOUT, named_ratios(21))
     rows = costs(3)
     draw(rows, RESULTS / FIGURE)

@@ -26,7 +26,8 @@ from timing import medians
 import stocktwits_sentiment as script
 from loaders.files import DataError
 from loaders.messages import LabelledTexts, Messages
-from training import experiment, grid_search
+from training import grid_search, loop
+from training.run import keep_memory
 
 MESSAGES, BATCHES, PADDED = 72_852, 12, 244
 ABOUT = (
@@ -88,7 +89,7 @@ def spread(batches: list) -> list:
     return [ordered[int((k + 0.5) * len(ordered) / BATCHES)] for k in range(BATCHES)]
 
 
-def to_length(batch: experiment.Batch, steps: int) -> experiment.Batch:
+def to_length(batch: loop.Batch, steps: int) -> loop.Batch:
     """The batch padded to `steps` words, all of which count as the messages' own."""
     words, pieces, lengths, labels = batch
     more = steps - words.shape[1]
@@ -99,13 +100,13 @@ def main(argv: list[str] | None = None) -> list[Row]:
     flags = grid_search.single(script.parse(argv), script.GRID)
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    experiment.keep_memory()
+    keep_memory()
     data = load(flags)
     model = script.build(flags, data)
     encoded = script.EncodedTexts(data.train, model)
     generator = torch.Generator().manual_seed(0)
     similar = spread([encoded[i] for i in encoded.batches(len(encoded), flags.batch_size, generator)])
-    mixed = [encoded[i] for i in experiment.random_batches(len(encoded), flags.batch_size, generator)[:BATCHES]]
+    mixed = [encoded[i] for i in loop.random_batches(len(encoded), flags.batch_size, generator)[:BATCHES]]
     ways = {"similar": similar, "packed": mixed, "padded": [to_length(batch, PADDED) for batch in mixed]}
     functions = {name: training(flags, model, batches) for name, batches in ways.items()}
     whole = MESSAGES / (BATCHES * flags.batch_size)  # of an epoch in the batches

@@ -64,8 +64,9 @@ optimizer.step()
 os._exit({REACHED})
 """
 SCRIPT = f"""
-import os, experiment, {{script}}
-experiment.Training.finish_epoch = lambda training: os._exit({REACHED})
+import os, {{script}}
+from training import loop
+loop.Training.finish_epoch = lambda training: os._exit({REACHED})
 {{script}}.main({{flags!r}})
 """
 

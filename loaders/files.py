@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+MAX_CELLS = 2**26  # 512 MiB of float64: the largest table or toy set that is built
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 SOURCES = ("auto", "full", "sample")
 MAX_BYTES = 2**28  # no file here unpacks to more than 48 MB; what claims more is refused

@@ -73,7 +73,7 @@ def damaged_at_random(whole, count):
 
 
 def make_flags(**values) -> argparse.Namespace:
-    """All flags that `experiment.train` and `grid_search.fit` read, for a training of milliseconds."""
+    """All flags that `loop.train` and `grid_search.fit` read, for a training of milliseconds."""
     defaults = {
         "function": None,
         "dry_run": False,

@@ -257,7 +257,7 @@ def test_without_gradients():
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("dims", [1, 2])
 def test_stays_in_float32_under_autocast(dims, constant):
-    """As `experiment.train` does it: the forward pass under autocast, the backward pass after it."""
+    """As `loop.train` does it: the forward pass under autocast, the backward pass after it."""
     model, arguments, weights = example(dims, constant, True, 4, torch.float32)
     expected = gradients(model, model, arguments, weights)
     with torch.autocast("cpu", torch.bfloat16):

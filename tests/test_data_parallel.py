@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_flags
-from test_experiment import one_line, same
+from test_training import one_line, same
 
 import lstm_ae_toy
 from reporting import plots
-from training import checkpoint, data_parallel, experiment
+from training import checkpoint, data_parallel, tables
+from training.run import run_script
 
 ROOT = Path(__file__).parent.parent
 # 47 sequences: the last batch has 15, and its shares are of 8 and 7
@@ -56,7 +57,7 @@ def in_two(*argv: str) -> list[int]:
 
 
 def history(folder: Path) -> torch.Tensor:
-    rows = experiment.read_table(folder / "reconstruct" / "history.csv")
+    rows = tables.read_table(folder / "reconstruct" / "history.csv")
     return torch.tensor([list(row.values()) for row in rows], dtype=torch.float64)
 
 
@@ -105,7 +106,7 @@ def test_alone_nothing_changes(monkeypatch):
 def test_several_jobs_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit, match="2"):
-        experiment.run(make_flags(output_dir=tmp_path, jobs=2), {"f": test_alone_nothing_changes})
+        run_script(make_flags(output_dir=tmp_path, jobs=2), {"f": test_alone_nothing_changes})
     assert "--jobs" in one_line(capsys)
 
 

@@ -23,7 +23,9 @@ from test_load_messages import write as write_messages
 import load_data
 from loaders import files as data_files
 from loaders import messages as load_messages
+from loaders import mnist as mnist_loader
 from loaders import movement as load_movement
+from loaders import prices as price_loader
 from loaders.files import SAMPLES, DataError, decoded
 
 ROOT = Path(__file__).parent.parent
@@ -327,8 +329,8 @@ def make_messages(folder):
 
 
 LOADERS = {  # data, loader, what decodes them
-    "mnist": (make_digits, load_data.mnist, (load_data, "read_idx")),
-    "prices": (make_prices, load_data.stock_prices, (load_data, "_parse_rows")),
+    "mnist": (make_digits, load_data.mnist, (mnist_loader, "read_idx")),
+    "prices": (make_prices, load_data.stock_prices, (price_loader, "_parse_rows")),
     "acl18": (movement_archive.write_archive, load_data.stock_movement, (load_movement, "_feature_rows")),
     "kdd17": (
         movement_archive.write_archive,
@@ -341,7 +343,7 @@ LOADERS = {  # data, loader, what decodes them
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
+    monkeypatch.setattr(mnist_loader, "MNIST_SIZES", SIZES)
     monkeypatch.setattr(load_movement, "MOVEMENT_SETS", movement_archive.SETS)
 
 
@@ -410,10 +412,10 @@ def test_samples_and_unpacked_digits_are_not_kept(tmp_path, small, monkeypatch):
     load_data.stock_prices(tmp_path, "sample")
     link = tmp_path / "sp500" / "SP 500 Stock Prices 2014-2017.csv.gz"
     link.parent.mkdir()
-    link.symlink_to(SAMPLES / "sp500" / load_data.STOCKS_SAMPLE)
+    link.symlink_to(SAMPLES / "sp500" / price_loader.STOCKS_SAMPLE)
     load_data.stock_prices(tmp_path)
     assert sorted(SAMPLES.rglob("*")) == before and not list(tmp_path.rglob("*.npz"))
-    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
+    monkeypatch.setattr(mnist_loader, "MNIST_SIZES", SIZES)
     write_mnist(tmp_path / "MNIST" / "raw", pack=bytes, ending="")
     load_data.mnist(tmp_path)
     assert not list(tmp_path.rglob("*.npz"))

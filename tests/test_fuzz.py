@@ -18,7 +18,9 @@ import torch
 
 import load_data
 from loaders import messages as load_messages
+from loaders import mnist as mnist_loader
 from loaders import movement as load_movement
+from loaders import prices as price_loader
 from loaders import vowels as load_vowels
 from loaders.files import DataError
 
@@ -197,7 +199,7 @@ MNIST = {
 
 def test_any_digits(tmp_path, monkeypatch, fuzz):
     """One of the four files is changed."""
-    monkeypatch.setattr(load_data, "MNIST_SIZES", {"full": (7, 3, 2)})
+    monkeypatch.setattr(mnist_loader, "MNIST_SIZES", {"full": (7, 3, 2)})
 
     def load(example):
         name, data = example
@@ -238,11 +240,11 @@ def check_prices(prices):
 
 @pytest.mark.parametrize("kind", ["csv", "gzip", "zip"])
 def test_any_prices(tmp_path, fuzz, kind):
-    name = load_data.STOCKS_ZIP if kind == "zip" else load_data.STOCKS_CSV[0]
+    name = price_loader.STOCKS_ZIP if kind == "zip" else price_loader.STOCKS_CSV[0]
     pack = {
         "csv": bytes,
         "gzip": lambda data: gzip.compress(data, mtime=0),
-        "zip": lambda data: zipped({load_data.STOCKS_CSV[0]: data}),
+        "zip": lambda data: zipped({price_loader.STOCKS_CSV[0]: data}),
     }[kind]
     files = changed_text(PRICES).map(pack)
     if kind != "csv":

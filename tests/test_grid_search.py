@@ -19,10 +19,13 @@ from joblib.externals.loky import get_reusable_executor
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from training import checkpoint, experiment, grid_search, workers
+from training import checkpoint, grid_search, loop, tables, workers
 from training import flags as command_line
 from training.checkpoint import CheckpointError
-from training.experiment import Diverged, Interrupted, WorkerLost
+from training.loop import Diverged
+from training.run import prepare_process
+from training.signals import Interrupted
+from training.workers import WorkerLost
 
 pytestmark = pytest.mark.usefixtures("no_flush")
 
@@ -63,7 +66,7 @@ def train_model(flags, folder, monitor="loss", maximise=False):
                 signal.raise_signal(signal.SIGTERM)
         return step(model, batch)
 
-    return experiment.train(Line(flags.hidden_size), counted, TRAINING, VALIDATION, flags, folder, monitor, maximise)
+    return loop.train(Line(flags.hidden_size), counted, TRAINING, VALIDATION, flags, folder, monitor, maximise)
 
 
 def train_maximising(flags, folder):
@@ -73,7 +76,7 @@ def train_maximising(flags, folder):
 def check_model(flags, folder):
     CALLS.append(("test", flags))
     model = checkpoint.rebuild(folder / "best.pt", Line)
-    loss = experiment.evaluate(model, step, TEST, flags)["loss"]
+    loss = loop.evaluate(model, step, TEST, flags)["loss"]
     return {"test_mse": loss, "hidden": model.arguments["hidden"], "rate": flags.learning_rate, "data": "generated"}
 
 
@@ -90,10 +93,10 @@ def grid_flags(**values):
 
 
 def fit(folder, train=train_model, **values):
-    """As `experiment.run` would have it done."""
+    """As `run.run` would have it done."""
     folder.mkdir(exist_ok=True)
     flags = grid_flags(**values)
-    experiment.prepare_process(flags)
+    prepare_process(flags)
     return grid_search.fit(flags, folder, train, check_model)
 
 
@@ -158,10 +161,10 @@ def test_one_combination_is_trained_and_tested(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "history.csv", "last.pt"]
     assert list(metrics)[:4] == ["seed", "epochs", "best_epoch", "seconds"]
     assert metrics["seed"] == 2 and metrics["epochs"] == 3 and metrics["hidden"] == 3
-    losses = [row["val_loss"] for row in experiment.read_table(tmp_path / "history.csv")]
+    losses = [row["val_loss"] for row in tables.read_table(tmp_path / "history.csv")]
     assert metrics["best_epoch"] == 1 + losses.index(min(losses))
     model = checkpoint.rebuild(tmp_path / "best.pt", Line)
-    assert metrics["test_mse"] == experiment.evaluate(model, step, TEST, grid_flags())["loss"]
+    assert metrics["test_mse"] == loop.evaluate(model, step, TEST, grid_flags())["loss"]
     json.dumps(metrics)
 
 
@@ -184,7 +187,7 @@ def test_grid_is_sorted_and_the_winner_kept(tmp_path, train):
     assert scores == sorted(scores, reverse=train is train_maximising) and len(set(scores)) == 6
     for row in rows:  # the score is that of the combination's own history
         name = f"hidden_size={row['hidden_size']},learning_rate={row['learning_rate']}"
-        history = experiment.read_table(tmp_path / "grid" / name / "history.csv")
+        history = tables.read_table(tmp_path / "grid" / name / "history.csv")
         losses = [line["val_loss"] for line in history]
         assert abs(float(row["score"])) == min(losses) and int(row["best_epoch"]) == 1 + losses.index(min(losses))
     best = f"hidden_size={rows[0]['hidden_size']},learning_rate={rows[0]['learning_rate']}"
@@ -215,7 +218,7 @@ def test_diverged_combination_is_recorded(tmp_path):
     assert [row["status"] for row in rows[:2]] == ["ok", "ok"] and metrics["rate"] == 0.05
     assert rows[2]["status"].startswith("diverged: the loss is ") and "epoch 1, batch 2" in rows[2]["status"]
     assert rows[2]["score"] == "nan" and rows[2]["epochs"] == "0"
-    assert math.isnan(experiment.read_table(tmp_path / "grid.csv")[2]["score"])
+    assert math.isnan(tables.read_table(tmp_path / "grid.csv")[2]["score"])
 
 
 def test_all_combinations_diverge(tmp_path):
@@ -315,7 +318,7 @@ def test_several_models(tmp_path):
         ("wide", 2),
     ]
     for name in ("narrow", "wide"):
-        own = experiment.read_table(tmp_path / name / "history.csv")
+        own = tables.read_table(tmp_path / name / "history.csv")
         assert [float(row["val_loss"]) for row in rows if row["model"] == name] == [row["val_loss"] for row in own]
         assert (tmp_path / name / "best.pt").exists()
     assert not (tmp_path / "best.pt").exists()
@@ -324,7 +327,7 @@ def test_several_models(tmp_path):
 def test_a_single_model_has_no_folder_of_its_own(tmp_path):
     metrics = grid_search.fit_many({"only": grid_flags()}, tmp_path, train_model, check_model)
     assert list(metrics) == ["only"] and (tmp_path / "best.pt").exists() and not (tmp_path / "only").exists()
-    assert "model" not in experiment.read_table(tmp_path / "history.csv")[0]
+    assert "model" not in tables.read_table(tmp_path / "history.csv")[0]
     assert grid_search.model_folders(["only"], tmp_path) == {"only": tmp_path}
     assert grid_search.model_folders(["a", "b"], tmp_path) == {"a": tmp_path / "a", "b": tmp_path / "b"}
 
@@ -387,7 +390,7 @@ def train_and_die(flags, folder):
         return step(model, batch)
 
     flags = grid_search.with_values(flags, checkpoint_every=0.0)
-    return experiment.train(Line(flags.hidden_size), dying, TRAINING, VALIDATION, flags, folder)
+    return loop.train(Line(flags.hidden_size), dying, TRAINING, VALIDATION, flags, folder)
 
 
 class TerminatedWorkerError(Exception):
@@ -447,7 +450,7 @@ def train_and_signal(flags, folder):
             os.kill(os.getppid(), signal.SIGTERM)
         return step(model, batch)
 
-    return experiment.train(Line(flags.hidden_size), signalling, TRAINING, VALIDATION, flags, folder)
+    return loop.train(Line(flags.hidden_size), signalling, TRAINING, VALIDATION, flags, folder)
 
 
 def test_every_worker_saves_after_a_signal_to_the_search(tmp_path, pool):
@@ -540,15 +543,15 @@ def test_functions_of_a_script_are_found_by_its_name(monkeypatch):
 
 
 def train_on_everything(flags, folder):
-    return experiment.train(Line(flags.hidden_size), step, TRAINING, None, flags, folder)
+    return loop.train(Line(flags.hidden_size), step, TRAINING, None, flags, folder)
 
 
 def score_by_width(flags, folder):
     """The nearer to 4 the better; leaves a history alone, as a cross-validation does."""
     CALLS.append(("score", flags))
     folder.mkdir(parents=True)
-    experiment.write_csv(folder / "history.csv", [{"epoch": 1, "val_loss": 9.0}])
-    return experiment.Result(-abs(flags.hidden_size - 4), True, 3, 3, 1.0)
+    tables.write_csv(folder / "history.csv", [{"epoch": 1, "val_loss": 9.0}])
+    return loop.Result(-abs(flags.hidden_size - 4), True, 3, 3, 1.0)
 
 
 @pytest.mark.parametrize("sizes", [[2, 5, 9], [5]])
@@ -558,7 +561,7 @@ def test_a_score_of_its_own_chooses_and_the_model_is_trained_anew(tmp_path, size
     assert [kind for kind, _ in CALLS] == ["score"] * len(sizes) + ["test"]
     assert metrics["hidden"] == 5 and metrics["epochs"] == metrics["best_epoch"] == 3
     assert [float(row["score"]) for row in grid(tmp_path)] == [-1.0, -2.0, -5.0][: len(sizes)]
-    assert "val_loss" not in experiment.read_table(tmp_path / "history.csv")[0]
+    assert "val_loss" not in tables.read_table(tmp_path / "history.csv")[0]
     again = grid_search.fit(
         grid_flags(hidden_size=sizes, dry_run=True), tmp_path, train_on_everything, check_model, score=score_by_width
     )

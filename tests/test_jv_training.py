@@ -11,7 +11,7 @@ import jv_training
 from Classifier import LSTMClassifier
 from jv_training import batches_by_length, stratified_folds
 from loaders.vowels import Utterances
-from training import checkpoint, experiment
+from training import checkpoint, loop, tables
 
 SMALL = "--quiet --source sample --limit 45 --epochs 2 --basic_epochs 2 --folds 2 --hidden_size 4 --channels 4".split()
 TRAINING_FILES = {"history.csv", "last.pt", "best.pt", "grid.csv"}
@@ -61,8 +61,8 @@ def test_a_fold_is_unknown_to_both_of_its_models(tmp_path, monkeypatch):
 
     def note(flags, folder, training, validation, start):
         seen.append((folder, training, validation, start))
-        experiment.write_csv(folder / "history.csv", [{"epoch": 1, "val_loss": 0.5}])
-        return experiment.Result(0.5, False, 1, 1, 1.0)
+        tables.write_csv(folder / "history.csv", [{"epoch": 1, "val_loss": 0.5}])
+        return loop.Result(0.5, False, 1, 1, 1.0)
 
     monkeypatch.setattr(jv_training, "train_on", note)
     monkeypatch.setattr(jv_training.checkpoint, "load", None)
@@ -90,11 +90,11 @@ def parsed(*flags):
     def stop(flags, functions):
         found.append(flags)
 
-    original, experiment.run = experiment.run, stop
+    original, jv_training.run_script = jv_training.run_script, stop
     try:
         jv_training.main([*flags])
     finally:
-        experiment.run = original
+        jv_training.run_script = original
     return found[0]
 
 
@@ -112,13 +112,13 @@ def test_cross_validation_averages_the_last_epochs_of_the_folds(tmp_path):
 
 def test_the_final_model_sees_all_training_utterances_and_keeps_the_last_epoch(tmp_path, monkeypatch):
     sizes = []
-    original = experiment.train
+    original = loop.train
 
     def note(model, step, training, validation, *more, **options):
         sizes.append((len(training), validation and len(validation)))
         return original(model, step, training, validation, *more, **options)
 
-    monkeypatch.setattr(experiment, "train", note)
+    monkeypatch.setattr(loop, "train", note)
     metrics = run("basic", tmp_path)
     assert sorted(sizes[:2]) == [(18, 27), (27, 18)] and sizes[2:] == [(45, None)]
     assert metrics["best_epoch"] == metrics["epochs"] == 2

@@ -29,19 +29,21 @@ from load_data import (
     unscale_sequences,
 )
 from loaders import files as data_files
+from loaders import mnist as mnist_loader
+from loaders import prices as price_loader
 from loaders.files import DataError, download, read_member
 
 HEADER = "symbol,date,open,high,low,close,volume"
 NAN = float("nan")
-CSV_NAME, CSV_OTHER = load_data.STOCKS_CSV
+CSV_NAME, CSV_OTHER = price_loader.STOCKS_CSV
 REAL = Path(os.environ.get("DATA_DIR", "data"))
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """No test leaves this machine: the public addresses lead to a port that refuses; no torchvision."""
-    monkeypatch.setattr(load_data, "MNIST_URL", "http://127.0.0.1:9/")
-    monkeypatch.setattr(load_data, "STOCKS_URL", "http://127.0.0.1:9/stocks")
+    monkeypatch.setattr(mnist_loader, "MNIST_URL", "http://127.0.0.1:9/")
+    monkeypatch.setattr(price_loader, "STOCKS_URL", "http://127.0.0.1:9/stocks")
     monkeypatch.setitem(sys.modules, "torchvision", None)
     monkeypatch.setenv("no_proxy", "*")
 
@@ -239,7 +241,7 @@ def write_mnist(raw, pack=gzip.compress, ending=".gz", dotted=False, sizes=SIZES
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     """A data folder with a small MNIST, whose size the loader takes for the full one."""
-    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
+    monkeypatch.setattr(mnist_loader, "MNIST_SIZES", SIZES)
     write_mnist(tmp_path / "MNIST" / "raw")
     return tmp_path
 
@@ -257,7 +259,7 @@ def test_mnist_split_by_hand(small):
 
 @pytest.mark.parametrize("ending, dotted, pack", [("", False, bytes), ("", True, bytes), (".gz", True, gzip.compress)])
 def test_mnist_other_names(tmp_path, monkeypatch, ending, dotted, pack):
-    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
+    monkeypatch.setattr(mnist_loader, "MNIST_SIZES", SIZES)
     write_mnist(tmp_path / "MNIST" / "raw", pack, ending, dotted)
     assert mnist(tmp_path, "full").test_images[:, 0, 0].tolist() == list(range(200, 210))
 
@@ -466,7 +468,7 @@ def test_bad_tables(tmp_path, data, expected):
 
 
 def test_table_too_large_to_build(tmp_path, monkeypatch):
-    monkeypatch.setattr(load_data, "MAX_CELLS", 29)
+    monkeypatch.setattr(price_loader, "MAX_CELLS", 29)
     fails("2 symbols on 3 dates", stock_prices, write_stocks(tmp_path, table(*ROWS)))
 
 
@@ -488,10 +490,10 @@ def test_zip(tmp_path, name):
 
 
 def test_zip_bomb_encryption_and_other_members(tmp_path):
-    fails("found other.csv", read_member, write_zip(tmp_path, {"other.csv": table(*ROWS)}), load_data.STOCKS_CSV)
-    fails("found none", read_member, write_zip(tmp_path, {}), load_data.STOCKS_CSV)
+    fails("found other.csv", read_member, write_zip(tmp_path, {"other.csv": table(*ROWS)}), price_loader.STOCKS_CSV)
+    fails("found none", read_member, write_zip(tmp_path, {}), price_loader.STOCKS_CSV)
     path = write_zip(tmp_path, {CSV_NAME: table(*ROWS)}, zipfile.ZIP_BZIP2)
-    fails("compression type 12", read_member, path, load_data.STOCKS_CSV)
+    fails("compression type 12", read_member, path, price_loader.STOCKS_CSV)
     data = bytearray(write_zip(tmp_path, {CSV_NAME: table(*ROWS)}).read_bytes())
     entry = data.index(b"PK\x01\x02")
     bomb, locked, crc = bytearray(data), bytearray(data), bytearray(data)
@@ -662,7 +664,7 @@ def test_download_without_an_answer_or_a_place(tmp_path, server):
 
 
 def test_stocks_are_downloaded(tmp_path, server, monkeypatch, capsys):
-    monkeypatch.setattr(load_data, "STOCKS_URL", server + "stocks")
+    monkeypatch.setattr(price_loader, "STOCKS_URL", server + "stocks")
     serve("stocks", b"PK not an archive")
     assert stock_prices(tmp_path).facts["data"] == "sample"  # a wrong answer is not kept
     assert everything(tmp_path) == [] and "zip archive" in capsys.readouterr().err
@@ -673,12 +675,12 @@ def test_stocks_are_downloaded(tmp_path, server, monkeypatch, capsys):
 
 
 def test_mnist_is_downloaded(tmp_path, server, monkeypatch):
-    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
-    monkeypatch.setattr(load_data, "MNIST_URL", server)
+    monkeypatch.setattr(mnist_loader, "MNIST_SIZES", SIZES)
+    monkeypatch.setattr(mnist_loader, "MNIST_URL", server)
     write_mnist(tmp_path / "public")
     bodies = {path.name: path.read_bytes() for path in (tmp_path / "public").iterdir()}
     digests = {name.removesuffix(".gz"): md5(body).hexdigest() for name, body in bodies.items()}
-    monkeypatch.setattr(load_data, "MNIST_MD5", {name: digests[name] for name in load_data.MNIST_MD5})
+    monkeypatch.setattr(mnist_loader, "MNIST_MD5", {name: digests[name] for name in mnist_loader.MNIST_MD5})
     for name, body in bodies.items():
         serve(name, body)
     (tmp_path / "data").mkdir()
@@ -694,11 +696,11 @@ def test_mnist_by_torchvision(tmp_path, monkeypatch):
         assert download
         write_mnist(Path(root) / "MNIST" / "raw")
 
-    monkeypatch.setattr(load_data, "MNIST_SIZES", SIZES)
+    monkeypatch.setattr(mnist_loader, "MNIST_SIZES", SIZES)
     datasets = types.SimpleNamespace(MNIST=fetch)
     monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
     assert mnist(tmp_path, "full").source == "full"
-    assert everything(tmp_path) == sorted(f"{name}.gz" for name in load_data.MNIST_MD5)
+    assert everything(tmp_path) == sorted(f"{name}.gz" for name in mnist_loader.MNIST_MD5)
     assert not any(path.is_dir() for path in (tmp_path / "MNIST" / "raw").iterdir())  # no folder of the download
 
 

@@ -9,7 +9,8 @@ import torch
 import lstm_ae_mnist as mnist
 import lstm_ae_snp500 as snp500
 import lstm_ae_toy as toy
-from load_data import DataError, StockPrices
+from loaders.files import DataError
+from loaders.prices import StockPrices
 
 # ---- toy -------------------------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ import pytest
 import torch
 from conftest import PAGE, make_flags
 from test_checkpoint import Hostile, seal, zipped
-from test_experiment import Signals, fit, one_line, outcome, same
+from test_training import Signals, fit, one_line, outcome, same
 
 import adv_alstm
 import jv_training
@@ -36,7 +36,8 @@ import lstm_ae_toy
 import stocktwits_sentiment
 from loaders import movement as load_movement
 from reporting import plots
-from training import checkpoint, experiment
+from training import checkpoint, loop, signals, tables
+from training.run import run_script
 
 ROOT = Path(__file__).parent.parent
 FILE_OPERATIONS = {"open", "write", "flush", "fsync", "link", "sendfile", "replace", "unlink", "mkdir"}
@@ -152,7 +153,7 @@ def test_a_new_run_removes_what_a_killed_write_left(tmp_path, resume):
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
-    experiment.run(make_flags(output_dir=tmp_path, function="f", resume=resume), {"f": function})
+    run_script(make_flags(output_dir=tmp_path, function="f", resume=resume), {"f": function})
     files = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
     assert files == [".lock", "config.json", "metrics.json"]
 
@@ -172,7 +173,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_previous_one_used(tmp_path, tho
     model, _ = fit(tmp_path / "whole", **OFTEN)
     whole = outcome(tmp_path / "whole", model)
     folder, chance = tmp_path / "a", random.Random(0)
-    with pytest.raises(experiment.Interrupted):
+    with pytest.raises(signals.Interrupted):
         fit(folder, Signals(6), **OFTEN)
     files = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     last, before = folder / "last.pt", checkpoint.load(folder / "last.previous.pt")
@@ -260,7 +261,7 @@ class Events:
     def __init__(self, monkeypatch, at=None, stop=None):
         self.count, self.at, self.stop = 0, at, stop
         for name in ("train_batch", "finish_epoch"):
-            monkeypatch.setattr(experiment.Training, name, self.counted(getattr(experiment.Training, name)))
+            monkeypatch.setattr(loop.Training, name, self.counted(getattr(loop.Training, name)))
 
     def counted(self, method):
         def call(training, *arguments):
@@ -322,7 +323,7 @@ def everything(folder: Path) -> dict:
         elif path.name == "metrics.json":
             found[name] = without_seconds(json.loads(path.read_text()))
         elif path.name == "grid.csv":
-            found[name] = [{k: v for k, v in row.items() if k != "seconds"} for row in experiment.read_table(path)]
+            found[name] = [{k: v for k, v in row.items() if k != "seconds"} for row in tables.read_table(path)]
         elif path.is_file():
             found[name] = None
     return {name: value for name, value in found.items() if not name.endswith((".lock", "previous.pt", "config.json"))}
@@ -375,7 +376,7 @@ def test_every_generator_of_random_numbers_is_in_the_checkpoint(tmp_path):
             return noisy(model, batch)
 
         folder = tmp_path / str(at)
-        with pytest.raises(experiment.Interrupted):
+        with pytest.raises(signals.Interrupted):
             fit(folder, stopping)
         resumed, _ = fit(folder, noisy, resume=True)
         assert same(outcome(folder, resumed), outcome(tmp_path / "whole", model))

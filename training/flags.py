@@ -15,6 +15,10 @@ BACKENDS = {"loky": ("joblib", "joblib"), "dask": ("distributed", "distributed")
 OPTIMIZERS = ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta")
 
 
+class UsageError(ValueError):
+    """Flags that do not go together, or a folder that cannot be used. The message is one line."""
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with errors of one line."""
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 from training import checkpoint, workers
 from training.checkpoint import CheckpointError
-from training.experiment import Diverged, Result, WorkerLost, read_table, write_csv
+from training.loop import Diverged, Result
+from training.tables import read_table, write_csv
+from training.workers import WorkerLost
 
 GRID_FLAGS = ("hidden_size", "learning_rate", "gradient_clipping")
 Train = Callable[[argparse.Namespace, Path], Result]  # trains, leaves best.pt in the folder

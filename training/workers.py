@@ -17,7 +17,15 @@ from pathlib import Path
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from training.experiment import Interrupted, UsageError, WorkerLost, handlers, prepare_process
+from training.flags import UsageError
+from training.loop import Failed
+from training.run import prepare_process
+from training.signals import Interrupted, handlers
+
+
+class WorkerLost(Failed):
+    """A worker process died with its task, again and again."""
+
 
 Task = tuple[argparse.Namespace, Path]
 # What the backends raise when a worker died, by name: their packages need not be installed.

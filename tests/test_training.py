@@ -22,11 +22,14 @@ from conftest import make_flags
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from load_data import DataError
-from training import checkpoint, experiment
+from loaders.files import DataError
+from training import checkpoint, loop, tables
 from training import flags as command_line
 from training.checkpoint import CheckpointError
-from training.experiment import Diverged, Interrupted, UsageError
+from training.flags import UsageError
+from training.loop import Diverged
+from training.run import locked, prepare_process, run_script
+from training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("no_flush")
 
@@ -93,7 +96,7 @@ def test_bad_flags(capsys, flag, value):
         parse(f"--{flag}", value)
     assert caught.value.code == 2
     line = one_line(capsys)
-    assert line.startswith("test_experiment.py: error: ") and (f"--{flag}" in line or value in line)
+    assert line.startswith("test_training.py: error: ") and (f"--{flag}" in line or value in line)
     if flag != "resume":
         assert f"--{flag}" in line
 
@@ -102,7 +105,7 @@ def test_bad_value_among_several(capsys):
     with pytest.raises(SystemExit):
         parse("--hidden_size", "8", "0", "16")
     assert one_line(capsys) == (
-        "test_experiment.py: error: argument --hidden_size: expected a whole number of at least 1, found '0'\n"
+        "test_training.py: error: argument --hidden_size: expected a whole number of at least 1, found '0'\n"
     )
 
 
@@ -152,7 +155,7 @@ def test_good_flags():
     )
     assert flags.function == "second" and flags.hidden_size == [8, 16] and flags.learning_rate == [0.1]
     assert flags.gradient_clipping == [0.0] and flags.patience == 0
-    assert flags.output_dir == Path("outputs") / "test_experiment"
+    assert flags.output_dir == Path("outputs") / "test_training"
 
 
 def test_data_dir_from_the_environment(monkeypatch, tmp_path):
@@ -173,7 +176,7 @@ def test_help_lists_functions_with_a_line_each(capsys):
 
 def test_run_writes_config_and_metrics(tmp_path):
     flags = make_flags(output_dir=tmp_path, function="first", learning_rate=[0.1], seed=3)
-    assert experiment.run(flags, FUNCTIONS) == {"answer": 1.5}
+    assert run_script(flags, FUNCTIONS) == {"answer": 1.5}
     assert json.loads((tmp_path / "first" / "metrics.json").read_text()) == {"answer": 1.5}
     config = json.loads((tmp_path / "first" / "config.json").read_text())
     commit = config.pop("git_commit")
@@ -185,7 +188,7 @@ def test_run_writes_config_and_metrics(tmp_path):
 
 
 def test_without_function_all_run(tmp_path):
-    metrics = experiment.run(make_flags(output_dir=tmp_path), FUNCTIONS)
+    metrics = run_script(make_flags(output_dir=tmp_path), FUNCTIONS)
     assert metrics == {"first": {"answer": 1.5}, "second": {"answer": 2.5}}
     for name in FUNCTIONS:
         assert json.loads((tmp_path / name / "config.json").read_text())["function"] == name
@@ -197,13 +200,13 @@ def test_config_without_git(tmp_path, monkeypatch):
         raise FileNotFoundError("git")
 
     monkeypatch.setattr(subprocess, "run", no_git)
-    experiment.run(make_flags(output_dir=tmp_path, function="first"), FUNCTIONS)
+    run_script(make_flags(output_dir=tmp_path, function="first"), FUNCTIONS)
     assert json.loads((tmp_path / "first" / "config.json").read_text())["git_commit"] is None
 
 
 def test_dry_run_leaves_the_config(tmp_path):
-    experiment.run(make_flags(output_dir=tmp_path, function="first", epochs=7), FUNCTIONS)
-    experiment.run(make_flags(output_dir=tmp_path, function="first", epochs=8, dry_run=True), FUNCTIONS)
+    run_script(make_flags(output_dir=tmp_path, function="first", epochs=7), FUNCTIONS)
+    run_script(make_flags(output_dir=tmp_path, function="first", epochs=8, dry_run=True), FUNCTIONS)
     assert json.loads((tmp_path / "first" / "config.json").read_text())["epochs"] == 7
 
 
@@ -211,15 +214,15 @@ def test_each_function_starts_from_the_seed(tmp_path):
     def draw(flags, folder):
         return {"values": [random.random(), float(np.random.rand()), float(torch.rand(1)), torch.get_num_threads()]}
 
-    metrics = experiment.run(make_flags(output_dir=tmp_path), {"a": draw, "b": draw})
+    metrics = run_script(make_flags(output_dir=tmp_path), {"a": draw, "b": draw})
     assert metrics["a"] == metrics["b"] and metrics["a"]["values"][3] == 1
-    assert experiment.run(make_flags(output_dir=tmp_path, seed=1), {"a": draw, "b": draw})["a"] != metrics["a"]
+    assert run_script(make_flags(output_dir=tmp_path, seed=1), {"a": draw, "b": draw})["a"] != metrics["a"]
 
 
 def stopped(tmp_path, function, **values):
     """The exit status of a run of `function`."""
     with pytest.raises(SystemExit) as caught:
-        experiment.run(make_flags(output_dir=tmp_path, function="f", **values), {"f": function})
+        run_script(make_flags(output_dir=tmp_path, function="f", **values), {"f": function})
     return caught.value.code
 
 
@@ -241,7 +244,7 @@ def test_bugs_are_not_swallowed(tmp_path):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        experiment.run(make_flags(output_dir=tmp_path), {"f": function})
+        run_script(make_flags(output_dir=tmp_path), {"f": function})
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -258,13 +261,13 @@ def test_signal_outside_of_training(tmp_path, capsys, signum, status):
 
 
 def test_second_run_in_one_folder(tmp_path, capsys):
-    with experiment.locked(tmp_path / "f"):
+    with locked(tmp_path / "f"):
         assert stopped(tmp_path, first) == 2
         line = one_line(capsys)
         assert "--output_dir" in line and "another run" in line and str(tmp_path / "f") in line
-        experiment.run(make_flags(output_dir=tmp_path / "elsewhere", function="first"), FUNCTIONS)
+        run_script(make_flags(output_dir=tmp_path / "elsewhere", function="first"), FUNCTIONS)
     assert not (tmp_path / "f" / "config.json").exists()
-    experiment.run(make_flags(output_dir=tmp_path, function="f"), {"f": first})
+    run_script(make_flags(output_dir=tmp_path, function="f"), {"f": first})
     assert (tmp_path / "f" / "metrics.json").exists()
 
 
@@ -342,9 +345,9 @@ def step(model, batch):
 def fit(folder, step=step, data=(TRAINING, VALIDATION), monitor="loss", maximise=False, **values):
     """A training from the seed on; returns the model and the result."""
     flags = make_flags(**values)
-    experiment.prepare_process(flags)
+    prepare_process(flags)
     model = Net(flags.hidden_size)
-    return model, experiment.train(model, step, *data, flags, folder, monitor, maximise)
+    return model, loop.train(model, step, *data, flags, folder, monitor, maximise)
 
 
 def outcome(folder, model):
@@ -463,7 +466,7 @@ def test_second_signal_ends_at_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_exit_status_of_an_interrupted_training(tmp_path, capsys, signum, status):
     def function(flags, folder):
-        experiment.train(Net(4), Signals(1, signum=signum), TRAINING, VALIDATION, flags, folder)
+        loop.train(Net(4), Signals(1, signum=signum), TRAINING, VALIDATION, flags, folder)
 
     assert stopped(tmp_path, function) == status
     line = one_line(capsys)
@@ -504,10 +507,10 @@ def slow_step(model, batch):
 def test_killed_at_a_random_moment_and_resumed(tmp_path):
     model, _ = fit(tmp_path / "whole", **KILLED)
     whole = outcome(tmp_path / "whole", model)
-    folders = [str(Path(module.__file__).parent) for module in (experiment, sys.modules[__name__])]
+    folders = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
     code = (
         f"import sys; sys.path[:0] = {folders!r}\n"
-        "import test_experiment as t; from pathlib import Path\n"
+        "import test_training as t; from pathlib import Path\n"
         "t.fit(Path(sys.argv[1]), t.slow_step, **t.KILLED)"
     )
     folder, last = tmp_path / "killed", tmp_path / "killed" / "last.pt"
@@ -715,7 +718,7 @@ def test_history_columns(tmp_path):
     names = ["epoch", "train_loss", "train_absolute", "val_loss", "val_absolute", "learning_rate"]
     assert list(table(tmp_path)[0]) == names
     assert [row["epoch"] for row in table(tmp_path)] == ["1", "2", "3"]
-    assert experiment.read_table(tmp_path / "history.csv")[0]["epoch"] == 1.0
+    assert tables.read_table(tmp_path / "history.csv")[0]["epoch"] == 1.0
 
 
 def mean_value(model, batch):
@@ -730,7 +733,7 @@ def test_epoch_metrics_are_weighted_by_batch_size(tmp_path):
     fit(tmp_path, mean_value, (data, data))
     for name, expected in (("train_loss", 4.5), ("val_loss", 4.5), ("train_square", 28.5), ("val_square", 28.5)):
         assert column(tmp_path, name) == pytest.approx([expected] * 3, rel=1e-6), name
-    assert experiment.evaluate(Net(2), mean_value, data, make_flags()) == pytest.approx({"loss": 4.5, "square": 28.5})
+    assert loop.evaluate(Net(2), mean_value, data, make_flags()) == pytest.approx({"loss": 4.5, "square": 28.5})
 
 
 def test_evaluation_mode_and_no_gradients():
@@ -742,9 +745,9 @@ def test_evaluation_mode_and_no_gradients():
 
     model = Net(2).train()
     state = torch.get_rng_state()
-    first = experiment.evaluate(model, watch, TRAINING, make_flags())
+    first = loop.evaluate(model, watch, TRAINING, make_flags())
     assert seen == [(False, False, 4), (False, False, 4), (False, False, 2)]
-    assert experiment.evaluate(model, step, TRAINING, make_flags(batch_size=10)) == pytest.approx(first)
+    assert loop.evaluate(model, step, TRAINING, make_flags(batch_size=10)) == pytest.approx(first)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -762,7 +765,7 @@ def test_modes_while_training(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 4, 8, 10])
 def test_random_batches(size):
-    batches = experiment.random_batches(size, 4, torch.Generator().manual_seed(0))
+    batches = loop.random_batches(size, 4, torch.Generator().manual_seed(0))
     assert sorted(torch.cat(batches).tolist()) == list(range(size))
     assert [len(b) for b in batches] == [4] * (size // 4) + [size % 4] * (size % 4 > 0)
 
@@ -821,7 +824,7 @@ def moved(folder, **values):
     def steep(model, batch):
         return {"loss": 100 * step(model, batch)["loss"]}
 
-    experiment.train(model, steep, TRAINING, VALIDATION, flags, folder)
+    loop.train(model, steep, TRAINING, VALIDATION, flags, folder)
     return (nn.utils.parameters_to_vector(model.parameters()) - start).norm().item()
 
 
@@ -833,7 +836,7 @@ def test_gradient_clipping_bounds_the_step(tmp_path):
 
 @pytest.mark.parametrize("optimizer", command_line.OPTIMIZERS)
 def test_every_optimizer_makes_a_step(tmp_path, optimizer):
-    experiment.prepare_process(make_flags())
+    prepare_process(make_flags())
     start = Net(4).state_dict()
     model, _ = fit(tmp_path, optimizer=optimizer, epochs=1)
     assert type(getattr(torch.optim, optimizer)) is type
@@ -864,8 +867,8 @@ def test_quiet_and_plain_output(tmp_path, capsys):
 
 def test_only_the_first_run_of_a_process_freezes_what_was_imported():
     """Later ones would keep the garbage of those before them for ever."""
-    experiment.prepare_process(make_flags())
+    prepare_process(make_flags())
     frozen = gc.get_freeze_count()
     later = [[] for _ in range(1000)]
-    experiment.prepare_process(make_flags())
+    prepare_process(make_flags())
     assert 0 < gc.get_freeze_count() <= frozen and len(later) == 1000

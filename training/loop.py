@@ -1,38 +1,28 @@
-"""What every script shares: seeds, device, the run folder, and the one training loop.
+"""The one training loop: resumable after any batch, the best epoch chosen on validation data.
 
 A script hands `train` a `step(model, batch) -> dict` with the entry "loss" (a mean over the batch, differentiable) and
 any other means that it wants in `history.csv`. The loop never asks what kind of model it has.
 """
 
 import argparse
-import csv
-import ctypes
-import gc
-import io
-import json
 import math
-import os
-import platform
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from loaders.files import DataError
 from training import checkpoint, data_parallel
 from training.checkpoint import CheckpointError
-from training.flags import script_of
+from training.flags import UsageError
+from training.signals import Interrupted, deferred_signals
+from training.tables import write_csv
 
 # Flags that do not change what is computed: a run may be resumed with others.
 FREE_FLAGS = {
@@ -53,201 +43,12 @@ Batch = tuple[Tensor, ...]
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
 
-class UsageError(ValueError):
-    """Flags that do not go together, or a folder that cannot be used. The message is one line."""
+class Failed(RuntimeError):
+    """The run cannot go on, and the message, one line, says why."""
 
 
-class Diverged(RuntimeError):
+class Diverged(Failed):
     """The loss became infinite or not a number."""
-
-
-class WorkerLost(RuntimeError):
-    """A worker process died with its task, again and again."""
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM ended the run after its state was saved."""
-
-    def __init__(self, signum: int, where: str = ""):
-        super().__init__(signum, where)  # the arguments themselves: a worker process sends it pickled
-        self.signum, self.where = signum, where
-
-    def __str__(self) -> str:
-        return f"stopped by {signal.Signals(self.signum).name}{self.where}"
-
-
-# ---- process ---------------------------------------------------------------------------------------------------------
-
-
-def prepare_process(flags: argparse.Namespace) -> None:
-    """Threads and seeds, once per run and per worker process."""
-    keep_memory()
-    if not gc.get_freeze_count():
-        gc.freeze()  # the garbage collector no longer walks through the 340,000 objects of the imports, 0.2 s each time
-    torch.set_num_threads(flags.threads)
-    random.seed(flags.seed)
-    np.random.seed(flags.seed)
-    torch.manual_seed(flags.seed)
-
-
-def keep_memory() -> None:
-    """Has glibc keep freed memory instead of giving it back to the system after every training step.
-
-    The gates of a long sequence are hundreds of megabytes; fetching their pages anew at each step took more than half
-    of a step's time (T=784, H=128: 2.4 times as fast with this, see benchmarks/bench_long_sequences.py).
-    """
-    if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets a mapping of its own
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is not given back
-
-
-# ---- run folder ------------------------------------------------------------------------------------------------------
-
-
-def run(flags: argparse.Namespace, functions: dict[str, Callable]) -> dict:
-    """Runs the chosen function, or all, each in its own folder; returns the metrics that it wrote.
-
-    Bad input of any kind ends with one line on standard error and status 2, divergence and a full disk with status 1,
-    and a signal with 130 or 143.
-    """
-    chosen = [flags.function] if flags.function else list(functions)
-    if not flags.quiet and data_parallel.rank() == 0:
-        print("  ".join(f"--{name} {value}" for name, value in vars(flags).items()))
-    try:
-        if data_parallel.size() > 1 and (flags.jobs > 1 or flags.backend != "loky"):
-            raise UsageError("--jobs, --backend: expected 1 and loky under torchrun, whose processes train one model")
-        with interruptible(), data_parallel.joined(flags) as own:
-            metrics = {name: run_function(own, name, functions[name]) for name in chosen}
-    except (UsageError, DataError, CheckpointError) as error:
-        sys.exit(fail(functions, error, 2))
-    except (Diverged, WorkerLost, OSError) as error:
-        sys.exit(fail(functions, error, 1))
-    except Interrupted as error:
-        sys.exit(fail(functions, error, 128 + error.signum))
-    return metrics[flags.function] if flags.function else metrics
-
-
-def fail(functions: dict[str, Callable], error: Exception, status: int) -> int:
-    print(f"{script_of(functions)}.py: error: {error}", file=sys.stderr)
-    return status
-
-
-def run_function(flags: argparse.Namespace, name: str, function: Callable) -> dict:
-    folder = flags.output_dir / name
-    with locked(folder):
-        checkpoint.remove_temporaries(folder)
-        prepare_process(flags)
-        if not (flags.dry_run and (folder / "config.json").exists()):  # that of the training stays
-            write_json(folder / "config.json", describe_run(flags, name))
-        metrics = function(flags, folder)
-        write_json(folder / "metrics.json", metrics)
-    if not flags.quiet:
-        print(f"{name}: {json.dumps(metrics, indent=2)}\nwritten to {folder}")
-    return metrics
-
-
-@contextmanager
-def locked(folder: Path):
-    """Makes the folder and holds it: a second run in it gets a UsageError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock", timeout=0)
-        lock.acquire()
-    except filelock.Timeout:
-        raise UsageError(f"--output_dir: another run is writing to {folder}; wait for it or choose another") from None
-    except OSError as error:
-        raise UsageError(f"--output_dir: cannot write to {folder}: {error.strerror or error}") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def describe_run(flags: argparse.Namespace, function: str) -> dict:
-    try:
-        git = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
-        )
-        commit = git.stdout.strip() or None
-    except (OSError, subprocess.TimeoutExpired):
-        commit = None
-    values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(flags).items()}
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    return {**values, "function": function, "versions": versions, "git_commit": commit}
-
-
-def write_json(path: Path, content: dict) -> None:
-    checkpoint.write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def write_csv(path: Path, rows: list[dict]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    checkpoint.write_atomically(path, text.getvalue().encode())
-
-
-def read_table(path: Path) -> list[dict[str, float]]:
-    """The numeric columns of a `history.csv` or `grid.csv`, row by row."""
-    with open(path, newline="") as file:
-        return [{name: float(v) for name, v in row.items() if name != "status"} for row in csv.DictReader(file)]
-
-
-def read_curves(folder: Path, key: str) -> dict[str, tuple[list[float], list[float]]]:
-    """Epochs and values of a metric in the `history.csv` of `folder`: {"training": (x, y), "validation": (x, y)}."""
-    history = read_table(folder / "history.csv")
-    epochs = [row["epoch"] for row in history]
-    parts = {"training": "train", "validation": "val"}
-    return {label: (epochs, [row[f"{part}_{key}"] for row in history]) for label, part in parts.items()}
-
-
-# ---- signals ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def interruptible():
-    """SIGINT and SIGTERM raise Interrupted at once; inside `deferred_signals` they wait for a safe place."""
-
-    def stop(signum, frame):
-        raise Interrupted(signum)
-
-    with handlers(stop):
-        yield
-
-
-@contextmanager
-def deferred_signals():
-    """Yields a list that a first SIGINT or SIGTERM is put into; a second one of its kind ends the process at once.
-
-    Of its kind: from a terminal, a worker process gets SIGINT itself and SIGTERM from the process that started it.
-    """
-    received: list[int] = []
-
-    def stop(signum, frame):
-        if signum in received:
-            os._exit(128 + signum)
-        received.append(signum)
-
-    with handlers(stop):
-        yield received
-
-
-@contextmanager
-def handlers(handler: Callable):
-    try:
-        old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals do not come here
-        old = {}
-    try:
-        yield
-    finally:
-        for signum, function in old.items():
-            signal.signal(signum, function)
-
-
-# ---- training --------------------------------------------------------------------------------------------------------
 
 
 class Result(NamedTuple):

@@ -1,0 +1,58 @@
+"""SIGINT and SIGTERM: a run saves its state where it can go on, and ends with status 130 or 143."""
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import contextmanager
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM ended the run after its state was saved."""
+
+    def __init__(self, signum: int, where: str = ""):
+        super().__init__(signum, where)  # the arguments themselves: a worker process sends it pickled
+        self.signum, self.where = signum, where
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.signum).name}{self.where}"
+
+
+@contextmanager
+def interruptible():
+    """SIGINT and SIGTERM raise Interrupted at once; inside `deferred_signals` they wait for a safe place."""
+
+    def stop(signum, frame):
+        raise Interrupted(signum)
+
+    with handlers(stop):
+        yield
+
+
+@contextmanager
+def deferred_signals():
+    """Yields a list that a first SIGINT or SIGTERM is put into; a second one of its kind ends the process at once.
+
+    Of its kind: from a terminal, a worker process gets SIGINT itself and SIGTERM from the process that started it.
+    """
+    received: list[int] = []
+
+    def stop(signum, frame):
+        if signum in received:
+            os._exit(128 + signum)
+        received.append(signum)
+
+    with handlers(stop):
+        yield received
+
+
+@contextmanager
+def handlers(handler: Callable):
+    try:
+        old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: signals do not come here
+        old = {}
+    try:
+        yield
+    finally:
+        for signum, function in old.items():
+            signal.signal(signum, function)
