@@ -155,7 +155,7 @@ def test_reconstruction(flags: argparse.Namespace, folder: Path) -> dict:
     dollars = high_windows(data, flags, "test")
     restored = reconstruct_dollars(model, dollars, flags)
     return {
-        "data": data.facts["data"],
+        "data": data.metadata["data"],
         "stocks": len(data.symbols),
         "code_size": model.code_size,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -262,7 +262,7 @@ def test_prediction(flags: argparse.Namespace, folder: Path) -> dict:
     for part, s in (("test", found), ("validation", samples(data, flags, "validation"))):
         parts[part] = loop.evaluate(model.to(flags.device), step, TensorDataset(s.x, s.target, s.unit), flags)
     return {
-        "data": data.facts["data"],
+        "data": data.metadata["data"],
         "inputs": flags.inputs,
         "stocks": len(data.symbols),
         "test_days": found.days,
@@ -329,7 +329,7 @@ def plot_prices(flags: argparse.Namespace, folder: Path) -> dict:
     chosen = select_symbols(data, names)
     series = {name: (chosen.dates, values[:, HIGH].numpy()) for name, values in zip(names, chosen.values, strict=True)}
     plots.curves(folder / "prices.png", series, "date", "daily high (USD)")
-    return {"data": data.facts["data"], **{f"{name}_last_high": float(y[-1]) for name, (_, y) in series.items()}}
+    return {"data": data.metadata["data"], **{f"{name}_last_high": float(y[-1]) for name, (_, y) in series.items()}}
 
 
 def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:

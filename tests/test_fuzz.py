@@ -234,7 +234,7 @@ def check_prices(prices):
     assert not torch.isinf(prices.values).any() and (known >= 0).all() and (known < 1e15).all()
     assert (prices.values[..., :4].nan_to_num(1) > 0).all()
     # every row is in the table once, whatever it lacks
-    rows = prices.facts["rows"] - prices.facts["duplicates"]
+    rows = prices.metadata["rows"] - prices.metadata["duplicates"]
     assert rows <= shape[0] * shape[1] and torch.isfinite(prices.values).any(2).sum() <= rows
 
 

@@ -121,7 +121,7 @@ def test_split_is_disjoint_seeded_and_limited():
     rows = torch.cat([whole.train, whole.validation, whole.test])
     assert rows.shape == (100, 50) and len(rows.unique(dim=0)) == 100
     assert not torch.equal(whole.train, toy_signals("walk", count=100, seed=4).train)
-    assert data.facts["train"] == 7
+    assert data.metadata["train"] == 7
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_stocks_by_hand(tmp_path):
         [[NAN] * 5, [2, 4, 1, 3, 10], [1, 1, 1, 1, 1]],
     ]
     torch.testing.assert_close(prices.values, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
-    assert prices.facts == {
+    assert prices.metadata == {
         "data": "full",
         "file": CSV_NAME,
         "rows": 4,
@@ -383,7 +383,7 @@ def test_complete_symbols(tmp_path):
         "B,2020-01-03,1,NaN,1,1,1",
     )
     prices = stock_prices(write_stocks(tmp_path, data))
-    assert load_data.complete_symbols(prices) == ["C"] and prices.facts["incomplete"] == ["A", "B"]
+    assert load_data.complete_symbols(prices) == ["C"] and prices.metadata["incomplete"] == ["A", "B"]
 
 
 def shuffled_columns():
@@ -417,7 +417,7 @@ def test_same_table_in_other_clothes(tmp_path, data):
 def test_duplicates(tmp_path):
     prices = stock_prices(write_stocks(tmp_path, table(*ROWS, ROWS[0], ROWS[2], ROWS[2])))
     assert same(prices, stock_prices(write_stocks(tmp_path / "once", table(*ROWS))))
-    assert (prices.facts["rows"], prices.facts["duplicates"], prices.facts["rows_with_missing"]) == (7, 3, 1)
+    assert (prices.metadata["rows"], prices.metadata["duplicates"], prices.metadata["rows_with_missing"]) == (7, 3, 1)
     for other in ("A,2020-01-03,,,,6,7", "A,2020-01-03,1,,,5,7"):
         fails(["line 6", "line 4"], stock_prices, write_stocks(tmp_path, table(*ROWS, other)))
 
@@ -440,7 +440,7 @@ def test_duplicates(tmp_path):
         ("A,2020-01-07,1,1,1,1,1,1", "line 6: expected 7 fields, found 8"),
         ('A,2020-01-07,1,1,1,1,"1', "expected a"),
         ("A,2020-01-07,1,1,1,1,\0", "line 6: expected a number"),
-        ("A,2020-01-07,1,1,1,1," + "9" * 200_000, "field larger"),
+        ("A,2020-01-07,1,1,1,1," + "9" * 200_000, "line 6: expected a number, found '999"),
     ],
 )
 def test_bad_rows(tmp_path, row, expected):
@@ -546,7 +546,7 @@ def test_symbols(tmp_path):
 
 def test_stocks_fall_back_with_a_notice(tmp_path, capsys):
     prices = stock_prices(tmp_path)
-    assert prices.facts["data"] == "sample" and "bundled sample" in prices.facts["notice"]
+    assert prices.metadata["data"] == "sample" and "bundled sample" in prices.metadata["notice"]
     assert capsys.readouterr().err.startswith("NOTICE: sp-500-stock-prices.zip")
     fails(["sp-500-stock-prices.zip", "http://127.0.0.1:9/stocks"], stock_prices, tmp_path, "full")
 
@@ -666,11 +666,11 @@ def test_download_without_an_answer_or_a_place(tmp_path, server):
 def test_stocks_are_downloaded(tmp_path, server, monkeypatch, capsys):
     monkeypatch.setattr(price_loader, "STOCKS_URL", server + "stocks")
     serve("stocks", b"PK not an archive")
-    assert stock_prices(tmp_path).facts["data"] == "sample"  # a wrong answer is not kept
+    assert stock_prices(tmp_path).metadata["data"] == "sample"  # a wrong answer is not kept
     assert everything(tmp_path) == [] and "zip archive" in capsys.readouterr().err
     serve("stocks", write_zip(tmp_path / "elsewhere", {CSV_NAME: table(*ROWS)}).read_bytes())
     prices = stock_prices(tmp_path)
-    assert prices.facts["data"] == "full" and prices.symbols == ["A", "B"]
+    assert prices.metadata["data"] == "full" and prices.symbols == ["A", "B"]
     assert (tmp_path / "sp500" / "sp-500-stock-prices.zip").is_file()
 
 
@@ -730,7 +730,7 @@ def test_real_mnist():
 @pytest.mark.skipif(not any(REAL.glob("sp500/*500*")), reason="DATA_DIR has no S&P 500 prices")
 def test_real_stocks():
     prices = stock_prices(REAL, "full")
-    facts = prices.facts
+    facts = prices.metadata
     assert (facts["rows"], facts["symbols"], facts["dates"]) == (497_472, 505, 1007)
     assert (facts["first_date"], facts["last_date"]) == ("2014-01-02", "2017-12-29")
     assert facts["missing"] == {"open": 11, "high": 8, "low": 8, "close": 0, "volume": 0}
