@@ -1,8 +1,8 @@
 """Anomalies by reconstruction error: scores, a threshold, a ranking, and a test with planted anomalies.
 
-A model that has learnt to squeeze ordinary sequences through its code reconstructs the others worse. How well that finds
+A model that has learnt to squeeze ordinary sequences through its code reconstructs others worse. How well that finds
 them is measured where the truth is known: anomalies are planted into half of the test sequences, and the area under the
-ROC curve says how often a planted one scores above an untouched one. PCA with a code of the same size stands beside it.
+ROC curve says how often a planted one scores above an untouched one.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def ranking(errors: Tensor, threshold: float, names: list[str]) -> list[dict]:
 def roc_auc(scores: Tensor, positive: Tensor) -> float:
     """Area under the ROC curve: how often a positive scores above a negative one, ties counting half.
 
-    scores (N,), positive (N,) bool, with at least one of each kind. By ranks, as the statistic of Mann and Whitney (1947).
+    scores (N,), positive (N,) bool, with at least one of each kind. By ranks: the statistic of Mann and Whitney (1947).
     """
     count = int(positive.sum())
     if not 0 < count < len(positive):
