@@ -5,11 +5,14 @@ them is measured where the truth is known: anomalies are planted into half of th
 ROC curve says how often a planted one scores above an untouched one.
 """
 
+import statistics
 from collections.abc import Callable
 
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
+
+from evaluation.baselines import PCA
 
 ANOMALIES = ("spike", "level", "frozen", "reversed")
 
@@ -97,3 +100,25 @@ def planted_auc(
         planted = torch.where(positive.unsqueeze(1), plant(x, kind, generator)[0], x)
         aucs[kind] = roc_auc(score(prepare(planted)).mean(1), positive)
     return aucs
+
+
+def detect(
+    reconstruct: Callable[[Tensor], Tensor],
+    pca: PCA,
+    validation: Tensor,
+    test: Tensor,
+    quantile: float,
+    seed: int,
+    prepare: Callable[[Tensor], Tensor],
+) -> dict[str, float]:
+    """The threshold of a trained model, and how well it and PCA find planted anomalies.
+
+    reconstruct: sequences (N, T) as the model reads them to its reconstructions. validation, test: such sequences.
+    prepare: the scaling that makes them such. Returns `threshold`, `auc_<kind>`, `pca_auc_<kind>` and their means.
+    """
+    metrics = {"threshold": error_threshold(step_errors(validation, reconstruct(validation)).mean(1), quantile)}
+    for prefix, model in (("", reconstruct), ("pca_", pca.reconstruct)):
+        aucs = planted_auc(lambda x, model=model: step_errors(x, model(x)), test, seed, prepare)
+        metrics[f"{prefix}auc"] = statistics.mean(aucs.values())
+        metrics |= {f"{prefix}auc_{kind}": auc for kind, auc in aucs.items()}
+    return metrics

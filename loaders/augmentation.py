@@ -9,15 +9,17 @@ from loaders.toy import scale_sequences
 TAPS = 5  # of a random filter
 
 
-def random_stretches(x: Tensor, shortest: float) -> Tensor:
+def random_stretches(x: Tensor, shortest: float, steps: int | None = None) -> Tensor:
     """A random part of each sequence, of at least `shortest` times its length, stretched to T steps and scaled anew.
 
-    Values between steps are cubic interpolations. A sum of sines stays one, with lower frequencies.
+    Values between steps are cubic interpolations. A sum of sines stays one, with lower frequencies. With `steps` the
+    result has that length: (B, steps).
     """
     length = shortest + (1 - shortest) * torch.rand(len(x), 1, device=x.device)
     start = (1 - length) * torch.rand(len(x), 1, device=x.device)
-    place = 2 * (start + length * torch.linspace(0, 1, x.shape[1], device=x.device)) - 1  # (B, T); 1: last step
-    grid = torch.stack([place, torch.zeros_like(place)], 2).unsqueeze(1)  # (B, 1, T, 2)
+    time = torch.linspace(0, 1, steps or x.shape[1], device=x.device)
+    place = 2 * (start + length * time) - 1  # (B, steps); -1: first step, 1: last step
+    grid = torch.stack([place, torch.zeros_like(place)], 2).unsqueeze(1)  # (B, 1, steps, 2)
     stretched = grid_sample(x[:, None, None], grid, mode="bicubic", padding_mode="border", align_corners=True)
     return scale_sequences(stretched.flatten(1))[0]
 
