@@ -338,10 +338,11 @@ def reconstruct_dollars(model: nn.Module, dollars: Tensor, device: str) -> Tenso
 
 def cross_validate(settings: PriceSettings, folder: Path) -> loop.Result:
     """Trains one model per block of time, in folders of their own; the score is the mean over the blocks."""
-    folds = [
-        dataclasses.replace(settings, fold=k, label=f"{settings.label} fold {k}".strip()) for k in range(settings.folds)
-    ]
-    results = [train_reconstruction(own, folder / f"fold{own.fold}") for own in folds]
+    results = []
+    for k in range(settings.folds):
+        torch.manual_seed(settings.seed)  # the same initial weights whatever was trained before
+        own = dataclasses.replace(settings, fold=k, label=", ".join([*filter(None, [settings.label]), f"fold {k}"]))
+        results.append(train_reconstruction(own, folder / f"fold{k}"))
     grid_search.copy_up(folder / "fold0", folder)  # the model of the figures
     score, seconds = statistics.mean(r.score for r in results), sum(r.seconds for r in results)
     return results[0]._replace(score=score, seconds=seconds)

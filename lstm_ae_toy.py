@@ -59,10 +59,16 @@ class ToySettings(Settings):
     )
     fresh: bool = flag(False, "new sequences of the same kind in every batch of training", "training")
     stretch: float = flag(
-        1.0, "augmentation: shortest share of a sequence that is stretched to its length; 1: none", "training", FRACTION
+        1.0,
+        "augmentation of every other sequence: shortest share of it that is stretched to its length; 1: none",
+        "training",
+        FRACTION,
     )
     filtering: float = flag(
-        0.0, "augmentation: standard deviation of a random filter's coefficients; 0: none", "training", NOT_NEGATIVE
+        0.0,
+        "augmentation of every other sequence: standard deviation of a random filter's coefficients; 0: none",
+        "training",
+        NOT_NEGATIVE,
     )
     mirror: bool = flag(False, "augmentation: sequences reversed in time and in sign, each half the time", "training")
     signal: str = flag("waves", "kind of sequence", "data", one_of(*SIGNALS), metavar=f"{{{','.join(SIGNALS)}}}")
@@ -197,13 +203,13 @@ def make_step(settings: ToySettings) -> loop.Step:
 def augmented(x: Tensor, settings: ToySettings) -> Tensor:
     """What training sees in place of the sequences x (B, T)."""
     if settings.fresh:
-        seed = int(torch.randint(2**62, ()))  # of PyTorch's generator, whose state is in the checkpoint
+        seed = int(torch.randint(2**62, ()))  # from PyTorch's generator, whose state is in the checkpoint
         x = scale_sequences(generate_signals(settings.signal, *x.shape, seed))[0].to(x.device)
-    steps = x.shape[1]
-    if settings.filtering:
-        x = random_filters(x, settings.filtering)
-    if settings.stretch < 1 or settings.filtering:
-        x = random_stretches(x, settings.stretch, steps)
+    if settings.filtering or settings.stretch < 1:
+        changed = random_filters(x, settings.filtering) if settings.filtering else x
+        changed = random_stretches(changed, settings.stretch, x.shape[1])
+        # half of them stay as they are: what is stretched lacks the highest frequencies
+        x = torch.where(torch.rand(len(x), 1, device=x.device) < 0.5, changed, x)
     return random_mirrors(x) if settings.mirror else x
 
 

@@ -6,7 +6,7 @@ from torch.nn.functional import conv1d, grid_sample
 
 from loaders.toy import scale_sequences
 
-TAPS = 5  # of a random filter
+TAPS = 3  # of a random filter
 
 
 def random_stretches(x: Tensor, shortest: float, steps: int | None = None) -> Tensor:

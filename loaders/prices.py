@@ -74,14 +74,15 @@ def own_prices(path: Path) -> StockPrices:
 
 
 def select_symbols(prices: StockPrices, symbols: str | Iterable[str]) -> StockPrices:
-    """The same prices of some symbols only, in the order given. Raises DataError with the nearest names for others."""
+    """The same prices of some symbols only, in the order given. Raises DataError that names them, or the nearest."""
     symbols = [symbols] if isinstance(symbols, str) else list(dict.fromkeys(symbols))
     for symbol in symbols:
         if symbol not in prices.symbols:
             near = difflib.get_close_matches(symbol.upper(), prices.symbols, 3, 0.5) or prices.symbols[:6]
+            few = len(prices.symbols) <= 20
             raise DataError(
-                f"{prices.metadata['file']}: expected one of its {len(prices.symbols)} symbols, "
-                f"found {symbol!r}; nearest: {', '.join(near)}"
+                f"{prices.metadata['file']}: expected one of its {len(prices.symbols)} symbols, found {symbol!r}; "
+                + (f"its symbols: {', '.join(prices.symbols)}" if few else f"nearest: {', '.join(near)}")
             )
     rows = [prices.symbols.index(symbol) for symbol in symbols]
     return prices._replace(symbols=symbols, values=prices.values[rows])

@@ -593,8 +593,10 @@ def test_symbols(tmp_path):
     prices = stock_prices(write_stocks(tmp_path, table(*ROWS)), symbols=["B", "A"])
     assert prices.symbols == ["B", "A"] and prices.values[0, 1].tolist() == [2, 4, 1, 3, 10]
     assert stock_prices(tmp_path, symbols="B").symbols == ["B"]
-    fails(["'GOOGL'", "nearest: GOOG"], stock_prices, tmp_path, "sample", symbols=["AMZN", "GOOGL"])
-    fails("nearest: AMZN", stock_prices, tmp_path, "sample", symbols=["amzm"])
+    whole = "its symbols: AAPL, AMZN, GOOG, META, NFLX, NVDA"
+    fails(["'GOOGL'", whole], stock_prices, tmp_path, "sample", symbols=["AMZN", "GOOGL"])
+    many = table(*(f"S{k}{k},2020-01-02,1,1,1,1,1" for k in range(30)), "AMZN,2020-01-02,1,1,1,1,1")
+    fails(["31 symbols", "nearest: AMZN"], stock_prices, write_stocks(tmp_path / "many", many), symbols=["amzm"])
 
 
 def test_own_prices_with_a_symbol_are_those_of_the_kaggle_table(tmp_path):
