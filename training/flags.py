@@ -27,6 +27,8 @@ from training.settings import (
     matches,
 )
 
+NOT_DECIDING = ("function", "label", "in_worker")  # settings without a flag that do not decide the result
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with errors of one line."""
@@ -171,14 +173,16 @@ def plain(value: Any) -> Any:
 def describe(request: Request) -> dict[str, Any]:
     """What `config.json` holds of a request: every flag under its name."""
     refused = {name for name, described in request.script.flags().items() if described.refused}
-    values = {name: plain(value) for name, value in request.values.items() if name not in refused | {"label"}}
+    values = {
+        name: plain(value) for name, value in request.values.items() if name not in refused | {"label", "in_worker"}
+    }
     return {"preset": request.preset, **values}
 
 
 def deciding(settings: Settings) -> dict[str, Any]:
     """The settings that decide a training's result, as plain types, which its checkpoints hold."""
     flags = {field.name: field.metadata.get("flag") for field in dataclasses.fields(settings)}
-    names = [n for n, f in flags.items() if n not in ("function", "label") and (f is None or f.decides)]
+    names = [n for n, f in flags.items() if n not in NOT_DECIDING and (f is None or f.decides)]
     values = as_dict(settings)
     return {name: plain(values[name]) for name in names}
 
