@@ -143,11 +143,12 @@ class PriceSettings(Settings):
 RECONSTRUCT, PREDICT = {"function": "reconstruct"}, {"function": "predict"}
 PRESETS = {
     "best": [
-        recipe(RECONSTRUCT, minutes=4, hidden_size=128, batch_size=256, learning_rate=5e-3, stride=1, mirror=True),
-        recipe(RECONSTRUCT, epochs=10),
-        recipe(PREDICT, minutes=6, hidden_size=64, code_size=0, batch_size=512, learning_rate=3e-3, epochs=10),
+        recipe(RECONSTRUCT, minutes=3, hidden_size=128, batch_size=256, learning_rate=5e-3, stride=1, mirror=True),
+        recipe(RECONSTRUCT, epochs=12),
+        recipe({**RECONSTRUCT, "folds": 5}, minutes=6, epochs=6),
+        recipe(PREDICT, minutes=5, hidden_size=64, code_size=0, batch_size=512, learning_rate=3e-3, epochs=8),
         recipe(PREDICT, window=20, stride=1),
-        recipe({**PREDICT, "inputs": "high"}, code_size=16, learning_rate=1e-3),
+        recipe({**PREDICT, "inputs": "high"}, code_size=16, learning_rate=1e-3, epochs=5),
     ],
     "published": [
         recipe(hidden_size=32, code_size=0, input_size=1, positional_harmonics=0),

@@ -107,9 +107,12 @@ GENERATED = {"function": "reconstruct", "data": None}
 PRESETS = {
     "best": [
         recipe(batch_size=64, learning_rate=3e-3, epochs=100),
-        recipe({**GENERATED, "signal": "waves"}, minutes=10, hidden_size=256, stretch=0.85, mirror=True),
-        recipe({**GENERATED, "signal": "walk"}, minutes=3, epochs=150, mirror=True),
-        recipe({**GENERATED, "signal": "uniform"}, minutes=2, epochs=60, mirror=True),
+        recipe(GENERATED, input_size=25, mirror=True),
+        recipe({**GENERATED, "signal": "waves"}, minutes=5, hidden_size=256, batch_size=256, epochs=400),
+        recipe({**GENERATED, "signal": "waves"}, learning_rate=5e-3, filtering=0.3, stretch=0.9),
+        recipe({**GENERATED, "signal": "waves", "fresh": True}, filtering=0.0, stretch=1.0, mirror=False),
+        recipe({**GENERATED, "signal": "walk"}, minutes=1.5, batch_size=128, learning_rate=4e-3, epochs=150),
+        recipe({**GENERATED, "signal": "uniform"}, minutes=1, epochs=60),
     ],
     "published": [
         recipe(input_size=1, code_size=0, hidden_size=32, positional_harmonics=0),
