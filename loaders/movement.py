@@ -111,7 +111,7 @@ def stock_movement(data_dir, dataset="acl18", source="auto", steps=5, limit=None
     if dataset not in MOVEMENT_SETS:
         raise DataError(f"dataset: expected one of {', '.join(MOVEMENT_SETS)}, found {dataset!r}")
     known = MOVEMENT_SETS[dataset]
-    path, facts = _archive_path(data_dir, source)
+    path, facts = archive_path(data_dir, source)
     table = archive_table(path, dataset, recompute)
     facts |= {"dataset": dataset, "file": path.name}
     return split_samples(table, (known.train_from, known.validation_from, known.test_from), steps, limit, facts)
@@ -121,10 +121,10 @@ def movement_table(dataset, data_dir, source="auto"):
     """MovementTable of ACL18 or KDD17, or of the folder of prices `dataset`. Raises DataError."""
     if dataset not in MOVEMENT_SETS:
         return price_table(dataset)
-    return archive_table(_archive_path(data_dir, source)[0], dataset)
+    return archive_table(archive_path(data_dir, source)[0], dataset)
 
 
-def _archive_path(data_dir, source):
+def archive_path(data_dir, source):
     folder, facts = choose(data_dir, source, "adv_alstm", [MOVEMENT_ZIP], _fetch, MOVEMENT_URL, has_sample=False)
     return first_present(folder, MOVEMENT_ZIP), facts
 
