@@ -32,12 +32,16 @@ Deviations from the publication:
 """
 
 import argparse
+import json
+import statistics
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
@@ -52,7 +56,9 @@ from loaders.movement import (
     movement_table,
     stock_movement,
 )
-from models.attentive_lstm import AttentiveLSTM, check_samples
+from loaders.published_alstm import published_variables
+from models.attentive_ensemble import TOGETHER, fit_together
+from models.attentive_lstm import AttentiveLSTM, check_samples, convert_published
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
@@ -72,12 +78,15 @@ LABELS = {
     "alstm": "ALSTM",
     "rand_alstm": "Rand-ALSTM",
     "adv_alstm": "Adv-ALSTM",
-    "two_stage_alstm": "ALSTM, two stages",
-    "two_stage_adv_alstm": "Adv-ALSTM, two stages",
 }
-PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2
-    "acl18": {"lstm": (53.18, 0.0674), "alstm": (54.90, 0.1043), "two_stage_adv_alstm": (57.20, 0.1483)},
-    "kdd17": {"lstm": (51.62, 0.0183), "alstm": (51.94, 0.0261), "two_stage_adv_alstm": (53.05, 0.0523)},
+STARTS = {  # weights that a training begins with: the beginning of a row's name, and what its label says
+    "random": ("", ""),
+    "own": ("two_stage_", ", from our ALSTM"),
+    "published": ("published_", ", from the published ALSTM"),
+}
+PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2; its Adv-ALSTM started from a trained ALSTM
+    "acl18": {"lstm": (53.18, 0.0674), "alstm": (54.90, 0.1043), "published_adv_alstm": (57.20, 0.1483)},
+    "kdd17": {"lstm": (51.62, 0.0183), "alstm": (51.94, 0.0261), "published_adv_alstm": (53.05, 0.0523)},
 }
 GRID = ("epsilon", "beta", "l2")
 
@@ -96,7 +105,7 @@ SETTINGS = {  # without and with attention; one's own prices take those of ACL18
     "acl18": {"lstm": Setting(10, 32, 10.0, 0.0, 0.0), "alstm": Setting(5, 4, 1.0, 0.05, 0.01)},
     "kdd17": {"lstm": Setting(5, 4, 0.001, 0.0, 0.0), "alstm": Setting(15, 16, 0.001, 0.001, 0.05)},
 }
-EPOCHS = {"acl18": 150, "kdd17": 15}
+EPOCHS = 150
 SWEEP = (0.001, 0.01, 0.1, 1.0)  # of epsilon and of beta, in `plot`
 
 
@@ -147,13 +156,13 @@ def tensors(part: MovementPart) -> TensorDataset:
 # ---- training and test -----------------------------------------------------------------------------------------------
 
 
-def with_setting(flags: argparse.Namespace, model: str, first: Path | None = None) -> argparse.Namespace:
+def with_setting(flags: argparse.Namespace, model: str, first: Path | str | None = None) -> argparse.Namespace:
     """The flags of one model: published values for those that are not given. `first`: see `first_stage`."""
     published = SETTINGS.get(flags.dataset, SETTINGS["acl18"])["lstm" if model == "lstm" else "alstm"]
     values = {name: getattr(flags, name) or [getattr(published, name)] for name in ("hidden_size", *GRID)}
     if not MODELS[model].get("adversarial_training", True):
         values |= {"epsilon": [0.0], "beta": [0.0]}
-    epochs = flags.epochs or EPOCHS.get(flags.dataset, EPOCHS["acl18"])
+    epochs = flags.epochs or EPOCHS
     steps = flags.steps or published.steps
     return grid_search.with_values(
         flags, **values, steps=steps, epochs=epochs, model=model, first=None if first is None else str(first)
@@ -161,6 +170,13 @@ def with_setting(flags: argparse.Namespace, model: str, first: Path | None = Non
 
 
 def build(flags: argparse.Namespace, features: int) -> AdvALSTM:
+    """The model with the weights that it starts from, random ones included."""
+    model = make(flags)
+    return model if model.features else model.build(features)
+
+
+def make(flags: argparse.Namespace) -> AdvALSTM:
+    """The model, without weights if it starts from random ones."""
     model = AdvALSTM(
         flags.hidden_size,
         flags.epsilon,
@@ -171,20 +187,19 @@ def build(flags: argparse.Namespace, features: int) -> AdvALSTM:
         hinge=flags.loss == "hinge",
         **MODELS[flags.model],
     )
-    model.build(features)
     if flags.first is not None:
-        model.load_state_dict(AdvALSTM.load(first_stage(flags)).state_dict())
+        model.load_state_dict(start_weights(flags))
     return model
 
 
-def first_stage(flags: argparse.Namespace) -> Path:
-    """The trained ALSTM from which this model starts: that of the same seed in the folder `flags.first`."""
-    return seed_folder(flags, Path(flags.first), flags.seed) / "best.pt"
-
-
-def seed_folder(flags: argparse.Namespace, folder: Path, seed: int) -> Path:
-    """Where `grid_search.fit` leaves the model of a seed."""
-    return folder / "seeds" / str(seed) if flags.seeds > 1 else folder
+def start_weights(flags: argparse.Namespace) -> dict[str, Tensor]:
+    """The weights that this training starts from: the published ones, those of a file, or those of the seed's ALSTM."""
+    if flags.first == "published":
+        return convert_published(published_variables(flags.data_dir, flags.dataset, flags.source))
+    path = Path(flags.first)
+    if path.is_dir():
+        path = next(p for p in (path / "seeds" / str(flags.seed) / "best.pt", path / "best.pt") if p.exists())
+    return AdvALSTM.load(path).state_dict()
 
 
 def step(model: AdvALSTM, batch: loop.Batch) -> dict[str, Tensor]:
@@ -201,19 +216,22 @@ def train(flags: argparse.Namespace, folder: Path) -> loop.Result:
 
 def test(flags: argparse.Namespace, folder: Path) -> dict:
     """Scores of the test part with their uncertainty, and of the validation part; the hyper-parameters chosen."""
-    data, model = load(flags), AdvALSTM.load(folder / "best.pt")
-    scores = movement_scores.movement_scores(*directions(model, data.test), data.test.dates)
+    return scores(AdvALSTM.load(folder / "best.pt"), flags)
+
+
+def scores(model: AdvALSTM, flags: argparse.Namespace) -> dict:
+    data = load(flags)
+    tested = movement_scores.movement_scores(*directions(model, data.test), data.test.dates)
     validation = model.evaluate(data.validation.x, data.validation.y)
-    arguments = {name: model.arguments[name] for name in ("units", *GRID)}
     return {
         "data": data.facts["data"],
         "dataset": data.facts["dataset"],
         "samples": {name: data.facts[name] for name in ("train", "validation", "test")},
         "steps": flags.steps,
-        "chosen": arguments,
+        "chosen": {name: model.arguments[name] for name in ("units", *GRID)},
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_norm": model.head.weight.norm().item(),  # the adversarial margin is 1 + epsilon times this
-        **{f"test_{name}": value for name, value in scores.items()},
+        **{f"test_{name}": value for name, value in tested.items()},
         "test_predicted_up": model.predict(data.test.x).double().mean().item(),
         **{f"val_{name}": value for name, value in validation.items()},
     }
@@ -240,8 +258,8 @@ def baseline_scores(flags: argparse.Namespace) -> dict[str, dict]:
 
 def train_one(flags: argparse.Namespace, folder: Path) -> dict:
     """one model, or a grid chosen on validation data; --pretrain starts from a trained ALSTM"""
-    first = None
-    if flags.pretrain:
+    first = None if flags.starts == ["random"] else flags.starts[0]
+    if first == "own":
         first = folder / "first_stage"
         grid_search.fit(with_setting(flags, "alstm"), first, train, test, GRID)
     runs = with_setting(flags, flags.model, first)
@@ -251,62 +269,156 @@ def train_one(flags: argparse.Namespace, folder: Path) -> dict:
 
 
 def compare(flags: argparse.Namespace, folder: Path) -> dict:
-    """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM at equal budgets, beside two baselines; --pretrain: two stages too"""
-    runs = {name: with_setting(flags, name) for name in MODELS}
-    metrics = {**baseline_scores(runs["adv_alstm"]), **grid_search.fit_many(runs, folder, train, test, GRID)}
-    folders = grid_search.model_folders(runs, folder)
-    add_gain(metrics["adv_alstm"], runs["adv_alstm"], folders["adv_alstm"], folders["alstm"])
-    if flags.pretrain:
-        second = {name: with_setting(flags, name, folders["alstm"]) for name in ("alstm", "adv_alstm")}
-        found = grid_search.fit_many(second, folder / "two_stage", train, test, GRID)
-        places = grid_search.model_folders(second, folder / "two_stage")
-        add_gain(found["adv_alstm"], second["adv_alstm"], places["adv_alstm"], places["alstm"])
-        metrics |= {f"two_stage_{name}": values for name, values in found.items()}
+    """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM from each of the starts, beside two baselines, in one table"""
+    starts = list(dict.fromkeys(flags.starts))
+    metrics = baseline_scores(with_setting(flags, "adv_alstm"))
+    groups = {("random", name): with_setting(flags, name) for name in MODELS} if "random" in starts else {}
+    if "own" in starts:
+        groups["random", "alstm"] = with_setting(flags, "alstm")
+    metrics |= train_groups(groups, folder)
+    first = {"own": folder / "random" / "alstm"}
+    later = [(start, name) for start in starts if start != "random" for name in MODELS if name != "lstm"]
+    for start in starts:
+        if start not in ("random", "own"):
+            metrics[row_name(start, "start")] = scores_of_start(with_setting(flags, "alstm", start))
+    metrics |= train_groups({key: with_setting(flags, key[1], first.get(key[0], key[0])) for key in later}, folder)
+    for start in starts:
+        add_gains(metrics, with_setting(flags, "alstm"), folder / start_folder(start), start)
     rows = comparison(metrics, flags.dataset)
     tables.write_csv(folder / "comparison.csv", rows)
     plot_comparison(metrics, folder)
-    plot_history(folders, folder, ("validation",))
     if not flags.quiet:
         print_comparison(rows)
     return metrics
 
 
-def add_gain(metrics: dict, flags: argparse.Namespace, folder: Path, other: Path) -> None:
-    """How much more accurate the model in `folder` is than the one in `other` and than "always up", over all seeds."""
+def row_name(start: str, model: str) -> str:
+    """The name of a model's row: `adv_alstm` from random weights, `two_stage_adv_alstm`, `published_adv_alstm`, ..."""
+    return STARTS[start][0] + model if start in STARTS else f"{start_folder(start)}_{model}"
+
+
+def start_folder(start: str) -> str:
+    """Where the trainings from this start are: its name, or that of its file."""
+    return start if start in STARTS else Path(start).stem
+
+
+def label(name: str) -> str:
+    """How tables and figures call a row."""
+    for beginning, ending in STARTS.values():
+        model = name.removeprefix(beginning)
+        if beginning and model != name:
+            return f"{LABELS[model]}{ending}" if model in LABELS else ending.removeprefix(", from ").capitalize()
+    return LABELS.get(name, name)
+
+
+def train_groups(groups: dict[tuple[str, str], argparse.Namespace], folder: Path) -> dict[str, dict]:
+    """Metrics per row of all seeds of each start and model, trained in parallel processes."""
+    if not groups:
+        return {}
+    first = next(iter(groups.values()))
+    tasks = [(grid_search.with_values(own, jobs=1), folder / start_folder(s) / m) for (s, m), own in groups.items()]
+    tested = grid_search.all_of(train_group, first, tasks, {})
+    return {row_name(*key): with_deviations(own) for key, own in zip(groups, tested, strict=True)}
+
+
+def train_group(flags: argparse.Namespace, folder: Path) -> list[dict]:
+    """Trains one model with all seeds together (see models.attentive_ensemble) and tests each; metrics per seed.
+
+    Each seed's `best.pt` and `history.csv` are in `seeds/SEED`. A group that is whole is not trained again.
+    """
+    flags = grid_search.single(flags, GRID)
+    seeds = range(flags.seed, flags.seed + flags.seeds)
+    finished, wanted = folder / "group.json", loop.result_flags(flags) | {"seeds": flags.seeds}
+    if not (finished.exists() and json.loads(finished.read_text())["settings"] == json.loads(json.dumps(wanted))):
+        if flags.dry_run:
+            raise checkpoint.CheckpointError(f"--dry_run: no trained models of these flags in {folder}")
+        started = time.monotonic()
+        fit_seeds(flags, folder, list(seeds))
+        tables.write_json(finished, {"settings": wanted, "seconds": time.monotonic() - started})
+    seconds = json.loads(finished.read_text())["seconds"] / flags.seeds
+    return [
+        {"seed": seed, "epochs": flags.epochs, "seconds": seconds, **test(flags, folder / "seeds" / str(seed))}
+        for seed in seeds
+    ]
+
+
+def fit_seeds(flags: argparse.Namespace, folder: Path, seeds: list[int]) -> None:
+    data = load(flags)
+    models = [make(grid_search.with_values(flags, seed=seed)) for seed in seeds]
+    told = f"{folder.parent.name} {folder.name}"
+
+    def progress(first: int, histories: list[list[dict[str, float]]]) -> None:
+        epoch = len(histories[0])
+        if not flags.quiet and epoch % 10 == 0:
+            accuracy = np.mean([history[-1]["val_accuracy"] for history in histories])
+            of = f"seeds {seeds[first]} to {seeds[first + len(histories) - 1]}"
+            print(f"{told}, {of}: epoch {epoch}/{flags.epochs}, mean validation accuracy {accuracy:.4f}", flush=True)
+
+    validation = data.validation.x, data.validation.y
+    fit_together(models, data.train.x, data.train.y, validation, flags.epochs, flags.batch_size, seeds, progress)
+    for seed, model in zip(seeds, models, strict=True):
+        place = folder / "seeds" / str(seed)
+        place.mkdir(parents=True, exist_ok=True)
+        model.save(place / "best.pt")
+        tables.write_csv(place / "history.csv", model.history)
+
+
+def with_deviations(results: list[dict]) -> dict:
+    """The first seed's metrics, with mean and standard deviation over all seeds of every number."""
+    metrics = dict(results[0])
+    for key, value in results[0].items():
+        if isinstance(value, float) and len(results) > 1:
+            values = [result[key] for result in results]
+            metrics[f"{key}_mean"], metrics[f"{key}_std"] = statistics.mean(values), statistics.stdev(values)
+    return {**metrics, "seeds": len(results)}
+
+
+def scores_of_start(flags: argparse.Namespace) -> dict:
+    """Test metrics of the weights that a training starts from, as they are."""
+    flags = grid_search.single(flags, GRID)
+    return {"epochs": 0, **scores(make(flags).eval(), flags)}
+
+
+def add_gains(metrics: dict[str, dict], flags: argparse.Namespace, folder: Path, start: str) -> None:
+    """How much more accurate each model of a start is, over all seeds, than its ALSTM and than "always up"."""
     part = load(flags).test
-    right = []
-    for place in (folder, other):
-        seeds = range(flags.seed, flags.seed + flags.seeds)
-        models = [AdvALSTM.load(seed_folder(flags, place, seed) / "best.pt") for seed in seeds]
-        right.append(np.mean([np.equal(*directions(model, part)) for model in models], 0))
-    for name, reference in (("alstm", right[1]), ("always_up", part.y.numpy())):
-        names = (f"gain_over_{name}", f"gain_over_{name}_low", f"gain_over_{name}_high")
-        metrics |= dict(zip(names, movement_scores.gain(right[0], reference, part.dates), strict=True))
+    shares = {}
+    for name in MODELS:
+        if name != "lstm" and row_name(start, name) in metrics:
+            models = [AdvALSTM.load(path) for path in sorted((folder / name / "seeds").glob("*/best.pt"))]
+            shares[name] = np.mean([np.equal(*directions(model, part)) for model in models], 0)
+    for name, share in shares.items():
+        for other, reference in (("alstm", shares["alstm"]), ("always_up", part.y.numpy())):
+            keys = (f"gain_over_{other}", f"gain_over_{other}_low", f"gain_over_{other}_high")
+            values = movement_scores.gain(share, reference, part.dates)
+            metrics[row_name(start, name)] |= dict(zip(keys, values, strict=True))
 
 
 def comparison(metrics: dict[str, dict], dataset: str) -> list[dict]:
     """The rows of the table: percent and MCC, mean and deviation over seeds, interval by days, published numbers."""
     rows = []
-    for name, found in metrics.items():
-        row = {"model": LABELS[name]}
+    for name, own in metrics.items():
+        row = {"model": label(name), "seeds": own.get("seeds", 1)}
         for key, scale, digits in (("accuracy", 100, 2), ("mcc", 1, 4)):
             for column, source in ((key, f"test_{key}"), ("low", f"test_{key}_low"), ("high", f"test_{key}_high")):
                 column = column if column == key else f"{key}_{column}"
-                row[column] = round(scale * found.get(f"{source}_mean", found[source]), digits)
-            row[f"{key}_std"] = round(scale * found.get(f"test_{key}_std", 0.0), digits)
-        row["accuracy_sigma"] = round(100 * found["test_accuracy_sigma"], 2)
+                row[column] = round(scale * own.get(f"{source}_mean", own[source]), digits)
+            row[f"{key}_std"] = round(scale * own.get(f"test_{key}_std", 0.0), digits)
+        row["accuracy_sigma"] = round(100 * own["test_accuracy_sigma"], 2)
+        for end in ("", "_low", "_high"):
+            row[f"over_alstm{end}"] = round(100 * own[f"gain_over_alstm{end}"], 2) if "gain_over_alstm" in own else ""
         row["published_accuracy"], row["published_mcc"] = PUBLISHED.get(dataset, {}).get(name, ("", ""))
         rows.append(row)
     return rows
 
 
 def print_comparison(rows: list[dict]) -> None:
-    print(f"{'model':24s} {'accuracy %':>14s}  {'95 % by days':>14s} {'MCC':>18s}   published")
+    print(f"{'model':36s} {'accuracy %':>14s}  {'95 % by days':>14s} {'MCC':>18s}   published")
     for r in rows:
         accuracy = f"{r['accuracy']:.2f} ± {r['accuracy_std']:.2f}"
         interval = f"{r['accuracy_low']:.2f} .. {r['accuracy_high']:.2f}"
         published = f"{r['published_accuracy']} / {r['published_mcc']}" if r["published_mcc"] else ""
-        print(f"{r['model']:24s} {accuracy:>14s}  {interval:>14s} {r['mcc']:9.4f} ± {r['mcc_std']:.4f}   {published}")
+        print(f"{r['model']:36s} {accuracy:>14s}  {interval:>14s} {r['mcc']:9.4f} ± {r['mcc_std']:.4f}   {published}")
 
 
 def plot_comparison(metrics: dict[str, dict], folder: Path) -> None:
@@ -314,7 +426,7 @@ def plot_comparison(metrics: dict[str, dict], folder: Path) -> None:
     rows = {}
     for name, found in metrics.items():
         keys = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
-        rows[LABELS[name]] = tuple(100 * found.get(f"{key}_mean", found[key]) for key in keys)
+        rows[label(name)] = tuple(100 * found.get(f"{key}_mean", found[key]) for key in keys)
     level = {"always up": 100 * metrics["always_up"]["test_accuracy"]}
     plots.intervals(folder / "comparison.png", rows, "test accuracy (%), 95 % interval by days", level)
 
@@ -457,7 +569,13 @@ def add_flags(groups: dict) -> None:
     add("--beta", type=command_line.NOT_NEGATIVE, nargs="+", help=f"weight of the loss on perturbed samples; {several}")
     add("--l2", type=command_line.NOT_NEGATIVE, nargs="+", help=f"weight of the penalty on the last layer; {several}")
     add("--loss", choices=("hinge", "cross_entropy"), default="hinge", help="of one sample")
-    add("--pretrain", action="store_true", help="the published two stages: start from a trained ALSTM")
+    add(
+        "--starts",
+        nargs="+",
+        default=["random"],
+        metavar="START",
+        help="weights that training starts from: random, own (a trained ALSTM of ours), published (the authors' ALSTM), or a file; compare takes several",
+    )
     add = groups["data"].add_argument
     add("--dataset", default="acl18", help="acl18, kdd17, or a folder of CSV files of daily prices, one per stock")
     add("--steps", type=command_line.POSITIVE_INT, help="days per window; default: as published for the data set")
@@ -474,7 +592,7 @@ def check_flags(parser: command_line.Parser, flags: argparse.Namespace) -> None:
         parser.error(f"argument --validation_from, --test_from: {flags.dataset} has the published dates")
     if flags.num_layers > 1:
         parser.error(f"argument --num_layers: the published model has one layer, found {flags.num_layers}")
-    if flags.pretrain and flags.hidden_size and len(flags.hidden_size) > 1:
+    if flags.starts == ["own"] and flags.hidden_size and len(flags.hidden_size) > 1:
         parser.error("argument --hidden_size: with --pretrain both stages have the same units; expected one value")
 
 

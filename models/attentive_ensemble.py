@@ -194,7 +194,9 @@ class Ensemble:
         trained = [self.weights[name].requires_grad_() for name, p in first.named_parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained, lr=first.learning_rate)
         device = trained[0].device
-        self.epsilon, self.l2 = (torch.tensor([getattr(m, name) for m in models], device=device) for name in ("epsilon", "l2"))
+        self.epsilon, self.l2 = (
+            torch.tensor([getattr(m, name) for m in models], device=device) for name in ("epsilon", "l2")
+        )
         self.beta = torch.tensor([m.beta if m.perturbed else 0.0 for m in models], device=device)
         self.hinge, self.random, self.device = first.hinge, first.random_perturbations, device
         self.histories: list[list[dict[str, float]]] = [[] for _ in models]
