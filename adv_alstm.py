@@ -41,7 +41,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
@@ -57,7 +56,7 @@ from loaders.movement import (
     stock_movement,
 )
 from loaders.published_alstm import published_variables
-from models.attentive_ensemble import TOGETHER, fit_together
+from models.attentive_ensemble import fit_together
 from models.attentive_lstm import AttentiveLSTM, check_samples, convert_published
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
@@ -388,9 +387,10 @@ def add_gains(metrics: dict[str, dict], flags: argparse.Namespace, folder: Path,
             models = [AdvALSTM.load(path) for path in sorted((folder / name / "seeds").glob("*/best.pt"))]
             shares[name] = np.mean([np.equal(*directions(model, part)) for model in models], 0)
     for name, share in shares.items():
-        for other, reference in (("alstm", shares["alstm"]), ("always_up", part.y.numpy())):
+        references = {"alstm": shares["alstm"], "always_up": part.y.numpy()}
+        for other in references if name != "alstm" else ("always_up",):
             keys = (f"gain_over_{other}", f"gain_over_{other}_low", f"gain_over_{other}_high")
-            values = movement_scores.gain(share, reference, part.dates)
+            values = movement_scores.gain(share, references[other], part.dates)
             metrics[row_name(start, name)] |= dict(zip(keys, values, strict=True))
 
 
@@ -574,7 +574,7 @@ def add_flags(groups: dict) -> None:
         nargs="+",
         default=["random"],
         metavar="START",
-        help="weights that training starts from: random, own (a trained ALSTM of ours), published (the authors' ALSTM), or a file; compare takes several",
+        help="weights that training starts from: random, own (our ALSTM's), published (the authors' ALSTM's) or a file",
     )
     add = groups["data"].add_argument
     add("--dataset", default="acl18", help="acl18, kdd17, or a folder of CSV files of daily prices, one per stock")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from loaders.files import DataError, member_names, read_member, reading
-from loaders.movement import MOVEMENT_SETS, archive_path
+from loaders.movement import archive_path
 
 FEATURES = 11
 UNITS = {"acl18": 4, "kdd17": 16}

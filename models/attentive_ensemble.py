@@ -1,4 +1,4 @@
-"""Many attentive LSTMs of one shape trained at once: the same trainings as by `AttentiveLSTM.fit`, in a third of the time.
+"""Many attentive LSTMs of one shape trained together: what `AttentiveLSTM.fit` does, in a third of the time.
 
 The published models are so small that most of a training step on a processor is overhead of small operations and memory
 traffic. Here K models are stacked, samples come last in every tensor (a row of 1,024 of them stays in the cache), one
@@ -96,7 +96,7 @@ class MappedLSTM(Function):
 
 
 class AttentivePooling(Function):
-    """e = [h_T, sum_t alpha_t h_t] (K, 2 U, B) of h (T, K, U, B), with alpha = softmax_t(vector sigmoid(layer h + bias)).
+    """e = [h_T, sum_t alpha_t h_t] (K, 2 U, B) of h (T, K, U, B), alpha = softmax_t(vector sigmoid(layer h + bias)).
 
     layer (K, U, U), bias (K, U, 1) and vector (K, 1, U) are those of `attention_weights`: eq. 3 of the paper with tanh
     written as a sigmoid, whose constant the softmax does not see.
