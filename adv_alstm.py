@@ -56,9 +56,9 @@ from loaders.movement import (
     stock_movement,
 )
 from loaders.published_alstm import published_variables
-from models.attentive_ensemble import fit_together
+from models.attentive_ensemble import TOGETHER, fit_together
 from models.attentive_lstm import AttentiveLSTM, check_samples, convert_published
-from reporting import plots
+from reporting import movement_figures, plots
 from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
 from training.run import run_script
@@ -291,6 +291,69 @@ def compare(flags: argparse.Namespace, folder: Path) -> dict:
     return metrics
 
 
+def starts(flags: argparse.Namespace, folder: Path) -> dict:
+    """as many ALSTMs as --seeds, each trained on as Adv-ALSTM: where the published one stands among them"""
+    first = {("random", "alstm"): with_setting(flags, "alstm")}
+    train_groups(first, folder)
+    few = grid_search.with_values(flags, seeds=min(flags.seeds, 10))
+    second = {
+        ("own", "adv_alstm"): with_setting(flags, "adv_alstm", folder / "random" / "alstm"),
+        ("published", "adv_alstm"): with_setting(few, "adv_alstm", "published"),
+    }
+    train_groups(second, folder)
+    rows = {key: read_rows(folder / key[0] / key[1]) for key in (*first, *second)}
+    own = {"start": rows["random", "alstm"], "after": rows["own", "adv_alstm"]}
+    published = {
+        "start": scores_of_start(with_setting(flags, "alstm", "published")),
+        "after": rows["published", "adv_alstm"],
+    }
+    tables.write_csv(folder / "starts.csv", start_rows(own, published))
+    percent = {name: [100 * row["test_accuracy"] for row in own[name]] for name in own}
+    movement_figures.starts(
+        folder / "starts.png",
+        (percent["start"], percent["after"]),
+        (100 * published["start"]["test_accuracy"], [100 * row["test_accuracy"] for row in published["after"]]),
+        {"published Adv-ALSTM": PUBLISHED[flags.dataset]["published_adv_alstm"][0]},
+    )
+    return summary_of_starts(own, published) | {"data": published["start"]["data"], "dataset": flags.dataset}
+
+
+def start_rows(own: dict[str, list[dict]], published: dict) -> list[dict]:
+    """One row per training: accuracies and MCC of its start and of what became of it."""
+    pairs = [("own", *pair) for pair in zip(own["start"], own["after"], strict=True)]
+    pairs += [("published", published["start"], after) for after in published["after"]]
+    keys = ("val_accuracy", "test_accuracy", "test_mcc")
+    return [
+        {"start": start, "seed": after["seed"]}
+        | {f"start_{key}": before[key] for key in keys}
+        | {f"after_{key}": after[key] for key in keys}
+        for start, before, after in pairs
+    ]
+
+
+def summary_of_starts(own: dict[str, list[dict]], published: dict) -> dict:
+    """Means and deviations of our starts and of what became of them, the published ones', and how many of ours are
+    better; correlations over our trainings."""
+    metrics: dict = {"seeds": len(own["start"])}
+    theirs = {"start": [published["start"]], "after": published["after"]}
+    for when in ("start", "after"):
+        for key in ("val_accuracy", "test_accuracy", "test_mcc"):
+            ours, other = ([row[key] for row in rows[when]] for rows in (own, theirs))
+            metrics[f"{when}_{key}_mean"], metrics[f"{when}_{key}_std"] = (
+                np.mean(ours).item(),
+                np.std(ours, ddof=1).item(),
+            )
+            metrics[f"published_{when}_{key}"] = np.mean(other).item()
+            metrics[f"{when}_{key}_share_above_published"] = np.mean(np.array(ours) > np.mean(other)).item()
+    column = {f"{when} {key}": [row[f"{key}_accuracy"] for row in own[when]] for when in own for key in ("val", "test")}
+    pairs = {
+        "correlation_start_after": ("start test", "after test"),
+        "correlation_start_val_test": ("start val", "start test"),
+        "correlation_after_val_test": ("after val", "after test"),
+    }
+    return metrics | {name: np.corrcoef(column[a], column[b])[0, 1].item() for name, (a, b) in pairs.items()}
+
+
 def row_name(start: str, model: str) -> str:
     """The name of a model's row: `adv_alstm` from random weights, `two_stage_adv_alstm`, `published_adv_alstm`, ..."""
     return STARTS[start][0] + model if start in STARTS else f"{start_folder(start)}_{model}"
@@ -315,7 +378,10 @@ def train_groups(groups: dict[tuple[str, str], argparse.Namespace], folder: Path
     if not groups:
         return {}
     first = next(iter(groups.values()))
-    tasks = [(grid_search.with_values(own, jobs=1), folder / start_folder(s) / m) for (s, m), own in groups.items()]
+    tasks = [
+        (grid_search.with_values(own, jobs=1, starts=None), folder / start_folder(s) / m)
+        for (s, m), own in groups.items()
+    ]
     tested = grid_search.all_of(train_group, first, tasks, {})
     return {row_name(*key): with_deviations(own) for key, own in zip(groups, tested, strict=True)}
 
@@ -323,22 +389,34 @@ def train_groups(groups: dict[tuple[str, str], argparse.Namespace], folder: Path
 def train_group(flags: argparse.Namespace, folder: Path) -> list[dict]:
     """Trains one model with all seeds together (see models.attentive_ensemble) and tests each; metrics per seed.
 
-    Each seed's `best.pt` and `history.csv` are in `seeds/SEED`. A group that is whole is not trained again.
+    Each seed's `best.pt` and `history.csv` are in `seeds/SEED`; with --resume, seeds that are there are kept.
     """
     flags = grid_search.single(flags, GRID)
-    seeds = range(flags.seed, flags.seed + flags.seeds)
-    finished, wanted = folder / "group.json", loop.result_flags(flags) | {"seeds": flags.seeds}
-    if not (finished.exists() and json.loads(finished.read_text())["settings"] == json.loads(json.dumps(wanted))):
-        if flags.dry_run:
-            raise checkpoint.CheckpointError(f"--dry_run: no trained models of these flags in {folder}")
+    seeds = list(range(flags.seed, flags.seed + flags.seeds))
+    trained, settings = folder / "trained.json", json.loads(json.dumps(loop.result_flags(flags) | {"seed": 0}))
+    known = json.loads(trained.read_text()) if trained.exists() else {"settings": settings, "seconds": {}}
+    if known["settings"] != settings:
+        raise command_line.UsageError(f"--resume, --dry_run: {folder} was trained with other flags")
+    missing = [seed for seed in seeds if str(seed) not in known["seconds"]]
+    if missing and flags.dry_run:
+        raise checkpoint.CheckpointError(f"--dry_run: no trained models of seeds {missing} in {folder}")
+    for together in (missing[i : i + TOGETHER] for i in range(0, len(missing), TOGETHER)):
         started = time.monotonic()
-        fit_seeds(flags, folder, list(seeds))
-        tables.write_json(finished, {"settings": wanted, "seconds": time.monotonic() - started})
-    seconds = json.loads(finished.read_text())["seconds"] / flags.seeds
-    return [
-        {"seed": seed, "epochs": flags.epochs, "seconds": seconds, **test(flags, folder / "seeds" / str(seed))}
-        for seed in seeds
-    ]
+        fit_seeds(flags, folder, together)
+        seconds = (time.monotonic() - started) / len(together)
+        known["seconds"] |= {str(seed): seconds for seed in together}
+        tables.write_json(trained, known)
+    rows = []
+    for seed in seeds:
+        training = {"seed": seed, "epochs": flags.epochs, "seconds": known["seconds"][str(seed)]}
+        rows.append(training | test(flags, folder / "seeds" / str(seed)))
+    tables.write_json(folder / "metrics.json", {"seeds": rows})
+    return rows
+
+
+def read_rows(folder: Path) -> list[dict]:
+    """The metrics per seed that `train_group` left."""
+    return json.loads((folder / "metrics.json").read_text())["seeds"]
 
 
 def fit_seeds(flags: argparse.Namespace, folder: Path, seeds: list[int]) -> None:
@@ -537,7 +615,13 @@ def plot_scores(models: dict[str, AdvALSTM], flags: argparse.Namespace, part: Mo
     return found
 
 
-FUNCTIONS: dict[str, Callable] = {"train": train_one, "compare": compare, "predict": predict, "plot": plot}
+FUNCTIONS: dict[str, Callable] = {
+    "train": train_one,
+    "compare": compare,
+    "starts": starts,
+    "predict": predict,
+    "plot": plot,
+}
 
 
 def main(argv: list[str] | None = None) -> dict:
