@@ -269,20 +269,20 @@ def train_one(flags: argparse.Namespace, folder: Path) -> dict:
 
 def compare(flags: argparse.Namespace, folder: Path) -> dict:
     """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM from each of the starts, beside two baselines, in one table"""
+    metrics, alstm = baseline_scores(with_setting(flags, "alstm")), with_setting(flags, "alstm")
     starts = list(dict.fromkeys(flags.starts))
-    metrics = baseline_scores(with_setting(flags, "adv_alstm"))
-    groups = {("random", name): with_setting(flags, name) for name in MODELS} if "random" in starts else {}
-    if "own" in starts:
-        groups["random", "alstm"] = with_setting(flags, "alstm")
-    metrics |= train_groups(groups, folder)
-    first = {"own": folder / "random" / "alstm"}
-    later = [(start, name) for start in starts if start != "random" for name in MODELS if name != "lstm"]
+    trained = train_groups({("random", "alstm"): alstm}, folder) if {"random", "own"} & set(starts) else {}
+    first = {"random": None, "own": folder / "random" / "alstm"}
+    keys = [(start, name) for start in starts for name in MODELS if name != "lstm" or start == "random"]
+    todo = sorted(
+        (key for key in keys if row_name(*key) not in trained), key=lambda key: key[1] == "lstm"
+    )  # slow: last
+    trained |= train_groups({k: with_setting(flags, k[1], first.get(k[0], k[0])) for k in todo}, folder)
     for start in starts:
-        if start not in ("random", "own"):
+        if start not in first:
             metrics[row_name(start, "start")] = scores_of_start(with_setting(flags, "alstm", start))
-    metrics |= train_groups({key: with_setting(flags, key[1], first.get(key[0], key[0])) for key in later}, folder)
-    for start in starts:
-        add_gains(metrics, with_setting(flags, "alstm"), folder / start_folder(start), start)
+        metrics |= {row_name(*key): trained[row_name(*key)] for key in keys if key[0] == start}
+        add_gains(metrics, alstm, folder / start_folder(start), start)
     rows = comparison(metrics, flags.dataset)
     tables.write_csv(folder / "comparison.csv", rows)
     plot_comparison(metrics, folder)
