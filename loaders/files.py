@@ -207,9 +207,7 @@ def _write_arrays(cache: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
         return
     part = cache.with_name(f"{cache.name}.{secrets.token_hex(8)}.part")
     with contextlib.suppress(OSError, MemoryError):
-        if (
-            not os.stat(cache.parent).st_mode & 0o222
-        ):  # read-only: respected even by root
+        if not os.stat(cache.parent).st_mode & 0o222:  # read-only: respected even by root
             return
         try:
             with open(part, "xb") as file:

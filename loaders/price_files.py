@@ -5,9 +5,9 @@
     one long CSV            the same with a column Symbol or Ticker: the S&P 500 file, Stooq's bulk files
     yfinance's download()   two rows of header, Price and Ticker, over a row that says Date; any number of stocks
 
-Upper and lower case, <brackets>, underscores and the order of rows and columns do not matter. Dates are YYYY-MM-DD, with
-or without a time and its zone, YYYY/MM/DD, YYYYMMDD or M/D/YYYY. Rows that lack a price are left out. Without a column
-Adj Close the close is taken as the adjusted one, which it is in yfinance's files and in Stooq's, and the stock says so.
+Upper and lower case, <brackets>, underscores and the order of rows and columns do not matter. Dates are YYYY-MM-DD,
+with or without a time and its zone, YYYY/MM/DD, YYYYMMDD or M/D/YYYY. Rows that lack a price are left out. Without a
+column Adj Close the close is taken as the adjusted one, as it is in yfinance's files, and the stock says so.
 
 Letters in shapes: D dates.
 """
@@ -35,7 +35,7 @@ NAMES = {
 }
 NO_PRICE = ("", "null", "nan", "na", "n/a", "none", "-")
 LEAST, MOST = 1e-6, 1e9  # dollars: what is outside is no price
-TICKER = r"[A-Za-z0-9.^=_-]{1,16}"
+TICKER = r"[\w.^=&/ -]{1,32}"
 DATE = r"(\d{4})([-/]?)(\d{1,2})\2(\d{1,2})(?:[ T]\d{2}:\d{2}\S*)?|(\d{1,2})/(\d{1,2})/(\d{4})"
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loaders.files import DataError, member_names, read_member, reading
-from loaders.movement import archive_path
+from loaders.files import DataError, reading
+from loaders.movement import archive_path, full_name, read_part
 
 FEATURES = 11
 UNITS = {"acl18": 4, "kdd17": 16}
@@ -46,10 +46,11 @@ def published_variables(data_dir: Path | str, dataset: str, source: str = "auto"
     """
     if dataset not in UNITS:
         raise DataError(f"dataset: expected one of {', '.join(UNITS)}, found {dataset!r}")
-    path, shapes = archive_path(data_dir, source)[0], variable_shapes(UNITS[dataset])
-    names = member_names(path)
-    read = _arrays if dataset == "acl18" else _tensorflow_values
-    values = read(path, names, FOLDERS[dataset], shapes)
+    path, metadata = archive_path(data_dir, source)
+    if metadata["data"] == "sample":
+        raise DataError("published weights: expected the archive of Feng et al., found only the bundled sample")
+    shapes = variable_shapes(UNITS[dataset])
+    values = (_arrays if dataset == "acl18" else _tensorflow_values)(path, FOLDERS[dataset], shapes)
     for name, array in values.items():
         if array.shape != shapes[name] or not np.isfinite(array).all():
             raise DataError(
@@ -59,11 +60,11 @@ def published_variables(data_dir: Path | str, dataset: str, source: str = "auto"
     return {name: torch.from_numpy(array.astype(np.float32)) for name, array in values.items()}
 
 
-def _arrays(path: Path, names: list[str], folder: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """One .npy file per variable."""
+def _arrays(path: Path, folder: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """The variables of one .npy file each."""
     values = {}
     for name in shapes:
-        content = read_member(path, [_full_name(names, f"{folder}/exp.{name.replace('/', '|')}:0.npy")])
+        content = read_part(path, full_name(path, f"{folder}/exp.{name.replace('/', '|')}:0.npy"))
         with reading(f"{path}: {name}", "an array of NumPy"):
             values[name] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
             if values[name].dtype.kind != "f":
@@ -71,12 +72,10 @@ def _arrays(path: Path, names: list[str], folder: str, shapes: dict[str, tuple[i
     return values
 
 
-def _tensorflow_values(
-    path: Path, names: list[str], folder: str, shapes: dict[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
+def _tensorflow_values(path: Path, folder: str, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """The variables of a TensorFlow checkpoint's data file."""
-    name = _full_name(names, f"{folder}/model.data-00000-of-00001")
-    content, sizes = read_member(path, [name]), {key: int(np.prod(shape)) for key, shape in shapes.items()}
+    name = full_name(path, f"{folder}/model.data-00000-of-00001")
+    content, sizes = read_part(path, name), {key: int(np.prod(shape)) for key, shape in shapes.items()}
     expected = 4 * (ADAM_POWERS + (1 + ADAM_MOMENTS) * sum(sizes.values()))
     if len(content) != expected:
         raise DataError(f"{path}: {name}: expected {expected} bytes, found {len(content)}")
@@ -85,8 +84,3 @@ def _tensorflow_values(
         values[key] = numbers[start : start + sizes[key]].reshape(shape)
         start += (1 + ADAM_MOMENTS) * sizes[key]
     return values
-
-
-def _full_name(names: list[str], ending: str) -> str:
-    """The member whose name is `ending`, or ends in it under the archive's root folder."""
-    return next((name for name in names if name == ending or name.endswith(f"/{ending}")), ending)

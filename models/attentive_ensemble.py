@@ -19,6 +19,7 @@ from torch.nn.functional import softplus
 
 from models.adversarial import random_perturbation
 from models.attentive_lstm import AttentiveLSTM, check_samples
+from models.history import History
 
 TOGETHER = 10  # models in one stack: more of them no longer share the processor's cache
 SAME = ("units", "learning_rate", "attention", "hinge", "random_perturbations")  # arguments that a stack has in common
@@ -199,7 +200,7 @@ class Ensemble:
         )
         self.beta = torch.tensor([m.beta if m.perturbed else 0.0 for m in models], device=device)
         self.hinge, self.random, self.device = first.hinge, first.random_perturbations, device
-        self.histories: list[list[dict[str, float]]] = [[] for _ in models]
+        self.histories = [History() for _ in models]
         self.best = [(-1.0, 0, {}) for _ in models]  # validation accuracy, epoch, weights
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -231,8 +232,8 @@ class Ensemble:
         direction = -sign * (sign * scores < 1) if self.hinge else -sign
         return direction.unsqueeze(1) * (w / torch.linalg.vector_norm(w, dim=2, keepdim=True)).transpose(1, 2)
 
-    def train_epoch(self, samples: Tensor, sign: Tensor, batch_size: int) -> None:
-        """One pass over samples (N, T, I + 1) and signs (N,), in an order of each model's own; a row of its history."""
+    def train_epoch(self, samples: Tensor, sign: Tensor, batch_size: int) -> list[dict[str, float]]:
+        """One pass over samples (N, T, I + 1) and signs (N,), in an order of each model's own; the means of each."""
         order = torch.stack([torch.randperm(len(samples), generator=g) for g in self.generators]).to(self.device)
         sums: dict[str, Tensor] = {}
         for indices in order.split(batch_size, 1):
@@ -244,29 +245,29 @@ class Ensemble:
             self.optimizer.step()
             for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + value.detach().double() * indices.shape[1]
-        for k, history in enumerate(self.histories):
-            row = {name: (total[k] / len(samples)).item() for name, total in sums.items()}
-            history.append({"epoch": len(history) + 1, **row})
+        return [
+            {name: (total[k] / len(samples)).item() for name, total in sums.items()} for k in range(len(self.models))
+        ]
 
-    def choose(self, validation: tuple[Tensor, Tensor] | None) -> None:
-        """Keeps each model's weights if this epoch is its best one on validation samples, or if there are none."""
-        epoch = len(self.histories[0])
-        right = [float(epoch)] * len(self.models)
-        if validation is not None:
-            right = (self.classes(validation[0]) == (validation[1] > 0)).double().mean(1).tolist()
-        for k, accuracy in enumerate(right):
-            if validation is not None:
-                self.histories[k][-1]["val_accuracy"] = accuracy
-            if accuracy > self.best[k][0]:
+    def train_and_choose(self, samples: tuple[Tensor, Tensor], batch_size: int, validation: tuple | None) -> None:
+        """An epoch; keeps each model's weights if it is its best one on validation samples, or if there are none."""
+        rows, epoch = self.train_epoch(*samples, batch_size), len(self.histories[0].epoch) + 1
+        for row, accuracy in zip(rows, [] if validation is None else self.accuracies(*validation), strict=False):
+            row["val_accuracy"] = accuracy
+        for k, row in enumerate(rows):
+            self.histories[k].add(row)
+            score = row.get("val_accuracy", float(epoch))
+            if score > self.best[k][0]:
                 state = {name: value[k].detach().clone() for name, value in self.weights.items()}
-                self.best[k] = (accuracy, epoch, state)
+                self.best[k] = (score, epoch, state)
 
     @torch.no_grad()
-    def classes(self, samples: Tensor, size: int = 1024) -> Tensor:
-        """Whether each model says up, (K, N), for samples (N, T, I + 1)."""
+    def accuracies(self, samples: Tensor, sign: Tensor, size: int = 1024) -> list[float]:
+        """Each model's share of samples (N, T, I + 1) whose score has the sign (N,)."""
         models = len(self.models)
         parts = [p.permute(1, 2, 0).unsqueeze(1).expand(-1, models, -1, -1) for p in samples.split(size)]
-        return torch.cat([score(self.weights, represent(self.weights, part)) > 0 for part in parts], 1)
+        up = torch.cat([score(self.weights, represent(self.weights, part)) > 0 for part in parts], 1)  # (K, N)
+        return (up == (sign > 0)).double().mean(1).tolist()
 
     def hand_back(self) -> None:
         """Gives every model its best weights, its history and its best epoch."""
@@ -284,7 +285,7 @@ def fit_together(
     epochs: int = 150,
     batch_size: int = 1024,
     seeds: Sequence[int] | None = None,
-    progress: Callable[[int, list[list[dict[str, float]]]], None] | None = None,
+    progress: Callable[[int, list[History]], None] | None = None,
 ) -> None:
     """Trains every model as `model.fit(X, y, validation_data, epochs, batch_size, seed)` would, up to rounding.
 
@@ -307,8 +308,7 @@ def fit_together(
         samples = prepared(x, y, stack.device)
         validation = None if held_out is None else prepared(*held_out, stack.device)
         for _ in range(epochs):
-            stack.train_epoch(*samples, batch_size)
-            stack.choose(validation)
+            stack.train_and_choose(samples, batch_size, validation)
             if progress is not None:
                 progress(start, stack.histories)
         stack.hand_back()
