@@ -325,12 +325,6 @@ def make_messages(folder):
 
 LOADERS = {  # data, loader, what decodes them
     "mnist": (make_digits, load_data.mnist, (mnist_loader, "read_idx")),
-    "acl18": (movement_archive.write_archive, load_data.stock_movement, (load_movement, "_feature_rows")),
-    "kdd17": (
-        movement_archive.write_archive,
-        lambda d: load_data.stock_movement(d, "kdd17"),
-        (load_movement, "_feature_rows"),
-    ),
     "messages": (make_messages, load_data.spy_messages, (load_messages, "normalize")),
 }
 
