@@ -8,12 +8,12 @@ Letters in shapes: M models, B batch, T time steps, I input size, C channels, H 
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, normalize
 
 from Classifier import PLACES, LSTMClassifier
 from models.adversarial import normalize_samples
-from models.proximal_solvers import ConjugateGradients
+from models.proximal_solvers import ConjugateGradients, Identity
+from ProxLSTM import ProxLSTMFunction
 
 PADDING = -100  # a label that counts in no loss, as in `cross_entropy`
 TOLERANCE = 3e-4
@@ -94,8 +94,7 @@ class ClassifierStack(nn.Module):
             torch.cat([getattr(lstm, f"{kind}_{name}") for name in names]) for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
         epsilon = self.stacked.epsilon if self.stacked.mode == "ProxLSTM" else 0.0
-        outputs = run(v, w_ih, w_hh, b_ih + b_hh, epsilon)  # list of T (G, B, H)
-        outputs = torch.stack(outputs, 2)  # (G, B, T, H)
+        outputs = run(v, w_ih, w_hh, b_ih + b_hh, epsilon).permute(1, 2, 0, 3)  # (G, B, T, H)
         last = (lengths.repeat(directions, 1) - 1)[..., None, None].expand(-1, -1, 1, outputs.shape[3])
         h = outputs.gather(2, last).squeeze(2)
         return torch.cat(h.chunk(directions), 2)
@@ -143,82 +142,11 @@ def means(logits: Tensor, labels: Tensor) -> Tensor:
 
 def run(v, w_ih, w_hh, bias, epsilon):
     groups, batch, steps, _ = v.shape
-    x = v.permute(0, 2, 1, 3).reshape(groups, steps * batch, -1)
-    gates_x = torch.baddbmm(bias.unsqueeze(1), x, w_ih.mT).view(groups, steps, batch, -1).unbind(1)
-    hidden = w_hh.shape[2]
-    h = c = v.new_zeros(groups, batch, hidden)
-    transposed = w_hh.mT
-    outputs = []
-    solver = None
-    if epsilon:
-        scaled = w_ih[:, : 3 * hidden] * epsilon**0.5
-        solver = ConjugateGradients(scaled.detach(), TOLERANCE, 1000)
-    for t in range(steps):
-        z = torch.baddbmm(gates_x[t], h, transposed)
-        if solver is None:
-            h, c = Cell.apply(z, c)
-        else:
-            i, f, g, o = z.chunk(4, 2)
-            i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
-            s = torch.addcmul(i * g, f, c)
-            h = o * s.tanh()
-            d = torch.stack([g * i * (1 - i), c * f * (1 - f), i * (1 - g * g)], 2)  # (G, B, 3, H)
-            c = Prox.apply(s, d, scaled, solver)
-        outputs.append(h)
-    return outputs
+    x = v.permute(2, 0, 1, 3).reshape(steps * groups * batch, -1)
+    state = x.new_zeros(groups * batch, w_hh.shape[2])
 
+    def solver(weight):
+        return ConjugateGradients(weight, TOLERANCE, 1000) if epsilon else Identity()
 
-class Cell(torch.autograd.Function):
-    """z (G, B, 4H), c (G, B, H) to h, c."""
-
-    @staticmethod
-    def forward(ctx, z, c):
-        H = c.shape[2]
-        gates = torch.sigmoid(z)
-        torch.tanh(z[..., 2 * H : 3 * H], out=gates[..., 2 * H : 3 * H])
-        i, f, g, o = gates.chunk(4, 2)
-        s = torch.addcmul(i * g, f, c)
-        tanh_s = s.tanh()
-        ctx.save_for_backward(gates, c, tanh_s)
-        return o * tanh_s, s
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_h, grad_s):
-        gates, c, tanh_s = ctx.saved_tensors
-        H = c.shape[2]
-        i, f, g, o = gates.chunk(4, 2)
-        ds = torch.ops.aten.tanh_backward(grad_h * o, tanh_s).add_(grad_s)
-        dz = torch.empty_like(gates)
-        a, b, e, q = dz.chunk(4, 2)
-        torch.mul(ds, g, out=a), torch.mul(ds, c, out=b), torch.mul(ds, i, out=e), torch.mul(grad_h, tanh_s, out=q)
-        slope = torch.addcmul(gates, gates, gates, value=-1)
-        slope[..., 2 * H : 3 * H] = 1 - g * g
-        return dz.mul_(slope), ds * f
-
-
-class Prox(torch.autograd.Function):
-    """c = (I + G G^T)^-1 s with G = sum_k diag(d_k) W_k; s (G, B, H), d (G, B, 3, H), weight (G, 3H, I)."""
-
-    @staticmethod
-    def forward(ctx, s, d, weight, solver):
-        shape = s.shape
-        flat_s, flat_d = s.reshape(-1, shape[2]), d.reshape(-1, 3, shape[2])
-        factor = solver.prepare(flat_d)
-        c, p, y = torch.empty_like(flat_s), s.new_empty(len(flat_s), weight.shape[2]), torch.empty_like(flat_d)
-        solver.solve(flat_d, factor, flat_s, c, p, y)
-        ctx.save_for_backward(flat_d, c, p, y)
-        ctx.solver, ctx.factor, ctx.shape = solver, factor, shape
-        return c.view(shape)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_c):
-        d, c, p, y = ctx.saved_tensors
-        a, q, y_a = torch.empty_like(c), torch.empty_like(p), torch.empty_like(y)
-        ctx.solver.solve(d, ctx.factor, grad_c.reshape(c.shape), a, q, y_a)
-        grad_d = -(a.unsqueeze(1) * y + c.unsqueeze(1) * y_a)
-        G = ctx.shape[0]
-        left = torch.cat([(d * a.unsqueeze(1)).view(G, -1, 3 * c.shape[1]), (d * c.unsqueeze(1)).view(G, -1, 3 * c.shape[1])], 1)
-        right = torch.cat([p.view(G, -1, p.shape[1]), q.view(G, -1, p.shape[1])], 1)
-        return a.view(ctx.shape), grad_d.view(*ctx.shape[:2], 3, -1), -torch.bmm(left.mT, right), None
+    h, _, _ = ProxLSTMFunction.apply(x, state, state, w_ih, w_hh, bias, epsilon, [groups * batch] * steps, False, solver)
+    return h.view(steps, groups, batch, -1)

@@ -158,6 +158,18 @@ class Workspace:
         self.products_flat, self.u, self.y = (part.view(*rows, part[0].numel()) for part in (self.products, self.u, self.y))
 
 
+class Identity:
+    """For epsilon = 0: the map is the identity, and its Jacobian is not asked for."""
+
+    def prepare(self, d: Tensor) -> None:
+        return None
+
+    def solve(self, d: Tensor, factor: None, b: Tensor, x: Tensor, u: Tensor, y: Tensor) -> None:
+        x.copy_(b)
+        u.zero_()
+        y.zero_()
+
+
 def make_solver(method: str, weight: Tensor, tolerance: float, max_iterations: int) -> Cholesky | ConjugateGradients:
     """The solver for `weight` = [W_i; W_f; W_g] sqrt(epsilon) (3H, I)."""
     if method == "auto":
