@@ -417,8 +417,16 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
         super().__init__(input_size, hidden_size, device=device, dtype=dtype)
         self.set_proximal(epsilon, method, learnable, tolerance, max_iterations)
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """(h, c) (B, H) for the input (B, I) and hx = (h, c) before, zeros if not given; or all of them without B."""
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | Tensor | None = None, c: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(h, c) (B, H) for the input (B, I) and hx = (h, c) before, zeros if not given; or all of them without B.
+
+        The call cell(v, h, c) with the three tensors one after another is accepted, too.
+        """
+        if isinstance(hx, Tensor) != isinstance(c, Tensor):
+            raise ValueError("expected cell(v, (h, c)) or cell(v, h, c), with both states, or cell(v) for zeros")
+        hx = hx if c is None else (hx, c)
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
             raise ValueError(f"input must be (B, {self.input_size}) or ({self.input_size},), not {tuple(input.shape)}")
         expected = (*input.shape[:-1], self.hidden_size)

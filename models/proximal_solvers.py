@@ -75,7 +75,7 @@ class ConjugateGradients:
 
     The batch is one block-diagonal system whose right-hand sides have been brought to length 1 each. Its scalars are
     plain numbers, so that an iteration is ten small operations. It ends when the residual of all samples together is at
-    most `tolerance`, and so that of each.
+    most `tolerance`, and so that of each. With the weights (M, 3H, I) of M models, the samples are M equal blocks.
     """
 
     def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
@@ -92,8 +92,8 @@ class ConjugateGradients:
         """
         if self.is_even:
             return d, -d, torch.ones_like(d[:, 0]), None
-        lengths = (d.view(-1, *d.shape) if self.weight.dim() == 2 else d.view(len(self.weight), -1, *d.shape[1:]))
-        lengths = (lengths * self.norms.unsqueeze(-3)).view_as(d)
+        by_model = (*self.weight.shape[:-2], -1, *d.shape[1:])  # (B, 3, H) or (M, B, 3, H)
+        lengths = (d.view(by_model) * self.norms.unsqueeze(-3)).view_as(d)
         diagonal = lengths.mul_(lengths).sum(1).add_(1).reciprocal_()
         scale = diagonal.sqrt()
         scaled = d * scale.unsqueeze(1)
@@ -105,7 +105,8 @@ class ConjugateGradients:
             self.workspaces[len(b)] = Workspace(b, self.weight)
         work = self.workspaces[len(b)]
         p, q, r = work.p, work.q, work.r
-        weight, transposed, product = self.weight, self.weight.mT, torch.mm if self.weight.dim() == 2 else torch.bmm
+        weight, transposed = self.weight, self.weight.mT
+        product = torch.mm if weight.dim() == 2 else torch.bmm
         work.solution.zero_()
         b = b if scale is None else b * scale
         length = torch.linalg.vector_norm(b, dim=1, keepdim=True).clamp_(min=self.tiny)
@@ -155,19 +156,7 @@ class Workspace:
         self.y_blocks, self.solution_y = self.y.view_as(self.products), y.view_as(self.products)
         self.p_vector, self.q_vector, self.r_vector = (part.view(-1) for part in (self.p, self.q, self.r))
         rows = (*weight.shape[:-2], -1)  # by model, if there are several
-        self.products_flat, self.u, self.y = (part.view(*rows, part[0].numel()) for part in (self.products, self.u, self.y))
-
-
-class Identity:
-    """For epsilon = 0: the map is the identity, and its Jacobian is not asked for."""
-
-    def prepare(self, d: Tensor) -> None:
-        return None
-
-    def solve(self, d: Tensor, factor: None, b: Tensor, x: Tensor, u: Tensor, y: Tensor) -> None:
-        x.copy_(b)
-        u.zero_()
-        y.zero_()
+        self.products_flat, self.u, self.y = (p.view(*rows, p[0].numel()) for p in (self.products, self.u, self.y))
 
 
 def make_solver(method: str, weight: Tensor, tolerance: float, max_iterations: int) -> Cholesky | ConjugateGradients:
