@@ -47,7 +47,7 @@ def kept_inputs(model: nn.Module) -> Tensor:
 def find_perturbation(
     loss: Callable[[Tensor], Tensor], v: Tensor, radius: Tensor | float, steps: int, step_size: float = 2.5
 ) -> Tensor:
-    """A perturbation (B, ...) of norm `radius` at most that raises loss(v + perturbation), by projected gradient ascent.
+    """A perturbation (B, ...) of norm `radius` at most that raises loss(v + perturbation): projected gradient ascent.
 
     `loss` gives a number, the sum or mean of the samples' losses; `radius` is a number or (B,). With one step it is
     `radius` times `compute_perturbation`; each of several steps goes `step_size` radius / steps along the normalised

@@ -87,10 +87,7 @@ class ClassifierStack(nn.Module):
         model = self.stacked
         if self.training and model.noise:
             x = x + model.noise * torch.randn_like(x)
-        if model.normalization == "l2":
-            x = normalize(x, dim=3)
-        else:
-            x = (x - by_model(model.mean)) / by_model(model.std)
+        x = normalize(x, dim=3) if model.normalization == "l2" else (x - by_model(model.mean)) / by_model(model.std)
         if self.training and model.offset:
             x = x + model.offset * torch.randn_like(x[:, :, :1])
         x = self.regularize(x, lengths, "input")
