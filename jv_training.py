@@ -504,8 +504,8 @@ def describe(metrics: dict) -> str:
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
-TEST_PANEL = "trained on all training data (these curves choose nothing)"
-CV_PANEL = "cross-validation (its last cross-entropy chooses)"
+TEST_PANEL = "test data (this curve chooses nothing)"
+CV_PANEL = "held-out folds of the cross-validation, whose last cross-entropy chooses"
 
 
 def curve(folder: Path, part: str, key: str) -> tuple[list[float], list[float]]:
@@ -513,13 +513,19 @@ def curve(folder: Path, part: str, key: str) -> tuple[list[float], list[float]]:
     return [row["epoch"] for row in history], [row[f"{part}_{key}"] for row in history]
 
 
+def error_curve(folder: Path) -> tuple[list[float], list[float]]:
+    """The error rate, whose small differences a logarithmic axis shows."""
+    epochs, accuracies = curve(folder, "val", "accuracy")
+    return epochs, [1 - accuracy for accuracy in accuracies]
+
+
 def plot_training(folder: Path) -> None:
     """Accuracy and cross-entropy against epochs: of training and test data, and in cross-validation."""
     folds = chosen_cv(folder)[0] / "folds"
     for key, label in (("accuracy", "accuracy"), ("loss", "cross-entropy")):
         rows = {
-            TEST_PANEL: {"training": curve(folder, "train", key), "unseen": curve(folder, "val", key)},
-            CV_PANEL: {"training": curve(folds, "train", key), "unseen": curve(folds, "val", key)},
+            f"unseen: {TEST_PANEL}": {"training": curve(folder, "train", key), "unseen": curve(folder, "val", key)},
+            f"unseen: {CV_PANEL}": {"training": curve(folds, "train", key), "unseen": curve(folds, "val", key)},
         }
         plots.panels(folder / f"{key}.png", rows, "epoch", label, log=key == "loss")
 
@@ -527,7 +533,7 @@ def plot_training(folder: Path) -> None:
 def plot_comparison(folders: dict[str, Path], path: Path) -> None:
     """Test accuracy and accuracy in cross-validation against epochs, a line per model."""
     rows = {
-        f"test data: {TEST_PANEL}": {name: curve(f, "val", "accuracy") for name, f in folders.items()},
+        TEST_PANEL: {name: curve(f, "val", "accuracy") for name, f in folders.items()},
         CV_PANEL: {name: curve(chosen_cv(f)[0] / "folds", "val", "accuracy") for name, f in folders.items()},
     }
     plots.panels(path, rows, "epoch", "accuracy")
@@ -585,8 +591,8 @@ def compare(request: Request, folder: Path, mode: str) -> dict:
     metrics = fit(requests, folder)
     chosen = min((name for name in metrics if name != "plain"), key=lambda name: metrics[name]["cv_loss"])
     write_epsilons(metrics, folder)
-    names = {"plain": "plain, from the same start"}
-    names |= {name: f"{mode}, ε = {metrics[name]['epsilon']:g}" for name in metrics if name != "plain"}
+    names = {"plain": "plain from the same start"}
+    names |= {name: f"{mode} ε = {metrics[name]['epsilon']:g}" for name in metrics if name != "plain"}
     names[chosen] += " (chosen)"
     shown = [name for name in metrics if name in shown_epsilons(metrics, chosen)]
     plot_comparison({names[name]: folder / name for name in shown}, folder / "accuracy.png")
@@ -647,8 +653,8 @@ def by_place(request: Request, folder: Path, rows: dict[str, dict]) -> dict:
     panels = {}
     for mode in epsilons:
         folders = {row: chosen_cv(folder / f"{mode}, {row}")[0] / "folds" for row in rows}
-        panels[f"{mode}, cross-validation"] = {row: curve(path, "val", "accuracy") for row, path in folders.items()}
-    plots.panels(folder / "accuracy.png", panels, "epoch", "accuracy")
+        panels[f"{mode}, held-out folds"] = {row: error_curve(path) for row, path in folders.items()}
+    plots.panels(folder / "error.png", panels, "epoch", "error rate", log=True)
     return metrics
 
 
@@ -697,7 +703,7 @@ def trained_models(output_dir: Path) -> dict[str, Path]:
         models[mode] = output_dir / function / f"epsilon{chosen:g}" / "best.pt"
         for name in metrics:
             if name.startswith("epsilon") and metrics[name]["epsilon"] != chosen:
-                models[f"{mode}, ε = {metrics[name]['epsilon']:g}"] = output_dir / function / name / "best.pt"
+                models[f"{mode} ε = {metrics[name]['epsilon']:g}"] = output_dir / function / name / "best.pt"
     return models
 
 
