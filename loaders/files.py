@@ -59,6 +59,14 @@ class DataError(ValueError):
         super().__init__("".join(character if character.isprintable() else "?" for character in line))
 
 
+class NotFetched(DataError):
+    """The files `names` are not at hand and could not be downloaded from `url`; by hand they go into `folder`."""
+
+    def __init__(self, message, *, folder: Path | None = None, names: tuple[str, ...] = (), url: str = "") -> None:
+        super().__init__(message)
+        self.folder, self.names, self.url = folder, names, url
+
+
 def reason(error):
     return f"{type(error).__name__}: {error}"[:200]
 
@@ -315,10 +323,11 @@ def choose(data_dir, source, subfolder, needed, fetch, url, has_sample=True):
     except DataError as error:
         if source == "full" or len(absent) < len(needed) or not has_sample:
             hint = ", or use --source sample" if has_sample else ""
-            raise DataError(
+            message = (
                 f"{folder}: expected {', '.join(absent)}, found nothing and could not fetch it "
                 f"({error}); put it there, from {url}{hint}"
-            ) from error
+            )
+            raise NotFetched(message, folder=folder, names=tuple(absent), url=url) from error
         notice = f"{absent[0]} is missing and could not be fetched: the small bundled sample is used instead"
         print(f"NOTICE: {notice} ({error})", file=sys.stderr)
         return SAMPLES / subfolder, {"data": "sample", "notice": notice}
