@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_flags
+from conftest import run_functions
 from test_training import one_line, same
 
 import lstm_ae_toy
 from reporting import plots
 from training import checkpoint, data_parallel, tables
-from training.run import run_script
 
 ROOT = Path(__file__).parent.parent
 # 47 sequences: the last batch has 15, and its shares are of 8 and 7
-TOY = "--quiet --limit 47 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --schedule constant".split()
+TOY = (
+    "--quiet --limit 47 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --schedule constant "
+    "--no_mirror --stretch 1"
+).split()
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks of the test's one")
 
 
@@ -106,7 +108,7 @@ def test_alone_nothing_changes(monkeypatch):
 def test_several_jobs_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit, match="2"):
-        run_script(make_flags(output_dir=tmp_path, jobs=2), {"f": test_alone_nothing_changes})
+        run_functions({"f": test_alone_nothing_changes}, tmp_path, jobs=2)
     assert "--jobs" in one_line(capsys)
 
 

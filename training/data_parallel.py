@@ -7,7 +7,6 @@ sizes, are summed: the step is the one that a single process makes with the whol
 share only.) Only the first process writes into the output folder; the others work on a copy of their own.
 """
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, distributed
+
+from training.settings import Request
 
 
 def size() -> int:
@@ -29,23 +30,20 @@ def rank() -> int:
 
 
 @contextmanager
-def joined(flags: argparse.Namespace):
-    """Joins the other processes, if there are any, and yields the flags that this one is to run with."""
+def joined(request: Request, device: str):
+    """Joins the other processes, if there are any, and yields the values that this one runs with instead of others."""
     if size() == 1:
-        yield flags
+        yield {}
         return
-    if flags.device == "cuda":
+    if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if flags.device == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         with tempfile.TemporaryDirectory() as own:
-            if rank() > 0:
-                flags = argparse.Namespace(**{**vars(flags), "quiet": True, "tensorboard": False})
-                if (flags.resume or flags.dry_run) and flags.output_dir.exists():
-                    shutil.copytree(flags.output_dir, own, dirs_exist_ok=True)
-                flags.output_dir = Path(own)
+            if rank() > 0 and (request.resume or request.dry_run) and request.output_dir.exists():
+                shutil.copytree(request.output_dir, own, dirs_exist_ok=True)
             distributed.barrier()  # nobody writes before all have read
-            yield flags
+            yield {"quiet": True, "tensorboard": False, "output_dir": Path(own)} if rank() > 0 else {}
     finally:
         distributed.destroy_process_group()
 

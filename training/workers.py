@@ -1,14 +1,12 @@
 """Tasks in parallel processes, here (`--jobs`) or on a cluster (`--backend`); a killed worker's task is tried again.
 
-Every task is a function of flags and a folder, and goes on from the checkpoint in its folder: it may be tried again
-wherever it was when its worker died. A cluster's workers read and write the same files as the caller.
+Every task is a function of settings (or of a request) and a folder, and goes on from the checkpoint in its folder: it
+may be tried again wherever it was when its worker died. A cluster's workers read and write the caller's files.
 """
 
-import argparse
 import importlib
 import multiprocessing
 import signal
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext, suppress
@@ -17,9 +15,9 @@ from pathlib import Path
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from training.flags import UsageError
 from training.loop import Failed
 from training.run import prepare_process
+from training.settings import Request, Settings, UsageError, module_name, with_values
 from training.signals import Interrupted, handlers
 
 
@@ -27,7 +25,7 @@ class WorkerLost(Failed):
     """A worker process died with its task, again and again."""
 
 
-Task = tuple[argparse.Namespace, Path]
+Task = tuple[Settings | Request, Path]
 # What the backends raise when a worker died, by name: their packages need not be installed.
 LOST = {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
 STOPPED: list[int] = []  # signals that this worker process got; it starts no further task
@@ -42,13 +40,13 @@ def run(
     scheduler: str | None = None,
     **more,
 ) -> list:
-    """`function(flags, folder, **others, **more)` for every task, in processes of one thread each, in order.
+    """`function(asked, folder, **others, **more)` for every task, in processes of one thread each, in order.
 
     `function` and `others` are sent by name, since a script's own module is not importable as such. In place of the
     result of a task that its worker did not survive three times there is a WorkerLost.
     """
     names = {key: importable(other) for key, other in others.items() if other is not None}
-    arguments = [(importable(function), flags, folder, names, more) for flags, folder in tasks]
+    arguments = [(importable(function), asked, folder, names, more) for asked, folder in tasks]
     if backend == "loky" and jobs == 1:
         return [call(*own) for own in arguments]
     with cluster(backend, scheduler, jobs):
@@ -145,18 +143,15 @@ def cluster(backend: str, scheduler: str | None, jobs: int):
 
 def importable(function: Callable) -> tuple[str, str]:
     """Module and name under which another process finds the function, also if this one runs its script."""
-    module = function.__module__
-    if module == "__main__":
-        module = Path(sys.modules[module].__file__).stem
-    return module, function.__name__
+    return module_name(function), function.__name__
 
 
-def call(name: tuple[str, str], flags: argparse.Namespace, folder: Path, names: dict, more: dict, worker: bool = False):
-    """What a process does with one task: it finds the functions by their names and sets itself up for the flags."""
-    flags = argparse.Namespace(**{**vars(flags), "threads": 1, "quiet": flags.quiet or worker})
-    prepare_process(flags)
+def call(name: tuple[str, str], asked: Settings | Request, folder: Path, names: dict, more: dict, worker: bool = False):
+    """What a process does with one task: it finds the functions by their names and sets itself up."""
+    asked = with_values(asked, threads=1, quiet=asked.quiet or worker)
+    prepare_process(asked)
     function, *others = (getattr(importlib.import_module(module), own) for module, own in (name, *names.values()))
-    return function(flags, folder, **dict(zip(names, others, strict=True)), **more)
+    return function(asked, folder, **dict(zip(names, others, strict=True)), **more)
 
 
 def call_in_worker(*arguments, **more):
