@@ -42,7 +42,6 @@ class Failure:
     """Why a run left nothing."""
 
     reason: str  # one line
-    status: int = 1  # exit status of the script
     unavailable: bool = False  # only because data could not be fetched
 
 

@@ -4,10 +4,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-PRESETS = {  # of each profile: what is run of every study
-    "quick": ("quick",),
-    "full": ("best",),
-}
+PRESETS = {"quick": ("quick",), "full": ("best", "published")}  # what a profile runs of every study that has it
 
 
 @dataclass(frozen=True)
@@ -36,8 +33,11 @@ class Study:
     asks: str
     variant: str = ""  # tells studies of one function apart
     answer: str = ""  # a template over the numbers
-    flags: str = ""  # beside --function
-    quick: str = ""  # appended for the preset quick
+    flags: str = ""  # beside --function and --preset
+    best: str = ""  # further flags of the preset best
+    quick: str = ""  # further flags of the preset quick
+    presets: tuple[str, ...] = ("best", "quick")
+    needs: tuple[str, ...] = ()  # paths of the studies whose models it reads
     figure: str = ""  # the one to show first, by file name without its ending
     numbers: tuple[Number, ...] = ()
 
@@ -52,7 +52,9 @@ class Study:
 
     def arguments(self, preset: str) -> str:
         """The flags that run the study with a preset."""
-        return " ".join(f"--function {self.function} {self.flags} {self.quick if preset == 'quick' else ''}".split())
+        own = {"best": self.best, "quick": self.quick}.get(preset, "")
+        chosen = f"--preset {preset}" if preset != "best" else ""
+        return " ".join(f"--function {self.function} {chosen} {self.flags} {own}".split())
 
     def command(self, preset: str) -> str:
         return f"python {self.script}.py {self.arguments(preset)}"
@@ -77,15 +79,20 @@ class Finding:
     text: str  # a template over the study's numbers
 
 
+def as_tuples(values: dict) -> dict:
+    """The lists among the values as tuples: a study is a key of dictionaries."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
 def read(path: Path) -> tuple[dict[str, Script], tuple[Study, ...], tuple[Finding, ...], dict[str, str]]:
     """Scripts, studies, findings and captions; an unknown entry is a TypeError that names it."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     scripts = {
-        name: Script(**{**script, "diagram": tuple(tuple(s) if isinstance(s, list) else s for s in script["diagram"])})
+        name: Script(**{**script, "diagram": tuple(as_tuples(dict(enumerate(script["diagram"]))).values())})
         for name, script in content["script"].items()
     }
     studies = tuple(
-        Study(**{**study, "numbers": tuple(Number(**number) for number in study.get("numbers", ()))})
+        Study(**{**as_tuples(study), "numbers": tuple(Number(**number) for number in study.get("numbers", ()))})
         for study in content["study"]
     )
     return scripts, studies, tuple(Finding(**finding) for finding in content["finding"]), content["captions"]
