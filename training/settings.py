@@ -68,6 +68,7 @@ def one_of(*names: str) -> Callable[[str], str]:
                 return name
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}, found {text!r}")
 
+    convert.choices = names
     return convert
 
 
