@@ -54,6 +54,9 @@ def run(study: Study, preset: str, output: Path, more: str) -> Result | Failure:
     folder = folder_of(study, preset, output)
     script = importlib.import_module(study.script)
     argv = [*study.arguments(preset).split(), *used_flags(script, study, more), "--output_dir", str(folder), "--quiet"]
+    if not hasattr(script, "SCRIPT"):  # TODO(presets): until every script has them
+        given = f"--function {study.function} {study.flags} {study.best} {study.quick if preset == 'quick' else ''} {more}"
+        argv = [*given.split(), "--output_dir", str(folder), "--quiet"]
     started, said = time.monotonic(), io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -68,6 +71,8 @@ def run(study: Study, preset: str, output: Path, more: str) -> Result | Failure:
 
 def used_flags(script, study: Study, more: str) -> list[str]:
     """Those of the flags "--jobs 2 --resume" that the study's function uses."""
+    if not hasattr(script, "SCRIPT"):
+        return []
     flags = re.findall(r"--(\w+)((?: [^-]\S*)*)", more)
     used = [(name, values) for name, values in flags if study.function in script.SCRIPT.users(name)]
     return [word for name, values in used for word in (f"--{name}", *values.split())]
@@ -104,7 +109,7 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
 
 
 def presets_of(study: Study, profile: str) -> list[str]:
-    return [preset for preset in PRESETS[profile] if preset in study.presets]
+    return [preset for preset in study.presets if preset in PRESETS[profile]]
 
 
 def tasks_of(studies: list[Study], profile: str, output: Path, jobs: int, resume: bool) -> list[Task]:
@@ -160,7 +165,7 @@ def total_seconds(metrics: dict) -> float:
 
 def results_folder(study: Study, preset: str) -> Path:
     """Where the results of a preset are published."""
-    return RESULTS / study.script / (study.name if preset == "best" else f"{study.name}_{preset}")
+    return RESULTS / study.script / (study.name if preset == study.presets[0] else f"{study.name}_{preset}")
 
 
 def publish(output: Path) -> None:

@@ -3,6 +3,7 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PRESETS = {"quick": ("quick",), "full": ("best", "published")}  # what a profile runs of every study that has it
 
@@ -36,7 +37,7 @@ class Study:
     flags: str = ""  # beside --function and --preset
     best: str = ""  # further flags of the preset best
     quick: str = ""  # further flags of the preset quick
-    presets: tuple[str, ...] = ("best", "quick")
+    presets: tuple[str, ...] = ("best", "quick")  # the first one stands for the study
     needs: tuple[str, ...] = ()  # paths of the studies whose models it reads
     figure: str = ""  # the one to show first, by file name without its ending
     numbers: tuple[Number, ...] = ()
@@ -79,23 +80,22 @@ class Finding:
     text: str  # a template over the study's numbers
 
 
-def as_tuples(values: dict) -> dict:
-    """The lists among the values as tuples: a study is a key of dictionaries."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+def frozen(value: Any) -> Any:
+    """Lists as tuples: a study is a key of dictionaries."""
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 def read(path: Path) -> tuple[dict[str, Script], tuple[Study, ...], tuple[Finding, ...], dict[str, str]]:
     """Scripts, studies, findings and captions; an unknown entry is a TypeError that names it."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
-    scripts = {
-        name: Script(**{**script, "diagram": tuple(as_tuples(dict(enumerate(script["diagram"]))).values())})
-        for name, script in content["script"].items()
-    }
-    studies = tuple(
-        Study(**{**as_tuples(study), "numbers": tuple(Number(**number) for number in study.get("numbers", ()))})
-        for study in content["study"]
+    for study in content["study"]:
+        study["numbers"] = [Number(**number) for number in study.get("numbers", ())]
+    scripts, studies = (
+        [kind(**{name: frozen(value) for name, value in entry.items()}) for entry in entries]
+        for kind, entries in ((Script, content["script"].values()), (Study, content["study"]))
     )
-    return scripts, studies, tuple(Finding(**finding) for finding in content["finding"]), content["captions"]
+    findings = tuple(Finding(**finding) for finding in content["finding"])
+    return dict(zip(content["script"], scripts, strict=True)), tuple(studies), findings, content["captions"]
 
 
 SCRIPTS, STUDIES, FINDINGS, CAPTIONS = read(Path(__file__).with_suffix(".toml"))
