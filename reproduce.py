@@ -25,7 +25,7 @@ from pathlib import Path
 
 from loaders.files import NotFetched
 from reporting import browser, report
-from reporting.report import Failure, Result, Results
+from reporting.report import Failure, Result, Results, read_json
 from reporting.schedule import Task, run_pool
 from reporting.studies import PRESETS, STUDIES, Study
 from training import tables
@@ -132,10 +132,6 @@ def keep_minutes(results: Results, output: Path) -> None:
         path = output / preset / "minutes.json"
         if minutes:
             path.write_text(json.dumps(read_json(path) | minutes, indent=2) + "\n")
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def expected_minutes(study: Study, preset: str, output: Path) -> float:

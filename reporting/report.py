@@ -48,6 +48,11 @@ class Failure:
 Results = Mapping[Study, Mapping[str, Result | Failure]]  # by preset, the one that stands for the study first
 
 
+def read_json(path: Path) -> dict:
+    """The content of a file, empty if there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 # ---- one study -------------------------------------------------------------------------------------------------------
 
 
@@ -103,8 +108,7 @@ class Run:
 
     def config(self, name: str):
         """A value of the run's config.json, None if it has none."""
-        path = self.result.folder / "config.json"
-        return json.loads(path.read_text()).get(name) if path.exists() else None
+        return read_json(self.result.folder / "config.json").get(name)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Progress:
     jobs: int
     started: dict[str, float] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
-    begin: float = field(default_factory=time.monotonic)
+    begin: float = field(default_factory=lambda: time.monotonic())
 
     def start(self, task: Task) -> None:
         self.started[task.name] = time.monotonic()
