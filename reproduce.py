@@ -23,7 +23,7 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from loaders.files import NotFetched
+from loaders.files import DownloadError
 from reporting import browser, report
 from reporting.report import Failure, Result, Results, read_json
 from reporting.schedule import Task, run_pool
@@ -79,11 +79,8 @@ def used_flags(script, study: Study, more: str) -> list[str]:
 
 
 def failure(said: str, stopped: SystemExit) -> Failure:
-    """Why a script ended: its last line, or for data that were not at hand what to get from where."""
-    error = stopped.__context__
-    if isinstance(error, NotFetched):
-        return Failure(f"{', '.join(error.names)} not at hand; from {error.url} into {error.folder}.", unavailable=True)
-    return Failure(said.strip().rpartition("\n")[2])
+    """Why a script ended: the last line that it wrote."""
+    return Failure(said.strip().rpartition("\n")[2], unavailable=isinstance(stopped.__context__, DownloadError))
 
 
 def folder_of(study: Study, preset: str, output: Path) -> Path:
