@@ -49,14 +49,12 @@ class Stopped(Exception):
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-def run(study: Study, preset: str, output: Path, more: str) -> Result | Failure:
-    """Runs one study in this process, with more flags where its function uses them. Raises Stopped."""
+def run(study: Study, preset: str, output: Path, jobs: int, resume: bool) -> Result | Failure:
+    """Runs one study. Raises Stopped."""
     folder = folder_of(study, preset, output)
     script = importlib.import_module(study.script)
-    argv = [*study.arguments(preset).split(), *used_flags(script, study, more), "--output_dir", str(folder), "--quiet"]
-    if not hasattr(script, "SCRIPT"):  # TODO(presets): until every script has them
-        given = f"--function {study.function} {study.flags} {study.best} {study.quick if preset == 'quick' else ''} {more}"
-        argv = [*given.split(), "--output_dir", str(folder), "--quiet"]
+    argv = [*study.arguments(preset).split(), "--output_dir", str(folder), "--quiet"]
+    argv += used_flags(script, study, jobs, resume)
     started, said = time.monotonic(), io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -69,13 +67,10 @@ def run(study: Study, preset: str, output: Path, more: str) -> Result | Failure:
     return Result(metrics, (time.monotonic() - started) / 60, folder / study.function)
 
 
-def used_flags(script, study: Study, more: str) -> list[str]:
-    """Those of the flags "--jobs 2 --resume" that the study's function uses."""
-    if not hasattr(script, "SCRIPT"):
-        return []
-    flags = re.findall(r"--(\w+)((?: [^-]\S*)*)", more)
-    used = [(name, values) for name, values in flags if study.function in script.SCRIPT.users(name)]
-    return [word for name, values in used for word in (f"--{name}", *values.split())]
+def used_flags(script, study: Study, jobs: int, resume: bool) -> list[str]:
+    """Those of --jobs and --resume that the study's function uses."""
+    wanted = {"jobs": ["--jobs", str(jobs)], "resume": ["--resume"] if resume else []}
+    return [word for name, words in wanted.items() if study.function in script.SCRIPT.users(name) for word in words]
 
 
 def failure(said: str, stopped: SystemExit) -> Failure:
@@ -98,11 +93,16 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
     except BrokenProcessPool:
         sys.exit("reproduce.py: error: a process died with its study; was the memory enough? --resume goes on")
     by_study = {
-        study: {preset: results[f"{study.path}, {preset}"] for preset in presets_of(study, profile)}
+        study: {preset: results[name_of(study.path, preset)] for preset in presets_of(study, profile)}
         for study in studies
     }
     keep_minutes(by_study, output)
     return by_study
+
+
+def name_of(path: str, preset: str) -> str:
+    """What a study's run is called in the lines of progress."""
+    return f"{path}, {preset}"
 
 
 def presets_of(study: Study, profile: str) -> list[str]:
@@ -116,9 +116,10 @@ def tasks_of(studies: list[Study], profile: str, output: Path, jobs: int, resume
     share = sum(minutes.values()) / jobs
     tasks = []
     for study, preset in runs:
-        more = f"--jobs {jobs if minutes[study, preset] > share / 2 else 1}{' --resume' if resume else ''}"
-        name, needs = f"{study.path}, {preset}", frozenset(f"{path}, {preset}" for path in study.needs)
-        tasks.append(Task(name, (study, preset, output, more), minutes[study, preset], needs))
+        own_jobs = jobs if minutes[study, preset] > share / 2 else 1
+        needs = frozenset(name_of(path, preset) for path in study.needs)
+        arguments = (study, preset, output, own_jobs, resume)
+        tasks.append(Task(name_of(study.path, preset), arguments, minutes[study, preset], needs))
     return tasks
 
 

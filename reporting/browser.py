@@ -26,7 +26,7 @@ def find_browser() -> str:
     """The path of the first browser of NAMES. Raises BrowserError."""
     path = next(filter(None, map(shutil.which, NAMES)), None)
     if path is None:
-        raise BrowserError(f"expected a browser to print the PDF with, one of {', '.join(NAMES)}, found none on the path")
+        raise BrowserError(f"expected a browser for the PDF, one of {', '.join(NAMES)}, found none on the path")
     return path
 
 

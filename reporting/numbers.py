@@ -100,7 +100,9 @@ class Row:
     @property
     def better(self) -> bool | None:
         """Whether the number is better than its baseline."""
-        return None if self.baseline is None else self.at_least_as_good_as(self.baseline) and self.value != self.baseline
+        return (
+            None if self.baseline is None else self.at_least_as_good_as(self.baseline) and self.value != self.baseline
+        )
 
     def at_least_as_good_as(self, other: float) -> bool:
         return self.value >= other if self.kind.higher_is_better else self.value <= other
@@ -192,7 +194,9 @@ class Row:
         difference = self.value - self.baseline
         side = "above" if difference >= 0 else "below"
         size = f"{abs(difference) * 100:.1f} points" if self.kind.factor == 100 else self.write(abs(difference))
-        in_sigma = f" ({abs(difference) / self.sigma:.1f} sigma)" if self.sigma and abs(difference) < 10 * self.sigma else ""
+        in_sigma = (
+            f" ({abs(difference) / self.sigma:.1f} sigma)" if self.sigma and abs(difference) < 10 * self.sigma else ""
+        )
         return f"{size} {side} {name}{in_sigma}"
 
     @property

@@ -153,7 +153,9 @@ def sentence(template: str, run: Run) -> str:
     """A template of studies.toml with the numbers of a run; empty if it needs a number which the run lacks."""
     judged = [row for row in run.rows if row.kind.higher_is_better]
     try:
-        told = SENTENCES.from_string(template).render(n=run.by_key, best=max(judged, key=lambda row: row.value, default=None))
+        told = SENTENCES.from_string(template).render(
+            n=run.by_key, best=max(judged, key=lambda row: row.value, default=None)
+        )
     except jinja2.UndefinedError:
         return ""
     return " ".join(told.split())

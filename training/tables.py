@@ -24,7 +24,7 @@ def read_table(path: Path) -> list[dict[str, float]]:
     """The numeric columns of a `history.csv` or `grid.csv`, row by row; columns of text are left out."""
     import pandas  # 0.3 s, and most runs read no table
 
-    table = pandas.read_csv(path, float_precision="round_trip").select_dtypes("number").astype(float)
+    table = pandas.read_csv(path).select_dtypes("number").astype(float)
     return table.to_dict("records")
 
 
