@@ -128,7 +128,7 @@ class Training:
                 order[self.batch :],
                 f"epoch {self.epoch + 1}/{self.settings.epochs}",
                 leave=False,
-                disable=self.settings.quiet or not sys.stderr.isatty(),
+                disable=self.settings.quiet or self.settings.in_worker or not sys.stderr.isatty(),
                 initial=self.batch,
                 total=len(order),
             )
@@ -141,7 +141,8 @@ class Training:
             self.seconds = time.monotonic() - started
             self.save_if_due(received)
         self.save()
-        self.print_unused_clipping()
+        if not self.settings.quiet:
+            self.print_end()
 
     def save_if_due(self, received: list[int]) -> None:
         signum = data_parallel.all_reduce_max(received[0] if received else 0, self.settings.device)
@@ -233,7 +234,7 @@ class Training:
             for name, value in row.items():
                 self.board.add_scalar(name, value, self.epoch)
             self.board.flush()
-        if not self.settings.quiet:
+        if not (self.settings.quiet or self.settings.in_worker):
             self.print_epoch(row)
 
     def print_epoch(self, row: dict[str, float]) -> None:
@@ -244,10 +245,15 @@ class Training:
         epoch = f"epoch {self.epoch}/{self.settings.epochs}"
         print("  ".join([*name, epoch, *numbers, f"{left // 60:.0f}:{left % 60:02.0f} left"]), flush=True)
 
-    def print_unused_clipping(self) -> None:
+    def print_end(self) -> None:
+        """Prints the outcome if a worker process has been silent so far, and whether clipping ever acted."""
+        name = f"[{self.settings.label}]  " if self.settings.label else ""
+        if self.settings.in_worker:
+            best = f"best {self.monitor} {self.best_score:.5g} in epoch {self.best_epoch}"
+            print(f"{name}{self.epoch} epochs in {self.seconds:.0f} s, {best}", flush=True)
         limit = self.settings.gradient_clipping
-        if limit and 0 < self.largest_norm < limit and not self.settings.quiet:
-            print(f"gradient clipping at {limit:g} never acted: the largest norm was {self.largest_norm:.3g}")
+        if 0 < self.largest_norm < limit:
+            print(f"{name}gradient clipping at {limit:g} never acted: the largest norm was {self.largest_norm:.3g}")
 
     def save(self) -> None:
         content = {

@@ -131,4 +131,4 @@ def describe_run(request: Request) -> dict:
     except (OSError, subprocess.TimeoutExpired):
         commit = None
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    return {**flags.describe(request), "versions": versions, "git_commit": commit}
+    return {**flags.describe(request), "format": checkpoint.FORMAT, "versions": versions, "git_commit": commit}

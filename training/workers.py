@@ -148,7 +148,7 @@ def importable(function: Callable) -> tuple[str, str]:
 
 def call(name: tuple[str, str], asked: Settings | Request, folder: Path, names: dict, more: dict, worker: bool = False):
     """Runs one task in this process: imports its functions by name and sets threads and seeds."""
-    asked = with_values(asked, threads=1, quiet=asked.quiet or worker)
+    asked = with_values(asked, threads=1, in_worker=worker)
     prepare_process(asked)
     function, *others = (getattr(importlib.import_module(module), own) for module, own in (name, *names.values()))
     return function(asked, folder, **dict(zip(names, others, strict=True)), **more)
