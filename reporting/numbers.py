@@ -1,4 +1,4 @@
-"""What the numbers of a study say: each with two or three digits, beside its baseline, a published value and a target."""
+"""What a study's numbers say: two or three digits of each, beside its baseline, a published value and a target."""
 
 import math
 from collections.abc import Callable
@@ -63,10 +63,7 @@ def sibling(key: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A number of a finished run with everything that it is judged by; what is not known is None.
-
-    The texts are for people; `detail`, `goal` and the like come from studies.toml.
-    """
+    """A number of a finished run with everything that it is judged by; what is not known is None."""
 
     number: Number
     value: float  # the mean, with several seeds

@@ -123,9 +123,8 @@ def test_the_markdown_page(results, tmp_path):
 
 def test_the_table_has_one_row_per_study(results):
     lines = report.markdown_table(results, "page.md").splitlines()
-    assert len(lines) == 3 and lines[2] == (
-        "| [Waves & more](page.md#waves--more) | test MSE | 0.100 | PCA 0.400 | 0.000100, elsewhere | below PCA | reached |"
-    )
+    name, numbers = "[Waves & more](page.md#waves--more)", "0.100 | PCA 0.400 | 0.000100, elsewhere"
+    assert lines[2:] == [f"| {name} | test MSE | {numbers} | below PCA | reached |"]
 
 
 def test_the_summary_has_a_row_per_number_and_preset(results):
