@@ -97,9 +97,9 @@ class Row:
     @property
     def better(self) -> bool | None:
         """Whether the number is better than its baseline."""
-        return (
-            None if self.baseline is None else self.at_least_as_good_as(self.baseline) and self.value != self.baseline
-        )
+        if self.baseline is None:
+            return None
+        return self.value != self.baseline and self.at_least_as_good_as(self.baseline)
 
     def at_least_as_good_as(self, other: float) -> bool:
         return self.value >= other if self.kind.higher_is_better else self.value <= other
@@ -185,27 +185,25 @@ class Row:
         ratio = self.value / self.baseline
         if ratio < 0.5:
             return f"{1 / ratio:.1f} times smaller than that of {name}"
-        return f"{abs(1 - ratio):.1%} {'below' if ratio < 1 else 'above'} that of {name}".replace("%", " %", 1)
+        return f"{100 * abs(1 - ratio):.1f} % {'below' if ratio < 1 else 'above'} that of {name}"
 
     def difference(self, name: str) -> str:
         difference = self.value - self.baseline
         side = "above" if difference >= 0 else "below"
         size = f"{abs(difference) * 100:.1f} points" if self.kind.factor == 100 else self.write(abs(difference))
-        in_sigma = (
-            f" ({abs(difference) / self.sigma:.1f} sigma)" if self.sigma and abs(difference) < 10 * self.sigma else ""
-        )
-        return f"{size} {side} {name}{in_sigma}"
+        near = self.sigma and abs(difference) < 10 * self.sigma
+        return f"{size} {side} {name}" + (f" ({abs(difference) / self.sigma:.1f} sigma)" if near else "")
 
     @property
     def short(self) -> str:
-        """`compared` for a narrow column: "÷ 5.3", "-4.9 %", "+1.2 points"."""
+        """`compared` for a narrow column: "5.3 × lower", "−4.9 %", "+1.2 points"."""
         if self.baseline is None:
             return "-"
         if self.kind.higher_is_better:
             difference = self.value - self.baseline
-            return f"{difference * 100:+.1f} points" if self.kind.factor == 100 else f"{difference:+.3f}"
+            return minus(f"{difference * 100:+.1f} points" if self.kind.factor == 100 else f"{difference:+.3f}")
         ratio = self.value / self.baseline
-        return f"÷ {1 / ratio:.1f}" if ratio < 0.5 else f"{ratio - 1:+.1%}".replace("%", " %")
+        return f"{1 / ratio:.1f} × lower" if ratio < 0.5 else minus(f"{100 * (ratio - 1):+.1f} %")
 
     @property
     def says(self) -> str:
@@ -213,6 +211,11 @@ class Row:
         parts = [] if self.baseline is None else [f"{self.compared} ({self.baseline_text})"]
         parts += [] if self.hit is None else [f"the target, {self.target_text}, is {self.verdict}"]
         return f"{self.number.label} {self.text}" + (f": {'; '.join(parts)}." if parts else ".")
+
+
+def minus(text: str) -> str:
+    """With the typographic minus sign."""
+    return text.replace("-", "−")
 
 
 def share(error: float | None, variance: float | None) -> str:

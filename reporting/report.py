@@ -151,11 +151,9 @@ class Section:
 
 def sentence(template: str, run: Run) -> str:
     """A template of studies.toml with the numbers of a run; empty if it needs a number which the run lacks."""
-    judged = [row for row in run.rows if row.kind.higher_is_better]
+    best = max((row for row in run.rows if row.kind.higher_is_better), key=lambda row: row.value, default=None)
     try:
-        told = SENTENCES.from_string(template).render(
-            n=run.by_key, best=max(judged, key=lambda row: row.value, default=None)
-        )
+        told = SENTENCES.from_string(template).render(n=run.by_key, best=best)
     except jinja2.UndefinedError:
         return ""
     return " ".join(told.split())

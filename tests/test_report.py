@@ -101,7 +101,7 @@ def test_what_the_page_says(page):
     text = " ".join(page.text.split())
     assert "Is <it> good? 90.0 % is <explained>, 30.0 points above majority. As published: 0.200." in text
     assert "Digits: no <data> python lstm_ae_mnist.py --function classify" in text
-    assert "0.100 0.200 ÷ 4.0 PCA 0.400 90.0 % 0.000100, elsewhere below PCA ✓ reached" in text
+    assert "0.100 0.200 4.0 × lower PCA 0.400 90.0 % 0.000100, elsewhere below PCA ✓ reached" in text
     assert "80.0 ± 2.0 % 80.0 ± 2.0 % +30.0 points majority 50.0 %" in text
     assert "1 studies; 1 of 2 targets reached." in text and "Here: the bundled sample." in text
     assert "Measured on: a <processor>." in text and "torch 9.9" in text

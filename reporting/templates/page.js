@@ -37,6 +37,8 @@ const show = () => {
   const passed = [...document.querySelectorAll(".chapter, article")].filter((part) => part.getBoundingClientRect().top < 120);
   document.querySelectorAll("nav .here").forEach((old) => old.classList.remove("here"));
   for (const part of passed.slice(-1)) {
+    const bar = document.querySelector("nav"), chapter = links.get(part.closest(".chapter").id);
+    if (chapter && bar.scrollWidth > bar.clientWidth) bar.scrollLeft = chapter.offsetLeft - bar.clientWidth / 3;
     for (let item = links.get(part.id)?.parentElement; item; item = item.parentElement.closest("nav li")) {
       item.classList.add("here");
       item.querySelector("a").classList.add("here");
