@@ -1,6 +1,7 @@
 """What a study's numbers say: two or three digits of each, beside its baseline, a published value and a target."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -191,6 +192,8 @@ class Row:
         difference = self.value - self.baseline
         side = "above" if difference >= 0 else "below"
         size = f"{abs(difference) * 100:.1f} points" if self.kind.factor == 100 else self.write(abs(difference))
+        if not re.search("[1-9]", size):
+            return f"as much as {name}"
         near = self.sigma and abs(difference) < 10 * self.sigma
         return f"{size} {side} {name}" + (f" ({abs(difference) / self.sigma:.1f} sigma)" if near else "")
 

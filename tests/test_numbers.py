@@ -39,6 +39,7 @@ def row(number, **metrics):
             "acc 95.0 %: 2.0 points above plain (2.0 sigma) (93.0 %); the target, at least 90.0 %, is reached.",
         ),
         (ACCURACY, {"a": 0.9, "a_mean": 0.8, "b": 0.81}, "acc 80.0 %: 1.0 points below plain (81.0 %)."),
+        (ACCURACY, {"a": 0.8101, "b": 0.81, "a_sigma": 0.01}, "acc 81.0 %: as much as plain (81.0 %)."),
         (ACCURACY | {"baseline": None}, {"a": 0.9}, "acc 90.0 %."),
     ],
 )
