@@ -70,7 +70,7 @@ def parse_prices(path: Path | str, data: bytes) -> list[StockPrices]:
     with reading(path, PRICE_TABLE):
         options = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
         cells = pd.read_csv(io.BytesIO(data), encoding="utf-8-sig", **options)
-    check_widths(path, cells)
+    check_widths(path, data)
     table = stacked_columns(path, cells) if header_rows(cells) == 3 else named_columns(path, cells)
     adjusted = "Adj Close" if "adj close" in table else "Close"
     if adjusted == "Close":
@@ -114,7 +114,7 @@ def named_columns(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
 
 def stacked_columns(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
     """The same of a file with two rows of names, fields and tickers in either order: one block of rows per ticker."""
-    first, second = (cells.iloc[row, 1:].fillna("").str.strip() for row in (0, 1))
+    first, second = (cells.iloc[row, 1:].str.strip() for row in (0, 1))
     fields, tickers = (first, second) if "close" in set(first.map(plain_name)) else (second, first)
     blocks = []
     for ticker in tickers.unique():
@@ -142,20 +142,21 @@ def column_places(path: Path, names: list[str]) -> dict[str, int]:
 # ---- rows ------------------------------------------------------------------------------------------------------------
 
 
-def check_widths(path: Path, cells: pd.DataFrame) -> None:
-    """In a row that is shorter than the first one pandas leaves cells missing; an empty line has nothing else."""
-    short = cells.isna().any(axis=1) & ~(cells.iloc[:, 1:].isna().all(axis=1) & cells.iloc[:, 0].fillna("").eq(""))
-    if short.any():
-        line = int(short.to_numpy().argmax())
-        raise DataError(
-            f"{path}, line {line + 1}: expected {cells.shape[1]} fields, found {cells.iloc[line].notna().sum()}"
-        )
+def check_widths(path: Path, data: bytes) -> None:
+    """Refuses a line with fewer fields than the first one, which pandas would fill up; quoted fields are not counted."""
+    if b'"' in data:
+        return
+    lines = data.split(b"\n")
+    expected = lines[0].count(b",")
+    for number, line in enumerate(lines, 1):
+        if line.count(b",") < expected and line.strip():
+            raise DataError(f"{path}, line {number}: expected {expected + 1} fields, found {line.count(b',') + 1}")
 
 
 def checked_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """The rows that have prices: symbol, day and FIELDS as numbers. Raises DataError that names the first bad line."""
     fields = list(FIELDS)
-    table = table[table["date"].fillna("") != ""].reset_index(drop=True)
+    table = table[table["date"].str.strip() != ""].reset_index(drop=True)
     days = {text: day_of(text) for text in table["date"].unique()}
     table["day"] = pd.Series([days[text] for text in table["date"]], table.index, "datetime64[s]")
     refuse(path, table, table["day"].isna(), ["date"], "a date YYYY-MM-DD or M/D/YYYY")
