@@ -143,7 +143,7 @@ def column_places(path: Path, names: list[str]) -> dict[str, int]:
 
 
 def check_widths(path: Path, data: bytes) -> None:
-    """Refuses a line with fewer fields than the first one, which pandas would fill up; quoted fields are not counted."""
+    """Refuses a line with fewer fields than the first one, which pandas would fill up; not in files with quotes."""
     if b'"' in data:
         return
     lines = data.split(b"\n")
