@@ -92,7 +92,7 @@ def test_every_form_gives_the_same_prices(tmp_path, form):
 def test_a_download_of_several_stocks():
     head = "Price,Close,Close,High,High,Low,Low,Open,Open\nTicker,A,B,A,B,A,B,A,B\nDate" + "," * 8
     text = lines(head, lambda d, o, h, lo, c, _: [d, c, 2 * c, h, 2 * h, lo, 2 * lo, o, 2 * o])
-    a, b = parse_prices("prices.csv", text.encode())
+    a, b = parse_prices("prices.csv", text.encode(), "prices")
     assert (a.ticker, b.ticker) == ("A", "B")
     np.testing.assert_allclose(b.prices, 2 * a.prices)
     np.testing.assert_array_equal(a.prices[:, :4], np.array(list(ROWS.values()))[:, :4])
@@ -113,10 +113,10 @@ def test_other_clothes():
         text.replace("Adj Close", "adj_close").replace("Date", " DATE "),
         text.replace("\n", "\n\n") + "2014-01-01,null,null,null,null,null,null\n\n",
     ]
-    (expected,) = parse_prices("A.csv", text.encode())
+    (expected,) = parse_prices("A.csv", text.encode(), "A")
     assert expected.prices.shape == (len(rows), 5) and expected.ticker == "A"
     for variant in variants:
-        (stock,) = parse_prices("A.csv", variant.encode())
+        (stock,) = parse_prices("A.csv", variant.encode(), "A")
         np.testing.assert_array_equal(stock.dates, expected.dates)
         np.testing.assert_array_equal(stock.prices, expected.prices)
 
