@@ -234,7 +234,7 @@ TRAININGS = {  # script, function, flags
     "vowels dropout": (jv_training, "dropout", VOWELS),
     "vowels batch norm": (jv_training, "batch_norm", VOWELS),
     "movement": (adv_alstm, "train", MOVEMENT),
-    "movement two stages": (adv_alstm, "train", [*MOVEMENT, "--pretrain"]),
+    "movement two stages": (adv_alstm, "train", [*MOVEMENT, "--start", "own"]),
     "messages": (stocktwits_sentiment, "train", [*MESSAGES, "--precision", "bfloat16"]),
     "messages adversarial": (stocktwits_sentiment, "train", [*MESSAGES, "--epsilon", "0.5", "--bidirectional"]),
     "movement random": (adv_alstm, "train", [*MOVEMENT, "--model", "rand_alstm", "--dropout", "0.2"]),
