@@ -252,9 +252,9 @@ def load(settings: VowelSettings | Request) -> Split:
 
 def new_model(settings: VowelSettings, data: Split, part: Sequences, seed: int) -> LSTMClassifier:
     """A model with the start of `seed`, scaled to the training sequences `part`."""
-    if settings.kernel_size > int(data.train.lengths.min()):
-        shortest = int(data.train.lengths.min())
-        raise UsageError(f"--kernel_size: expected at most {shortest}, the shortest training sequence")
+    shortest = int(min(data.train.lengths.min(), data.test.lengths.min()))
+    if settings.kernel_size > shortest:
+        raise UsageError(f"--kernel_size: expected at most {shortest}, the steps of the shortest sequence")
     torch.manual_seed(seed)
     model = LSTMClassifier(
         input_size=part.values[0].shape[1],
@@ -365,8 +365,9 @@ def starting_models(settings: VowelSettings, kind: str) -> list[LSTMClassifier]:
     folder = settings.output_dir / "starts" / f"{kind}-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / ".lock"):  # of several trainings that need it, the first one trains it
-        start = dataclasses.replace(start, resume=True, quiet=True)
-        train(start, folder) if kind == "seeds" else train_folds(start, folder)
+        if not settings_of_trained(folder):
+            start = dataclasses.replace(start, resume=True, quiet=True)
+            train(start, folder) if kind == "seeds" else train_folds(start, folder)
     return checkpoint.rebuild(folder / "best.pt", ClassifierStack).unstack()
 
 

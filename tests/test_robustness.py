@@ -76,7 +76,7 @@ def test_a_strong_attack_of_several_steps_is_at_least_as_strong(stack, batch):
 
 
 def test_sequences_are_cut_at_their_ends_and_never_below_the_kernel(stack, batch):
-    x, lengths, labels = batch
+    x, _, labels = batch
     assert torch.equal(accuracies_cut_short(stack, batch, 0.6), by_hand(stack, x, torch.tensor([3, 5, 4, 5]), labels))
     assert torch.equal(accuracies_cut_short(stack, batch, 0.1), by_hand(stack, x, torch.tensor([3] * 4), labels))
 
@@ -86,8 +86,8 @@ def test_missing_steps_close_up_in_their_order():
     seen = {}
 
     class Spy:
-        arguments = {"models": 1}
-        stacked = LSTMClassifier(1, 2, 2, 2)
+        def __init__(self):
+            self.arguments, self.stacked = {"models": 1}, LSTMClassifier(1, 2, 2, 2)
 
         def __call__(self, x, lengths):
             seen.update(x=x[0, :, :, 0], lengths=lengths[0])
