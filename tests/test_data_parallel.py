@@ -90,7 +90,7 @@ def test_shares_are_the_whole_batch(monkeypatch):
         shares = []
         for rank in range(3):
             monkeypatch.setenv("RANK", str(rank))
-            own, weight = data_parallel.share(torch.arange(size))
+            own, weight = data_parallel.shard(torch.arange(size))
             assert len(own) >= 1 and weight == pytest.approx(len(own) / size if weight else 0)
             shares += own.tolist() if weight else []
         assert shares == list(range(size))
@@ -99,10 +99,13 @@ def test_shares_are_the_whole_batch(monkeypatch):
 def test_alone_nothing_changes(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     state = torch.get_rng_state()
-    data_parallel.separate_noise(0, 1, 2)
+    data_parallel.seed_process(0, 1, 2)
     indices = torch.arange(3)
-    assert torch.equal(torch.get_rng_state(), state) and data_parallel.share(indices)[0] is indices
-    assert data_parallel.total({"loss": 0.5}, 1.0, "cpu") == {"loss": 0.5} and data_parallel.agreed(15, "cpu") == 15
+    assert torch.equal(torch.get_rng_state(), state) and data_parallel.shard(indices)[0] is indices
+    assert (
+        data_parallel.all_reduce_means({"loss": 0.5}, 1.0, "cpu") == {"loss": 0.5}
+        and data_parallel.all_reduce_max(15, "cpu") == 15
+    )
 
 
 def test_several_jobs_are_refused(tmp_path, monkeypatch, capsys):

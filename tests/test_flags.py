@@ -110,6 +110,9 @@ def test_without_function_each_function_gets_the_flags_that_it_uses():
         ("--function fit --hidden_size 4 99", ["--code_size", "at most --hidden_size 4, found 8"]),
         ("--function fit --hidden_size None", ["--hidden_size", "'None'", "leave the flag out for its default"]),
         ("--function fit --preset better", ["--preset", "best", "published", "quick"]),
+        ("--function fit --epoch_s 3", ["--epoch_s", "test_flags.py has no such flag", "--epochs"]),
+        ("--function fit --reconstruction_dominance .5", ["--reconstruction_dominance", "no such flag"]),
+        ("--function fit 7", ["'7'", "follows its flag"]),
         ("--function fit --optimizer lion", ["--optimizer", "AdamW"]),
     ],
 )

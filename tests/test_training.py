@@ -1,5 +1,6 @@
 """Flags, run folders and the training loop: the same numbers whatever happens to the process."""
 
+import copy
 import csv
 import gc
 import itertools
@@ -185,6 +186,7 @@ def test_run_writes_config_and_metrics(tmp_path):
     config = json.loads((tmp_path / "first" / "config.json").read_text())
     commit = config.pop("git_commit")
     assert commit is None or len(commit) == 40
+    assert config.pop("format") == checkpoint.FORMAT
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     assert config.pop("versions") == versions
     request = SCRIPT.request("first", learning_rate=[0.1], seed=3, quiet=True, device="cpu")
@@ -436,10 +438,10 @@ def test_same_seed_same_bits(tmp_path, optimizer):
     assert not same(ends[0]["weights"], ends[2]["weights"]) and ends[0]["history"] != ends[2]["history"]
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_interrupted_anywhere_and_resumed(tmp_path, optimizer):
+@pytest.mark.parametrize("values", [*({"optimizer": name} for name in OPTIMIZERS), {"weight_average": 0.9}])
+def test_interrupted_anywhere_and_resumed(tmp_path, values):
     """At each batch of training and validation in turn; the other half of the cases also save after every batch."""
-    values = {"optimizer": optimizer, "weight_decay": 0.01, "learning_rate": 0.05}
+    values = {"weight_decay": 0.01, "learning_rate": 0.05, **values}
     model, _ = fit(tmp_path / "whole", **values)
     whole = outcome(tmp_path / "whole", model)
     calls = 3 * (BATCHES + 2)
@@ -559,6 +561,31 @@ def test_killed_at_a_random_moment_and_resumed(tmp_path):
     assert same(outcome(folder, model), whole), (done["epoch"], done["batch"])
 
 
+# ---- weight averaging ------------------------------------------------------------------------------------------------
+
+
+def test_averaged_weights_by_hand(tmp_path):
+    """With one batch per epoch: step n moves the average by 1 - min(decay, (1 + n) / (10 + n)) towards the weights."""
+    decay, weights = 0.25, []
+
+    def noted(model, batch):
+        if model.training:
+            weights.append(copy.deepcopy(model.state_dict()))
+        return step(model, batch)
+
+    values = {"weight_average": decay, "batch_size": 100, "epochs": 3, "schedule": "constant"}
+    model, result = fit(tmp_path, noted, **values)
+    last = checkpoint.load(tmp_path / "last.pt")
+    expected = weights[0]
+    for number, after in enumerate([*weights[1:], last["model"]["weights"]], 1):
+        moved = 1 - min(decay, (1 + number) / (10 + number))
+        expected = {name: value + moved * (after[name] - value) for name, value in expected.items()}
+    assert all(torch.allclose(last["averaged"][name], value, atol=1e-6) for name, value in expected.items())
+    if result.best_epoch == 3:
+        assert same(model.state_dict(), last["averaged"])
+    assert not same(last["averaged"], last["model"]["weights"])
+
+
 # ---- resume ----------------------------------------------------------------------------------------------------------
 
 
@@ -582,6 +609,19 @@ def test_resume_with_flags_that_do_not_matter(tmp_path):
     model, _ = fit(tmp_path / "a", resume=True, **free)
     whole, _ = fit(tmp_path / "whole")
     assert same(model.state_dict(), whole.state_dict())
+
+
+def test_more_epochs_on_a_cosine_are_refused_with_the_way_out(tmp_path):
+    fit(tmp_path, epochs=2)
+    with pytest.raises(UsageError, match="--epochs 2, not 4; its learning rates follow a cosine over 2 epochs"):
+        fit(tmp_path, epochs=4, resume=True)
+
+
+def test_clipping_that_never_acted_is_said_once(tmp_path, capsys):
+    fit(tmp_path, quiet=False, gradient_clipping=1e6)
+    assert capsys.readouterr().out.count("gradient clipping at 1e+06 never acted") == 1
+    fit(tmp_path, quiet=False, gradient_clipping=1e-6)
+    assert "never acted" not in capsys.readouterr().out
 
 
 def test_more_epochs_at_a_constant_rate(tmp_path):

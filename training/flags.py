@@ -5,6 +5,7 @@ No flag is accepted and ignored: one that the chosen function does not use is re
 
 import argparse
 import dataclasses
+import difflib
 import importlib
 import json
 import textwrap
@@ -26,6 +27,8 @@ from training.settings import (
     matches,
 )
 
+NOT_DECIDING = ("function", "label", "in_worker")  # settings without a flag that do not decide the result
+
 
 class Parser(argparse.ArgumentParser):
     """argparse with errors of one line."""
@@ -37,7 +40,10 @@ class Parser(argparse.ArgumentParser):
 def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
     """The request for each function that is to run. Wrong flags end the process with one line and status 2."""
     parser = make_parser(script)
-    given = vars(parser.parse_args(argv))
+    namespace, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(unknown_argument(script, unknown[0]))
+    given = vars(namespace)
     function, preset = given.pop("function", None), given.pop("preset", "best")
     chosen = (function,) if function else script.study
     try:
@@ -55,6 +61,17 @@ def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
             flag = "tensorboard" if package == "tensorboard" else "backend"
             parser.error(f"argument --{flag}: needs the package {package}: pip install {package}")
     return requests
+
+
+def unknown_argument(script: Script, argument: str) -> str:
+    """The message for an argument that is no flag of the script, with the nearest ones."""
+    if not argument.startswith("--"):
+        return f"unrecognized argument {argument!r}; every value follows its flag"
+    name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+    flags = {"function": "", "preset": "", **{n: f for n, f in script.flags().items() if not (f and f.refused)}}
+    nearest = difflib.get_close_matches(name, flags, 3, 0.6)
+    hint = f"; nearest: {', '.join(f'--{flag}' for flag in nearest)}" if nearest else ""
+    return f"argument --{name}: {script.name}.py has no such flag{hint}"
 
 
 def refuse_unused(script: Script, chosen: tuple[str, ...], function: str | None, given: dict[str, Any]) -> None:
@@ -156,14 +173,16 @@ def plain(value: Any) -> Any:
 def describe(request: Request) -> dict[str, Any]:
     """What `config.json` holds of a request: every flag under its name."""
     refused = {name for name, described in request.script.flags().items() if described.refused}
-    values = {name: plain(value) for name, value in request.values.items() if name not in refused | {"label"}}
+    values = {
+        name: plain(value) for name, value in request.values.items() if name not in refused | {"label", "in_worker"}
+    }
     return {"preset": request.preset, **values}
 
 
 def deciding(settings: Settings) -> dict[str, Any]:
     """The settings that decide a training's result, as plain types, which its checkpoints hold."""
     flags = {field.name: field.metadata.get("flag") for field in dataclasses.fields(settings)}
-    names = [n for n, f in flags.items() if n not in ("function", "label") and (f is None or f.decides)]
+    names = [n for n, f in flags.items() if n not in NOT_DECIDING and (f is None or f.decides)]
     values = as_dict(settings)
     return {name: plain(values[name]) for name in names}
 

@@ -29,7 +29,7 @@ Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
 
 class Failed(RuntimeError):
-    """The run cannot go on, and the message, one line, says why."""
+    """The run cannot continue. The message is one line."""
 
 
 class Diverged(Failed):
@@ -37,7 +37,7 @@ class Diverged(Failed):
 
 
 class Result(NamedTuple):
-    """What `train` returns: the best validation score, the epoch (from 1) that gave it, epochs run, and seconds."""
+    """Outcome of a training: best validation score, the epoch (from 1) that gave it, epochs run, and seconds."""
 
     score: float
     maximise: bool
@@ -103,8 +103,8 @@ class Training:
         kind = getattr(torch.optim, settings.optimizer)
         self.averaged = copy.deepcopy(model) if settings.weight_average else None
         self.optimizer = kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-        self.epoch = self.batch = 0  # done so far: whole epochs, and batches of the running epoch
-        self.sums: dict[str, float] = {}  # of the running epoch's metrics, weighted by batch size
+        self.epoch = self.batch = 0  # completed epochs, and completed batches of the current one
+        self.sums: dict[str, float] = {}  # of the current epoch's metrics, weighted by batch size
         self.history: list[dict] = []
         self.best_score, self.best_epoch, self.seconds = math.inf * self.sign, 0, 0.0
         self.steps, self.largest_norm = 0, 0.0  # optimizer steps so far; norm of the gradient before clipping
@@ -128,7 +128,7 @@ class Training:
                 order[self.batch :],
                 f"epoch {self.epoch + 1}/{self.settings.epochs}",
                 leave=False,
-                disable=self.settings.quiet or not sys.stderr.isatty(),
+                disable=self.settings.quiet or self.settings.in_worker or not sys.stderr.isatty(),
                 initial=self.batch,
                 total=len(order),
             )
@@ -141,10 +141,11 @@ class Training:
             self.seconds = time.monotonic() - started
             self.save_if_due(received)
         self.save()
-        self.print_unused_clipping()
+        if not self.settings.quiet:
+            self.print_end()
 
     def save_if_due(self, received: list[int]) -> None:
-        signum = data_parallel.agreed(received[0] if received else 0, self.settings.device)
+        signum = data_parallel.all_reduce_max(received[0] if received else 0, self.settings.device)
         if signum and not received:  # one of the other processes got it
             received.append(signum)
         if received or time.monotonic() - self.last_saved > self.settings.checkpoint_every:
@@ -153,7 +154,7 @@ class Training:
             raise Interrupted(received[0], f" in epoch {self.epoch + 1}, after batch {self.batch}; --resume goes on")
 
     def generator(self) -> torch.Generator:
-        """Of this epoch's data order: a function of seed and epoch, so that a resumed epoch has the same order."""
+        """Generator of this epoch's data order, seeded by seed and epoch: a resumed epoch has the same order."""
         return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.epoch)
 
     def out_of_patience(self) -> bool:
@@ -163,18 +164,18 @@ class Training:
         rate = self.learning_rate(batches_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        own, weight = data_parallel.share(indices)
+        own, weight = data_parallel.shard(indices)
         batch = fetch(self.training_data, own, self.settings.device)
-        data_parallel.separate_noise(self.settings.seed, self.epoch, self.batch)
+        data_parallel.seed_process(self.settings.seed, self.epoch, self.batch)
         with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
             metrics = self.step(self.model, batch)
-        values = data_parallel.total(to_floats(metrics), weight, self.settings.device)
+        values = data_parallel.all_reduce_means(to_floats(metrics), weight, self.settings.device)
         if not math.isfinite(values["loss"]):
             place = f"epoch {self.epoch + 1}, batch {self.batch + 1}, learning rate {rate:g}"
             raise Diverged(f"the loss is {values['loss']} at {place}")
         self.optimizer.zero_grad()
         metrics["loss"].backward()
-        data_parallel.sum_gradients(self.model.parameters(), weight)
+        data_parallel.all_reduce_gradients(self.model.parameters(), weight)
         if self.settings.gradient_clipping:
             norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clipping)
             self.largest_norm = max(self.largest_norm, norm.item())
@@ -185,7 +186,7 @@ class Training:
         return values["loss"]
 
     def average_weights(self) -> None:
-        """Moves the averaged weights towards the present ones; early on faster, so that the start is forgotten."""
+        """Updates the moving average of the weights, with a smaller decay early on, to forget the initial weights."""
         if self.averaged is None:
             return
         decay = min(self.settings.weight_average, (1 + self.steps) / (10 + self.steps))
@@ -197,7 +198,7 @@ class Training:
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model that is evaluated and kept: the one with averaged weights, if there is one."""
+        """The model that is evaluated and saved: the one with averaged weights, if there is one."""
         return self.model if self.averaged is None else self.averaged
 
     def learning_rate(self, batches_per_epoch: int) -> float:
@@ -233,21 +234,26 @@ class Training:
             for name, value in row.items():
                 self.board.add_scalar(name, value, self.epoch)
             self.board.flush()
-        if not self.settings.quiet:
+        if not (self.settings.quiet or self.settings.in_worker):
             self.print_epoch(row)
 
     def print_epoch(self, row: dict[str, float]) -> None:
-        """The epoch's numbers, which training they are of, and the time left."""
+        """Prints the epoch's metrics, with the name of the training among several and the time left."""
         left = self.seconds / self.epoch * (self.settings.epochs - self.epoch)
         name = [f"[{self.settings.label}]"] if self.settings.label else []
         numbers = [f"{key} {value:.5g}" for key, value in row.items() if key != "epoch"]
         epoch = f"epoch {self.epoch}/{self.settings.epochs}"
         print("  ".join([*name, epoch, *numbers, f"{left // 60:.0f}:{left % 60:02.0f} left"]), flush=True)
 
-    def print_unused_clipping(self) -> None:
+    def print_end(self) -> None:
+        """Prints the outcome if a worker process has been silent so far, and whether clipping ever acted."""
+        name = f"[{self.settings.label}]  " if self.settings.label else ""
+        if self.settings.in_worker:
+            best = f"best {self.monitor} {self.best_score:.5g} in epoch {self.best_epoch}"
+            print(f"{name}{self.epoch} epochs in {self.seconds:.0f} s, {best}", flush=True)
         limit = self.settings.gradient_clipping
-        if limit and 0 < self.largest_norm < limit and not self.settings.quiet:
-            print(f"gradient clipping at {limit:g} never acted: the largest norm was {self.largest_norm:.3g}")
+        if 0 < self.largest_norm < limit:
+            print(f"{name}gradient clipping at {limit:g} never acted: the largest norm was {self.largest_norm:.3g}")
 
     def save(self) -> None:
         content = {
@@ -263,7 +269,7 @@ class Training:
         self.last_saved = time.monotonic()
 
     def restore(self) -> None:
-        """Takes up the state of `last.pt`, if there is one; its flags must be the same."""
+        """Restores the state in `last.pt`, if there is one. Raises UsageError if other settings decided it."""
         saved = checkpoint.load_latest(self.folder / "last.pt")
         if saved is None:
             return
@@ -279,7 +285,7 @@ class Training:
             self.averaged.load_state_dict(saved["averaged"])
 
     def refuse_other_settings(self, saved: dict[str, Any]) -> None:
-        """Raises UsageError if another setting decided the training that is to be resumed."""
+        """Raises UsageError if the training to be resumed ran with other settings."""
         trained, now = flags.deciding(flags.restored(self.settings, saved)), flags.deciding(self.settings)
         constant = self.settings.schedule == "constant"
         for name, value in trained.items():
@@ -292,11 +298,11 @@ class Training:
 
 
 STATE = ("epoch", "batch", "sums", "history", "best_score", "best_epoch", "seconds")
-LATER_STATE = ("steps", "largest_norm")  # which checkpoints of earlier versions do not have
+LATER_STATE = ("steps", "largest_norm")  # absent from checkpoints of earlier versions
 
 
 def random_states(device: str) -> dict:
-    """The state of every generator that a step may draw from, as plain types and tensors."""
+    """States of all random number generators that a step may use, as plain types and tensors."""
     _, keys, *rest = np.random.get_state()
     return {
         "random": torch.get_rng_state(),
@@ -323,7 +329,7 @@ def fetch(data, indices: Tensor, device: str) -> Batch:
 
 
 def to_floats(metrics: dict[str, Tensor]) -> dict[str, float]:
-    """One transfer from the device for all metrics of a batch."""
+    """All metrics of a batch as numbers, in one transfer from the device."""
     return dict(zip(metrics, torch.stack([m.detach().float() for m in metrics.values()]).tolist(), strict=True))
 
 
@@ -338,8 +344,8 @@ def evaluate(model: nn.Module, step: Step, data, settings: Settings) -> dict[str
     model.eval()
     sums: dict[str, float] = {}
     for indices in torch.arange(len(data)).split(settings.batch_size):
-        own, weight = data_parallel.share(indices)
+        own, weight = data_parallel.shard(indices)
         values = to_floats(step(model, fetch(data, own, settings.device)))
-        add_weighted(sums, data_parallel.total(values, weight, settings.device), len(indices))
+        add_weighted(sums, data_parallel.all_reduce_means(values, weight, settings.device), len(indices))
     size = sums.pop("size")
     return {name: total / size for name, total in sums.items()}

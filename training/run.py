@@ -1,4 +1,4 @@
-"""One run of a script: each function in its own locked folder, bad input as one line, seeds and threads."""
+"""Running a script: one locked folder per function, bad input reported in one line, seeds and threads."""
 
 import ctypes
 import gc
@@ -25,7 +25,7 @@ from training.tables import write_json
 
 
 def prepare_process(settings: Settings | Request) -> None:
-    """Threads and seeds, once per run and per worker process."""
+    """Sets threads and seeds, once per run and per worker process."""
     keep_memory()
     if not gc.get_freeze_count():
         gc.freeze()  # the garbage collector no longer walks through the 340,000 objects of the imports, 0.2 s each time
@@ -36,7 +36,7 @@ def prepare_process(settings: Settings | Request) -> None:
 
 
 def keep_memory() -> None:
-    """Has glibc keep freed memory instead of giving it back to the system after every training step.
+    """Makes glibc keep freed memory instead of returning it to the system after every training step.
 
     The gates of a long sequence are hundreds of megabytes; fetching their pages anew at each step took more than half
     of a step's time (T=784, H=128: 2.4 times as fast with this, see benchmarks/bench_long_sequences.py).
@@ -88,7 +88,7 @@ def fail(script: Script, error: Exception, status: int) -> int:
 
 
 def run_function(request: Request, function: Callable[[Request, Path], dict], own: dict) -> dict:
-    """One function in its folder; `own`: values that this process has found out."""
+    """Runs one function in its folder. `own`: settings resolved by this process, such as the device."""
     if not request.quiet and data_parallel.rank() == 0:
         print(flags.headline(request), flush=True)
     request = request.with_values(**own)
@@ -96,7 +96,7 @@ def run_function(request: Request, function: Callable[[Request, Path], dict], ow
     with locked(folder):
         checkpoint.remove_temporaries(folder)
         prepare_process(request)
-        if not (request.dry_run and (folder / "config.json").exists()):  # that of the training stays
+        if not (request.dry_run and (folder / "config.json").exists()):  # the config of the training stays
             write_json(folder / "config.json", describe_run(request))
         metrics = function(request, folder)
         write_json(folder / "metrics.json", metrics)
@@ -107,7 +107,7 @@ def run_function(request: Request, function: Callable[[Request, Path], dict], ow
 
 @contextmanager
 def locked(folder: Path):
-    """Makes the folder and holds it: a second run in it gets a UsageError."""
+    """Makes the folder and locks it. Raises UsageError if another run holds it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / ".lock", timeout=0)
@@ -131,4 +131,4 @@ def describe_run(request: Request) -> dict:
     except (OSError, subprocess.TimeoutExpired):
         commit = None
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    return {**flags.describe(request), "versions": versions, "git_commit": commit}
+    return {**flags.describe(request), "format": checkpoint.FORMAT, "versions": versions, "git_commit": commit}

@@ -130,6 +130,7 @@ class Settings:
 
     function: str = ""  # the function of the script that runs
     label: str = ""  # names this training among several in its lines of progress
+    in_worker: bool = False  # one of several processes: a line at the end instead of one per epoch
 
     dry_run: bool = flag(
         False, "no training: evaluate and plot the model of an earlier run", "what to run", trains=True, decides=False
