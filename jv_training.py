@@ -177,7 +177,7 @@ PRESETS = {
     "published": [
         recipe(batch_size=27, learning_rate=1e-3, schedule="constant", epochs=60, **PLAIN),
         recipe({"function": "adversarial"}, epochs=50, repeats=2, epsilon=(0.01, 0.1, 0.3, 1.0, 3.0)),
-        recipe({"function": "proximal"}, epochs=100, repeats=2, epsilon=(0.1, 1.0, 5.0, 20.0)),
+        recipe({"function": "proximal"}, epochs=100, repeats=1, epsilon=(0.1, 1.0, 5.0, 20.0)),
         recipe({"function": COMPARED}, repeats=1, dropout=0.3),
         recipe({"function": "batch_norm"}, dropout_places=("lstm",)),
     ],
