@@ -55,6 +55,9 @@ class VowelSettings(Settings):
 
     num_layers: int = flag(1, "", "model", refused="the proximal LSTM and those beside it have one layer")
     gradient_clipping: float = flag(0.0, "", "training", refused="models trained as one stack have no common norm")
+    method: str = flag(
+        "cg", "", "model", refused="stacked models use conjugate gradients; in your own code, ProxLSTM(method=...)"
+    )
     patience: int = flag(0, "", "training", refused="the last epoch is kept: no data are left to choose one")
 
     channels: int = flag(64, "channels of the convolution", "model", POSITIVE_INT)

@@ -404,6 +404,7 @@ BAD = [
     ("--function basic --dropout_places none lstm", ["--dropout_places", "none alone"]),
     ("--function dropout --dropout_places lstm", ["--dropout_places", "not used by dropout"]),
     ("--function basic --num_layers 3", ["--num_layers", "one layer"]),
+    ("--function proximal --method lu", ["--method", "conjugate gradients"]),
     ("--function basic --gradient_clipping 1", ["--gradient_clipping", "stack"]),
     ("--function basic --basic_epochs 5", ["--basic_epochs", "not used by basic"]),
     ("--function basic --kernel_size 8", ["--kernel_size", "at most 7"]),
