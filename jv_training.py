@@ -431,12 +431,12 @@ def held_out(settings: VowelSettings, data: Sequences) -> list[Tensor]:
 def held_out_scores(settings: VowelSettings, stack: ClassifierStack) -> dict[str, float]:
     """Means over sequences and repeats; errors are those of a mean over sequences, whose repeats are averaged first."""
     data = load(settings).train
-    losses, right = torch.zeros(2, settings.repeats, len(data))
+    losses, right = torch.zeros(2, settings.repeats, len(data), dtype=torch.float64)
     for m, (model, fold) in enumerate(zip(stack.unstack(), held_out(settings, data), strict=True)):
         x, lengths, labels = data[fold]
         logits = model(x, lengths)
-        losses[m // settings.folds, fold] = cross_entropy(logits, labels, reduction="none")
-        right[m // settings.folds, fold] = (logits.argmax(1) == labels).float()
+        losses[m // settings.folds, fold] = cross_entropy(logits, labels, reduction="none").double()
+        right[m // settings.folds, fold] = (logits.argmax(1) == labels).double()
     scores = {}
     for name, values in (("cv_loss", losses), ("cv_accuracy", right)):
         error = values.mean(0).std() / len(data) ** 0.5
@@ -466,8 +466,8 @@ def test(settings: VowelSettings, folder: Path) -> dict:
         "test_accuracy": accuracies[0],
         "test_loss": losses[0],
         "test_accuracy_sigma": binomial_sigma(statistics.mean(accuracies), len(data.test)),
-        "vote_accuracy": (logits.softmax(2).mean(0).argmax(1) == labels).float().mean().item(),
-        "majority_accuracy": (labels == data.train.labels.bincount().argmax()).float().mean().item(),
+        "vote_accuracy": (logits.softmax(2).mean(0).argmax(1) == labels).double().mean().item(),
+        "majority_accuracy": (labels == data.train.labels.bincount().argmax()).double().mean().item(),
     }
     if settings.models > 1:
         for name, values in (("test_accuracy", accuracies), ("test_loss", losses)):

@@ -38,7 +38,7 @@ def batch(stack):
 
 def by_hand(stack, x, lengths, labels):
     with torch.no_grad():
-        return torch.stack([(model(x, lengths).argmax(1) == labels).float().mean() for model in stack.unstack()])
+        return torch.stack([(model(x, lengths).argmax(1) == labels).double().mean() for model in stack.unstack()])
 
 
 def test_each_model_has_its_own_accuracy(stack, batch):
@@ -65,7 +65,7 @@ def test_an_attack_of_one_step_goes_along_the_gradient_of_each_model(stack, batc
         r = compute_perturbation(torch.nn.functional.cross_entropy(model.classify(v, steps), labels), v)
         norms = v.detach().flatten(1).norm(dim=1)[:, None, None]
         with torch.no_grad():
-            expected.append((model.classify(v + 0.8 * norms * r, steps).argmax(1) == labels).float().mean())
+            expected.append((model.classify(v + 0.8 * norms * r, steps).argmax(1) == labels).double().mean())
     found = accuracies_under_attack(stack, batch, 0.8, 1)
     assert torch.equal(found, torch.stack(expected)) and found[0] < 1
 
