@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from loaders.files import DataError, checked_limit, choose, decoded, download, first_present, read_bytes, reading
+from loaders.files import SAMPLES, DataError, checked_limit, choose, decoded, download, first_present, read_bytes, reading
 
 MESSAGES_URL = (
     "https://raw.githubusercontent.com/GarrettHoffman/lstm-oreilly/"
@@ -29,6 +29,7 @@ MESSAGES_URL = (
 MESSAGES_NAMES = ("StockTwits_SPY_Sentiment_2017.gz", "StockTwits_SPY_Sentiment_2017.csv")
 MESSAGES_SHA256 = "2764ef980af1af85d2c4d180ced1ce54cf20186b7a07c301304dbd72a5a4eeef"
 MESSAGES_CLASSES = ("bearish", "bullish")
+SAMPLE = SAMPLES / "messages" / "messages.csv"
 SPLIT_KEY = b"2017"  # another key would be another random split
 
 UNKNOWN, TICKER, USER, LINK, PRICE, NUMBER = SPECIAL = (
@@ -129,13 +130,11 @@ def encode(tokens, index):
 def spy_messages(data_dir, source="auto", limit=None):
     """StockTwits messages about $SPY from data_dir/stocktwits, each labelled bearish (0) or bullish (1) by its author.
 
-    There is no bundled sample, since the file has no licence: `source` "sample" and a failed download are a DataError.
+    The file has no licence, so the bundled sample is not a part of it: its messages are invented (data/README.md).
     `limit` keeps the first training messages. Returns Messages as `labelled_messages` does.
     """
-    folder, facts = choose(
-        data_dir, source, "stocktwits", [MESSAGES_NAMES], _fetch_messages, MESSAGES_URL, has_sample=False
-    )
-    path = first_present(folder, MESSAGES_NAMES)
+    folder, facts = choose(data_dir, source, "stocktwits", [MESSAGES_NAMES], _fetch_messages, MESSAGES_URL)
+    path = SAMPLE if facts["data"] == "sample" else first_present(folder, MESSAGES_NAMES)
     messages = labelled_messages(path, "message", "sentiment", limit)
     if messages.classes != MESSAGES_CLASSES:
         raise DataError(

@@ -219,11 +219,16 @@ def test_hostile_texts_are_only_texts(tmp_path):
     assert data.facts["distinct_texts"] == len(rows)
 
 
-def test_there_is_no_sample(tmp_path):
-    fails(["sample", "no licence"], spy_messages, tmp_path, "sample")
-    for source in ("auto", "full"):
-        message = fails([NAME, "127.0.0.1:9", "put it there"], spy_messages, tmp_path, source)
-        assert "--source sample" not in message
+def test_the_sample_serves_where_nothing_can_be_fetched(tmp_path, capsys):
+    sample = spy_messages("/no/such/folder", "sample")
+    assert sample.facts["data"] == "sample" and sample.facts["file"] == "messages.csv"
+    assert sample.facts["distinct_texts"] == sample.facts["messages"] >= 600
+    assert abs(sample.facts["bullish_share"] - 0.5) < 0.05 and not sample.facts["contradicting_texts"]
+    assert not capsys.readouterr().err
+    instead = spy_messages(tmp_path, "auto")
+    assert instead.train.texts == sample.train.texts and NAME in instead.facts["notice"]
+    assert "NOTICE" in capsys.readouterr().err
+    fails([NAME, "127.0.0.1:9", "put it there", "--source sample"], spy_messages, tmp_path, "full")
     assert not list(tmp_path.rglob("*.part"))
     fails("/no/such/folder", spy_messages, "/no/such/folder")
 
