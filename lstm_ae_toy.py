@@ -14,9 +14,72 @@ Deviations from the published grid (uniform signals, best validation loss 0.0001
 2. There the epoch was chosen on the data that is reported; here on validation data, and the test part is used once.
 """
 
-import argparse
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from training import flags
+from training.settings import COUNT, FRACTION, POSITIVE_INT, SEED, Script, Settings, UsageError, flag, one_of, recipe
+
+SIGNALS, SEQUENCES, STEPS = ("waves", "uniform", "walk"), 10_000, 50
+
+
+@dataclass(frozen=True)
+class ToySettings(Settings):
+    """The flags of this script beside those of all."""
+
+    hidden_size: int = flag(128, "units of the LSTMs", "model", POSITIVE_INT, several="grid")
+    input_size: int = flag(10, f"values per step, a divisor of {STEPS}", "model", POSITIVE_INT)
+    code_size: int = flag(
+        16, "values of the bottleneck; 0: the encoder's last hidden state", "model", COUNT, several="each"
+    )
+    positional_harmonics: int = flag(
+        4,
+        "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding",
+        "model",
+        COUNT,
+        aliases=["clock_harmonics"],
+    )
+    stretch: float = flag(
+        1.0, "augmentation: shortest share of a sequence that is stretched to its length; 1: none", "training", FRACTION
+    )
+    mirror: bool = flag(True, "augmentation: sequences reversed in time and in sign, each half the time", "training")
+    signal: str = flag("waves", "kind of sequence", "data", one_of(*SIGNALS), metavar=f"{{{','.join(SIGNALS)}}}")
+    data_seed: int = flag(0, "seed of the generated sequences", "data", SEED)
+    source: str = flag("auto", "", "data", refused="the sequences are generated, not read")
+    data_dir: Path = flag(None, "", "data", refused="the sequences are generated, not read")
+
+    def check(self) -> None:
+        if STEPS % self.input_size:
+            raise UsageError(f"--input_size: expected a divisor of {STEPS}, found {self.input_size}")
+
+
+PUBLISHED = {"input_size": 1, "code_size": 0, "positional_harmonics": 0, "mirror": False, "schedule": "constant"}
+PRESETS = {
+    "best": [
+        recipe(batch_size=64, learning_rate=3e-3),
+        recipe({"signal": "waves"}, minutes=10, epochs=100, hidden_size=256, stretch=0.85),
+        recipe({"signal": "walk"}, minutes=3, epochs=150),
+        recipe({"signal": "uniform"}, minutes=2, epochs=60),
+    ],
+    "published": [
+        recipe(minutes=8, batch_size=64, epochs=100, hidden_size=64, learning_rate=1e-3, **PUBLISHED),
+    ],
+    "quick": [recipe(minutes=1, batch_size=64, learning_rate=3e-3, epochs=40, limit=2000)],
+}
+SCRIPT = Script(
+    __file__,
+    __doc__,
+    {
+        "plot_examples": "three signals against time",
+        "reconstruct": "train; two test signals with their reconstructions; with several values of a flag, a grid",
+    },
+    ToySettings,
+    PRESETS,
+    trains=("reconstruct",),
+)
+if __name__ == "__main__":
+    flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
 import numpy as np
 import torch
@@ -26,26 +89,23 @@ from torch.utils.data import TensorDataset
 
 from evaluation.baselines import reconstruction_baselines
 from loaders.toy import ToySignals, scale_sequences, toy_signals
-from models.lstm_ae import LSTMAutoencoder, clock_periods
+from models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
-from training import flags as command_line
 from training.run import run_script
-
-COUNT, LENGTH = 10_000, 50
-
+from training.settings import Request
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
 def signals(signal: str, seed: int, limit: int | None) -> ToySignals:
-    return toy_signals(signal, COUNT, LENGTH, seed, limit)
+    return toy_signals(signal, SEQUENCES, STEPS, seed, limit)
 
 
-def load(flags: argparse.Namespace) -> ToySignals:
+def load(settings: ToySettings | Request) -> ToySignals:
     """The signals of `--signal`: (N, 50) each. They are the same for all seeds of the weights."""
-    return signals(flags.signal, flags.data_seed, flags.limit)
+    return signals(settings.signal, settings.data_seed, settings.limit)
 
 
 def as_steps(x: Tensor, input_size: int) -> Tensor:
@@ -55,14 +115,14 @@ def as_steps(x: Tensor, input_size: int) -> Tensor:
 # ---- training and test -----------------------------------------------------------------------------------------------
 
 
-def make_step(flags: argparse.Namespace) -> loop.Step:
+def make_step(settings: ToySettings) -> loop.Step:
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         (x,) = batch
-        if model.training and flags.stretch < 1:
-            x = random_stretches(x, flags.stretch)
-        if model.training and flags.mirror:
+        if model.training and settings.stretch < 1:
+            x = random_stretches(x, settings.stretch)
+        if model.training and settings.mirror:
             x = random_mirrors(x)
-        return {"loss": mse_loss(model(as_steps(x, flags.input_size)).reconstruction.float().flatten(1), x)}
+        return {"loss": mse_loss(model(as_steps(x, settings.input_size)).reconstruction.float().flatten(1), x)}
 
     return step
 
@@ -86,31 +146,31 @@ def random_mirrors(x: Tensor) -> Tensor:
     return torch.where(over, 1 - x, x)
 
 
-def train(flags: argparse.Namespace, folder: Path) -> loop.Result:
-    data = load(flags)
-    steps = LENGTH // flags.input_size
+def train(settings: ToySettings, folder: Path) -> loop.Result:
+    data = load(settings)
+    steps = STEPS // settings.input_size
     model = LSTMAutoencoder(
-        flags.input_size,
-        flags.hidden_size,
-        flags.code_size or None,
-        flags.num_layers,
-        clock_periods=clock_periods(steps, flags.clock_harmonics),
+        settings.input_size,
+        settings.hidden_size,
+        settings.code_size or None,
+        settings.num_layers,
+        encoding_periods=harmonic_periods(steps, settings.positional_harmonics),
     )
     training, validation = TensorDataset(data.train), TensorDataset(data.validation)
-    return loop.train(model, make_step(flags), training, validation, flags, folder)
+    return loop.train(model, make_step(settings), training, validation, settings, folder)
 
 
-def test(flags: argparse.Namespace, folder: Path) -> dict:
+def test(settings: ToySettings, folder: Path) -> dict:
     """Errors of the trained model and of the baselines on validation and test sequences."""
-    data, model = load(flags), checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
-    model.to(flags.device)
+    data, model = load(settings), checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
+    model.to(settings.device)
     errors = {
-        f"{part}_mse": loop.evaluate(model, make_step(flags), TensorDataset(x), flags)["loss"]
+        f"{part}_mse": loop.evaluate(model, make_step(settings), TensorDataset(x), settings)["loss"]
         for part, x in (("test", data.test), ("val", data.validation))
     }
     return {
         "data": "generated",
-        "signal": flags.signal,
+        "signal": settings.signal,
         "code_size": model.code_size,
         "parameters": sum(p.numel() for p in model.parameters()),
         **errors,
@@ -121,25 +181,25 @@ def test(flags: argparse.Namespace, folder: Path) -> dict:
 # ---- functions -------------------------------------------------------------------------------------------------------
 
 
-def plot_examples(flags: argparse.Namespace, folder: Path) -> dict:
-    """three signals against time"""
-    data, time = load(flags), np.arange(LENGTH)
-    rows = {f"signal {i + 1}": {flags.signal: (time, data.train[i].numpy())} for i in range(3)}
+def plot_examples(request: Request, folder: Path) -> dict:
+    """Draws three signals against time."""
+    data, time = load(request), np.arange(STEPS)
+    rows = {f"signal {i + 1}": {request.signal: (time, data.train[i].numpy())} for i in range(3)}
     plots.panels(folder / "examples.png", rows, "time step", "value")
-    return {"data": "generated", "signal": flags.signal, "sequences": len(data.train)}
+    return {"data": "generated", "signal": request.signal, "sequences": len(data.train)}
 
 
-def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:
-    """train; two test signals with their reconstructions; with several values of a flag, a grid"""
-    runs = {f"code{size}": grid_search.with_values(flags, code_size=size) for size in flags.code_size}
+def reconstruct(request: Request, folder: Path) -> dict:
+    """Trains and tests; draws two test signals with their reconstructions, the losses, and the grid if there is one."""
+    runs = {f"code{size}": request.with_values(code_size=size) for size in request.code_size}
     metrics = grid_search.fit_many(runs, folder, train, test)
     folders = grid_search.model_folders(runs, folder)
-    plot_reconstructions(load(flags).test[:2], folders, folder)
+    plot_reconstructions(load(request).test[:2], folders, folder)
     plot_history(folders, folder)
     if (folder / "grid.csv").exists():
         plot_grid(folder)
     for name, values in metrics.items():
-        if flags.signal != "uniform" and values["test_mse"] > values["mean_mse"] / 10:
+        if not request.quiet and request.signal != "uniform" and values["test_mse"] > values["mean_mse"] / 10:
             errors = f"{values['test_mse']:.2g}, and the mean sequence's {values['mean_mse']:.2g}"
             print(f"WARNING: {name} is not ten times better than the mean sequence: its test error is {errors}")
     return metrics if len(metrics) > 1 else next(iter(metrics.values()))
@@ -149,12 +209,12 @@ def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:
 def plot_reconstructions(originals: Tensor, folders: dict[str, Path], folder: Path) -> None:
     """Sequences (N, 50) and what each model makes of them."""
     models = {name: checkpoint.rebuild(path / "best.pt", LSTMAutoencoder) for name, path in folders.items()}
-    rows = {f"test signal {i + 1}": {"original": (np.arange(LENGTH), x)} for i, x in enumerate(originals)}
+    rows = {f"test signal {i + 1}": {"original": (np.arange(STEPS), x)} for i, x in enumerate(originals)}
     for name, model in models.items():
         label = "reconstruction" if len(models) == 1 else f"reconstruction ({name})"
         estimates = model(as_steps(originals, model.arguments["input_size"])).reconstruction.flatten(1)
         for row, estimate in zip(rows.values(), estimates, strict=True):
-            row[label] = (np.arange(LENGTH), estimate)
+            row[label] = (np.arange(STEPS), estimate)
     dashed = [label for label in row if label != "original"]
     plots.panels(folder / "reconstructions.png", rows, "time step", "value", dashed=dashed)
 
@@ -191,39 +251,7 @@ FUNCTIONS = {"plot_examples": plot_examples, "reconstruct": reconstruct}
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser, groups = command_line.make_parser(
-        __doc__, FUNCTIONS, hidden_size=[128], epochs=100, batch_size=64, learning_rate=[3e-3]
-    )
-    add = groups["model"].add_argument
-    add("--input_size", type=command_line.POSITIVE_INT, default=5, help=f"values per step, a divisor of {LENGTH}")
-    add(
-        "--code_size",
-        type=command_line.COUNT,
-        nargs="+",
-        default=[16],
-        help="values of the bottleneck; 0: the last hidden state; several: each is trained and tested",
-    )
-    add(
-        "--clock_harmonics",
-        type=command_line.COUNT,
-        default=0,
-        help="of the clock that the decoder sees beside the code; 0: no clock",
-    )
-    add = groups["training"].add_argument
-    add(
-        "--stretch",
-        type=command_line.FRACTION,
-        default=1.0,
-        help="augmentation: random parts, at least this share of a sequence, stretched; 1: none",
-    )
-    add("--mirror", action="store_true", help="augmentation: sequences backwards and upside down, each half the time")
-    add = groups["data"].add_argument
-    add("--signal", choices=("waves", "uniform", "walk"), default="waves", help="kind of sequence")
-    add("--data_seed", type=command_line.number(int, 0, 2**31), default=0, help="of the generated sequences")
-    flags = command_line.parse(parser, argv)
-    if LENGTH % flags.input_size:
-        parser.error(f"argument --input_size: expected a divisor of {LENGTH}, found {flags.input_size}")
-    return run_script(flags, FUNCTIONS)
+    return run_script(SCRIPT, FUNCTIONS, argv)
 
 
 if __name__ == "__main__":

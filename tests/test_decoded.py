@@ -446,5 +446,5 @@ def test_real_data_are_the_same_from_kept_arrays(tmp_path, monkeypatch, name):
     loader = LOADERS[name][1]
     expected = loader(tmp_path)
     assert list(tmp_path.rglob(".*.npz"))
-    monkeypatch.setattr(data_files, "_keep_arrays", None)  # nothing needs to be written
+    monkeypatch.setattr(data_files, "_write_arrays", None)  # nothing needs to be written
     assert_same(loader(tmp_path), expected)

@@ -1,4 +1,4 @@
-"""The tables and JSON files of a run folder: written in one step, read back as numbers."""
+"""Tables and JSON files of a run folder: written atomically, read back as numbers."""
 
 import csv
 import io
