@@ -42,6 +42,9 @@ class TextLSTM(nn.Module):
         bigrams: None, or pairs of neighbouring words, each as first * V + second: then a linear model of the words and
             of these bigrams joins the logit ("wide and deep", Cheng et al. 2016).
         linear_dropout: of the words and bigrams of that linear model.
+        linear_scale: the sum of the weights of that linear model is multiplied by it and divided by the root of the
+            text's length; 0: it stays as it is. A factor above 1 lets rare words learn faster than the rate for the
+            LSTMs would.
         ngram_buckets: 0, or the size of the hash table for vectors of character n-grams, see `ngram_places`.
         normalize: brings each embedded word to mean 0 and variance 1 over its E values, so that embeddings cannot
             grow out of the reach of a perturbation. (Miyato, Dai and Goodfellow 2017, eq. 1, do it over the words.)
@@ -61,6 +64,7 @@ class TextLSTM(nn.Module):
         word_dropout: float = 0.0,
         bigrams: Sequence[int] | None = None,
         linear_dropout: float = 0.0,
+        linear_scale: float = 0.0,
         ngram_buckets: int = 0,
         normalize: bool = False,
         classes: Sequence[str] = ("0", "1"),
@@ -90,6 +94,7 @@ class TextLSTM(nn.Module):
             "word_dropout": word_dropout,
             "bigrams": bigrams,
             "linear_dropout": linear_dropout,
+            "linear_scale": linear_scale,
             "ngram_buckets": ngram_buckets,
             "normalize": normalize,
             "classes": list(classes),
@@ -98,7 +103,8 @@ class TextLSTM(nn.Module):
         self.vocabulary, self.classes, self.tokenizer = list(vocabulary), list(classes), tokenizer
         self.pooling = pooling
         self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
-        self.linear_dropout, self.linear, self.normalize = linear_dropout, bigrams is not None, normalize
+        self.linear, self.linear_dropout, self.linear_scale = bigrams is not None, linear_dropout, linear_scale
+        self.normalize = normalize
         self.embedding, self.ngram_buckets = nn.Embedding(len(vocabulary), embedding_size), ngram_buckets
         if ngram_buckets:
             self.ngrams = nn.EmbeddingBag(ngram_buckets, embedding_size, mode="mean", padding_idx=0)
@@ -194,7 +200,8 @@ class TextLSTM(nn.Module):
         known = self.bigram_codes[places] == codes
         both = torch.cat([own, own[:, :-1] * own[:, 1:] * known], 1)  # (B, 2 T - 1)
         weights = torch.cat([self.word_weights(words), self.bigram_weights(places)], 1).squeeze(2)
-        return (weights * dropout(both, self.linear_dropout, self.training)).sum(1)
+        total = (weights * dropout(both, self.linear_dropout, self.training)).sum(1)
+        return total * self.linear_scale / lengths.sqrt() if self.linear_scale else total
 
 
 def rename_former_weights(module: nn.Module, weights: dict[str, Tensor], *_) -> None:
