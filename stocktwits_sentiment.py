@@ -626,7 +626,7 @@ def explain(model: TextLSTM, texts: Sequence[str], settings: Asked, count: int =
         for place, p, slopes in zip(indices.tolist(), logit.sigmoid().tolist(), gradient.tolist(), strict=True):
             tokens = TOKENIZERS[model.tokenizer](texts[place])
             strongest = sorted(zip(tokens, slopes, strict=False), key=lambda pair: -abs(pair[1]))[:count]
-            words = "; ".join(f"{token} {slope:+.2f}" for token, slope in strongest)
+            words = "  ".join(f"{token} {slope:+.2f}" for token, slope in strongest)
             predictions[place] = {"message": texts[place], "probability": round(p, 4), "words": words}
     return predictions
 

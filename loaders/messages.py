@@ -250,20 +250,14 @@ def read_texts(path: Path | str, text_column: str) -> list[str]:
 
 def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> pd.DataFrame:
     """The named columns as they are written; the index counts the file's lines, from 1."""
-    expected = f"a CSV table with the column{'s'[: len(columns) - 1]} {' and '.join(columns)}"
+    expected = (
+        f"a CSV table in UTF-8, UTF-16 or Latin-1 with the column{'s'[: len(columns) - 1]} {' and '.join(columns)}"
+    )
     data = read_bytes(path, expected)
     with reading(path, expected):
         text = data.decode(encoding) if encoding else _decode(path, data)
         first_line = re.split(r"[\r\n]", text, maxsplit=1)[0]
-        separator = max(SEPARATORS, key=first_line.count)
-        table = pd.read_csv(
-            io.StringIO(text, newline=""),
-            sep=separator,
-            header=None,  # read as a row, since pandas renames columns of the same name
-            dtype=str,
-            na_filter=False,
-            skip_blank_lines=False,  # they count as lines
-        )
+        table = _parse(text, max(SEPARATORS, key=first_line.count))
     header = table.iloc[0].tolist()
     if len(set(columns)) != len(columns) or any(header.count(name) != 1 for name in columns):
         raise DataError(f"{path}: expected {expected}, once each, found {', '.join(header)[:200] or 'an empty file'}")
@@ -273,6 +267,21 @@ def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = Non
     if rows.empty:
         raise DataError(f"{path}: expected {expected}, found no rows")
     return rows[[header.index(name) for name in columns]].set_axis(list(columns), axis=1)
+
+
+def _parse(text: str, separator: str) -> pd.DataFrame:
+    """All cells as they are written, the header and blank lines included."""
+    try:
+        return pd.read_csv(
+            io.StringIO(text, newline=""),
+            sep=separator,
+            header=None,  # read as a row, since pandas renames columns of the same name
+            dtype=str,
+            na_filter=False,
+            skip_blank_lines=False,  # they count as lines
+        )
+    except pd.errors.ParserError as error:
+        raise ValueError(str(error).replace("in line", "in row")) from error  # a quoted line break starts no new one
 
 
 def _decode(path: Path, data: bytes) -> str:
