@@ -26,6 +26,9 @@ def pytest_addoption(parser):
         metavar="FILE",
         help="JSON file for what the reliability tests counted; docs/reliability.md gets the numbers, too",
     )
+    parser.addoption(
+        "--screenshots", type=Path, metavar="FOLDER", help="folder for pictures of the report's page in a browser"
+    )
 
 
 def pytest_sessionfinish(session, exitstatus):
