@@ -8,6 +8,7 @@ import warnings
 import pytest
 
 import lstm_ae_toy
+import stocktwits_sentiment
 from reporting import plots
 from training import flags
 from training.settings import (
@@ -162,6 +163,10 @@ def test_a_request_says_what_it_does_not_have():
 SMALL = {  # flags that keep a random run of each function short
     (lstm_ae_toy, "plot_examples"): "",
     (lstm_ae_toy, "reconstruct"): "--limit 40 --epochs 1 --hidden_size 3",
+    (stocktwits_sentiment, "show_messages"): "--source sample",
+    (stocktwits_sentiment, "train"): "--source sample --limit 30 --epochs 1 --hidden_size 3",
+    (stocktwits_sentiment, "predict"): "",
+    (stocktwits_sentiment, "baseline"): "--source sample",
 }
 IGNORED = ("dataclasses", "training.settings", "training.flags", "training.grid_search", "training.workers", "copy")
 HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
