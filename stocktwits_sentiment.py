@@ -110,7 +110,7 @@ class SentimentSettings(Settings):
     )
     linear: bool = flag(True, "linear model of the words and bigrams, added to the LSTMs' logit", "model")
     linear_scale: float = flag(
-        20.0,
+        6.0,
         "factor of the linear model's logit, and so of its learning rate",
         "model",
         NOT_NEGATIVE,

@@ -166,13 +166,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(run, tmp_path, monkeypa
 def test_seeds_and_a_grid_of_epsilon(run, tmp_path):
     metrics = run("--function", "train", "--seeds", "2", "--epochs", "1")
     assert metrics["seeds"] == 2 and metrics["bag_of_words_accuracy_std"] == 0
-    assert metrics["test_log_loss_std"] > 0
-    assert 0 <= metrics["wrong_in_all_seeds"] <= 1 - metrics["ensemble_test_accuracy"] + 1e-9
-    assert metrics["right_in_all_seeds"] <= metrics["ensemble_test_accuracy"]
-    with open(tmp_path / "train" / "errors.csv", newline="") as file:
-        errors = list(csv.DictReader(file))
-    assert len(errors) == round(metrics["wrong_in_all_seeds"] * 24) > 0
-    assert all(row["label"] in ("bearish", "bullish") for row in errors)
+    assert metrics["test_log_loss_std"] > 0 and (tmp_path / "train" / "errors.csv").exists()
+    assert metrics["wrong_in_all_seeds"] <= 1 - metrics["ensemble_test_accuracy"] <= 1 - metrics["right_in_all_seeds"]
     run("--function", "train", "--epsilon", "0", "2", "--epochs", "1")
     with open(tmp_path / "train" / "grid.csv") as file:
         assert {row["epsilon"] for row in csv.DictReader(file)} == {"0.0", "2.0"}
@@ -185,6 +180,22 @@ def test_the_ensemble_is_the_mean_of_the_models_logits(run, data_dir, tmp_path):
     z = np.mean([script.logits(model, data.test, settings) for model in models], axis=0)
     assert metrics["ensemble_test_accuracy"] == np.mean((z > 0) == (data.test.labels.numpy() > 0.5))
     assert metrics["ensemble_test_log_loss"] not in (metrics["test_log_loss"], metrics["test_log_loss_mean"])
+
+
+def test_messages_that_all_models_get_wrong(data_dir, tmp_path):
+    argv = ["--function", "train", "--data_dir", str(data_dir), "--ngram_buckets", "50"]
+    (request,) = flag_parser.parse(script.SCRIPT, argv).values()
+    request, data = request.with_values(device="cpu"), load_messages.spy_messages(data_dir)
+    torch.manual_seed(0)
+    model = script.build(request.single(), data).eval()  # untrained: wrong now and then
+    metrics, z = script.test_ensemble([model, model], request, tmp_path)
+    wrong = (z > 0) != (data.test.labels.numpy() > 0.5)
+    assert 0 < wrong.mean() == metrics["wrong_in_all_seeds"] == pytest.approx(1 - metrics["ensemble_test_accuracy"])
+    assert metrics["wrong_in_all_seeds_and_bag_of_words"] == 0  # the bag of words is always right here
+    with open(tmp_path / "errors.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["message"] for row in rows] == [text for text, no in zip(data.test.texts, wrong, strict=True) if no]
+    assert all(row["bag_of_words"] == "right" and row["label"] in data.classes for row in rows)
 
 
 def test_the_published_configuration(run, data_dir, tmp_path):
