@@ -136,8 +136,9 @@ class Section:
     def numbers(self) -> list[tuple[Number, Row, list[Row | None]]]:
         """Each number, its row that is judged, and its rows in all runs."""
         by_run = [run.by_key for run in self.runs]
-        table = [(number, [rows.get(number.key) for rows in by_run]) for number in self.study.numbers]
-        return [(number, next(filter(None, rows)), rows) for number, rows in table if any(rows)]
+        table = [[rows.get(key) for rows in by_run] for key in dict.fromkeys(key for rows in by_run for key in rows)]
+        judged = [next(filter(None, rows)) for rows in table]
+        return [(row.number, row, rows) for row, rows in zip(judged, table, strict=True)]
 
     @property
     def answer(self) -> str:
@@ -151,9 +152,10 @@ class Section:
 
 def sentence(template: str, run: Run) -> str:
     """A template of studies.toml with the numbers of a run; empty if it needs a number which the run lacks."""
-    best = max((row for row in run.rows if row.kind.higher_is_better), key=lambda row: row.value, default=None)
+    order = sorted((row for row in run.rows if row.kind.higher_is_better), key=lambda row: row.value)
+    extremes = {"best": order[-1], "worst": order[0]} if order else {}
     try:
-        told = SENTENCES.from_string(template).render(n=run.by_key, best=best)
+        told = SENTENCES.from_string(template).render(n=run.by_key, **extremes)
     except jinja2.UndefinedError:
         return ""
     return " ".join(told.split())
