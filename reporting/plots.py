@@ -221,3 +221,18 @@ def confusion(path: Path, matrices: Mapping[str, np.ndarray], classes: Sequence)
                 size = 9 if len(classes) > 5 else 14
                 axes.text(j, i, int(count), ha="center", va="center", fontsize=size, weight=weight)
     return save(figure, path)
+
+
+def dots(
+    path: Path, names: Sequence[str], series: Mapping[str, Sequence[float]], ylabel: str, levels: Mapping[str, float]
+) -> Path:
+    """One column per name with a mark of each series in it; `levels` are named horizontal lines."""
+    figure, axes = plt.subplots(figsize=(1.5 + 0.38 * len(names), 4.2))
+    for (name, values), marker, colour in zip(series.items(), "oxsd", COLOURS, strict=False):
+        axes.plot(range(len(names)), values, linestyle="", marker=marker, markersize=7, color=colour, label=name)
+    for name, value in levels.items():
+        axes.axhline(value, color="0.35", linestyle=":", linewidth=1.3, label=name)
+    axes.set_ylabel(ylabel)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    legend_above(axes)
+    return save(figure, path)
