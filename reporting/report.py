@@ -230,7 +230,9 @@ def chart_of(sections: list[Section]) -> list[dict]:
         row = section.main
         if row is None or row.relative_error(row.value) is None:
             continue
+        others = [other for run in section.runs[1:] if (other := run.by_key.get(row.number.key))]
         ratios = {"ours": row.value, "published": row.number.published, "target": row.goal}
+        ratios["second"] = others[0].value if others else None
         places = {name: place(row.relative_error(value)) for name, value in ratios.items()}
         lines.append({"section": section, "row": row, **places})
     return lines
