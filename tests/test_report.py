@@ -179,13 +179,3 @@ def test_every_answer_and_finding_can_be_made_from_the_published_numbers():
         if section.study.numbers:
             assert section.study.answer and report.sentence(section.study.answer, section.first), section.study.path
     assert len(report.findings_of(sections)) == len(FINDINGS) == 5
-
-
-def test_the_published_page_is_the_one_of_the_published_numbers():
-    """It shows what docs/results holds: `python reproduce.py --publish` renews it."""
-    text = (ROOT / "docs" / "results" / "report" / "report.md").read_text()
-    shown = set(re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text))
-    there = {
-        f"../{path.relative_to(ROOT / 'docs' / 'results').as_posix()}" for path in ROOT.glob("docs/results/*/*/*.png")
-    }
-    assert shown == there
