@@ -7,6 +7,9 @@ import warnings
 
 import pytest
 
+import adv_alstm
+import jv_training
+import lstm_ae_snp500
 import lstm_ae_toy
 from reporting import plots
 from training import flags
@@ -142,7 +145,7 @@ def test_help_shows_the_default_of_each_function(capsys):
         parse("--help")
     text = " ".join(capsys.readouterr().out.split())
     assert "passes over the training data (default: 30 for fit, 10 for classify)" in text
-    assert "(without --function: draw and fit)" in text and "--no_mirror" in text and "--num_layers" not in text
+    assert "(without --function: draw, fit)" in text and "--no_mirror" in text and "--num_layers" not in text
     assert "None" not in text and "False" not in text and "minutes on one core: fit 3" in text
 
 
@@ -159,9 +162,19 @@ def test_a_request_says_what_it_does_not_have():
 
 # ---- all scripts, flags at random ------------------------------------------------------------------------------------
 
+SAMPLE = "--source sample"
+VOWELS = "--source sample --limit 45 --epochs 1 --hidden_size 3 --channels 3 --folds 2"
 SMALL = {  # flags that keep a random run of each function short
     (lstm_ae_toy, "plot_examples"): "",
     (lstm_ae_toy, "reconstruct"): "--limit 40 --epochs 1 --hidden_size 3",
+    (lstm_ae_snp500, "plot_prices"): SAMPLE,
+    (lstm_ae_snp500, "reconstruct"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
+    (lstm_ae_snp500, "predict"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3 --window 10",
+    (adv_alstm, "train"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
+    (adv_alstm, "plot"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
+    (jv_training, "basic"): VOWELS,
+    (jv_training, "adversarial"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
+    (jv_training, "proximal"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
 }
 IGNORED = ("dataclasses", "training.settings", "training.flags", "training.grid_search", "training.workers", "copy")
 HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
