@@ -91,10 +91,6 @@ class Run:
         """The study's own figure first."""
         return sorted(self.result.folder.glob("*.png"), key=lambda path: (path.stem != self.study.figure, path.name))
 
-    def figure(self, name: str) -> Path | None:
-        path = self.result.folder / f"{name}.png"
-        return path if path.exists() else None
-
     def place(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.page)).as_posix()
 
@@ -196,8 +192,10 @@ def deviations(script: str) -> list[str]:
     return [" ".join(item.split("\n\n")[0].split()) for item in items]
 
 
-def caption(path: Path) -> str:
-    return CAPTIONS.get(path.stem, path.stem.replace("_", " "))
+def caption(path: Path, study: Study) -> str:
+    """What a figure shows: the caption of its script's figures of that name, or of all."""
+    own = CAPTIONS.get(study.script, {})
+    return own.get(path.stem) or CAPTIONS.get(path.stem) or path.stem.replace("_", " ").capitalize()
 
 
 # ---- the first screen ------------------------------------------------------------------------------------------------
@@ -210,7 +208,8 @@ def findings_of(sections: list[Section]) -> list[tuple[Finding, Section, str, Pa
         section = next((s for s in sections if s.study.path == finding.study and s.first), None)
         text = sentence(finding.text, section.first) if section else ""
         if text:
-            told.append((finding, section, text, section.first.figure(finding.figure)))
+            figures = [path for path in section.first.figures if path.stem == finding.figure] + section.first.figures
+            told.append((finding, section, text, figures[0] if figures else None))
     return told
 
 

@@ -87,7 +87,7 @@ def frozen(value: Any) -> Any:
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
-def read(path: Path) -> tuple[dict[str, Script], tuple[Study, ...], tuple[Finding, ...], dict[str, str]]:
+def read(path: Path) -> tuple[dict[str, Script], tuple[Study, ...], tuple[Finding, ...], dict]:
     """Scripts, studies, findings and captions; an unknown entry is a TypeError that names it."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     for study in content["study"]:
