@@ -551,12 +551,12 @@ def plot_losses(settings: PriceSettings, folder: Path) -> None:
     share = settings.reconstruction_dominance
     parts = {f"{share:g} x reconstruction": ("mse", share), f"{1 - share:g} x prediction": ("prediction", 1 - share)}
     series = {
-        f"{name}, {label}": (epochs, [weight * value for value in values])
+        (name, label): (epochs, [weight * value for value in values])
         for name, (key, weight) in {**parts, "sum": ("loss", 1)}.items()
         for label, (epochs, values) in tables.read_curves(folder, key).items()
         if weight
     }
-    dashed = [name for name in series if name.endswith("training")]
+    dashed = [name for name in series if name[-1] == "training"]
     plots.curves(folder / "losses.png", series, "epoch", "loss", log=True, dashed=dashed)
 
 
