@@ -521,12 +521,7 @@ def predict(request: Request, folder: Path) -> dict:
     if request.inputs == "ohlcv" and data.metadata.get("fields") == 1:
         raise UsageError(f"--inputs: expected high, since {request.data} has one number per date")
     metrics = grid_search.fit(request, folder, train_prediction, test_prediction)
-    settings = dataclasses.replace(
-        request.single(),
-        reconstruction_dominance=metrics.get("best_combination", {}).get(
-            "reconstruction_dominance", request.reconstruction_dominance[0]
-        ),
-    )
+    settings = dataclasses.replace(request.single(), **metrics.get("best_combination", {}))
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
     plot_losses(settings, folder)
     plot_predictions(settings, model, folder)
