@@ -34,7 +34,7 @@ from torch.utils.data import TensorDataset
 from evaluation import baselines
 from evaluation.binary_scores import binomial_sigma
 from loaders.mnist import Mnist, mnist
-from models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, clock_periods
+from models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
@@ -97,8 +97,8 @@ def random_shifts(images: Tensor, distance: int) -> Tensor:
 def build(flags: argparse.Namespace) -> Autoencoder:
     classes = CLASSES if flags.task == "classify" else 0
     steps = PIXELS // flags.input_size
-    # pixel by pixel, the clock also ticks with the rows
-    clock = [p for whole in (steps / SIDE, steps) for p in clock_periods(whole, flags.clock_harmonics)]
+    # pixel by pixel, the position within the row is encoded as well
+    periods = [p for whole in (steps / SIDE, steps) for p in harmonic_periods(whole, flags.clock_harmonics)]
     if flags.model == "conv":
         return ConvLSTMAutoencoder(
             map_shape(flags),
@@ -107,7 +107,7 @@ def build(flags: argparse.Namespace) -> Autoencoder:
             flags.kernel_size,
             classes,
             flags.dropout,
-            clock_periods=clock,
+            encoding_periods=periods,
         )
     return LSTMAutoencoder(
         flags.input_size,
@@ -117,7 +117,7 @@ def build(flags: argparse.Namespace) -> Autoencoder:
         classes,
         dropout=flags.dropout,
         timescale=steps if steps > 100 else None,
-        clock_periods=clock,
+        encoding_periods=periods,
         input_mean=MEAN,
         input_std=STD,
     )

@@ -35,7 +35,7 @@ from evaluation.baselines import reconstruction_baselines
 from loaders.files import DataError
 from loaders.prices import StockPrices, complete_symbols, select_symbols, stock_prices
 from loaders.toy import scale_sequences, unscale_sequences
-from models.lstm_ae import LSTMAutoencoder, clock_periods
+from models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
@@ -137,7 +137,7 @@ def train_reconstruction(flags: argparse.Namespace, folder: Path) -> loop.Result
         flags.hidden_size,
         flags.code_size or None,
         flags.num_layers,
-        clock_periods=clock_periods(steps, flags.clock_harmonics),
+        encoding_periods=harmonic_periods(steps, flags.clock_harmonics),
     )
     training = TensorDataset(scaled_windows(data, flags, "train")[: flags.limit])
     validation = TensorDataset(scaled_windows(data, flags, "validation"))

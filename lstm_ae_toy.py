@@ -26,7 +26,7 @@ from torch.utils.data import TensorDataset
 
 from evaluation.baselines import reconstruction_baselines
 from loaders.toy import ToySignals, scale_sequences, toy_signals
-from models.lstm_ae import LSTMAutoencoder, clock_periods
+from models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training import flags as command_line
@@ -94,7 +94,7 @@ def train(flags: argparse.Namespace, folder: Path) -> loop.Result:
         flags.hidden_size,
         flags.code_size or None,
         flags.num_layers,
-        clock_periods=clock_periods(steps, flags.clock_harmonics),
+        encoding_periods=harmonic_periods(steps, flags.clock_harmonics),
     )
     training, validation = TensorDataset(data.train), TensorDataset(data.validation)
     return loop.train(model, make_step(flags), training, validation, flags, folder)

@@ -100,10 +100,11 @@ class LSTMAutoencoder(Autoencoder):
         prediction_size: P, values of the next-step head, 0 for none.
         dropout: before the class head, while training.
         timescale: for `initialise_lstm` of the encoder; the sequence length is a good value when sequences are long.
-        clock_periods: periods, in steps, of sines and cosines of the step number that the decoder sees beside z. They
-            are the same for every sequence, so z stays the only thing that the decoder knows of x. Empty: none. A
-            decoder of hundreds of steps with a constant input does not learn to count them.
+        encoding_periods: periods, in steps, of the positional encoding that the decoder reads beside z. It is the same
+            for every sequence, so z stays the only thing that the decoder knows of x. Empty: none. A decoder of
+            hundreds of steps with a constant input does not learn to count them.
         input_mean, input_std: the encoder reads (x - input_mean) / input_std, which should have about unit variance.
+        clock_periods: the name of `encoding_periods` in older checkpoints.
     """
 
     def __init__(
@@ -116,11 +117,14 @@ class LSTMAutoencoder(Autoencoder):
         prediction_size: int = 0,
         dropout: float = 0.0,
         timescale: int | None = None,
-        clock_periods: Sequence[float] = (),
+        encoding_periods: Sequence[float] = (),
         input_mean: float = 0.5,
         input_std: float = 0.25,
+        *,
+        clock_periods: Sequence[float] = (),
     ):
         super().__init__(hidden_size, num_classes, prediction_size, dropout)
+        encoding_periods = encoding_periods or clock_periods
         self.arguments = {
             "input_size": input_size,
             "hidden_size": hidden_size,
@@ -130,13 +134,13 @@ class LSTMAutoencoder(Autoencoder):
             "prediction_size": prediction_size,
             "dropout": dropout,
             "timescale": timescale,
-            "clock_periods": list(clock_periods),
+            "encoding_periods": list(encoding_periods),
             "input_mean": input_mean,
             "input_std": input_std,
         }
-        self.clock_periods, self.input_mean, self.input_std = tuple(clock_periods), input_mean, input_std
+        self.encoding_periods, self.input_mean, self.input_std = tuple(encoding_periods), input_mean, input_std
         self.code_size = code_size or hidden_size
-        decoder_inputs = self.code_size + 2 * len(self.clock_periods)
+        decoder_inputs = self.code_size + 2 * len(self.encoding_periods)
         self.encoder = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
         self.to_code = nn.Identity() if code_size is None else nn.Linear(hidden_size, code_size)
         self.decoder = nn.LSTM(decoder_inputs, hidden_size, num_layers, batch_first=True)
@@ -156,9 +160,9 @@ class LSTMAutoencoder(Autoencoder):
     def decoder_states(self, z: Tensor, steps: int) -> Tensor:
         """Codes (B, Z) to the decoder's hidden states (B, steps, H)."""
         inputs = z.unsqueeze(1).expand(-1, steps, -1)
-        if self.clock_periods:
-            clock = step_clock(steps, self.clock_periods).to(z)
-            inputs = torch.cat([inputs, clock.expand(len(z), -1, -1)], 2)  # (B, steps, Z + 2 * periods)
+        if self.encoding_periods:
+            encoding = positional_encoding(steps, self.encoding_periods).to(z)
+            inputs = torch.cat([inputs, encoding.expand(len(z), -1, -1)], 2)  # (B, steps, Z + 2 * periods)
         states, _ = self.decoder(inputs)
         return states
 
@@ -166,12 +170,12 @@ class LSTMAutoencoder(Autoencoder):
         return torch.sigmoid(self.output(states))
 
 
-def clock_periods(steps: float, harmonics: int) -> list[float]:
-    """Periods of a clock: the sequence's length over 1..harmonics, in steps, none below two steps."""
+def harmonic_periods(steps: float, harmonics: int) -> list[float]:
+    """Periods for `positional_encoding`: steps / 1, steps / 2, ..., steps / harmonics, in steps, none below two."""
     return [steps / k for k in range(1, harmonics + 1) if steps / k >= 2]
 
 
-def step_clock(steps: int, periods: Sequence[float]) -> Tensor:
+def positional_encoding(steps: int, periods: Sequence[float]) -> Tensor:
     """Sines and cosines of the step number, (steps, 2 * len(periods)); periods in steps."""
     angles = 2 * math.pi * torch.arange(steps).unsqueeze(1) / torch.tensor(periods)
     return torch.cat([angles.sin(), angles.cos()], 1)
@@ -198,8 +202,9 @@ class ConvLSTMAutoencoder(Autoencoder):
         code_size: Z.
         channels: hidden channels of encoder and decoder.
         kernel_size: odd, of all convolutions.
-        num_classes, dropout, timescale, clock_periods: as in `LSTMAutoencoder`; the clock reaches the gates through a
-            linear map, the same for all places of the map.
+        num_classes, dropout, timescale, encoding_periods: as in `LSTMAutoencoder`; the positional encoding reaches the
+            gates through a linear map, the same for all places of the map.
+        clock_periods: the name of `encoding_periods` in older checkpoints.
     """
 
     def __init__(
@@ -211,10 +216,13 @@ class ConvLSTMAutoencoder(Autoencoder):
         num_classes: int = 0,
         dropout: float = 0.0,
         timescale: int | None = None,
+        encoding_periods: Sequence[float] = (),
+        *,
         clock_periods: Sequence[float] = (),
     ):
         pixels = math.prod(map_shape)
         super().__init__(channels * pixels, num_classes, 0, dropout)
+        encoding_periods = encoding_periods or clock_periods
         self.arguments = {
             "map_shape": list(map_shape),
             "code_size": code_size,
@@ -223,7 +231,7 @@ class ConvLSTMAutoencoder(Autoencoder):
             "num_classes": num_classes,
             "dropout": dropout,
             "timescale": timescale,
-            "clock_periods": list(clock_periods),
+            "encoding_periods": list(encoding_periods),
         }
         self.map_shape, self.input_size, self.code_size = tuple(map_shape), pixels, code_size
         dims = len(map_shape)
@@ -231,9 +239,12 @@ class ConvLSTMAutoencoder(Autoencoder):
         self.to_code = nn.Linear(channels * pixels, code_size)
         self.from_code = nn.Linear(code_size, channels * pixels)
         self.decoder = ConvLSTM(channels, channels, kernel_size, dims)
-        self.clock_periods = tuple(clock_periods)
-        self.clock = nn.Linear(2 * len(self.clock_periods), 4 * channels, bias=False) if clock_periods else None
+        self.encoding_periods = tuple(encoding_periods)
+        self.encoding_to_gates = (
+            nn.Linear(2 * len(self.encoding_periods), 4 * channels, bias=False) if encoding_periods else None
+        )
         self.output_conv = CONVOLUTIONS[dims](channels, 1, kernel_size, padding="same")
+        self.register_load_state_dict_pre_hook(rename_old_weights)
 
     def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Sequences x (B, T, I) of flattened maps to codes (B, Z). Variable lengths are not supported."""
@@ -247,8 +258,10 @@ class ConvLSTMAutoencoder(Autoencoder):
         """Codes (B, Z) to the decoder's hidden maps (B, steps, channels, *map_shape)."""
         z_map = self.from_code(z).unflatten(1, (-1, *self.map_shape))  # (B, channels, *map_shape)
         bias = None
-        if self.clock is not None:
-            bias = self.clock(step_clock(steps, self.clock_periods).to(z))  # (steps, 4 channels)
+        if self.encoding_to_gates is not None:
+            bias = self.encoding_to_gates(
+                positional_encoding(steps, self.encoding_periods).to(z)
+            )  # (steps, 4 channels)
         states, _ = self.decoder(z_map, steps, bias)
         return states
 
@@ -256,3 +269,9 @@ class ConvLSTMAutoencoder(Autoencoder):
         by_time = states.transpose(0, 1)  # as they lie in memory
         maps = torch.sigmoid(self.output_conv(by_time.flatten(0, 1)))  # (T * B, 1, *map_shape)
         return maps.flatten(1).unflatten(0, by_time.shape[:2]).transpose(0, 1)
+
+
+def rename_old_weights(module: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Gives the weights of older checkpoints their present names."""
+    if (old := f"{prefix}clock.weight") in weights:
+        weights[f"{prefix}encoding_to_gates.weight"] = weights.pop(old)

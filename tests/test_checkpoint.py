@@ -66,11 +66,13 @@ def test_round_trip(tmp_path):
     ("model", "x"),
     [
         (
-            LSTMAutoencoder(2, 5, 3, num_layers=2, num_classes=4, prediction_size=2, clock_periods=[4.0], timescale=9),
+            LSTMAutoencoder(
+                2, 5, 3, num_layers=2, num_classes=4, prediction_size=2, encoding_periods=[4.0], timescale=9
+            ),
             torch.rand(3, 6, 2, generator=torch.Generator().manual_seed(0)),
         ),
         (
-            ConvLSTMAutoencoder((4,), 3, channels=2, num_classes=3, dropout=0.5, clock_periods=[4.0]),
+            ConvLSTMAutoencoder((4,), 3, channels=2, num_classes=3, dropout=0.5, encoding_periods=[4.0]),
             torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(0)),
         ),
         (ConvLSTMAutoencoder((2, 3), 3, channels=2), torch.rand(2, 5, 6, generator=torch.Generator().manual_seed(0))),
@@ -322,3 +324,19 @@ def test_checkpoints_from_before_the_packages_still_load(script, cls, shape):
     output = model(x, torch.tensor([9, 7])) if cls is LSTMClassifier else model(x)
     output = getattr(output, "reconstruction", output)
     assert output.shape[0] == 2 and torch.isfinite(output).all()
+
+
+@pytest.mark.parametrize("cls", [LSTMAutoencoder, ConvLSTMAutoencoder])
+def test_autoencoders_load_the_former_names_of_the_positional_encoding(tmp_path, cls):
+    size = {"map_shape": [4], "code_size": 3} if cls is ConvLSTMAutoencoder else {"input_size": 4, "hidden_size": 5}
+    model = cls(**size, encoding_periods=[6.0, 3.0]).eval()
+    described = checkpoint.describe(model)
+    arguments = described["arguments"] | {"clock_periods": [6.0, 3.0]}
+    del arguments["encoding_periods"]
+    weights = {name.replace("encoding_to_gates", "clock"): value for name, value in described["weights"].items()}
+    assert ("clock.weight" in weights) == (cls is ConvLSTMAutoencoder)
+    checkpoint.save(tmp_path / "best.pt", {"model": {**described, "arguments": arguments, "weights": weights}})
+    rebuilt = checkpoint.rebuild(tmp_path / "best.pt", cls)
+    x = torch.rand(2, 6, 4)
+    assert torch.equal(rebuilt(x).reconstruction, model(x).reconstruction)
+    assert rebuilt.arguments == model.arguments

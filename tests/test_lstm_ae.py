@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder, initialise_lstm, step_clock
+from models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder, initialise_lstm, positional_encoding
 
 
 def lstm(**values):
@@ -23,9 +23,9 @@ MODELS = {
     "lstm": lstm,
     "layers": lambda: lstm(num_layers=3),
     "code": lambda: lstm(code_size=2),
-    "clock": lambda: lstm(code_size=2, num_layers=2, clock_periods=(6.0, 3.0), timescale=6),
+    "encoding": lambda: lstm(code_size=2, num_layers=2, encoding_periods=(6.0, 3.0), timescale=6),
     "conv": conv,
-    "conv clock": lambda: conv(clock_periods=(6.0, 3.0), timescale=6),
+    "conv encoding": lambda: conv(encoding_periods=(6.0, 3.0), timescale=6),
 }
 
 
@@ -91,7 +91,7 @@ def test_code_size():
 
 def test_two_spatial_axes():
     torch.manual_seed(0)
-    model = ConvLSTMAutoencoder((2, 4), 3, channels=2, clock_periods=[5.0])
+    model = ConvLSTMAutoencoder((2, 4), 3, channels=2, encoding_periods=[5.0])
     assert model(torch.rand(2, 5, 8)).reconstruction.shape == (2, 5, 8)
 
 
@@ -181,7 +181,7 @@ def test_overfits_four_sequences(make):
 # ---- variable lengths ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["lstm", "layers", "code", "clock"])
+@pytest.fixture(params=["lstm", "layers", "code", "encoding"])
 def lstm_model(request):
     torch.manual_seed(0)
     return MODELS[request.param]().eval()
@@ -323,10 +323,10 @@ def test_scale_of_the_input_weights():
     assert model.weight_ih_l0.std().item() == pytest.approx(0.25, rel=0.1)
 
 
-# ---- clock -----------------------------------------------------------------------------------------------------------
+# ---- positional encoding ---------------------------------------------------------------------------------------------
 
 
-def test_clock_by_hand():
+def test_positional_encoding_by_hand():
     expected = [  # sin of periods 4 and 2, then cos
         [0, 0, 1, 1],
         [1, 0, 0, -1],
@@ -334,19 +334,21 @@ def test_clock_by_hand():
         [-1, 0, 0, -1],
         [0, 0, 1, 1],
     ]
-    torch.testing.assert_close(step_clock(5, [4, 2]), torch.tensor(expected, dtype=torch.float32), atol=1e-6, rtol=0)
-    assert step_clock(3, [8.0])[1].tolist() == pytest.approx([math.sqrt(0.5)] * 2)
+    torch.testing.assert_close(
+        positional_encoding(5, [4, 2]), torch.tensor(expected, dtype=torch.float32), atol=1e-6, rtol=0
+    )
+    assert positional_encoding(3, [8.0])[1].tolist() == pytest.approx([math.sqrt(0.5)] * 2)
 
 
-def test_clock_does_not_depend_on_x():
+def test_positional_encoding_does_not_depend_on_x():
     torch.manual_seed(0)
-    model = LSTMAutoencoder(3, 5, code_size=2, clock_periods=[4, 2])
+    model = LSTMAutoencoder(3, 5, code_size=2, encoding_periods=[4, 2])
     seen = []
     model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model(sequences(seed=1)), model(sequences(seed=2))
     for inputs in seen:
         assert inputs.shape == (4, 6, 2 + 4)
-        assert torch.equal(inputs[:, :, 2:], step_clock(6, [4, 2]).expand(4, -1, -1))
+        assert torch.equal(inputs[:, :, 2:], positional_encoding(6, [4, 2]).expand(4, -1, -1))
         assert torch.equal(inputs[:, :, :2], inputs[:, :1, :2].expand(-1, 6, -1))
     assert not torch.equal(seen[0], seen[1])
     # with it, a code of zeros can give different values at different steps from the first one on

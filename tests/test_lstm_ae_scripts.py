@@ -114,12 +114,12 @@ def build_flags(**changes) -> Namespace:
     return Namespace(**{**values, **changes})
 
 
-def test_clock_ticks_with_the_image_and_by_pixels_also_with_the_row():
-    assert mnist.build(build_flags(clock_harmonics=3)).clock_periods == pytest.approx((28, 14, 28 / 3))
-    assert mnist.build(build_flags(model="conv")).clock_periods == (28, 14)
+def test_positions_in_the_image_and_by_pixels_also_in_the_row_are_encoded():
+    assert mnist.build(build_flags(clock_harmonics=3)).encoding_periods == pytest.approx((28, 14, 28 / 3))
+    assert mnist.build(build_flags(model="conv")).encoding_periods == (28, 14)
     pixels = build_flags(sequence="pixels", input_size=1)
-    assert mnist.build(pixels).clock_periods == (28, 14, 784, 392)
-    assert mnist.build(build_flags(clock_harmonics=0)).clock_periods == ()
+    assert mnist.build(pixels).encoding_periods == (28, 14, 784, 392)
+    assert mnist.build(build_flags(clock_harmonics=0)).encoding_periods == ()
 
 
 def test_the_loss_weighs_reconstruction_and_class():
