@@ -1,15 +1,15 @@
 """A classifier of sequences, normalised, convolved and read by an LSTM, and the three ways to train it.
 
-plain: the model as it stands. AdvLSTM: adversarial training on the inputs of the LSTM (see adversarial.py). ProxLSTM:
-the proximal LSTM in the place of the LSTM (see ProxLSTM.py). All three have the same parameters under the same names,
-so that a checkpoint of one is a start for another.
+plain: the model as it is. AdvLSTM: adversarial training on the inputs of the LSTM (models/adversarial.py). ProxLSTM:
+the proximal LSTM in the place of the LSTM (ProxLSTM.py). All three have the same parameters under the same names, so
+that a checkpoint of one initialises another. docs/jv_training.md lists the names of the course beside those used here.
 
-Letters in shapes: B batch, T time steps, I input size, C channels, H hidden size, K classes.
+Letters in shapes: B batch, T time steps, I input size, C channels, H hidden size, K classes, D directions.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import batch_norm, cross_entropy, normalize
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from models.adversarial import compute_perturbation
@@ -23,17 +23,28 @@ NORMALIZATIONS = ("standard", "l2")
 class LSTMClassifier(nn.Module):
     """Normalised steps, convolution over time, ReLU = v, LSTM over v, its state at the sequence's end, logits.
 
-    normalization "l2" brings each step to length 1 over its features, which drops how large it was; "standard" each
-    feature to mean 0 and standard deviation 1 over the training data, once `set_scale` has been called.
+    Args:
+        input_size, classes: I features per step, K classes.
+        hidden_size, channels, kernel_size, stride: of the LSTM and of the convolution, which has no padding, so that
+            `kernel_size` - 1 steps are lost.
+        mode: "plain", "AdvLSTM" or "ProxLSTM".
+        epsilon: length of the perturbation of a sequence v (AdvLSTM), weight of the proximal problem (ProxLSTM); with
+            epsilon = 0 both are the plain model.
+        normalization: "l2" divides each step by its norm over the features, which drops how large it was; "standard"
+            gives each feature mean 0 and standard deviation 1 over the training data, once `set_scale` was called.
+        bidirectional: joins the states of both directions at their ends.
+        noise: standard deviation of Gaussian noise added to every value of x, in training.
+        offset: standard deviation of Gaussian noise added to the normalised features, in training: one draw per
+            sequence and feature, the same for all of its steps.
+        dropout, dropout_places: rate, and places out of "input" (before the convolution), "convolution" (after the
+            ReLU) and "lstm" (before the last layer).
+        batch_norm_places: out of the same; batch norm acts before dropout and sees the steps of the sequences, not
+            those of padding. Its running statistics are of clean sequences only: AdvLSTM normalises its perturbed ones
+            by statistics of their own, as in Xie et al., "Adversarial examples improve image recognition", CVPR 2020.
+        method: how the proximal map is computed, see ProxLSTM.
+        class_names: names of the K classes, or none.
 
-    The convolution has no padding: `kernel_size` - 1 steps are lost. With `bidirectional`, the states of both
-    directions at their ends are joined. epsilon is the length of the perturbation of a sequence v (AdvLSTM) or the
-    weight of the proximal problem (ProxLSTM); with epsilon = 0 both are the plain model.
-
-    dropout and batch_norm act at the places named in `dropout_places` and `batch_norm_places`, out of
-    "input" (before the convolution), "convolution" (after the ReLU) and "lstm" (before the last layer), in this order:
-    batch norm, then dropout. Batch norm sees the steps of the sequences only, not those of padding. noise is the
-    standard deviation of Gaussian noise that is added to x in training.
+    Raises ValueError for an unknown mode, normalization or place, and for negative numbers.
     """
 
     def __init__(
@@ -52,23 +63,26 @@ class LSTMClassifier(nn.Module):
         dropout_places: tuple[str, ...] = ("lstm",),
         batch_norm_places: tuple[str, ...] = (),
         method: str = "auto",
+        offset: float = 0.0,
+        stride: int = 1,
+        class_names: tuple[str, ...] = (),
     ):
         super().__init__()
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        if mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
-        if normalization not in NORMALIZATIONS:
-            raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, not {normalization!r}")
+        check_choice("mode", mode, MODES)
+        check_choice("normalization", normalization, NORMALIZATIONS)
         if unknown := {*dropout_places, *batch_norm_places} - {*PLACES}:
             raise ValueError(f"places must be among {', '.join(PLACES)}, not {', '.join(sorted(unknown))}")
-        if epsilon < 0 or noise < 0:
-            raise ValueError(f"epsilon and noise must not be negative, not {epsilon} and {noise}")
-        self.mode, self.epsilon, self.noise, self.dropout_places = mode, epsilon, noise, dropout_places
+        if min(epsilon, noise, offset) < 0:
+            raise ValueError(f"epsilon, noise and offset must not be negative, not {epsilon}, {noise} and {offset}")
+        if class_names and len(class_names) != classes:
+            raise ValueError(f"class_names must be {classes} names or none, not {len(class_names)}")
+        self.mode, self.epsilon, self.dropout_places = mode, epsilon, dropout_places
+        self.normalization, self.noise, self.offset, self.class_names = normalization, noise, offset, class_names
         if normalization == "standard":
             self.register_buffer("mean", torch.zeros(input_size))
             self.register_buffer("std", torch.ones(input_size))
-        self.normalization = normalization
-        self.convolution = nn.Conv1d(input_size, channels, kernel_size)
+        self.convolution = nn.Conv1d(input_size, channels, kernel_size, stride)
         options = {"batch_first": True, "bidirectional": bidirectional}
         if mode == "ProxLSTM":
             self.lstm = ProxLSTM(channels, hidden_size, epsilon, method, **options)
@@ -79,46 +93,82 @@ class LSTMClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         sizes = dict(zip(PLACES, (input_size, channels, outputs), strict=True))
         self.batch_norms = nn.ModuleDict({place: nn.BatchNorm1d(sizes[place]) for place in batch_norm_places})
+        self.v: Tensor | None = None
 
     def set_scale(self, steps: Tensor) -> None:
-        """Takes mean and standard deviation of each feature from the training data's steps (N, I), padding left out."""
+        """Takes mean and standard deviation of each feature from the training data's steps (N, I), without padding."""
         self.mean.copy_(steps.mean(0))
         self.std.copy_(steps.std(0).clamp_min(1e-6))
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B, K) of x (B, T, I), of which the first `lengths` (B,) steps count; at least `kernel_size` each."""
-        v, lengths = self.features(x, lengths)
-        return self.classify(v, lengths)
+    def forward(
+        self, x: Tensor, lengths: Tensor | None = None, batch_size: int | None = None, mode: str | None = None
+    ) -> Tensor:
+        """Logits (B, K) of x (B, T, I), of which the first `lengths` (B,) steps count; at least `kernel_size` each.
+
+        The course's call, model(x, r, batch_size, mode), is accepted, too: see `forward_perturbed`.
+        """
+        if lengths is None or lengths.dim() != 1 or batch_size is not None or mode is not None:
+            return self.forward_perturbed(x, lengths, batch_size, mode)
+        return self.classify(*self.features(x, lengths))
+
+    def forward_perturbed(
+        self, x: Tensor, r: Tensor | None = None, batch_size: int | None = None, mode: str | None = None
+    ) -> Tensor:
+        """Logits (B, K) of v + epsilon r with r (B, T', C), or of v without r, for sequences x padded with zeros.
+
+        v stays in `self.v`, from which `compute_perturbation(loss, model)` takes the next r. `batch_size` and `mode`
+        are only compared with x and with the model, which knows both: ValueError if they differ.
+        """
+        if batch_size not in (None, len(x)):
+            raise ValueError(f"batch_size must be {len(x)}, as x has it, not {batch_size}")
+        if mode == "ProxLSTM" and self.mode != mode:
+            raise ValueError(
+                f'mode is "{self.mode}": for the proximal LSTM make LSTMClassifier(mode="ProxLSTM", epsilon=...) and '
+                "load the state_dict of this model into it"
+            )
+        check_choice("mode", mode or self.mode, MODES)
+        v, lengths = self.features(x, lengths_without_padding(x))
+        self.v = v if v.requires_grad else v.requires_grad_()
+        if r is not None and r.shape != v.shape:
+            raise ValueError(f"r must be a perturbation of v {tuple(v.shape)}, not {tuple(r.shape)}")
+        return self.classify(v if r is None else v + self.epsilon * r, lengths, perturbed=r is not None)
 
     def features(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """v (B, T - kernel_size + 1, C), the input of the LSTM, and how many of its steps count (B,)."""
-        lost = self.convolution.kernel_size[0] - 1
+        """v (B, T', C), the input of the LSTM, and how many of its steps count (B,)."""
+        kernel, stride = self.convolution.kernel_size[0], self.convolution.stride[0]
         if x.dim() != 3 or x.shape[2] != self.convolution.in_channels or lengths.shape != x.shape[:1]:
             raise ValueError(
                 f"x must be (B, T, {self.convolution.in_channels}) and lengths (B,), "
                 f"not {tuple(x.shape)} and {tuple(lengths.shape)}"
             )
-        if lengths.min() <= lost or lengths.max() > x.shape[1]:
-            raise ValueError(f"lengths must be from {lost + 1} to {x.shape[1]}, not {lengths.tolist()}")
+        if lengths.min() < kernel or lengths.max() > x.shape[1]:
+            raise ValueError(f"lengths must be from {kernel} to {x.shape[1]}, not {lengths.tolist()}")
         if self.training and self.noise:
             x = x + self.noise * torch.randn_like(x)
         x = normalize(x, dim=2) if self.normalization == "l2" else (x - self.mean) / self.std
+        if self.training and self.offset:
+            x = x + self.offset * torch.randn_like(x[:, :1])
         x = self.regularize(x, lengths, "input")
-        return torch.relu(self.convolution(x.mT)).mT, lengths - lost  # convolved over T
+        return torch.relu(self.convolution(x.mT)).mT, (lengths - kernel) // stride + 1  # convolved over T
 
-    def classify(self, v: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B, K) of v (B, T, C); what follows a sequence's own length never enters."""
-        v = self.regularize(v, lengths, "convolution")
+    def classify(self, v: Tensor, lengths: Tensor, perturbed: bool = False) -> Tensor:
+        """Logits (B, K) of v (B, T', C); what follows a sequence's own length never enters."""
+        v = self.regularize(v, lengths, "convolution", perturbed)
         packed = pack_padded_sequence(v, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        _, (h, _) = self.lstm(packed)  # (directions, B, H), at each sequence's own end
+        _, (h, _) = self.lstm(packed)  # (D, B, H), at each sequence's own end
         h = h.transpose(0, 1).flatten(1)
-        return self.linear(self.regularize(h.unsqueeze(1), torch.ones_like(lengths), "lstm").squeeze(1))
+        return self.linear(self.regularize(h.unsqueeze(1), torch.ones_like(lengths), "lstm", perturbed).squeeze(1))
 
-    def regularize(self, x: Tensor, lengths: Tensor, place: str) -> Tensor:
+    def regularize(self, x: Tensor, lengths: Tensor, place: str, perturbed: bool = False) -> Tensor:
         """x (B, T, features) after the batch norm and the dropout of this place, if there are any."""
         if place in self.batch_norms:
             counts = torch.arange(x.shape[1], device=x.device) < lengths.unsqueeze(1)  # (B, T)
-            x = torch.zeros_like(x).masked_scatter(counts.unsqueeze(2), self.batch_norms[place](x[counts]))
+            norm = self.batch_norms[place]
+            if perturbed and self.training:  # by the statistics of this batch, which the running ones do not take up
+                steps = batch_norm(x[counts], None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+            else:
+                steps = norm(x[counts])
+            x = torch.zeros_like(x).masked_scatter(counts.unsqueeze(2), steps)
         return self.dropout(x) if place in self.dropout_places else x
 
     def loss(self, x: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,4 +183,15 @@ class LSTMClassifier(nn.Module):
         if self.mode != "AdvLSTM" or not self.training or not self.epsilon:
             return loss, logits
         perturbed = v + self.epsilon * compute_perturbation(loss, v)
-        return (loss + cross_entropy(self.classify(perturbed, lengths), labels)) / 2, logits
+        return (loss + cross_entropy(self.classify(perturbed, lengths, perturbed=True), labels)) / 2, logits
+
+
+def lengths_without_padding(x: Tensor) -> Tensor:
+    """(B,): the steps of each of x (B, T, I) up to its last one that is not all zero, at least 1."""
+    steps = torch.arange(1, x.shape[1] + 1, device=x.device)
+    return (x.any(2) * steps).amax(1).clamp_min(1)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, not {value!r}")

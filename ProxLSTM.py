@@ -78,19 +78,23 @@ class ProxLSTMFunction(torch.autograd.Function):
     `batch_sizes` has the number of rows of each step, not increasing: the sequences are sorted, the longest first.
     Gates are ordered i, f, g, o, as in nn.LSTM; epsilon is a positive number or tensor without dimensions.
     Differentiable once.
+
+    M LSTMs run as one if the weights are (M, 4H, I), (M, 4H, H) and (M, 4H): all steps then have as many rows, in M
+    equal blocks.
     """
 
     @staticmethod
     def forward(ctx, x, h_0, c_0, w_ih, w_hh, bias, epsilon, batch_sizes, reverse, make_solver):
-        hidden = w_hh.shape[1]
-        solver = make_solver(weight=w_ih[: 3 * hidden] * epsilon**0.5)
+        hidden = w_hh.shape[-1]
+        solver = make_solver(weight=w_ih[..., : 3 * hidden, :] * epsilon**0.5)
         order = range(len(batch_sizes))[:: -1 if reverse else 1]
-        gates_x = torch.addmm(bias, x, w_ih.T).split(batch_sizes)
+        blocks = Blocks(w_ih, len(batch_sizes))
+        gates_x = blocks.gather(blocks.spread(x) @ w_ih.mT + bias.unsqueeze(-2)).split(batch_sizes)
         gates = gates_x[0].new_empty(len(x), 4 * hidden)
         d, y = (gates.new_empty(len(x), 3, hidden) for _ in range(2))
         tanh_s, h, c = (gates.new_empty(len(x), hidden) for _ in range(3))
         p = gates.new_empty(x.shape)
-        w_hh_transposed = w_hh.T
+        w_hh_transposed = w_hh.mT
         parts = (gates, *gates.split(hidden, 1), *d.unbind(1), d, tanh_s, h, c, p, y)
         by_step = list(zip(*(part.split(batch_sizes) for part in parts), strict=True))
         h_before, factors = ([None] * len(batch_sizes) for _ in range(2))
@@ -98,7 +102,7 @@ class ProxLSTMFunction(torch.autograd.Function):
         for t in order:
             gates_t, i, f, g, o, d_i, d_f, d_g, d_t, tanh_s_t, h_t, c_t, p_t, y_t = by_step[t]
             h_before[t], c_before = first_rows(h_last, batch_sizes[t]), first_rows(c_last, batch_sizes[t])
-            z = torch.addmm(gates_x[t], h_before[t], w_hh_transposed)
+            z = blocks.add_product(gates_x[t], h_before[t], w_hh_transposed)
             torch.sigmoid(z, out=gates_t)
             torch.tanh(z[:, 2 * hidden : 3 * hidden], out=g)
             s = torch.addcmul(i * g, f, c_before)  # (2)
@@ -112,7 +116,7 @@ class ProxLSTMFunction(torch.autograd.Function):
             h_last, c_last = replace_rows(h_last, h_t), replace_rows(c_last, c_t)
         ctx.save_for_backward(x, w_ih, w_hh, gates, d, tanh_s, c, p, y, torch.cat(h_before))
         ctx.epsilon, ctx.batch_sizes, ctx.order = float(epsilon), batch_sizes, order
-        ctx.solver, ctx.factors = solver, factors
+        ctx.solver, ctx.factors, ctx.blocks = solver, factors, blocks
         return h, h_last.clone(), c_last.clone()
 
     @staticmethod
@@ -124,7 +128,7 @@ class ProxLSTMFunction(torch.autograd.Function):
     @staticmethod
     def gradients(ctx, grad_h, grad_h_last, grad_c_last):
         x, w_ih, w_hh, gates, d, tanh_s, c, p, y, h_before = ctx.saved_tensors
-        hidden = w_hh.shape[1]
+        hidden, blocks = w_hh.shape[-1], ctx.blocks
         i, f, _, o = gates.split(hidden, 1)
         # minus the second derivatives of s with respect to the inputs of the gates (12)
         minus_second = gates[:, : 3 * hidden].unflatten(1, (3, hidden)) * 2
@@ -190,16 +194,50 @@ class ProxLSTMFunction(torch.autograd.Function):
             dd_i, dd_f, dd_g = dd.unbind(1)
             dz_i.addcmul_(dd_g, minus_mixed_t)
             dz_g.addcmul_(dd_i, minus_mixed_t)
-            dh = replace_rows(dh, dz @ w_hh)  # (13)
+            dh = replace_rows(dh, blocks.product(dz, w_hh))  # (13)
             dc = replace_rows(dc, (ds * f_t).addcmul_(dd_f, minus_slope_t))
         # (14): the gates' part and that of G, half of whose epsilon is in p and q already
-        grad_w_ih = grad_z.T @ x
-        root = -(ctx.epsilon**0.5)
-        grad_w_ih[: 3 * hidden].addmm_((d * a.unsqueeze(1)).flatten(1).T, p, alpha=root)
-        grad_w_ih[: 3 * hidden].addmm_((d * c.unsqueeze(1)).flatten(1).T, q, alpha=root)
-        grad_x = grad_z @ w_ih if ctx.needs_input_grad[0] else None
+        grad_z = blocks.spread(grad_z)
+        grad_w_ih = grad_z.mT @ blocks.spread(x)
+        grad_w_g = grad_w_ih[..., : 3 * hidden, :]
+        for left, right in ((a, p), (c, q)):
+            outer = blocks.spread((d * left.unsqueeze(1)).flatten(1)).mT @ blocks.spread(right)
+            grad_w_g.sub_(outer, alpha=ctx.epsilon**0.5)
+        grad_x = blocks.gather(grad_z @ w_ih) if ctx.needs_input_grad[0] else None
         grad_epsilon = -(p * q).sum() / ctx.epsilon if ctx.needs_input_grad[6] else None  # (9)
-        return grad_x, dh, dc, grad_w_ih, grad_z.T @ h_before, grad_z.sum(0), grad_epsilon, None, None, None
+        grad_w_hh = grad_z.mT @ blocks.spread(h_before)
+        return grad_x, dh, dc, grad_w_ih, grad_w_hh, grad_z.sum(-2), grad_epsilon, None, None, None
+
+
+class Blocks:
+    """Products of rows with one weight, or of equal blocks of rows with the weight of each of M models."""
+
+    def __init__(self, weight: Tensor, steps: int):
+        self.models, self.steps = weight.shape[0] if weight.dim() == 3 else None, steps
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """The rows (N, K) of all steps, by model (M, N / M, K)."""
+        if self.models is None:
+            return rows
+        return rows.view(self.steps, self.models, -1, rows.shape[1]).transpose(0, 1).flatten(1, 2)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """`spread` undone."""
+        if self.models is None:
+            return rows
+        return rows.view(self.models, self.steps, -1, rows.shape[2]).transpose(0, 1).flatten(0, 2)
+
+    def product(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """The rows (N, J) of one step times the weight (J, K)."""
+        if self.models is None:
+            return rows @ weight
+        return torch.bmm(rows.view(self.models, -1, rows.shape[1]), weight).flatten(0, 1)
+
+    def add_product(self, added: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+        if self.models is None:
+            return torch.addmm(added, rows, weight)
+        shape = (self.models, -1, rows.shape[1])
+        return torch.baddbmm(added.view(*shape[:2], added.shape[1]), rows.view(shape), weight).flatten(0, 1)
 
 
 def first_rows(state: Tensor, n: int) -> Tensor:
@@ -379,8 +417,16 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
         super().__init__(input_size, hidden_size, device=device, dtype=dtype)
         self.set_proximal(epsilon, method, learnable, tolerance, max_iterations)
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """(h, c) (B, H) for the input (B, I) and hx = (h, c) before, zeros if not given; or all of them without B."""
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | Tensor | None = None, c: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(h, c) (B, H) for the input (B, I) and hx = (h, c) before, zeros if not given; or all of them without B.
+
+        The call cell(v, h, c) with the three tensors one after another is accepted, too.
+        """
+        if isinstance(hx, Tensor) != isinstance(c, Tensor):
+            raise ValueError("expected cell(v, (h, c)) or cell(v, h, c), with both states, or cell(v) for zeros")
+        hx = hx if c is None else (hx, c)
         if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
             raise ValueError(f"input must be (B, {self.input_size}) or ({self.input_size},), not {tuple(input.shape)}")
         expected = (*input.shape[:-1], self.hidden_size)

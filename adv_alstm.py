@@ -1,107 +1,271 @@
 """Attentive LSTM with adversarial training (Feng et al., IJCAI 2019): will a stock's price move up or down tomorrow?
 
-    python adv_alstm.py --function compare --dataset acl18 --seeds 10 --pretrain --jobs 2
-    python adv_alstm.py --function compare --dataset kdd17 --seeds 10 --pretrain --jobs 2
-    python adv_alstm.py --function train --dataset acl18 --model adv_alstm --epsilon .01 .05 .1 --beta .01 .1 1 --jobs 2
-    python adv_alstm.py --function train --dataset my_prices/    # a folder of CSV files, one per stock
-    python adv_alstm.py --function predict --dataset my_prices/ --checkpoint outputs/adv_alstm/train/best.pt
+    python adv_alstm.py --function compare --dataset acl18 --seeds 10        # four models from three starts, one table
+    python adv_alstm.py --function starts --seeds 100                        # how lucky is the published start?
+    python adv_alstm.py --function train --dataset kdd17 --epsilon .0001 .001 .01 --beta .01 .05 .5 --epochs 15
+    python adv_alstm.py --function train --dataset my_prices/                # one's own CSV files of daily prices
+    python adv_alstm.py --function predict --dataset my_prices/              # the day after the newest one
 
-ACL18 (87 stocks, 2014-2015) and KDD17 (50 stocks, 2007-2016) come from the authors' archive, which is downloaded: its
-files have no licence, so that no sample is bundled. A sample is the last 5 to 15 days of a stock in 11 features; it is
-up or down if the next day's return is at least +0.55 % or at most -0.5 %. Expect an accuracy of 54.7 +- 2.4 % on ACL18
-and of 51.5 +- 0.3 % on KDD17 from Adv-ALSTM, as from ALSTM (54.9 and 51.3), beside 51.3 and 52.9 % for "always up"; one
-seed of one model takes about half a minute.
+ACL18 (87 stocks, 2014-2015) and KDD17 (50 stocks, 2007-2016) come from the authors' archive, which is downloaded; six
+bundled stocks stand in where there is no network. A sample is the last 5 to 15 days of a stock in 11 features; it is up
+or down if the next day's return is at least +0.55 % or at most -0.5 %. The published Adv-ALSTM starts from a trained
+ALSTM that is in the archive; docs/adv_alstm.md says what this start decides, and what the adversary does.
 
 The epoch of every model is the one with the best validation accuracy. Beside the accuracies stand the binomial sigma,
 which counts all samples as independent, and a 95 % interval from resampled days, since stocks of one day move together.
-`predict` writes, per stock and date, the score of the next trading day: the date is the last one that the model saw.
 
 Deviations from the publication:
-1. Its Adv-ALSTM starts from a trained ALSTM and gets as many epochs again, which the models beside it do not get. Here
-   all models have the same epochs from a random start; with `--pretrain` the two stages are a row of their own, with an
-   ALSTM of as many epochs beside it.
-2. KDD17 gets 15 epochs instead of 150 (`--epochs 150` for those): its epochs have three times as many batches, and its
-   validation accuracy falls after the first few.
-3. Its code fills an epoch's last batch up with samples of the one before, and shuffles all runs alike; here each sample
+1. Its models get as many epochs as its Adv-ALSTM gets on top of a trained ALSTM. Here every model is trained from every
+   start with the same epochs.
+2. Its code fills an epoch's last batch up with samples of the one before, and shuffles all runs alike; here each sample
    is seen once per epoch, in an order of the seed's own.
-4. The paper's penalty is on all parameters, its code's on the last layer, as here (half the squared weights and bias).
-5. The code means to hold the perturbation constant and does not. With the hinge loss that makes no difference: the
+3. The paper's penalty is on all parameters, its code's on the last layer, as here (half the squared weights and bias).
+4. The code means to hold the perturbation constant and does not. With the hinge loss that makes no difference: the
    gradient of -epsilon ||w|| and that of the score of e - epsilon y w / ||w|| with a constant direction are the same.
-6. Without the hinge loss the code's adversarial branch reads the clean representation and does nothing. Here it works.
-7. The l2 weight of KDD17's LSTM is not given: that of the other models.
+5. Without the hinge loss the code's adversarial branch reads the clean representation and does nothing. Here it works.
+6. The l2 weight of KDD17's LSTM is not given: that of the other models.
 """
 
-import argparse
-from collections.abc import Callable
-from functools import lru_cache
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
-from torch import Tensor
-from torch.utils.data import TensorDataset
-
-from evaluation import movement_scores
-from loaders.movement import (
-    ADJUSTED_CLOSE,
-    MOVEMENT_SETS,
-    MovementPart,
-    StockMovement,
-    latest_windows,
-    movement_of_prices,
-    movement_table,
-    stock_movement,
+from training import flags
+from training.settings import (
+    NOT_NEGATIVE,
+    POSITIVE_INT,
+    Script,
+    Settings,
+    UsageError,
+    flag,
+    number,
+    one_of,
+    recipe,
 )
-from models.attentive_lstm import AttentiveLSTM, check_samples
-from reporting import plots
-from training import checkpoint, grid_search, loop, tables
-from training import flags as command_line
-from training.run import run_script
 
-# What each model of the comparison leaves out of AdvALSTM, or does otherwise.
+# What each model leaves out of AdvALSTM, or does otherwise.
 MODELS: dict[str, dict] = {
     "lstm": {"attention": False, "adversarial_training": False},
     "alstm": {"adversarial_training": False},
     "rand_alstm": {"random_perturbations": True},
     "adv_alstm": {},
 }
-LABELS = {
-    "always_up": "always up",
-    "yesterday": "yesterday's direction",
-    "lstm": "LSTM",
-    "alstm": "ALSTM",
-    "rand_alstm": "Rand-ALSTM",
-    "adv_alstm": "Adv-ALSTM",
-    "two_stage_alstm": "ALSTM, two stages",
-    "two_stage_adv_alstm": "Adv-ALSTM, two stages",
-}
-PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2
-    "acl18": {"lstm": (53.18, 0.0674), "alstm": (54.90, 0.1043), "two_stage_adv_alstm": (57.20, 0.1483)},
-    "kdd17": {"lstm": (51.62, 0.0183), "alstm": (51.94, 0.0261), "two_stage_adv_alstm": (53.05, 0.0523)},
-}
-GRID = ("epsilon", "beta", "l2")
-
-
-class Setting(NamedTuple):
-    """Published hyper-parameters of one model on one data set."""
-
-    steps: int
-    hidden_size: int
-    l2: float
-    epsilon: float
-    beta: float
-
-
-SETTINGS = {  # without and with attention; one's own prices take those of ACL18
-    "acl18": {"lstm": Setting(10, 32, 10.0, 0.0, 0.0), "alstm": Setting(5, 4, 1.0, 0.05, 0.01)},
-    "kdd17": {"lstm": Setting(5, 4, 0.001, 0.0, 0.0), "alstm": Setting(15, 16, 0.001, 0.001, 0.05)},
-}
-EPOCHS = {"acl18": 150, "kdd17": 15}
+PUBLISHED_SETS = ("acl18", "kdd17")
+PERTURBED = ("rand_alstm", "adv_alstm")
 SWEEP = (0.001, 0.01, 0.1, 1.0)  # of epsilon and of beta, in `plot`
+ONE_BY_ONE = ("train", "plot")  # functions that train one model at a time, in the loop of all scripts
+TRAINING = ("train", "compare", "starts", "plot")
+
+
+def only(name: str, functions: tuple[str, ...]) -> Any:
+    """The flag `name` of all scripts, of some functions only."""
+    field = Settings.__dataclass_fields__[name]
+    described = field.metadata["flag"]._replace(functions=functions)
+    return dataclasses.field(default=field.default, metadata={"flag": described})
+
+
+@dataclass(frozen=True)
+class MovementSettings(Settings):
+    """The flags of this script beside those of all."""
+
+    first: str | None = None  # where the weights of the start are: "published", a file, or a folder of trained models
+
+    model: str = flag(
+        "adv_alstm", "model", "what to run", one_of(*MODELS), functions=("train",), metavar=f"{{{','.join(MODELS)}}}"
+    )
+    start: str = flag(
+        "random",
+        "weights that training starts from: random, own (those of a trained ALSTM), published (those of the authors' "
+        "ALSTM), or a file",
+        "what to run",
+        str,
+        several="each",
+        functions=("train", "compare"),
+        metavar="{random,own,published,FILE}",
+    )
+    checkpoint: Path | None = flag(
+        None,
+        "trained model; default: that of train",
+        "what to run",
+        Path,
+        functions=("predict",),
+        decides=False,
+        metavar="FILE",
+    )
+    every_day: bool = flag(
+        False,
+        "predictions for every day instead of the newest one",
+        "what to run",
+        functions=("predict",),
+        decides=False,
+    )
+    hidden_size: int = flag(4, "units of the LSTM and of the attention", "model", POSITIVE_INT, several="grid")
+    num_layers: int = flag(1, "", "model", refused="the published model has one layer")
+    dropout: float = flag(
+        0.0, "dropout rate of the last representation", "model", number(float, 0, 0.99), functions=ONE_BY_ONE
+    )
+    epsilon: float = flag(
+        0.05, "length of the perturbation", "training", NOT_NEGATIVE, several="grid", when={"model": PERTURBED}
+    )
+    beta: float = flag(
+        0.01,
+        "weight of the loss of perturbed samples",
+        "training",
+        NOT_NEGATIVE,
+        several="grid",
+        when={"model": PERTURBED},
+    )
+    l2: float = flag(1.0, "weight of the penalty on the last layer", "training", NOT_NEGATIVE, several="grid")
+    loss: str = flag(
+        "hinge",
+        "loss of one sample",
+        "training",
+        one_of("hinge", "cross_entropy"),
+        metavar="{hinge,cross_entropy}",
+    )
+    pretrain: bool = flag(False, "", "training", refused="now --start own")
+    dataset: str = flag(
+        "acl18", "acl18, kdd17, or one's own daily prices: a CSV file or a folder of them", "data", str, metavar="DATA"
+    )
+    steps: int | None = flag(5, "days per window; predict: as the model was trained", "data", POSITIVE_INT)
+    train_from: str | None = flag(
+        None, "first training date of own prices; default: the first", "data", str, functions=TRAINING, metavar="DATE"
+    )
+    validation_from: str | None = flag(
+        None,
+        "first validation date of own prices; default: after 70 %% of the dates",
+        "data",
+        str,
+        functions=TRAINING,
+        metavar="DATE",
+    )
+    test_from: str | None = flag(
+        None,
+        "first test date of own prices; default: after 85 %% of the dates",
+        "data",
+        str,
+        functions=TRAINING,
+        metavar="DATE",
+    )
+    test_until: str | None = flag(
+        None, "last test date of own prices; default: the last", "data", str, functions=TRAINING, metavar="DATE"
+    )
+    schedule: str = only("schedule", ONE_BY_ONE)
+    gradient_clipping: float = only("gradient_clipping", ONE_BY_ONE)
+    optimizer: str = only("optimizer", ONE_BY_ONE)
+    weight_decay: float = only("weight_decay", ONE_BY_ONE)
+    weight_average: float = only("weight_average", ONE_BY_ONE)
+    patience: int = only("patience", ONE_BY_ONE)
+    precision: str = only("precision", ONE_BY_ONE)
+    checkpoint_every: float = only("checkpoint_every", ONE_BY_ONE)
+    tensorboard: bool = only("tensorboard", ONE_BY_ONE)
+
+    def check(self) -> None:
+        dates = {name: getattr(self, name) for name in ("train_from", "validation_from", "test_from", "test_until")}
+        given = [name for name, date in dates.items() if date]
+        if self.dataset in PUBLISHED_SETS and given:
+            raise UsageError(f"--{given[0]}: {self.dataset} has the published dates")
+        if self.dataset not in PUBLISHED_SETS and not Path(self.dataset).exists():
+            names = ", ".join(PUBLISHED_SETS)
+            raise UsageError(f"--dataset: expected {names}, a CSV file or a folder of them, found {self.dataset!r}")
+        if self.function == "starts" and self.dataset not in PUBLISHED_SETS:
+            raise UsageError(f"--dataset: the published starts are of {', '.join(PUBLISHED_SETS)}, not {self.dataset}")
+        if self.start not in ("random", "own", "published") and not Path(self.start).is_file():
+            raise UsageError(f"--start: expected random, own, published or a file, found {self.start!r}")
+        if self.start == "published" and self.dataset not in PUBLISHED_SETS:
+            raise UsageError(f"--start: published weights are those of {', '.join(PUBLISHED_SETS)}, not {self.dataset}")
+        if self.start != "random" and self.model == "lstm":
+            raise UsageError(f"--start: {self.start} has an attention, which --model lstm has not; expected random")
+
+
+RECIPES = [  # Table 1 of the publication and its code; one's own prices take the values of ACL18
+    recipe(batch_size=1024, learning_rate=1e-2, epochs=150, schedule="constant", gradient_clipping=0.0),
+    recipe({"dataset": "kdd17"}, steps=15, hidden_size=16, l2=0.001, epsilon=0.001, beta=0.05),
+    recipe({"model": "lstm"}, steps=10, hidden_size=32, l2=10.0),
+    recipe({"model": "lstm", "dataset": "kdd17"}, steps=5, hidden_size=4, l2=0.001),
+    recipe({"model": ("lstm", "alstm")}, epsilon=0.0, beta=0.0),
+    recipe({"function": "predict"}, steps=None),
+]
+PRESETS = {
+    "best": [
+        *RECIPES,
+        recipe({"function": "compare"}, start=("random", "own", "published")),
+        recipe({"function": "compare", "source": "sample"}, start=("random", "own")),
+        recipe({"function": ("train", "compare", "plot"), "source": "sample"}, epochs=40),
+        recipe({"function": "train"}, minutes=1),
+        recipe({"function": "train", "dataset": "kdd17"}, minutes=3),
+        recipe({"function": "compare"}, minutes=2),
+        recipe({"function": "compare", "dataset": "kdd17"}, minutes=12),
+        recipe({"function": "starts"}, minutes=10),
+        recipe({"function": "plot"}, minutes=5),
+    ],
+    "published": [
+        *RECIPES,
+        recipe({"function": "train", "model": PERTURBED}, start="own"),
+        recipe({"function": "compare"}, start=("random", "own", "published")),
+    ],
+    "quick": [
+        *RECIPES,
+        recipe(epochs=15),
+        recipe({"function": "compare"}, start=("random", "own")),
+    ],
+}
+SCRIPT = Script(
+    __file__,
+    __doc__,
+    {
+        "train": "one model, or a grid chosen on validation data",
+        "compare": "LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM from each start, beside two baselines, in one table",
+        "starts": "as many ALSTMs as --seeds, each trained on as Adv-ALSTM: the published start among them",
+        "plot": "attention over days, validation accuracy against epsilon and beta, scores of perturbed samples",
+        "predict": "score, probability and direction of each stock for the day after the newest one",
+    },
+    MovementSettings,
+    PRESETS,
+    trains=TRAINING,
+    whole_study=("train", "compare", "plot", "predict"),
+)
+if __name__ == "__main__":
+    flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from evaluation import binary_scores, movement_scores
+from loaders.files import DataError
+from loaders.movement import MOVEMENT_SETS, movement_of_prices, movement_table, stock_movement
+from loaders.movement_samples import ADJUSTED_CLOSE, MovementPart, StockMovement, latest_windows
+from loaders.published_alstm import published_variables
+from models.attentive_ensemble import TOGETHER, fit_together
+from models.attentive_lstm import AttentiveLSTM, check_samples
+from models.history import History
+from models.published_alstm import convert_published
+from reporting import movement as report
+from reporting import plots
+from training import checkpoint, grid_search, loop, tables
+from training.run import run_script
+from training.settings import Request
 
 
 class AdvALSTM(AttentiveLSTM):
-    """The attentive LSTM (see there for the model, its arguments, `fit` and `predict`) with files and scores."""
+    """The attentive LSTM (see there for the model, its arguments, `fit`, `predict`) with progress, files and scores."""
+
+    def fit(self, X, y, *positional, verbose: int = 1, callbacks: Iterable = (), **named) -> History:
+        """As of AttentiveLSTM, with its arguments; prints a line per epoch unless `verbose` is 0."""
+
+        def tell(epoch: int, logs: dict[str, float]) -> None:
+            print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in logs.items()), flush=True)
+
+        return super().fit(X, y, *positional, callbacks=[*callbacks, *([tell] if verbose else [])], **named)
 
     def evaluate(self, X, y) -> dict[str, float]:
         """Mean `loss` of the unperturbed samples, `accuracy` and `mcc` on X (N, T, I), y (N,). Raises ValueError."""
@@ -109,8 +273,8 @@ class AdvALSTM(AttentiveLSTM):
         score = self.decision_function(x)
         loss = self.sample_losses(score, 2.0 * y - 1).mean().item()
         predicted, actual = (score > 0).long().numpy(), y.numpy()
-        found = {"accuracy": movement_scores.accuracy(predicted, actual), "mcc": movement_scores.mcc(predicted, actual)}
-        return {"loss": loss, **found}
+        accuracy, mcc = movement_scores.accuracy(predicted, actual), movement_scores.mcc(predicted, actual)
+        return {"loss": loss, "accuracy": accuracy, "mcc": mcc}
 
     def save(self, path: Path | str) -> None:
         """Writes weights and arguments to a file, whole or not at all."""
@@ -127,95 +291,110 @@ class AdvALSTM(AttentiveLSTM):
 
 @lru_cache(maxsize=2)
 def samples(
-    dataset: str, data_dir: Path, source: str, steps: int, limit: int | None, validation_from: str, test_from: str
+    dataset: str, data_dir: Path, source: str, steps: int, limit: int | None, dates: tuple[str | None, ...]
 ) -> StockMovement:
     if dataset in MOVEMENT_SETS:
         return stock_movement(data_dir, dataset, source, steps, limit)
-    return movement_of_prices(dataset, steps, validation_from, test_from, limit)
+    train_from, validation_from, test_from, test_until = dates
+    return movement_of_prices(dataset, steps, validation_from, test_from, limit, train_from, test_until)
 
 
-def load(flags: argparse.Namespace) -> StockMovement:
-    return samples(
-        flags.dataset, flags.data_dir, flags.source, flags.steps, flags.limit, flags.validation_from, flags.test_from
-    )
+def load(settings: MovementSettings | Request) -> StockMovement:
+    s = settings
+    dates = s.train_from, s.validation_from, s.test_from, s.test_until
+    return samples(s.dataset, s.data_dir, s.source, s.steps, s.limit, dates)
 
 
 def tensors(part: MovementPart) -> TensorDataset:
     return TensorDataset(part.x, part.y)
 
 
-# ---- training and test -----------------------------------------------------------------------------------------------
+# ---- models ----------------------------------------------------------------------------------------------------------
 
 
-def with_setting(flags: argparse.Namespace, model: str, first: Path | None = None) -> argparse.Namespace:
-    """The flags of one model: published values for those that are not given. `first`: see `first_stage`."""
-    published = SETTINGS.get(flags.dataset, SETTINGS["acl18"])["lstm" if model == "lstm" else "alstm"]
-    values = {name: getattr(flags, name) or [getattr(published, name)] for name in ("hidden_size", *GRID)}
-    if not MODELS[model].get("adversarial_training", True):
-        values |= {"epsilon": [0.0], "beta": [0.0]}
-    epochs = flags.epochs or EPOCHS.get(flags.dataset, EPOCHS["acl18"])
-    steps = flags.steps or published.steps
-    return grid_search.with_values(
-        flags, **values, steps=steps, epochs=epochs, model=model, first=None if first is None else str(first)
-    )
-
-
-def build(flags: argparse.Namespace, features: int) -> AdvALSTM:
+def make(settings: MovementSettings) -> AdvALSTM:
+    """The model with the weights that it starts from; without any if they are random ones."""
     model = AdvALSTM(
-        flags.hidden_size,
-        flags.epsilon,
-        flags.beta,
-        flags.learning_rate,
-        flags.dropout,
-        flags.l2,
-        hinge=flags.loss == "hinge",
-        **MODELS[flags.model],
+        settings.hidden_size,
+        settings.epsilon,
+        settings.beta,
+        settings.learning_rate,
+        settings.dropout,
+        settings.l2,
+        hinge=settings.loss == "hinge",
+        **MODELS[settings.model],
     )
-    model.build(features)
-    if flags.first is not None:
-        model.load_state_dict(AdvALSTM.load(first_stage(flags)).state_dict())
+    if settings.first is not None:
+        weights = start_weights(settings)
+        units = len(weights["lstm.bias_ih_l0"]) // 4
+        if units != settings.hidden_size or "attention_vector" not in weights:
+            raise UsageError(f"--start: expected {settings.hidden_size} units with attention, found {units} units")
+        model.load_state_dict(weights)
     return model
 
 
-def first_stage(flags: argparse.Namespace) -> Path:
-    """The trained ALSTM from which this model starts: that of the same seed in the folder `flags.first`."""
-    return seed_folder(flags, Path(flags.first), flags.seed) / "best.pt"
+def start_weights(settings: MovementSettings) -> dict[str, Tensor]:
+    """Those that this training starts from: the authors', those of a file, or those of this seed's ALSTM."""
+    if settings.first == "published":
+        return convert_published(published_variables(settings.data_dir, settings.dataset, settings.source))
+    path = Path(settings.first)
+    if path.is_dir():
+        own = path / "seeds" / str(settings.seed) / "best.pt"
+        path = own if own.exists() else path / "best.pt"
+    return AdvALSTM.load(path).state_dict()
 
 
-def seed_folder(flags: argparse.Namespace, folder: Path, seed: int) -> Path:
-    """Where `grid_search.fit` leaves the model of a seed."""
-    return folder / "seeds" / str(seed) if flags.seeds > 1 else folder
+def with_model(request: Request, model: str, first: Path | str | None = None, **values) -> Request:
+    """The request for one model of the study, which starts from `first`."""
+    plain = {} if model in PERTURBED else {"epsilon": [0.0], "beta": [0.0]}
+    return request.with_values(
+        model=model, first=None if first is None else str(first), start=["random"], **plain, **values
+    )
+
+
+# ---- training and test -----------------------------------------------------------------------------------------------
 
 
 def step(model: AdvALSTM, batch: loop.Batch) -> dict[str, Tensor]:
     return model.losses(*batch)
 
 
-def train(flags: argparse.Namespace, folder: Path) -> loop.Result:
-    """The epoch is chosen by the validation accuracy, for all models alike."""
-    data = load(flags)
-    model = build(flags, data.train.x.shape[2])
+def train(settings: MovementSettings, folder: Path) -> loop.Result:
+    """Trains one model; the epoch is chosen by the validation accuracy, for all models alike."""
+    data, model = load(settings), make(settings)
+    if model.features is None:
+        model.build(data.train.x.shape[2])
     sets = tensors(data.train), tensors(data.validation)
-    return loop.train(model, step, *sets, flags, folder, monitor="accuracy", maximise=True)
+    return loop.train(model, step, *sets, settings, folder, monitor="accuracy", maximise=True)
 
 
-def test(flags: argparse.Namespace, folder: Path) -> dict:
-    """Scores of the test part with their uncertainty, and of the validation part; the hyper-parameters chosen."""
-    data, model = load(flags), AdvALSTM.load(folder / "best.pt")
-    scores = movement_scores.movement_scores(*directions(model, data.test), data.test.dates)
+def test(settings: MovementSettings, folder: Path) -> dict:
+    return scores(AdvALSTM.load(folder / "best.pt"), settings)
+
+
+def scores(model: AdvALSTM, settings: MovementSettings) -> dict:
+    """Scores of the test part with their uncertainty, and of the validation part, on which the probabilities are
+    calibrated; the hyper-parameters chosen."""
+    data = load(settings)
+    tested = movement_scores.movement_scores(*directions(model, data.test), data.test.dates)
     validation = model.evaluate(data.validation.x, data.validation.y)
-    arguments = {name: model.arguments[name] for name in ("units", *GRID)}
+    score = {
+        name: model.decision_function(part.x).numpy() for name, part in zip(("val", "test"), data[1:3], strict=True)
+    }
+    slope, intercept = binary_scores.platt_scaling(score["val"], data.validation.y.numpy())
     return {
-        "data": data.facts["data"],
-        "dataset": data.facts["dataset"],
-        "samples": {name: data.facts[name] for name in ("train", "validation", "test")},
-        "steps": flags.steps,
-        "chosen": arguments,
+        **{name: data.metadata[name] for name in ("data", "dataset", "adjusted_column")},
+        "samples": {name: data.metadata[name] for name in ("train", "validation", "test")},
+        "test_dates": [str(data.test.dates[0]), str(data.test.dates[-1])],
+        "steps": settings.steps,
+        "chosen": {name: model.arguments[name] for name in ("units", "epsilon", "beta", "l2")},
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_norm": model.head.weight.norm().item(),  # the adversarial margin is 1 + epsilon times this
-        **{f"test_{name}": value for name, value in scores.items()},
-        "test_predicted_up": model.predict(data.test.x).double().mean().item(),
+        **{f"test_{name}": value for name, value in tested.items()},
+        "test_predicted_up": float((score["test"] > 0).mean()),
+        "test_log_loss": binary_scores.log_loss(slope * score["test"] + intercept, data.test.y.numpy()),
         **{f"val_{name}": value for name, value in validation.items()},
+        "calibration": {"slope": slope, "intercept": intercept},
     }
 
 
@@ -224,258 +403,296 @@ def directions(model: AdvALSTM, part: MovementPart) -> tuple[np.ndarray, np.ndar
     return model.predict(part.x).numpy(), part.y.numpy()
 
 
-def baseline_scores(flags: argparse.Namespace) -> dict[str, dict]:
+def baseline_scores(settings: MovementSettings | Request) -> dict[str, dict]:
     """What needs no training: every stock goes up, or goes on as on the day before."""
-    part = load(flags).test
+    part, metrics = load(settings).test, {}
     predicted = {"always_up": np.ones(len(part.y)), "yesterday": part.x[:, -1, ADJUSTED_CLOSE].numpy() > 0}
-    found = {}
     for name, classes in predicted.items():
-        scores = movement_scores.movement_scores(classes.astype(int), part.y.numpy(), part.dates)
-        found[name] = {f"test_{key}": value for key, value in scores.items()}
-    return found
+        tested = movement_scores.movement_scores(classes.astype(int), part.y.numpy(), part.dates)
+        metrics[name] = {f"test_{key}": value for key, value in tested.items()}
+    return metrics
+
+
+# ---- all seeds of a model together -----------------------------------------------------------------------------------
+
+
+def train_groups(groups: dict[tuple[str, str], Request], folder: Path) -> dict[str, dict]:
+    """Metrics by row name of all seeds of each start and model, trained in parallel processes."""
+    if not groups:
+        return {}
+    tasks = [(own.with_values(jobs=1, backend="loky"), group_folder(folder, *key)) for key, own in groups.items()]
+    rows = grid_search.all_of(train_group, next(iter(groups.values())), tasks, {})
+    return {report.row_name(*key): with_deviations(own) for key, own in zip(groups, rows, strict=True)}
+
+
+def group_folder(folder: Path, start: str, model: str) -> Path:
+    return folder / (start if start in report.STARTS else Path(start).stem) / model
+
+
+def train_group(request: Request, folder: Path) -> list[dict]:
+    """Trains one model with all seeds together (see models.attentive_ensemble) and tests each; metrics per seed.
+
+    Each seed's `best.pt` and `history.csv` are in `seeds/SEED`; with --resume, seeds that are there are kept.
+    """
+    settings = request.single()
+    seeds = list(range(settings.seed, settings.seed + settings.seeds))
+    record, decided = folder / "trained.json", flags.deciding(settings) | {"seed": 0}
+    trained = json.loads(record.read_text()) if record.exists() else {"settings": decided, "seconds": {}}
+    if settings.dry_run:
+        settings = flags.restored(settings, trained["settings"])
+    elif trained["settings"] != json.loads(json.dumps(decided)):
+        raise UsageError(f"--resume: {folder} was trained with other flags")
+    missing = [seed for seed in seeds if str(seed) not in trained["seconds"]]
+    if missing and settings.dry_run:
+        raise checkpoint.CheckpointError(f"--dry_run: no trained models of seeds {missing} in {folder}")
+    for together in (missing[i : i + TOGETHER] for i in range(0, len(missing), TOGETHER)):
+        started = time.monotonic()
+        fit_seeds(settings, folder, together)
+        seconds = round((time.monotonic() - started) / len(together), 1)
+        trained["seconds"] |= {str(seed): seconds for seed in together}
+        tables.write_json(record, trained)
+    rows = []
+    for seed in seeds:
+        training = {"seed": seed, "epochs": settings.epochs, "seconds": trained["seconds"][str(seed)]}
+        rows.append(training | test(settings, folder / "seeds" / str(seed)))
+    tables.write_json(folder / "metrics.json", {"seeds": rows})
+    return rows
+
+
+def fit_seeds(settings: MovementSettings, folder: Path, seeds: list[int]) -> None:
+    data = load(settings)
+    models = [make(dataclasses.replace(settings, seed=seed)) for seed in seeds]
+    name = f"{folder.parent.name} {folder.name}, seeds {seeds[0]} to {seeds[-1]}"
+
+    def progress(first: int, histories: list[History]) -> None:
+        epoch = len(histories[0].epoch)
+        if not settings.quiet and (epoch % 10 == 0 or epoch == settings.epochs):
+            accuracy = np.mean([history.history["val_accuracy"][-1] for history in histories])
+            print(f"{name}: epoch {epoch}/{settings.epochs}  mean val_accuracy {accuracy:.4f}", flush=True)
+
+    validation = data.validation.x, data.validation.y
+    fit_together(models, data.train.x, data.train.y, validation, settings.epochs, settings.batch_size, seeds, progress)
+    for seed, model in zip(seeds, models, strict=True):
+        place = folder / "seeds" / str(seed)
+        place.mkdir(parents=True, exist_ok=True)
+        model.save(place / "best.pt")
+        tables.write_csv(place / "history.csv", model.history.rows())
+
+
+def with_deviations(rows: list[dict]) -> dict:
+    """The first seed's metrics, with mean and standard deviation over the seeds of every number."""
+    metrics = dict(rows[0])
+    for key, value in rows[0].items():
+        if isinstance(value, float) and len(rows) > 1:
+            values = [row[key] for row in rows]
+            metrics[f"{key}_mean"], metrics[f"{key}_std"] = statistics.mean(values), statistics.stdev(values)
+    return {**metrics, "seeds": len(rows)}
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
 
 
-def train_one(flags: argparse.Namespace, folder: Path) -> dict:
-    """one model, or a grid chosen on validation data; --pretrain starts from a trained ALSTM"""
-    first = None
-    if flags.pretrain:
-        first = folder / "first_stage"
-        grid_search.fit(with_setting(flags, "alstm"), first, train, test, GRID)
-    runs = with_setting(flags, flags.model, first)
-    metrics = grid_search.fit(runs, folder, train, test, GRID)
-    plot_history({flags.model: folder}, folder, ("training", "validation"))
-    return {**metrics, **{f"{name}_{k}": v for name, b in baseline_scores(runs).items() for k, v in b.items()}}
+def train_models(request: Request, folder: Path) -> dict:
+    """Trains one model, or a grid; from each of several starts in a folder of its own."""
+    runs = {}
+    for start in request.start:
+        first = {"random": None, "own": folder / "first_stage"}.get(start, start)
+        runs[report.row_name(start, request.model)] = request.with_values(start=[start], first=first and str(first))
+        if start == "own":
+            grid_search.fit(with_model(request, "alstm"), folder / "first_stage", train, test)
+    metrics = grid_search.fit_many(runs, folder, train, test)
+    for place in grid_search.model_folders(runs, folder).values():
+        plot_history({request.model: place}, place)
+    baselines = {f"{name}_{k}": v for name, own in baseline_scores(request).items() for k, v in own.items()}
+    if len(metrics) > 1:
+        return {**metrics, "baselines": baselines}
+    return {**next(iter(metrics.values())), **baselines}
 
 
-def compare(flags: argparse.Namespace, folder: Path) -> dict:
-    """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM at equal budgets, beside two baselines; --pretrain: two stages too"""
-    runs = {name: with_setting(flags, name) for name in MODELS}
-    metrics = {**baseline_scores(runs["adv_alstm"]), **grid_search.fit_many(runs, folder, train, test, GRID)}
-    folders = grid_search.model_folders(runs, folder)
-    add_gain(metrics["adv_alstm"], runs["adv_alstm"], folders["adv_alstm"], folders["alstm"])
-    if flags.pretrain:
-        second = {name: with_setting(flags, name, folders["alstm"]) for name in ("alstm", "adv_alstm")}
-        found = grid_search.fit_many(second, folder / "two_stage", train, test, GRID)
-        places = grid_search.model_folders(second, folder / "two_stage")
-        add_gain(found["adv_alstm"], second["adv_alstm"], places["adv_alstm"], places["alstm"])
-        metrics |= {f"two_stage_{name}": values for name, values in found.items()}
-    rows = comparison(metrics, flags.dataset)
-    tables.write_csv(folder / "comparison.csv", rows)
-    plot_comparison(metrics, folder)
-    plot_history(folders, folder, ("validation",))
-    if not flags.quiet:
-        print_comparison(rows)
-    return metrics
-
-
-def add_gain(metrics: dict, flags: argparse.Namespace, folder: Path, other: Path) -> None:
-    """How much more accurate the model in `folder` is than the one in `other` and than "always up", over all seeds."""
-    part = load(flags).test
-    right = []
-    for place in (folder, other):
-        seeds = range(flags.seed, flags.seed + flags.seeds)
-        models = [AdvALSTM.load(seed_folder(flags, place, seed) / "best.pt") for seed in seeds]
-        right.append(np.mean([np.equal(*directions(model, part)) for model in models], 0))
-    for name, reference in (("alstm", right[1]), ("always_up", part.y.numpy())):
-        names = (f"gain_over_{name}", f"gain_over_{name}_low", f"gain_over_{name}_high")
-        metrics |= dict(zip(names, movement_scores.gain(right[0], reference, part.dates), strict=True))
-
-
-def comparison(metrics: dict[str, dict], dataset: str) -> list[dict]:
-    """The rows of the table: percent and MCC, mean and deviation over seeds, interval by days, published numbers."""
-    rows = []
-    for name, found in metrics.items():
-        row = {"model": LABELS[name]}
-        for key, scale, digits in (("accuracy", 100, 2), ("mcc", 1, 4)):
-            for column, source in ((key, f"test_{key}"), ("low", f"test_{key}_low"), ("high", f"test_{key}_high")):
-                column = column if column == key else f"{key}_{column}"
-                row[column] = round(scale * found.get(f"{source}_mean", found[source]), digits)
-            row[f"{key}_std"] = round(scale * found.get(f"test_{key}_std", 0.0), digits)
-        row["accuracy_sigma"] = round(100 * found["test_accuracy_sigma"], 2)
-        row["published_accuracy"], row["published_mcc"] = PUBLISHED.get(dataset, {}).get(name, ("", ""))
-        rows.append(row)
-    return rows
-
-
-def print_comparison(rows: list[dict]) -> None:
-    print(f"{'model':24s} {'accuracy %':>14s}  {'95 % by days':>14s} {'MCC':>18s}   published")
-    for r in rows:
-        accuracy = f"{r['accuracy']:.2f} ± {r['accuracy_std']:.2f}"
-        interval = f"{r['accuracy_low']:.2f} .. {r['accuracy_high']:.2f}"
-        published = f"{r['published_accuracy']} / {r['published_mcc']}" if r["published_mcc"] else ""
-        print(f"{r['model']:24s} {accuracy:>14s}  {interval:>14s} {r['mcc']:9.4f} ± {r['mcc_std']:.4f}   {published}")
-
-
-def plot_comparison(metrics: dict[str, dict], folder: Path) -> None:
-    """Test accuracies with their intervals by days."""
-    rows = {}
-    for name, found in metrics.items():
-        keys = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
-        rows[LABELS[name]] = tuple(100 * found.get(f"{key}_mean", found[key]) for key in keys)
-    level = {"always up": 100 * metrics["always_up"]["test_accuracy"]}
-    plots.intervals(folder / "comparison.png", rows, "test accuracy (%), 95 % interval by days", level)
-
-
-def plot_history(folders: dict[str, Path], folder: Path, parts: tuple[str, ...]) -> None:
+def plot_history(folders: dict[str, Path], folder: Path) -> None:
     """Accuracy against epochs (of the first seed)."""
     series = {}
     for name, place in folders.items():
-        curves = tables.read_curves(place, "accuracy")
-        series |= {f"{LABELS[name]}, {part}": curves[part] for part in parts}
-    if len(parts) == 1:
-        series = {label.rpartition(", ")[0]: curve for label, curve in series.items()}
-    dashed = [name for name in series if name.endswith("training")]
-    ylabel = "accuracy" if len(parts) > 1 else f"{parts[0]} accuracy"
-    plots.curves(folder / "accuracy.png", series, "epoch", ylabel, dashed=dashed)
+        for part, curve in tables.read_curves(place, "accuracy").items():
+            series[report.label(name), part] = curve
+    dashed = [name for name in series if name[-1] == "training"]
+    plots.curves(folder / "accuracy.png", series, "epoch", "accuracy", dashed=dashed)
 
 
-def predict(flags: argparse.Namespace, folder: Path) -> dict:
-    """predictions.csv: date, ticker, score, direction, from --checkpoint and the prices of --dataset"""
-    path = flags.checkpoint or flags.output_dir / "train" / "best.pt"
-    model = AdvALSTM.load(path)
-    part = latest_windows(movement_table(flags.dataset, flags.data_dir, flags.source), steps_of(flags, path))
-    if not len(part.x):
-        raise flags.UsageError(f"--dataset: {flags.dataset} has no stock with enough complete days in a row")
-    scores = model.decision_function(part.x).tolist()
-    tables.write_csv(
-        folder / "predictions.csv",
-        [
-            {"date": date, "ticker": ticker, "score": f"{score:.6g}", "direction": "up" if score > 0 else "down"}
-            for date, ticker, score in zip(part.dates, part.tickers, scores, strict=True)
-        ],
+def compare(request: Request, folder: Path) -> dict:
+    """Trains every model from every start; one table and one figure, with baselines and published numbers."""
+    starts, alstm = possible_starts(request), with_model(request, "alstm")
+    trained = train_groups({("random", "alstm"): alstm}, folder) if {"random", "own"} & set(starts) else {}
+    first = {"random": None, "own": folder / "random" / "alstm"}
+    keys = [(start, name) for start in starts for name in MODELS if name != "lstm" or start == "random"]
+    left = sorted((k for k in keys if report.row_name(*k) not in trained), key=lambda k: k[1] == "lstm")  # slow: last
+    trained |= train_groups({k: with_model(request, k[1], first.get(k[0], k[0])) for k in left}, folder)
+    metrics = baseline_scores(alstm)
+    for start in starts:
+        if start not in first:
+            metrics[report.row_name(start, "start")] = scores_of_start(with_model(request, "alstm", start))
+        metrics |= {report.row_name(*key): trained[report.row_name(*key)] for key in keys if key[0] == start}
+        add_gains(metrics, alstm, folder, start)
+    rows = report.comparison(metrics, load(alstm).metadata["dataset"])
+    tables.write_csv(folder / "comparison.csv", rows)
+    report.accuracies(folder / "comparison.png", metrics)
+    if not request.quiet:
+        report.print_comparison(rows)
+    return metrics
+
+
+def possible_starts(request: Request) -> list[str]:
+    """The starts asked for, without the published one where the sample stands in for the archive that it is in."""
+    starts, data = list(dict.fromkeys(request.start)), load(with_model(request, "alstm")).metadata["data"]
+    if data == "sample" and "published" in starts and len(starts) > 1:
+        starts.remove("published")
+        print("NOTICE: the published weights are in the archive: no rows of that start", file=sys.stderr)
+    return starts
+
+
+def scores_of_start(request: Request) -> dict:
+    """Test metrics of the weights that a training starts from, as they are."""
+    settings = request.single()
+    return {"epochs": 0, **scores(make(settings).eval(), settings)}
+
+
+def add_gains(metrics: dict[str, dict], request: Request, folder: Path, start: str) -> None:
+    """How much more accurate each model of a start is, over all seeds, than its ALSTM and than "always up"."""
+    part, shares = load(request).test, {}
+    for name in ("alstm", *PERTURBED):  # of each sample, the share of trainings that got it right
+        seeds = range(request.seed, request.seed + request.seeds)
+        paths = [group_folder(folder, start, name) / "seeds" / str(seed) / "best.pt" for seed in seeds]
+        shares[name] = np.mean([np.equal(*directions(AdvALSTM.load(path), part)) for path in paths], 0)
+    references = {"alstm": shares["alstm"], "always_up": part.y.numpy()}
+    for name, share in shares.items():
+        for other in references if name != "alstm" else ("always_up",):
+            keys = (f"gain_over_{other}", f"gain_over_{other}_low", f"gain_over_{other}_high")
+            values = movement_scores.gain(share, references[other], part.dates)
+            metrics[report.row_name(start, name)] |= dict(zip(keys, values, strict=True))
+
+
+def starts(request: Request, folder: Path) -> dict:
+    """Trains ALSTMs and, from each, an Adv-ALSTM; the published ALSTM among them, in a table and a figure."""
+    train_groups({("random", "alstm"): with_model(request, "alstm")}, folder)
+    few = min(request.seeds, 10)
+    second = {
+        ("own", "adv_alstm"): with_model(request, "adv_alstm", folder / "random" / "alstm"),
+        ("published", "adv_alstm"): with_model(request, "adv_alstm", "published", seeds=few),
+    }
+    train_groups(second, folder)
+    own = {"start": read_rows(folder, "random", "alstm"), "after": read_rows(folder, "own", "adv_alstm")}
+    published = {
+        "start": [scores_of_start(with_model(request, "alstm", "published"))] * few,
+        "after": read_rows(folder, "published", "adv_alstm"),
+    }
+    tables.write_csv(folder / "starts.csv", report.start_rows("own", own) + report.start_rows("published", published))
+    percent = {name: [100 * row["test_accuracy"] for row in rows] for name, rows in own.items()}
+    report.starts(
+        folder / "starts.png",
+        (percent["start"], percent["after"]),
+        (
+            100 * published["start"][0]["test_accuracy"],
+            [100 * row["test_accuracy"] for row in published["after"]],
+        ),
+        {"published Adv-ALSTM": report.PUBLISHED[request.dataset]["published_adv_alstm"][0]},
     )
-    up = float(np.mean([score > 0 for score in scores]))
-    dates = {"first_date": str(part.dates[0]), "last_date": str(part.dates[-1])}
-    return {"data": flags.dataset, "rows": len(scores), "predicted_up": up, **dates, "checkpoint": str(path)}
+    return {"data": "full", "dataset": request.dataset, **report.summary_of_starts(own, published)}
 
 
-def steps_of(flags: argparse.Namespace, path: Path) -> int:
-    """Days per window: --steps, else those that the model was trained with."""
-    if flags.steps:
-        return flags.steps
+def read_rows(folder: Path, start: str, model: str) -> list[dict]:
+    """The metrics per seed that `train_group` left."""
+    return json.loads((group_folder(folder, start, model) / "metrics.json").read_text())["seeds"]
+
+
+def plot(request: Request, folder: Path) -> dict:
+    """Trains ALSTM and Adv-ALSTM, and Adv-ALSTM over epsilon and over beta; draws attention, sweeps and scores."""
+    adversarial = with_model(request, "adv_alstm")
+    base = adversarial.with_values(epsilon=adversarial.epsilon[:1], beta=adversarial.beta[:1])
+    runs = {"alstm": with_model(request, "alstm"), "adv_alstm": base}
+    for key in ("epsilon", "beta"):
+        values = getattr(request, key) if key in request.given else SWEEP
+        runs |= {f"{key}_{value:g}": base.with_values(**{key: [value]}) for value in values}
+    metrics = grid_search.fit_many(runs, folder, train, test)
+    for key in ("epsilon", "beta"):
+        report.sweep(folder / f"{key}.png", key, metrics)
+    models = {name: AdvALSTM.load(folder / name / "best.pt") for name in ("alstm", "adv_alstm")}
+    part = load(base).validation
+    weights = {name: model.attention_weights(part.x).mean(0).tolist() for name, model in models.items()}
+    report.attention(folder / "attention.png", weights)
+    return {**metrics, **plot_scores(models, base.epsilon[0], part, folder)}
+
+
+def plot_scores(models: dict[str, AdvALSTM], epsilon: float, part: MovementPart, folder: Path) -> dict:
+    """Histograms of scores on clean and adversarial validation samples; returns the accuracies on both."""
+    panels, accuracies = {}, {}
+    for name, model in models.items():
+        clean, perturbed = model.decision_function(part.x), model.perturbed_scores(part.x, part.y, epsilon)
+        panels[report.label(name)] = {"clean": clean.numpy(), "adversarial": perturbed.numpy()}
+        for kind, score in (("clean", clean), ("perturbed", perturbed)):
+            accuracies[f"{name}_{kind}_accuracy"] = ((score > 0) == (part.y > 0)).double().mean().item()
+    plots.histograms(folder / "scores.png", panels, "score", "validation samples")
+    return accuracies
+
+
+def predict(request: Request, folder: Path) -> dict:
+    """Writes predictions.csv: for each stock the newest date, score, calibrated probability and direction."""
+    path = request.checkpoint or request.output_dir / "train" / "best.pt"
+    model, record = AdvALSTM.load(path), training_record(path)
+    table = movement_table(request.dataset, request.data_dir, request.source)
+    part = latest_windows(table, request.steps or steps_of(path))
+    newest = part.dates == table.dates[-1]
+    if not newest.any():
+        raise DataError(f"{request.dataset}: expected a stock with complete days up to {table.dates[-1]}, found none")
+    if not request.every_day:
+        part = MovementPart(part.x[newest], part.y[newest], part.dates[newest], part.tickers[newest])
+    score = model.decision_function(part.x).numpy()
+    rows = report.prediction_rows(part.dates, part.tickers, score, record.get("calibration"))
+    tables.write_csv(folder / "predictions.csv", rows)
+    silent = sorted(set(table.tickers) - set(part.tickers[part.dates == table.dates[-1]].tolist()))
+    metrics = {
+        "dataset": request.dataset,
+        "rows": len(rows),
+        "first_date": str(part.dates[0]),
+        "last_date": str(part.dates[-1]),
+        "predicted_up": float((score > 0).mean()),
+        "without_prediction": silent,
+        "adjusted_column": table.adjusted_column,
+        "checkpoint": str(path),
+        "trained_on": {name: record[name] for name in RECORD if name in record},
+    }
+    if not request.quiet:
+        report.print_predictions(rows, metrics)
+    return metrics
+
+
+RECORD = (
+    *("dataset", "test_dates", "test_accuracy", "test_accuracy_low", "test_accuracy_high"),
+    *("always_up_test_accuracy", "test_log_loss"),
+)
+
+
+def training_record(path: Path) -> dict:
+    """The metrics that the training of a model left beside it, {} if there are none."""
+    try:
+        record = json.loads((path.parent / "metrics.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and "test_accuracy" in record else {}
+
+
+def steps_of(path: Path) -> int:
+    """Days per window of a trained model, from the checkpoint beside it."""
     saved = checkpoint.load_latest(path.with_name("last.pt")) or {"flags": {}}
     if "steps" not in saved["flags"]:
-        raise flags.UsageError(f"--steps: expected the days per window of {path}, which has no last.pt beside it")
+        raise UsageError(f"--steps: expected the days per window of {path}, which has no last.pt beside it")
     return saved["flags"]["steps"]
 
 
-def plot(flags: argparse.Namespace, folder: Path) -> dict:
-    """attention over days, validation accuracy against epsilon and beta, scores of clean and perturbed samples"""
-    runs = {"alstm": with_setting(flags, "alstm"), "adv_alstm": with_setting(flags, "adv_alstm")}
-    for name, key in (("adv_alstm", "epsilon"), ("adv_alstm", "beta")):
-        for value in getattr(flags, key) or SWEEP:
-            runs[f"{key}_{value:g}"] = grid_search.with_values(runs[name], **{key: [value]})
-    for key in ("epsilon", "beta"):
-        runs["adv_alstm"] = grid_search.with_values(runs["adv_alstm"], **{key: getattr(runs["adv_alstm"], key)[:1]})
-    metrics = grid_search.fit_many(runs, folder, train, test, GRID)
-    plot_sweeps(metrics, folder)
-    models = {name: AdvALSTM.load(folder / name / "best.pt") for name in ("alstm", "adv_alstm")}
-    data = load(runs["adv_alstm"])
-    plot_attention(models, data.validation, folder)
-    return {**metrics, **plot_scores(models, runs["adv_alstm"], data.validation, folder)}
-
-
-def plot_sweeps(metrics: dict[str, dict], folder: Path) -> None:
-    """Validation accuracy of Adv-ALSTM against epsilon and against beta, the other as it was; ALSTM's as a level,
-    between two a binomial sigma away, without which noise would fill the axes."""
-    accuracy = {name: found.get("val_accuracy_mean", found["val_accuracy"]) for name, found in metrics.items()}
-    for key in ("epsilon", "beta"):
-        values = sorted(found["chosen"][key] for name, found in metrics.items() if name.startswith(key))
-        curve = ([np.log10(value) for value in values], [accuracy[f"{key}_{value:g}"] for value in values])
-        sigma = movement_scores.binomial_sigma(accuracy["alstm"], metrics["alstm"]["samples"]["validation"])
-        signs = {"ALSTM": 0, "one sigma above": 1, "one sigma below": -1}
-        level = {name: accuracy["alstm"] + sign * sigma for name, sign in signs.items()}
-        plots.curves(
-            folder / f"{key}.png",
-            {"Adv-ALSTM": curve},
-            f"$\\log_{{10}}$ {key}",
-            "validation accuracy",
-            levels=level,
-            markers=True,
-        )
-
-
-def plot_attention(models: dict[str, AdvALSTM], part: MovementPart, folder: Path) -> None:
-    """Mean attention weights of the days before the predicted one."""
-    days = list(range(-part.x.shape[1], 0))
-    series = {LABELS[name]: (days, model.attention_weights(part.x).mean(0).tolist()) for name, model in models.items()}
-    plots.curves(
-        folder / "attention.png",
-        series,
-        "days from the predicted one",
-        "mean attention weight",
-        levels={"uniform": 1 / len(days)},
-        markers=True,
-    )
-
-
-def plot_scores(models: dict[str, AdvALSTM], flags: argparse.Namespace, part: MovementPart, folder: Path) -> dict:
-    """Histograms of scores on clean and adversarial validation samples; returns the accuracies on both."""
-    panels, found = {}, {}
-    for name, model in models.items():
-        clean = model.decision_function(part.x)
-        perturbed = model.perturbed_scores(part.x, part.y, flags.epsilon[0])
-        panels[LABELS[name]] = {"clean": clean.numpy(), "adversarial": perturbed.numpy()}
-        for kind, score in (("clean", clean), ("perturbed", perturbed)):
-            found[f"{name}_{kind}_accuracy"] = ((score > 0) == (part.y > 0)).double().mean().item()
-    plots.histograms(folder / "scores.png", panels, "score", "validation samples")
-    return found
-
-
-FUNCTIONS: dict[str, Callable] = {"train": train_one, "compare": compare, "predict": predict, "plot": plot}
+FUNCTIONS = {"train": train_models, "compare": compare, "starts": starts, "plot": plot, "predict": predict}
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser, groups = command_line.make_parser(
-        __doc__,
-        FUNCTIONS,
-        hidden_size=None,
-        epochs=None,
-        batch_size=1024,
-        learning_rate=[1e-2],
-        schedule="constant",
-        gradient_clipping=[0.0],
-    )
-    add_flags(groups)
-    flags = command_line.parse(parser, argv)
-    check_flags(parser, flags)
-    return run_script(flags, FUNCTIONS)
-
-
-def add_flags(groups: dict) -> None:
-    add = groups["what to run"].add_argument
-    add("--model", choices=tuple(MODELS), default="adv_alstm", help="train: which of the four")
-    add("--checkpoint", type=Path, metavar="FILE", help="predict: a trained model; default: the one of train")
-    add = groups["model"].add_argument
-    add("--dropout", type=command_line.number(float, 0, 0.99), default=0.0, help="on the last representation")
-    add = groups["training"].add_argument
-    several = "several: a grid; default: as published for the data set"
-    add("--epsilon", type=command_line.NOT_NEGATIVE, nargs="+", help=f"length of the perturbation; {several}")
-    add("--beta", type=command_line.NOT_NEGATIVE, nargs="+", help=f"weight of the loss on perturbed samples; {several}")
-    add("--l2", type=command_line.NOT_NEGATIVE, nargs="+", help=f"weight of the penalty on the last layer; {several}")
-    add("--loss", choices=("hinge", "cross_entropy"), default="hinge", help="of one sample")
-    add("--pretrain", action="store_true", help="the published two stages: start from a trained ALSTM")
-    add = groups["data"].add_argument
-    add("--dataset", default="acl18", help="acl18, kdd17, or a folder of CSV files of daily prices, one per stock")
-    add("--steps", type=command_line.POSITIVE_INT, help="days per window; default: as published for the data set")
-    add("--validation_from", metavar="DATE", help="first validation date of a folder's prices; default: after 70 %%")
-    add("--test_from", metavar="DATE", help="first test date of a folder's prices; default: after 85 %% of the dates")
-
-
-def check_flags(parser: command_line.Parser, flags: argparse.Namespace) -> None:
-    if flags.dataset not in MOVEMENT_SETS:
-        if not Path(flags.dataset).is_dir():
-            names = ", ".join(MOVEMENT_SETS)
-            parser.error(f"argument --dataset: expected {names} or a folder of CSV files, found {flags.dataset!r}")
-    elif flags.validation_from or flags.test_from:
-        parser.error(f"argument --validation_from, --test_from: {flags.dataset} has the published dates")
-    if flags.num_layers > 1:
-        parser.error(f"argument --num_layers: the published model has one layer, found {flags.num_layers}")
-    if flags.pretrain and flags.hidden_size and len(flags.hidden_size) > 1:
-        parser.error("argument --hidden_size: with --pretrain both stages have the same units; expected one value")
+    return run_script(SCRIPT, FUNCTIONS, argv)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from loaders.mnist import mnist, read_idx
 from loaders.movement import movement_of_prices, stock_movement
 from loaders.prices import complete_symbols, select_symbols, stock_prices
 from loaders.toy import generate_signals, scale_sequences, toy_signals, unscale_sequences
+from loaders.ts_files import read_ts, ts_split
 from loaders.vowels import japanese_vowels
 
 __all__ = [
@@ -21,11 +22,13 @@ __all__ = [
     "mnist",
     "movement_of_prices",
     "read_idx",
+    "read_ts",
     "scale_sequences",
     "select_symbols",
     "spy_messages",
     "stock_movement",
     "stock_prices",
     "toy_signals",
+    "ts_split",
     "unscale_sequences",
 ]

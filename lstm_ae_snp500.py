@@ -3,8 +3,11 @@
     python lstm_ae_snp500.py --function plot_prices --symbols AMZN GOOGL
     python lstm_ae_snp500.py --function reconstruct                  # test windows of three stocks, in dollars
     python lstm_ae_snp500.py --function reconstruct --folds 5        # every block of time is test data once
-    python lstm_ae_snp500.py --function predict --inputs ohlcv       # MASE about .80; persistence is 1
+    python lstm_ae_snp500.py --function reconstruct --folds 5 --hidden_size 64 128      # a grid, scored by the folds
+    python lstm_ae_snp500.py --function predict                      # MASE about .80; persistence is 1
     python lstm_ae_snp500.py --function predict --inputs high        # MASE just below 1: highs hold almost nothing
+    python lstm_ae_snp500.py --function predict --preset published   # every day predicted, reconstruction beside it
+    python lstm_ae_snp500.py --function tomorrow --data newest.csv   # the next high of each stock in a file
 
 Splits are by date: the first 60 % train, the next 20 % validate, the last 20 % test. No window crosses a boundary, and
 what is fitted (the scale of a stock) is fitted on training dates. Only stocks with a price on every date take part.
@@ -12,18 +15,174 @@ what is fitted (the scale of a stock) is fitted on training dates. Only stocks w
 Deviations from the studies it follows:
 1. They scale each stock by its minimum and maximum over all dates, the test dates included; here nothing is fitted on
    those.
-2. They count the prediction loss at every step. Up to the last step the "next" day is in the input, and predicting it
-   is reconstruction; here only the day after the window counts.
+2. They count the prediction loss at every step (`--predict_every_step`, preset published). Up to the last step the
+   "next" day is in the input, and predicting it is reconstruction; in the preset best only the day after the window
+   counts.
 3. They show the curves alone. A curve that copies yesterday's price looks perfect, so here persistence (tomorrow's high
    is today's) stands beside each number: MASE = mean absolute error / that of persistence.
+Question, protocol and results: docs/lstm_ae_snp500.md.
 """
 
-import argparse
-import itertools
-import statistics
+import dataclasses
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+
+from training import flags
+from training.settings import (
+    COUNT,
+    FRACTION,
+    POSITIVE_INT,
+    Script,
+    Settings,
+    UsageError,
+    flag,
+    number,
+    one_of,
+    recipe,
+)
+
+SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
+VALIDATION_STRIDE = 5  # days between the starts of validation windows
+TRAIN, APPLY = ("reconstruct", "predict"), ("encode", "anomalies", "tomorrow")
+
+
+@dataclass(frozen=True)
+class PriceSettings(Settings):
+    """The flags of this script beside those of all."""
+
+    code_size: int = flag(16, "values of the bottleneck; 0: the encoder's last hidden state", "model", COUNT)
+    input_size: int = flag(25, "days per step, a divisor of --window", "model", POSITIVE_INT, functions=["reconstruct"])
+    positional_harmonics: int = flag(
+        4,
+        "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding",
+        "model",
+        COUNT,
+        functions=["reconstruct"],
+        aliases=["clock_harmonics"],
+    )
+    inputs: str = flag(
+        "ohlcv",
+        "prices of each day that the model reads: high, or open, high, low, close and volume",
+        "model",
+        one_of("high", "ohlcv"),
+        functions=["predict"],
+        metavar="{high,ohlcv}",
+    )
+    mirror: bool = flag(
+        False,
+        "augmentation: windows reversed in time and in sign, each half the time",
+        "training",
+        functions=["reconstruct"],
+    )
+    predict_every_step: bool = flag(
+        False,
+        "prediction loss over every day's next day, squared, instead of the last day's absolute error",
+        "training",
+        functions=["predict"],
+    )
+    reconstruction_dominance: float = flag(
+        0.5,
+        "weight d of the reconstruction loss beside 1 - d of the prediction loss",
+        "training",
+        FRACTION,
+        several="grid",
+        functions=["predict"],
+    )
+    folds: int = flag(
+        1,
+        "blocks of time for cross-validation, at least 3; 1: the 60/20/20 split",
+        "training",
+        POSITIVE_INT,
+        functions=["reconstruct"],
+    )
+    data: Path | None = flag(
+        None,
+        "CSV file of prices (symbol, date, open, high, low, close, volume), or of a date and a column per series",
+        "data",
+        Path,
+        metavar="FILE",
+    )
+    symbols: str = flag(
+        None,
+        "stocks to draw; default: AMZN, GOOGL, ...",
+        "data",
+        str,
+        several="list",
+        functions=("plot_prices", *TRAIN),
+        decides=False,
+        metavar="SYMBOL",
+    )
+    window: int = flag(50, "days per sequence", "data", number(int, 2), trains=True)
+    stride: int = flag(5, "days between the starts of training windows", "data", POSITIVE_INT, trains=True)
+    trained: Path | None = flag(
+        None,
+        "run folder of the trained model; default: reconstruct, or predict for tomorrow, in the output folder",
+        "what to run",
+        Path,
+        functions=APPLY,
+        decides=False,
+        metavar="FOLDER",
+    )
+    quantile: float = flag(
+        0.99,
+        "share of the validation windows whose error is not above the threshold of an anomaly",
+        "what to run",
+        FRACTION,
+        functions=["anomalies"],
+        decides=False,
+    )
+    fold: int | None = None  # the block of time that is test data; None: the 60/20/20 split
+
+    def check(self) -> None:
+        if self.folds == 2:
+            raise UsageError("--folds: expected 1, or at least 3 (test, validation and training blocks), found 2")
+        if self.function == "reconstruct" and self.window % self.input_size:
+            raise UsageError(f"--input_size: expected a divisor of --window {self.window}, found {self.input_size}")
+
+
+RECONSTRUCT, PREDICT = {"function": "reconstruct"}, {"function": "predict"}
+PRESETS = {
+    "best": [
+        recipe(RECONSTRUCT, minutes=3, hidden_size=128, batch_size=256, learning_rate=5e-3, stride=1, mirror=True),
+        recipe(RECONSTRUCT, epochs=12),
+        recipe({**RECONSTRUCT, "folds": 5}, minutes=6, epochs=6),
+        recipe(PREDICT, minutes=5, hidden_size=64, code_size=0, batch_size=512, learning_rate=3e-3, epochs=8),
+        recipe(PREDICT, window=20, stride=1),
+        recipe({**PREDICT, "inputs": "high"}, code_size=16, learning_rate=1e-3, epochs=5),
+    ],
+    "published": [
+        recipe(hidden_size=32, code_size=0, input_size=1, positional_harmonics=0),
+        recipe(schedule="constant", learning_rate=1e-3, batch_size=128, epochs=10),
+        recipe(RECONSTRUCT, minutes=2),
+        recipe(PREDICT, minutes=1, window=15, inputs="high", predict_every_step=True),
+    ],
+    "quick": [
+        recipe(RECONSTRUCT, minutes=0.5, hidden_size=64, batch_size=128, learning_rate=3e-3, epochs=4, limit=12800),
+        recipe(PREDICT, minutes=1, hidden_size=32, code_size=0, batch_size=256, learning_rate=3e-3, epochs=4),
+        recipe(PREDICT, window=20, limit=25600),
+    ],
+}
+SCRIPT = Script(
+    __file__,
+    __doc__,
+    {
+        "plot_prices": "daily high of some stocks, AMZN and GOOGL by default, against time",
+        "reconstruct": "train on windows of highs; three stocks in dollars; --folds for cross-validation",
+        "predict": "train reconstruction and the next day's high; loss curves, predicted against actual, MASE",
+        "encode": "codes of the test windows, or of those in --data, as CSV",
+        "anomalies": "test windows, or those in --data, the worst reconstructed first; a test with planted anomalies",
+        "tomorrow": "the next day's high of each stock, from the newest rows of the training's data or of --data",
+    },
+    PriceSettings,
+    PRESETS,
+    trains=TRAIN,
+    whole_study=("plot_prices", *TRAIN),
+)
+if __name__ == "__main__":
+    flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
+
+import statistics
 
 import numpy as np
 import torch
@@ -31,87 +190,87 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 from torch.utils.data import TensorDataset
 
-from evaluation.baselines import reconstruction_baselines
+from evaluation import anomalies as scores
+from evaluation.baselines import fit_pca, reconstruction_baselines
+from evaluation.forecasts import linear_mase, mase_interval
+from loaders.augmentation import random_mirrors
 from loaders.files import DataError
-from loaders.prices import StockPrices, complete_symbols, select_symbols, stock_prices
+from loaders.prices import StockPrices, complete_symbols, own_prices, select_symbols, stock_prices
 from loaders.toy import scale_sequences, unscale_sequences
+from loaders.windows import (
+    CLOSE,
+    HIGH,
+    INPUTS,
+    PARTS,
+    Samples,
+    fit_scale,
+    fold_dates,
+    high_windows,
+    newest_samples,
+    samples,
+    split_dates,
+)
 from models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
-from training import flags as command_line
 from training.run import run_script
-
-OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
-INPUTS = {"high": range(HIGH, HIGH + 1), "ohlcv": range(OPEN, VOLUME + 1)}
-RANGE = 30.0  # daily standard deviations of a stock that [0, 1] spans: three times what 20 days of a random walk need
-PARTS = ("train", "validation", "test")
-SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
-
+from training.settings import Request
+from training.trained import trained_settings, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
-def prices(data_dir: Path, source: str) -> StockPrices:
-    return stock_prices(data_dir, source)
+def prices(data: Path | None, data_dir: Path, source: str) -> StockPrices:
+    return stock_prices(data_dir, source) if data is None else own_prices(data)
 
 
-def load(flags: argparse.Namespace) -> StockPrices:
-    """The stocks that have every price on every date; `--symbols` are checked against all names."""
-    data = prices(flags.data_dir, flags.source)
-    if flags.symbols:
-        select_symbols(data, flags.symbols)
-    return select_symbols(data, complete_symbols(data))
+def all_prices(settings: PriceSettings | Request) -> StockPrices:
+    """The prices of `--data`, or of the S&P 500; `--symbols` are checked against all names."""
+    data = prices(settings.data, settings.data_dir, settings.source)
+    if settings.symbols:
+        select_symbols(data, settings.symbols)
+    return data
 
 
-def shown_symbols(flags: argparse.Namespace, available: list[str], count: int) -> list[str]:
+def load(settings: PriceSettings | Request) -> StockPrices:
+    """The stocks that have every price on every date."""
+    data = all_prices(settings)
+    complete = complete_symbols(data)
+    if not complete:
+        raise DataError(f"{data.metadata['file']}: expected a series with a value on every date, found none")
+    return select_symbols(data, complete)
+
+
+def shown_symbols(settings: PriceSettings | Request, available: list[str], count: int) -> list[str]:
     """`--symbols`, or the first few of SHOWN that the data have, filled up in the order of the data."""
-    if not flags.symbols:
+    if not settings.symbols:
         return [*dict.fromkeys([s for s in SHOWN if s in available] + available)][:count]
-    missing = [s for s in flags.symbols if s not in available]
+    missing = [s for s in settings.symbols if s not in available]
     if missing:
         raise DataError(f"--symbols: expected stocks with a price on every date, found {', '.join(missing)}")
-    return flags.symbols
+    return list(settings.symbols)
 
 
-def split_dates(count: int) -> dict[str, slice]:
-    """The dates of each part: 60 %, 20 % and 20 % of `count`, in this order."""
-    first, second = count * 3 // 5, count * 4 // 5
-    return {"train": slice(0, first), "validation": slice(first, second), "test": slice(second, count)}
-
-
-def fold_dates(count: int, folds: int, fold: int) -> dict[str, list[slice]]:
-    """Contiguous blocks of time: block `fold` is for testing, the next one for validation, all others for training."""
-    edges = [count * k // folds for k in range(folds + 1)]
-    blocks = [slice(a, b) for a, b in itertools.pairwise(edges)]
-    held = {fold, (fold + 1) % folds}
-    train = [block for k, block in enumerate(blocks) if k not in held]
-    return {"train": train, "validation": [blocks[(fold + 1) % folds]], "test": [blocks[fold]]}
-
-
-def part_dates(data: StockPrices, flags: argparse.Namespace, part: str) -> list[slice]:
+def part_dates(count: int, settings: PriceSettings, part: str) -> list[slice]:
     """The blocks of dates of a part, by the 60/20/20 split or by the fold."""
-    if flags.fold is None:
-        return [split_dates(len(data.dates))[part]]
-    return fold_dates(len(data.dates), flags.folds, flags.fold)[part]
-
-
-def windows(values: Tensor, length: int, stride: int) -> Tensor:
-    """All windows of `length` dates in values (S, D, F): (S, N, length, F), N = (D - length) // stride + 1."""
-    if values.shape[1] < length:
-        raise DataError(f"--window: expected at most {values.shape[1]} days, the dates of a part, needed {length}")
-    return values.unfold(1, length, stride).transpose(2, 3)
+    if settings.fold is None:
+        return [split_dates(count)[part]]
+    return fold_dates(count, settings.folds, settings.fold)[part]
 
 
 # ---- reconstruction --------------------------------------------------------------------------------------------------
 
 
-def high_windows(data: StockPrices, flags: argparse.Namespace, part: str) -> Tensor:
-    """Windows of daily highs in dollars, (N, window). Those of the test part do not overlap."""
-    highs = data.values[:, :, HIGH : HIGH + 1]
-    blocks = part_dates(data, flags, part)
-    stride = flags.window if part == "test" else flags.stride
-    return torch.cat([windows(highs[:, block], flags.window, stride).flatten(0, 1) for block in blocks]).squeeze(2)
+def part_windows(data: StockPrices, settings: PriceSettings, part: str) -> Tensor:
+    """Windows of daily highs in dollars, (N, window); in the test part they do not overlap."""
+    stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": settings.window}[part]
+    return high_windows(data.values, part_dates(len(data.dates), settings, part), settings.window, stride)
+
+
+def scaled(dollars: Tensor) -> Tensor:
+    """Each window (N, T) around 1/2 in [0, 1] by its own mean and range; nothing is fitted."""
+    return scale_sequences(dollars)[0].float()
 
 
 def as_steps(x: Tensor, input_size: int) -> Tensor:
@@ -119,297 +278,334 @@ def as_steps(x: Tensor, input_size: int) -> Tensor:
     return x.unflatten(1, (-1, input_size))
 
 
-def scaled_windows(data: StockPrices, flags: argparse.Namespace, part: str) -> Tensor:
-    """Each window around 1/2 in [0, 1] by its own mean and range, (N, steps, days per step); nothing is fitted."""
-    return as_steps(scale_sequences(high_windows(data, flags, part))[0].float(), flags.input_size)
+def make_reconstruction_step(settings: PriceSettings) -> loop.Step:
+    def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
+        (x,) = batch
+        if model.training and settings.mirror:
+            x = random_mirrors(x)
+        return {"loss": mse_loss(model(as_steps(x, settings.input_size)).reconstruction.float().flatten(1), x)}
+
+    return step
 
 
-def reconstruction_step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-    (x,) = batch
-    return {"loss": mse_loss(model(x).reconstruction.float(), x)}
-
-
-def train_reconstruction(flags: argparse.Namespace, folder: Path) -> loop.Result:
-    data = load(flags)
-    steps = flags.window // flags.input_size
+def train_reconstruction(settings: PriceSettings, folder: Path) -> loop.Result:
+    data = load(settings)
+    steps = settings.window // settings.input_size
     model = LSTMAutoencoder(
-        flags.input_size,
-        flags.hidden_size,
-        flags.code_size or None,
-        flags.num_layers,
-        encoding_periods=harmonic_periods(steps, flags.clock_harmonics),
+        settings.input_size,
+        settings.hidden_size,
+        settings.code_size or None,
+        settings.num_layers,
+        encoding_periods=harmonic_periods(steps, settings.positional_harmonics),
     )
-    training = TensorDataset(scaled_windows(data, flags, "train")[: flags.limit])
-    validation = TensorDataset(scaled_windows(data, flags, "validation"))
-    return loop.train(model, reconstruction_step, training, validation, flags, folder)
+    train = TensorDataset(scaled(part_windows(data, settings, "train"))[: settings.limit])
+    validation = TensorDataset(scaled(part_windows(data, settings, "validation")))
+    return loop.train(model, make_reconstruction_step(settings), train, validation, settings, folder)
 
 
-def test_reconstruction(flags: argparse.Namespace, folder: Path) -> dict:
-    data = load(flags)
-    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(flags.device)
-    train, validation, test = (scaled_windows(data, flags, part) for part in PARTS)
+def test_reconstruction(settings: PriceSettings, folder: Path) -> dict:
+    data = load(settings)
+    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
+    dollars = part_windows(data, settings, "test")
+    train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
+    step = make_reconstruction_step(settings)
     means = {
-        f"{name}_mse": loop.evaluate(model, reconstruction_step, TensorDataset(x), flags)["loss"]
+        f"{name}_mse": loop.evaluate(model, step, TensorDataset(x), settings)["loss"]
         for name, x in (("test", test), ("val", validation))
     }
-    dollars = high_windows(data, flags, "test")
-    restored = reconstruct_dollars(model, dollars, flags)
+    restored = reconstruct_dollars(model, dollars, settings.device)
     return {
-        "data": data.facts["data"],
+        "data": data.metadata["data"],
         "stocks": len(data.symbols),
         "code_size": model.code_size,
         "parameters": sum(p.numel() for p in model.parameters()),
         **means,
-        "test_mae_percent": 100 * ((restored - dollars).abs() / dollars).mean().item(),
+        "test_mae_percent": 100 * ((restored - dollars).abs() / dollars.abs()).mean().item(),
         **reconstruction_baselines(train, test, model.code_size),
     }
 
 
 @torch.no_grad()
-def reconstruct_dollars(model: nn.Module, dollars: Tensor, flags: argparse.Namespace) -> Tensor:
+def reconstruct_scaled(model: nn.Module, x: Tensor, device: str) -> Tensor:
+    """Scaled windows (N, T) through the autoencoder."""
+    steps = as_steps(x.float(), model.arguments["input_size"])
+    return torch.cat([model(part.to(device)).reconstruction.cpu() for part in steps.split(1000)]).flatten(1)
+
+
+def reconstruct_dollars(model: nn.Module, dollars: Tensor, device: str) -> Tensor:
     """Windows (N, T) in dollars through the autoencoder and back to dollars, with each window's own scale."""
-    scaled, offset, scale = scale_sequences(dollars)
-    steps = as_steps(scaled.float(), model.arguments["input_size"])
-    restored = torch.cat([model(x.to(flags.device)).reconstruction.cpu() for x in steps.split(1000)])
-    return unscale_sequences(restored.flatten(1).double(), offset, scale)
+    x, offset, scale = scale_sequences(dollars)
+    return unscale_sequences(reconstruct_scaled(model, x, device).double(), offset, scale)
+
+
+def cross_validate(settings: PriceSettings, folder: Path) -> loop.Result:
+    """Trains one model per block of time, in folders of their own; the score is the mean over the blocks."""
+    results = []
+    for k in range(settings.folds):
+        torch.manual_seed(settings.seed)  # the same initial weights whatever was trained before
+        own = dataclasses.replace(settings, fold=k, label=", ".join([*filter(None, [settings.label]), f"fold {k}"]))
+        results.append(train_reconstruction(own, folder / f"fold{k}"))
+    grid_search.copy_up(folder / "fold0", folder)  # the model of the figures
+    score, seconds = statistics.mean(r.score for r in results), sum(r.seconds for r in results)
+    return results[0]._replace(score=score, seconds=seconds)
+
+
+def test_folds(settings: PriceSettings, folder: Path) -> dict:
+    """The errors of every block, as test data of its model, with their mean and standard deviation."""
+    folds = {
+        f"fold{k}": test_reconstruction(dataclasses.replace(settings, fold=k), folder / f"fold{k}")
+        for k in range(settings.folds)
+    }
+    metrics: dict = {"data": folds["fold0"]["data"], **folds}
+    for key in ("test_mse", "val_mse", "pca_mse", "mean_mse", "test_mae_percent"):
+        values = [fold[key] for fold in folds.values()]
+        metrics |= {f"{key}_mean": statistics.mean(values), f"{key}_std": statistics.stdev(values)}
+    return metrics
 
 
 # ---- prediction ------------------------------------------------------------------------------------------------------
 
 
-class Samples(NamedTuple):
-    """Windows of one part of the dates, stock by stock, day by day: N = stocks * days."""
-
-    x: Tensor  # (N, T, features), 1/2 is the last known high
-    target: Tensor  # (N,), the next day's high on the same scale
-    unit: Tensor  # (N,), mean absolute daily change of the stock's high on training dates, on the same scale
-    last: Tensor  # (N,), the last known high in dollars
-    dollars: Tensor  # (N,), dollars per unit of the scale
-    days: int  # predicted days per stock
+def part_samples(data: StockPrices, settings: PriceSettings, part: str) -> Samples:
+    """Windows of `--window` days and the days after their steps, all within `part`; scales fitted on training dates."""
+    dates, values = split_dates(len(data.dates)), data.values
+    stride = settings.stride if part == "train" else 1
+    return samples(
+        values[:, dates[part]], fit_scale(values[:, dates["train"]]), settings.window, settings.inputs, stride
+    )
 
 
-def samples(data: StockPrices, flags: argparse.Namespace, part: str) -> Samples:
-    """Windows of `--window` days and the day after, all within `part`.
+def make_prediction_step(settings: PriceSettings) -> loop.Step:
+    """Loss: d * reconstruction + (1 - d) * prediction.
 
-    Prices are relative to the window's last high, in units of the stock's daily standard deviation on training dates:
-    x = 1/2 + (p / high_T - 1) / (RANGE sigma). Volume is its logarithm, standardised on training dates, over RANGE / 4.
+    Reconstruction is a squared error. Prediction is the absolute error of the next day's high over the stock's mean
+    daily change, or with `--predict_every_step` the squared error of the next day's high at every step.
     """
-    dates = split_dates(len(data.dates))
-    change = daily_changes(data.values[:, dates["train"], HIGH])
-    sigma = change.std(1)[:, None, None, None].clamp_min(1e-6)  # (S, 1, 1, 1)
-    log_volume = torch.log1p(data.values[:, :, VOLUME : VOLUME + 1])  # (S, D, 1)
-    known = log_volume[:, dates["train"]]
-    volume = (log_volume - known.mean(1, keepdim=True)) / (RANGE / 4 * known.std(1, keepdim=True).clamp_min(1e-6)) + 0.5
-    both, volume = (windows(v[:, dates[part]], flags.window + 1, 1) for v in (data.values, volume))
-    last = both[:, :, -2:-1, HIGH : HIGH + 1]  # (S, days, 1, 1), both (S, days, T + 1, 5)
-    columns = INPUTS[flags.inputs]
-    x = torch.empty(*both.shape[:2], flags.window, len(columns))  # (S, days, T, features)
-    target = torch.empty(both.shape[:2])
-    for stock in range(len(both)):  # one at a time: all of them at once would be half a gigabyte
-        scaled = (both[stock] / last[stock] - 1) / (RANGE * sigma[stock]) + 0.5
-        scaled[..., VOLUME:] = volume[stock]
-        x[stock], target[stock] = scaled[:, :-1, columns.start : columns.stop], scaled[:, -1, HIGH]
-    unit = (change.abs().mean(1)[:, None, None, None] / (RANGE * sigma)).expand_as(last).flatten()
-    dollars = (last * RANGE * sigma).flatten()
-    unit = unit.float().clamp_min(1e-6)
-    return Samples(x.flatten(0, 1), target.flatten(), unit, last.flatten(), dollars, both.shape[1])
-
-
-def daily_changes(highs: Tensor) -> Tensor:
-    """Relative changes of (S, D) from one day to the next, (S, D - 1)."""
-    return highs[:, 1:] / highs[:, :-1] - 1
-
-
-def make_prediction_step(flags: argparse.Namespace) -> loop.Step:
-    """Loss: d * squared error + (1 - d) * absolute error of the next day's high over that of persistence."""
-    dominance = flags.reconstruction_dominance
+    dominance = settings.reconstruction_dominance
 
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-        x, target, unit = batch
+        x, targets, unit = batch
         output = model(x)
         mse = mse_loss(output.reconstruction.float(), x)
-        predicted = output.prediction[:, -1, 0].float()
-        prediction = l1_loss(predicted / unit, target / unit)
+        predicted = output.prediction[:, :, 0].float()  # (B, T)
+        if settings.predict_every_step:
+            prediction = mse_loss(predicted, targets)
+        else:
+            prediction = l1_loss(predicted[:, -1] / unit, targets[:, -1] / unit)
         return {"loss": dominance * mse + (1 - dominance) * prediction, "mse": mse, "prediction": prediction}
 
     return step
 
 
-def train_prediction(flags: argparse.Namespace, folder: Path) -> loop.Result:
-    data = load(flags)
-    features = len(INPUTS[flags.inputs])
+def train_prediction(settings: PriceSettings, folder: Path) -> loop.Result:
+    data = load(settings)
+    features = len(INPUTS[settings.inputs])
     model = LSTMAutoencoder(
-        features, flags.hidden_size, flags.code_size or None, flags.num_layers, prediction_size=1, input_std=0.1
+        features,
+        settings.hidden_size,
+        settings.code_size or None,
+        settings.num_layers,
+        prediction_size=1,
+        input_std=0.1,
     )
     sets = []
-    for part, limit in (("train", flags.limit), ("validation", None)):
-        found = samples(data, flags, part)
-        sets.append(TensorDataset(found.x[:limit], found.target[:limit], found.unit[:limit]))
-    return loop.train(model, make_prediction_step(flags), *sets, flags, folder, monitor="prediction")
+    for part, limit in (("train", settings.limit), ("validation", None)):
+        own = part_samples(data, settings, part)
+        sets.append(TensorDataset(own.x[:limit], own.targets[:limit], own.unit[:limit]))
+    return loop.train(model, make_prediction_step(settings), *sets, settings, folder, monitor="prediction")
 
 
-def test_prediction(flags: argparse.Namespace, folder: Path) -> dict:
+def test_prediction(settings: PriceSettings, folder: Path) -> dict:
     """MASE with its interval, the errors behind it in dollars, and the linear models beside it."""
-    data = load(flags)
-    found = samples(data, flags, "test")
-    predicted = predict_highs(flags, folder, found)
-    actual = found.last + (found.target - 0.5).double() * found.dollars
-    errors = (predicted - actual).abs().view(-1, found.days)  # (stocks, days), dollars
-    persistence = (found.last - actual).abs().view(-1, found.days)
-    low, high = mase_interval(errors.sum(0).numpy(), persistence.sum(0).numpy(), flags.seed)
-    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
-    step, parts = make_prediction_step(flags), {}
-    for part, s in (("test", found), ("validation", samples(data, flags, "validation"))):
-        parts[part] = loop.evaluate(model.to(flags.device), step, TensorDataset(s.x, s.target, s.unit), flags)
+    data = load(settings)
+    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
+    test = part_samples(data, settings, "test")
+    actual = test.last + (test.targets[:, -1] - 0.5).double() * test.dollars
+    errors = (predict_highs(model, test, settings.device) - actual).abs().view(-1, test.days)  # (stocks, days), dollars
+    persistence = (test.last - actual).abs().view(-1, test.days)
+    low, high = mase_interval(errors.sum(0).numpy(), persistence.sum(0).numpy(), settings.seed)
+    step, parts = make_prediction_step(settings), {}
+    for part, own in (("test", test), ("validation", part_samples(data, settings, "validation"))):
+        parts[part] = loop.evaluate(model, step, TensorDataset(own.x, own.targets, own.unit), settings)
     return {
-        "data": data.facts["data"],
-        "inputs": flags.inputs,
+        "data": data.metadata["data"],
+        "inputs": settings.inputs,
         "stocks": len(data.symbols),
-        "test_days": found.days,
+        "test_days": test.days,
         "parameters": sum(p.numel() for p in model.parameters()),
         "mase": (errors.mean() / persistence.mean()).item(),
         "mase_low": low,
         "mase_high": high,
-        "linear_mase": linear_mase(data, flags),
+        "linear_mase": linear_baseline(data, settings),
         "test_mae": errors.mean().item(),
         "persistence_mae": persistence.mean().item(),
         "test_mse": parts["test"]["mse"],
         "val_mse": parts["validation"]["mse"],
-        "val_scaled_mae": parts["validation"]["prediction"],
+        "test_prediction_loss": parts["test"]["prediction"],
+        "val_prediction_loss": parts["validation"]["prediction"],
     }
 
 
 @torch.no_grad()
-def predict_highs(flags: argparse.Namespace, folder: Path, found: Samples) -> Tensor:
+def predict_highs(model: nn.Module, windows: Samples, device: str) -> Tensor:
     """The next day's high in dollars, (N,)."""
-    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(flags.device)
-    scaled = torch.cat([model(x.to(flags.device)).prediction[:, -1, 0].cpu() for x in found.x.split(2000)])
-    return found.last + (scaled - 0.5).double() * found.dollars
+    predicted = torch.cat([model(x.to(device)).prediction[:, -1, 0].cpu() for x in windows.x.split(2000)])
+    return windows.last + (predicted - 0.5).double() * windows.dollars
 
 
-def mase_interval(errors: np.ndarray, persistence: np.ndarray, seed: int, block: int = 5, draws: int = 2000):
-    """95 % interval of sum(errors) / sum(persistence), both (days,), over all stocks of a day.
-
-    The stocks of one day move together, and so do days near one another: whole blocks of `block` days are drawn, with
-    replacement (moving-block bootstrap, Kuensch 1989).
-    """
-    days, block = len(errors), min(block, len(errors))
-    starts = np.random.default_rng(seed).integers(0, days - block + 1, (draws, -(-days // block)))
-    index = (starts[:, :, None] + np.arange(block)).reshape(draws, -1)[:, :days]
-    ratios = errors[index].sum(1) / persistence[index].sum(1)
-    return tuple(float(q) for q in np.quantile(ratios, [0.025, 0.975]))
-
-
-def linear_mase(data: StockPrices, flags: argparse.Namespace) -> float:
-    """MASE of a least-squares line per stock, fitted on training dates: the high's next change from its last one and,
-    with all inputs, from close - high.
-    """
+def linear_baseline(data: StockPrices, settings: PriceSettings) -> float:
+    """MASE of a linear model per stock on the same test days, with close - high if the model reads closes, too."""
     dates = split_dates(len(data.dates))
-    first = {"train": 0, "test": flags.window - 2}  # the test days are those that the windows leave to predict
-    x, y = {}, {}
-    for part, start in first.items():
-        values = data.values[:, dates[part]][:, start:]
-        high, close = values[..., HIGH], values[..., CLOSE]
-        columns = [torch.ones_like(high[:, 2:]), high[:, 1:-1] - high[:, :-2]]
-        if flags.inputs == "ohlcv":
-            columns.append(close[:, 1:-1] - high[:, 1:-1])
-        x[part], y[part] = torch.stack(columns, 2), high[:, 2:] - high[:, 1:-1]  # (S, days, columns), (S, days)
-    weights = torch.linalg.lstsq(x["train"], y["train"].unsqueeze(2)).solution
-    errors = (x["test"] @ weights).squeeze(2) - y["test"]
-    return (errors.abs().mean() / y["test"].abs().mean()).item()
+    train, test = data.values[:, dates["train"]], data.values[:, dates["test"]][:, settings.window - 2 :]
+    closes = (train[..., CLOSE], test[..., CLOSE]) if settings.inputs == "ohlcv" else None
+    return linear_mase(train[..., HIGH], test[..., HIGH], closes)
 
 
-# ---- functions -------------------------------------------------------------------------------------------------------
+def roll_out(model: nn.Module, values: Tensor, scale_values: Tensor, days: int, device: str) -> Tensor:
+    """Highs of the `days` after the window values (1, T, 5), each predicted from the T days before it, (days,).
+
+    Predicted days take the place of known ones, so the model must read highs alone. scale_values: training dates.
+    """
+    scale, length = fit_scale(scale_values), values.shape[1]
+    for _ in range(days):
+        window = newest_samples(values, scale, length, "high")
+        values = torch.cat([values, predict_highs(model, window, device).expand(1, 1, 5)], 1)
+    return values[0, -days:, HIGH]
 
 
-def plot_prices(flags: argparse.Namespace, folder: Path) -> dict:
-    """daily high of some stocks, AMZN and GOOGL by default, against time"""
-    data = prices(flags.data_dir, flags.source)
-    names = flags.symbols or shown_symbols(flags, data.symbols, 2)
+# ---- functions that train --------------------------------------------------------------------------------------------
+
+
+def plot_prices(request: Request, folder: Path) -> dict:
+    """Draws the daily high of some stocks."""
+    data = all_prices(request)
+    names = request.symbols or [s for s in SHOWN[:2] if s in data.symbols] or data.symbols[:2]
     chosen = select_symbols(data, names)
     series = {name: (chosen.dates, values[:, HIGH].numpy()) for name, values in zip(names, chosen.values, strict=True)}
     plots.curves(folder / "prices.png", series, "date", "daily high (USD)")
-    return {"data": data.facts["data"], **{f"{name}_last_high": float(y[-1]) for name, (_, y) in series.items()}}
+    return {"data": data.metadata["data"], **{f"{name}_last_high": float(y[-1]) for name, (_, y) in series.items()}}
 
 
-def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:
-    """train on windows of highs; three stocks with their reconstruction in dollars; --folds for K-fold"""
-    if flags.folds > 1:
-        runs = {f"fold{k}": grid_search.with_values(flags, fold=k) for k in range(flags.folds)}
-        folds = grid_search.fit_many(runs, folder, train_reconstruction, test_reconstruction)
-        metrics: dict = dict(folds)
-        for key in ("test_mse", "pca_mse", "mean_mse", "test_mae_percent"):
-            values = [fold[key] for fold in folds.values()]
-            metrics |= {f"{key}_mean": statistics.mean(values), f"{key}_std": statistics.stdev(values)}
-        plot_loss(folder / "fold0", folder)
-        plot_stocks(runs["fold0"], folder / "fold0", folder)
-        return metrics
-    flags = grid_search.with_values(flags, fold=None)
-    metrics = grid_search.fit(flags, folder, train_reconstruction, test_reconstruction)
-    plot_loss(folder, folder)
-    plot_stocks(flags, folder, folder)
+def reconstruct(request: Request, folder: Path) -> dict:
+    """Trains and tests on windows of highs, by folds if asked for; draws three stocks in dollars and the losses."""
+    folds = request.folds > 1
+    train, test = (cross_validate, test_folds) if folds else (train_reconstruction, test_reconstruction)
+    metrics = grid_search.fit(request, folder, train, test)
+    plot_loss(folder)
+    plot_stocks(dataclasses.replace(request.single(), fold=0 if folds else None), folder)
     return metrics
 
 
-def plot_loss(trained: Path, folder: Path) -> None:
-    series = tables.read_curves(trained, "loss")
-    plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True)
+def plot_loss(folder: Path) -> None:
+    series = tables.read_curves(folder, "loss")
+    plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=["training"])
 
 
-def plot_stocks(flags: argparse.Namespace, trained: Path, folder: Path) -> None:
+def plot_stocks(settings: PriceSettings, folder: Path) -> None:
     """The test windows of three stocks one after another, in dollars, against dates."""
-    data = load(flags)
-    model = checkpoint.rebuild(trained / "best.pt", LSTMAutoencoder).to(flags.device)
-    names = shown_symbols(flags, data.symbols, 3)
-    test = part_dates(data, flags, "test")[0]
+    data = load(settings)
+    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
+    dates = data.dates[part_dates(len(data.dates), settings, "test")[0]]
     rows = {}
-    for name in names:
+    for name in shown_symbols(settings, data.symbols, 3):
         one = data._replace(symbols=[name], values=data.values[[data.symbols.index(name)]])
-        dollars = high_windows(one, flags, "test")
-        restored = reconstruct_dollars(model, dollars, flags)
-        dates = data.dates[test][: dollars.numel()]
-        rows[name] = {"daily high": (dates, dollars.flatten()), "reconstruction": (dates, restored.flatten())}
+        dollars = part_windows(one, settings, "test")
+        restored = reconstruct_dollars(model, dollars, settings.device)
+        time = dates[: dollars.numel()]
+        rows[name] = {"daily high": (time, dollars.flatten()), "reconstruction": (time, restored.flatten())}
     plots.panels(folder / "stocks.png", rows, "date", "USD", dashed=["reconstruction"])
 
 
-def predict(flags: argparse.Namespace, folder: Path) -> dict:
-    """reconstruction and the next day's high; loss curves, predicted against actual, MASE against persistence"""
-    flags = grid_search.with_values(flags, fold=None)
-    metrics = grid_search.fit(flags, folder, train_prediction, test_prediction, ("reconstruction_dominance",))
-    plot_losses(folder)
-    plot_predictions(grid_search.single(flags, ("reconstruction_dominance",)), folder)
-    if not flags.quiet:
+def predict(request: Request, folder: Path) -> dict:
+    """Trains reconstruction and prediction at once; draws losses and predictions; writes tomorrow.csv."""
+    data = load(request)
+    if request.inputs == "ohlcv" and data.metadata.get("fields") == 1:
+        raise UsageError(f"--inputs: expected high, since {request.data} has one number per date")
+    metrics = grid_search.fit(request, folder, train_prediction, test_prediction)
+    settings = dataclasses.replace(request.single(), **metrics.get("best_combination", {}))
+    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
+    plot_losses(settings, folder)
+    plot_predictions(settings, model, folder)
+    plot_companies(settings, model, folder)
+    if settings.inputs == "high":
+        plot_rollout(settings, model, folder)
+    write_tomorrow(model, data, data.values[:, split_dates(len(data.dates))["train"]], settings, folder)
+    if not request.quiet:
         print_mase_table(metrics)
     return metrics
 
 
-def plot_losses(folder: Path) -> None:
-    """Training loss (the squared error of the reconstruction) and prediction loss against epochs."""
-    for key, ylabel in (
-        ("mse", "reconstruction: mean squared error"),
-        ("prediction", "prediction: absolute error\nover mean daily change"),
-    ):
-        plots.curves(folder / f"{key}_loss.png", tables.read_curves(folder, key), "epoch", ylabel)
+def plot_losses(settings: PriceSettings, folder: Path) -> None:
+    """Reconstruction and prediction loss against epochs, each by itself, and with their weights beside their sum."""
+    prediction = "prediction: absolute error\nover mean daily change"
+    if settings.predict_every_step:
+        prediction = "prediction: mean squared error"
+    labels = {"mse": "reconstruction: mean squared error", "prediction": prediction}
+    for key, ylabel in labels.items():
+        curves = tables.read_curves(folder, key)
+        plots.curves(folder / f"{key}_loss.png", curves, "epoch", ylabel, dashed=["training"])
+    share = settings.reconstruction_dominance
+    parts = {f"{share:g} x reconstruction": ("mse", share), f"{1 - share:g} x prediction": ("prediction", 1 - share)}
+    series = {
+        (name, label): (epochs, [weight * value for value in values])
+        for name, (key, weight) in {**parts, "sum": ("loss", 1)}.items()
+        for label, (epochs, values) in tables.read_curves(folder, key).items()
+        if weight
+    }
+    dashed = [name for name in series if name[-1] == "training"]
+    plots.curves(folder / "losses.png", series, "epoch", "loss", log=True, dashed=dashed)
 
 
-def plot_predictions(flags: argparse.Namespace, folder: Path) -> None:
+def plot_predictions(settings: PriceSettings, model: nn.Module, folder: Path) -> None:
     """The last 60 test days of three stocks: the high, what was predicted the day before, and persistence."""
-    data = load(flags)
-    found = samples(data, flags, "test")
-    predicted = predict_highs(flags, folder, found).view(-1, found.days)
-    last = found.last.view(-1, found.days)
+    data = load(settings)
+    test = part_samples(data, settings, "test")
+    predicted = predict_highs(model, test, settings.device).view(-1, test.days)
+    last = test.last.view(-1, test.days)
+    days = min(60, test.days)
     rows = {}
-    for name in shown_symbols(flags, data.symbols, 3):
+    for name in shown_symbols(settings, data.symbols, 3):
         i = data.symbols.index(name)
-        dates = data.dates[-60:][-found.days :]
-        n = len(dates)
-        actual = data.values[i, -n:, HIGH]
+        dates = data.dates[-days:]
         rows[name] = {
-            "daily high": (dates, actual),
-            "predicted the day before": (dates, predicted[i, -n:]),
-            "persistence": (dates, last[i, -n:]),
+            "daily high": (dates, data.values[i, -days:, HIGH]),
+            "predicted the day before": (dates, predicted[i, -days:]),
+            "persistence": (dates, last[i, -days:]),
         }
     plots.panels(folder / "predictions.png", rows, "date", "USD", dashed=["predicted the day before", "persistence"])
+
+
+def plot_companies(settings: PriceSettings, model: nn.Module, folder: Path, count: int = 20) -> None:
+    """The last test day of 20 companies, evenly spaced in the alphabet: the change of the high, predicted and true."""
+    data = load(settings)
+    test = part_samples(data, settings, "test")
+    changes = {
+        "true": test.last + (test.targets[:, -1] - 0.5).double() * test.dollars,
+        "predicted the day before": predict_highs(model, test, settings.device),
+    }
+    chosen = np.linspace(0, len(data.symbols) - 1, min(count, len(data.symbols))).round().astype(int)
+    percent = {
+        name: (100 * (highs / test.last - 1)).view(-1, test.days)[chosen, -1].numpy() for name, highs in changes.items()
+    }
+    ylabel = f"change of the high on {data.dates[-1]} (%)"
+    plots.dots(folder / "companies.png", [data.symbols[i] for i in chosen], percent, ylabel, {"persistence": 0.0})
+
+
+def plot_rollout(settings: PriceSettings, model: nn.Module, folder: Path) -> None:
+    """The last days of one stock, twice the window: the second half predicted from the first, day after day."""
+    data, days = load(settings), settings.window
+    name = shown_symbols(settings, data.symbols, 1)[0]
+    values, dates = data.values[[data.symbols.index(name)]], data.dates[-2 * days :]
+    train = values[:, split_dates(len(data.dates))["train"]]
+    first = values[:, -2 * days : -days]
+    predicted = roll_out(model, first, train, days, settings.device)
+    last = first[0, -1, HIGH].expand(days)
+    series = {
+        name: (dates, values[0, -2 * days :, HIGH]),
+        "predicted from the first half": (dates[days:], predicted),
+        "persistence": (dates[days:], last),
+    }
+    plots.curves(folder / "rollout.png", series, "date", "daily high (USD)", dashed=list(series)[1:])
 
 
 def print_mase_table(metrics: dict) -> None:
@@ -420,42 +616,118 @@ def print_mase_table(metrics: dict) -> None:
     print(f"{'LSTM autoencoder, ' + metrics['inputs']:34s} {metrics['mase']:6.3f}  {interval}")
 
 
-FUNCTIONS = {"plot_prices": plot_prices, "reconstruct": reconstruct, "predict": predict}
+# ---- functions that apply a trained model ----------------------------------------------------------------------------
+
+
+def windows_to_judge(request: Request, trained: PriceSettings) -> tuple[Tensor, list[str]]:
+    """Windows (N, T) of highs, in the file's unit, that do not overlap, each named by its symbol and its first date.
+
+    Those of `--data`, the newest day included, or else those of the test part of the training's data.
+    """
+    data, length = load(request if request.data is not None else trained), trained.window
+    dates = slice(len(data.dates) % length, len(data.dates))
+    if request.data is None:
+        dates = part_dates(len(data.dates), trained, "test")[0]
+    x = high_windows(data.values, [dates], length, length)
+    first = data.dates[dates][: len(data.dates[dates]) - length + 1 : length]
+    return x, [f"{symbol} {date}" for symbol in data.symbols for date in first]
+
+
+def encode(request: Request, folder: Path) -> dict:
+    """Writes the codes of windows to codes.csv."""
+    settings, path = trained_settings(request, "reconstruct", "window")
+    model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device)
+    dollars, names = windows_to_judge(request, settings)
+    with torch.no_grad():
+        steps = as_steps(scaled(dollars), model.arguments["input_size"]).split(1000)
+        codes = torch.cat([model.encode(part.to(settings.device)).cpu() for part in steps])
+    write_codes(folder / "codes.csv", names, codes.tolist())
+    return {"model": str(path), "windows": len(names), "code_size": model.code_size}
+
+
+def anomalies(request: Request, folder: Path) -> dict:
+    """Ranks windows by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
+    settings, path = trained_settings(request, "reconstruct", "window")
+    model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device)
+    data = load(settings)
+    train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
+
+    def reconstruct(x: Tensor) -> Tensor:
+        return reconstruct_scaled(model, x, settings.device)
+
+    metrics = scores.detect(
+        reconstruct, fit_pca(train, model.code_size), validation, test, request.quantile, settings.seed, scaled
+    )
+    dollars, names = windows_to_judge(request, settings)
+    x = scaled(dollars)
+    rows = scores.ranking(scores.step_errors(x, reconstruct(x)), metrics["threshold"], names)
+    tables.write_csv(folder / "anomalies.csv", rows)
+    restored = reconstruct_dollars(model, dollars, settings.device)
+    plot_worst(rows, dict(zip(names, zip(dollars, restored, strict=True), strict=True)), folder)
+    return {
+        "model": str(path),
+        "windows": len(rows),
+        "anomalous": sum(row["anomalous"] for row in rows),
+        "quantile": request.quantile,
+        **metrics,
+    }
+
+
+def plot_worst(rows: list[dict], windows: dict[str, tuple[Tensor, Tensor]], folder: Path) -> None:
+    """The windows with the largest errors and their reconstructions."""
+    panels = {}
+    for row in rows[:4]:
+        original, estimate = windows[row["sequence"]]
+        days = np.arange(len(original))
+        title = f"{row['sequence']}: scaled error {row['error']:.2g}"
+        panels[title] = {"daily high": (days, original), "reconstruction": (days, estimate)}
+    plots.panels(folder / "worst.png", panels, "trading day of the window", "USD", dashed=["reconstruction"])
+
+
+def tomorrow(request: Request, folder: Path) -> dict:
+    """Writes the next day's high of each stock to tomorrow.csv."""
+    settings, path = trained_settings(request, "predict", "predict_every_step")
+    model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device)
+    if request.data is None:
+        data = load(settings)
+        known = data.values[:, split_dates(len(data.dates))["train"]]
+    else:  # other stocks, perhaps, than those of the training: each one's own past gives its scale
+        data = load(request)
+        known = data.values
+    if settings.inputs == "ohlcv" and data.metadata.get("fields") == 1:
+        raise DataError(
+            f"{request.data}: expected open, high, low, close and volume, which the model reads, found one number"
+        )
+    count = write_tomorrow(model, data, known, settings, folder)
+    return {"model": str(path), "stocks": count, "newest_date": str(data.dates[-1])}
+
+
+def write_tomorrow(model: nn.Module, data: StockPrices, known: Tensor, settings: PriceSettings, folder: Path) -> int:
+    """Writes the high after the newest date per symbol to tomorrow.csv; the dates `known` (S, D, 5) give the scales."""
+    newest = newest_samples(data.values, fit_scale(known), settings.window, settings.inputs)
+    predicted = predict_highs(model, newest, settings.device)
+    rows = [
+        {"symbol": s, "date": d, "high": h, "next_high": p, "change_percent": 100 * (p / h - 1)}
+        for s, d, h, p in zip(
+            data.symbols, [str(data.dates[-1])] * len(predicted), newest.last.tolist(), predicted.tolist(), strict=True
+        )
+    ]
+    tables.write_csv(folder / "tomorrow.csv", rows)
+    return len(rows)
+
+
+FUNCTIONS = {
+    "plot_prices": plot_prices,
+    "reconstruct": reconstruct,
+    "predict": predict,
+    "encode": encode,
+    "anomalies": anomalies,
+    "tomorrow": tomorrow,
+}
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser, groups = command_line.make_parser(
-        __doc__, FUNCTIONS, epochs=10, batch_size=256, learning_rate=[3e-3], hidden_size=[64]
-    )
-    add = groups["model"].add_argument
-    add("--code_size", type=command_line.COUNT, default=0, help="values of the bottleneck; 0: the last hidden state")
-    add("--input_size", type=command_line.POSITIVE_INT, default=10, help="reconstruct: days per step")
-    add(
-        "--clock_harmonics",
-        type=command_line.COUNT,
-        default=4,
-        help="reconstruct: of the clock that the decoder sees beside the code; 0: no clock",
-    )
-    add("--inputs", choices=tuple(INPUTS), default="ohlcv", help="predict: what the model sees of each day")
-    add = groups["training"].add_argument
-    add(
-        "--reconstruction_dominance",
-        type=command_line.FRACTION,
-        nargs="+",
-        default=[0.5],
-        help="predict: weight d of the squared error beside 1 - d of the prediction; several: a grid",
-    )
-    add("--folds", type=command_line.POSITIVE_INT, default=1, help="reconstruct: blocks of time; 1: 60/20/20")
-    add = groups["data"].add_argument
-    add("--symbols", nargs="+", metavar="SYMBOL", help="stocks to draw; default: AMZN, GOOGL, ...")
-    add("--window", type=command_line.number(int, 2), default=50, help="days per sequence")
-    add("--stride", type=command_line.POSITIVE_INT, default=5, help="reconstruct: days between training windows")
-    flags = command_line.parse(parser, argv)
-    if flags.folds == 2:
-        parser.error("argument --folds: expected 1, or at least 3 (test, validation and training blocks), found 2")
-    if flags.window % flags.input_size:
-        parser.error(f"argument --input_size: expected a divisor of --window {flags.window}, found {flags.input_size}")
-    return run_script(flags, FUNCTIONS)
+    return run_script(SCRIPT, FUNCTIONS, argv)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""LSTM autoencoder on synthetic sequences.
+"""LSTM autoencoder on synthetic sequences, or on those of a file.
 
     python lstm_ae_toy.py                                            # examples, then waves with a code of 16 values
-    python lstm_ae_toy.py --function reconstruct --signal uniform --input_size 1 --code_size 0 --epochs 30 --jobs 2 \\
+    python lstm_ae_toy.py --function reconstruct --fresh             # new waves in every batch
+    python lstm_ae_toy.py --function reconstruct --preset published --signal uniform --jobs 2 \\
         --hidden_size 8 16 32 --learning_rate .1 .01 .001 --gradient_clipping 1 5   # the published grid
+    python lstm_ae_toy.py --function reconstruct --data mine.csv --input_size 10    # one sequence per row
+    python lstm_ae_toy.py --function anomalies --data new.csv        # the worst sequences of a file first
 
 10,000 sequences of 50 values, split 60/20/20, each one scaled into [0, 1] around 1/2. The code z is the only thing that
 the decoder sees, and it is judged beside the best linear code of the same size (PCA) and the mean sequence. An
@@ -12,105 +15,231 @@ Deviations from the published grid (uniform signals, best validation loss 0.0001
 1. There the decoder also read the encoder's output at every step, so nothing had to pass through the code; here all of
    it does.
 2. There the epoch was chosen on the data that is reported; here on validation data, and the test part is used once.
+Question, protocol and results: docs/lstm_ae_toy.md.
 """
 
-import argparse
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from training import flags
+from training.settings import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE_INT,
+    SEED,
+    Script,
+    Settings,
+    UsageError,
+    flag,
+    one_of,
+    recipe,
+)
+
+SIGNALS, SEQUENCES, STEPS = ("waves", "uniform", "walk"), 10_000, 50
+APPLY = ("encode", "anomalies")  # the functions that apply a trained model
+
+
+@dataclass(frozen=True)
+class ToySettings(Settings):
+    """The flags of this script beside those of all."""
+
+    hidden_size: int = flag(128, "units of the LSTMs", "model", POSITIVE_INT, several="grid")
+    input_size: int = flag(10, "values per step, a divisor of the sequences' length", "model", POSITIVE_INT)
+    code_size: int = flag(
+        16, "values of the bottleneck; 0: the encoder's last hidden state", "model", COUNT, several="each"
+    )
+    positional_harmonics: int = flag(
+        4,
+        "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding",
+        "model",
+        COUNT,
+        aliases=["clock_harmonics"],
+    )
+    fresh: bool = flag(False, "new sequences of the same kind in every batch of training", "training")
+    stretch: float = flag(
+        1.0,
+        "augmentation of every other sequence: shortest share of it that is stretched to its length; 1: none",
+        "training",
+        FRACTION,
+    )
+    filtering: float = flag(
+        0.0,
+        "augmentation of every other sequence: standard deviation of a random filter's coefficients; 0: none",
+        "training",
+        NOT_NEGATIVE,
+    )
+    mirror: bool = flag(False, "augmentation: sequences reversed in time and in sign, each half the time", "training")
+    signal: str = flag("waves", "kind of sequence", "data", one_of(*SIGNALS), metavar=f"{{{','.join(SIGNALS)}}}")
+    data_seed: int = flag(0, "seed of the generated sequences, or of the split of --data", "data", SEED)
+    data: Path | None = flag(
+        None, "CSV file with one sequence per row, instead of generated ones", "data", Path, metavar="FILE"
+    )
+    trained: Path | None = flag(
+        None,
+        "run folder of the trained model; default: reconstruct in the output folder",
+        "what to run",
+        Path,
+        functions=APPLY,
+        decides=False,
+        metavar="FOLDER",
+    )
+    quantile: float = flag(
+        0.99,
+        "share of the validation sequences whose error is not above the threshold of an anomaly",
+        "what to run",
+        FRACTION,
+        functions=["anomalies"],
+        decides=False,
+    )
+    source: str = flag("auto", "", "data", refused="the sequences are generated, or read from --data")
+    data_dir: Path = flag(None, "", "data", refused="the sequences are generated, or read from --data")
+
+    def check(self) -> None:
+        if self.data is None and STEPS % self.input_size:
+            raise UsageError(f"--input_size: expected a divisor of {STEPS}, found {self.input_size}")
+        if self.data is not None and self.fresh:
+            raise UsageError("--fresh: used with generated sequences only, not with --data")
+
+
+GENERATED = {"function": "reconstruct", "data": None}
+PRESETS = {
+    "best": [
+        recipe(batch_size=64, learning_rate=3e-3, epochs=100),
+        recipe(GENERATED, input_size=25, mirror=True),
+        recipe({**GENERATED, "signal": "waves"}, minutes=5, hidden_size=256, batch_size=256, epochs=400),
+        recipe({**GENERATED, "signal": "waves"}, learning_rate=5e-3, filtering=0.3, stretch=0.9),
+        recipe({**GENERATED, "signal": "waves", "fresh": True}, filtering=0.0, stretch=1.0, mirror=False),
+        recipe({**GENERATED, "signal": "walk"}, minutes=1.5, batch_size=128, learning_rate=4e-3, epochs=150),
+        recipe({**GENERATED, "signal": "uniform"}, minutes=1, epochs=60),
+    ],
+    "published": [
+        recipe(input_size=1, code_size=0, hidden_size=32, positional_harmonics=0),
+        recipe(schedule="constant", batch_size=64, epochs=100, learning_rate=1e-3),
+        recipe(GENERATED, minutes=3),
+        recipe({**GENERATED, "signal": "uniform"}, minutes=0.3, epochs=10),
+    ],
+    "quick": [
+        recipe(batch_size=64, learning_rate=3e-3, epochs=40, limit=2000),
+        recipe(GENERATED, minutes=1, mirror=True),
+    ],
+}
+SCRIPT = Script(
+    __file__,
+    __doc__,
+    {
+        "plot_examples": "three signals against time",
+        "reconstruct": "train; two test signals with their reconstructions; with several values of a flag, a grid",
+        "encode": "codes of the test sequences, or of those in --data, as CSV",
+        "anomalies": "test sequences, or those in --data, the worst reconstructed first; a test with planted anomalies",
+    },
+    ToySettings,
+    PRESETS,
+    trains=("reconstruct",),
+    whole_study=("plot_examples", "reconstruct"),
+)
+if __name__ == "__main__":
+    flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample, mse_loss
+from torch.nn.functional import mse_loss
 from torch.utils.data import TensorDataset
 
-from evaluation.baselines import reconstruction_baselines
-from loaders.toy import ToySignals, scale_sequences, toy_signals
+from evaluation import anomalies as scores
+from evaluation.baselines import fit_pca, reconstruction_baselines
+from loaders.augmentation import random_filters, random_mirrors, random_stretches
+from loaders.files import DataError
+from loaders.toy import ToySignals, generate_signals, own_sequences, read_sequences, scale_sequences, toy_signals
 from models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
-from training import flags as command_line
 from training.run import run_script
-
-COUNT, LENGTH = 10_000, 50
-
+from training.settings import Request
+from training.trained import trained_settings, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
-def signals(signal: str, seed: int, limit: int | None) -> ToySignals:
-    return toy_signals(signal, COUNT, LENGTH, seed, limit)
+def signals(data: Path | None, signal: str, seed: int, limit: int | None) -> ToySignals:
+    if data is not None:
+        return own_sequences(data, seed, limit)
+    return toy_signals(signal, SEQUENCES, STEPS, seed, limit)
 
 
-def load(flags: argparse.Namespace) -> ToySignals:
-    """The signals of `--signal`: (N, 50) each. They are the same for all seeds of the weights."""
-    return signals(flags.signal, flags.data_seed, flags.limit)
+def load(settings: ToySettings | Request) -> ToySignals:
+    """The sequences of `--data` or `--signal`: (N, T) each. They are the same for all seeds of the weights."""
+    data = signals(settings.data, settings.signal, settings.data_seed, settings.limit)
+    length = data.train.shape[1]
+    if length % settings.input_size:
+        raise UsageError(
+            f"--input_size: expected a divisor of {length}, the sequences' length, found {settings.input_size}"
+        )
+    return data
+
+
+def check_signal(request: Request) -> None:
+    if request.data is not None and "signal" in request.given:
+        raise UsageError("--signal: used with generated sequences only, not with --data")
 
 
 def as_steps(x: Tensor, input_size: int) -> Tensor:
-    return x.unflatten(1, (-1, input_size))  # (N, 50 / I, I)
+    return x.unflatten(1, (-1, input_size))  # (N, T / I, I)
 
 
 # ---- training and test -----------------------------------------------------------------------------------------------
 
 
-def make_step(flags: argparse.Namespace) -> loop.Step:
+def make_step(settings: ToySettings) -> loop.Step:
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         (x,) = batch
-        if model.training and flags.stretch < 1:
-            x = random_stretches(x, flags.stretch)
-        if model.training and flags.mirror:
-            x = random_mirrors(x)
-        return {"loss": mse_loss(model(as_steps(x, flags.input_size)).reconstruction.float().flatten(1), x)}
+        if model.training:
+            x = augmented(x, settings)
+        return {"loss": mse_loss(model(as_steps(x, settings.input_size)).reconstruction.float().flatten(1), x)}
 
     return step
 
 
-def random_stretches(x: Tensor, shortest: float) -> Tensor:
-    """A random part of each sequence (B, T), of at least `shortest` times its length, stretched to T steps and scaled
-    anew. Values between steps are cubic interpolations. A sum of sines stays one, with lower frequencies.
-    """
-    length = shortest + (1 - shortest) * torch.rand(len(x), 1, device=x.device)
-    start = (1 - length) * torch.rand(len(x), 1, device=x.device)
-    place = 2 * (start + length * torch.linspace(0, 1, x.shape[1], device=x.device)) - 1  # (B, T); 1: last step
-    grid = torch.stack([place, torch.zeros_like(place)], 2).unsqueeze(1)  # (B, 1, T, 2)
-    stretched = grid_sample(x[:, None, None], grid, mode="bicubic", padding_mode="border", align_corners=True)
-    return scale_sequences(stretched.flatten(1))[0]
+def augmented(x: Tensor, settings: ToySettings) -> Tensor:
+    """What training sees in place of the sequences x (B, T)."""
+    if settings.fresh:
+        seed = int(torch.randint(2**62, ()))  # from PyTorch's generator, whose state is in the checkpoint
+        x = scale_sequences(generate_signals(settings.signal, *x.shape, seed))[0].to(x.device)
+    if settings.filtering or settings.stretch < 1:
+        changed = random_filters(x, settings.filtering) if settings.filtering else x
+        changed = random_stretches(changed, settings.stretch, x.shape[1])
+        # half of them stay as they are: what is stretched lacks the highest frequencies
+        x = torch.where(torch.rand(len(x), 1, device=x.device) < 0.5, changed, x)
+    return random_mirrors(x) if settings.mirror else x
 
 
-def random_mirrors(x: Tensor) -> Tensor:
-    """Each sequence (B, T) reversed in time, and turned over around 1/2, with probability 1/2 each."""
-    backwards, over = (torch.rand(2, len(x), 1, device=x.device) < 0.5).unbind()
-    x = torch.where(backwards, x.flip(1), x)
-    return torch.where(over, 1 - x, x)
-
-
-def train(flags: argparse.Namespace, folder: Path) -> loop.Result:
-    data = load(flags)
-    steps = LENGTH // flags.input_size
+def train(settings: ToySettings, folder: Path) -> loop.Result:
+    data = load(settings)
+    steps = data.train.shape[1] // settings.input_size
     model = LSTMAutoencoder(
-        flags.input_size,
-        flags.hidden_size,
-        flags.code_size or None,
-        flags.num_layers,
-        encoding_periods=harmonic_periods(steps, flags.clock_harmonics),
+        settings.input_size,
+        settings.hidden_size,
+        settings.code_size or None,
+        settings.num_layers,
+        encoding_periods=harmonic_periods(steps, settings.positional_harmonics),
     )
     training, validation = TensorDataset(data.train), TensorDataset(data.validation)
-    return loop.train(model, make_step(flags), training, validation, flags, folder)
+    return loop.train(model, make_step(settings), training, validation, settings, folder)
 
 
-def test(flags: argparse.Namespace, folder: Path) -> dict:
+def test(settings: ToySettings, folder: Path) -> dict:
     """Errors of the trained model and of the baselines on validation and test sequences."""
-    data, model = load(flags), checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
-    model.to(flags.device)
+    data, model = load(settings), checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
+    model.to(settings.device)
     errors = {
-        f"{part}_mse": loop.evaluate(model, make_step(flags), TensorDataset(x), flags)["loss"]
+        f"{part}_mse": loop.evaluate(model, make_step(settings), TensorDataset(x), settings)["loss"]
         for part, x in (("test", data.test), ("val", data.validation))
     }
     return {
-        "data": "generated",
-        "signal": flags.signal,
+        **described(data),
         "code_size": model.code_size,
         "parameters": sum(p.numel() for p in model.parameters()),
         **errors,
@@ -118,43 +247,58 @@ def test(flags: argparse.Namespace, folder: Path) -> dict:
     }
 
 
-# ---- functions -------------------------------------------------------------------------------------------------------
+def described(data: ToySignals) -> dict:
+    return {name: data.metadata[name] for name in ("data", "signal", "file") if name in data.metadata}
 
 
-def plot_examples(flags: argparse.Namespace, folder: Path) -> dict:
-    """three signals against time"""
-    data, time = load(flags), np.arange(LENGTH)
-    rows = {f"signal {i + 1}": {flags.signal: (time, data.train[i].numpy())} for i in range(3)}
+# ---- functions that train --------------------------------------------------------------------------------------------
+
+
+def plot_examples(request: Request, folder: Path) -> dict:
+    """Draws three signals against time."""
+    check_signal(request)
+    data = load(request.with_values(input_size=1))
+    name, time = data.metadata.get("signal", "value"), np.arange(data.train.shape[1])
+    rows = {f"signal {i + 1}": {name: (time, x.numpy())} for i, x in enumerate(data.train[:3])}
     plots.panels(folder / "examples.png", rows, "time step", "value")
-    return {"data": "generated", "signal": flags.signal, "sequences": len(data.train)}
+    return {**described(data), "sequences": len(data.train)}
 
 
-def reconstruct(flags: argparse.Namespace, folder: Path) -> dict:
-    """train; two test signals with their reconstructions; with several values of a flag, a grid"""
-    runs = {f"code{size}": grid_search.with_values(flags, code_size=size) for size in flags.code_size}
+def reconstruct(request: Request, folder: Path) -> dict:
+    """Trains and tests; draws two test signals with their reconstructions, the losses, and the grid if there is one."""
+    check_signal(request)
+    runs = {f"code{size}": request.with_values(code_size=size) for size in request.code_size}
     metrics = grid_search.fit_many(runs, folder, train, test)
     folders = grid_search.model_folders(runs, folder)
-    plot_reconstructions(load(flags).test[:2], folders, folder)
+    plot_reconstructions(load(request).test[:2], folders, folder)
     plot_history(folders, folder)
     if (folder / "grid.csv").exists():
         plot_grid(folder)
-    for name, values in metrics.items():
-        if flags.signal != "uniform" and values["test_mse"] > values["mean_mse"] / 10:
-            errors = f"{values['test_mse']:.2g}, and the mean sequence's {values['mean_mse']:.2g}"
-            print(f"WARNING: {name} is not ten times better than the mean sequence: its test error is {errors}")
+    if not request.quiet:
+        for name, values in metrics.items():
+            warn_of_the_mean(name, values)
     return metrics if len(metrics) > 1 else next(iter(metrics.values()))
+
+
+def warn_of_the_mean(name: str, metrics: dict) -> None:
+    """Says so if a model hardly reconstructs: waves and walks should be ten times better than the mean sequence is."""
+    times = 10 if metrics.get("signal") in ("waves", "walk") else 1.05  # noise has no better code
+    if metrics["test_mse"] * times > metrics["mean_mse"]:
+        errors = f"{metrics['test_mse']:.2g}, and the mean sequence's {metrics['mean_mse']:.2g}"
+        print(f"WARNING: {name} is not {times:g} times better than the mean sequence: its test error is {errors}")
 
 
 @torch.no_grad()
 def plot_reconstructions(originals: Tensor, folders: dict[str, Path], folder: Path) -> None:
-    """Sequences (N, 50) and what each model makes of them."""
+    """Sequences (N, T) and what each model makes of them."""
     models = {name: checkpoint.rebuild(path / "best.pt", LSTMAutoencoder) for name, path in folders.items()}
-    rows = {f"test signal {i + 1}": {"original": (np.arange(LENGTH), x)} for i, x in enumerate(originals)}
+    time = np.arange(originals.shape[1])
+    rows = {f"test signal {i + 1}": {"original": (time, x)} for i, x in enumerate(originals)}
     for name, model in models.items():
         label = "reconstruction" if len(models) == 1 else f"reconstruction ({name})"
         estimates = model(as_steps(originals, model.arguments["input_size"])).reconstruction.flatten(1)
         for row, estimate in zip(rows.values(), estimates, strict=True):
-            row[label] = (np.arange(LENGTH), estimate)
+            row[label] = (time, estimate)
     dashed = [label for label in row if label != "original"]
     plots.panels(folder / "reconstructions.png", rows, "time step", "value", dashed=dashed)
 
@@ -163,8 +307,8 @@ def plot_history(folders: dict[str, Path], folder: Path) -> None:
     series = {}
     for name, path in folders.items():
         for label, curve in tables.read_curves(path, "loss").items():
-            series[label if len(folders) == 1 else f"{name}, {label}"] = curve
-    dashed = [name for name in series if name.endswith("training")]
+            series[(label,) if len(folders) == 1 else (name, label)] = curve
+    dashed = [name for name in series if name[-1] == "training"]
     plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=dashed)
 
 
@@ -187,43 +331,80 @@ def plot_grid(folder: Path) -> None:
     )
 
 
-FUNCTIONS = {"plot_examples": plot_examples, "reconstruct": reconstruct}
+# ---- functions that apply a trained model ----------------------------------------------------------------------------
+
+
+def sequences_to_judge(request: Request, trained: ToySignals) -> tuple[Tensor, list[str]]:
+    """The sequences of `--data`, scaled, or else the test part of the training's, (N, T), and a name for each."""
+    if request.data is None:
+        return trained.test, [f"test {i}" for i in range(1, len(trained.test) + 1)]
+    x, length = scale_sequences(read_sequences(request.data))[0], trained.test.shape[1]
+    if x.shape[1] != length:
+        raise DataError(f"{request.data}: expected sequences of {length} values, as in training, found {x.shape[1]}")
+    return x, [f"row {i}" for i in range(1, len(x) + 1)]
+
+
+@torch.no_grad()
+def reconstruction(model: nn.Module, x: Tensor, device: str) -> Tensor:
+    """Sequences (N, T) through the autoencoder."""
+    steps = as_steps(x.float(), model.arguments["input_size"])
+    return torch.cat([model(part.to(device)).reconstruction.flatten(1).cpu() for part in steps.split(1000)])
+
+
+def encode(request: Request, folder: Path) -> dict:
+    """Writes the codes of sequences to codes.csv."""
+    settings, path = trained_settings(request, "reconstruct", "signal")
+    model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device)
+    x, names = sequences_to_judge(request, load(settings))
+    with torch.no_grad():
+        steps = as_steps(x, model.arguments["input_size"]).split(1000)
+        codes = torch.cat([model.encode(part.to(settings.device)).cpu() for part in steps])
+    write_codes(folder / "codes.csv", names, codes.tolist())
+    return {"model": str(path), "sequences": len(names), "code_size": model.code_size}
+
+
+def anomalies(request: Request, folder: Path) -> dict:
+    """Ranks sequences by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
+    settings, path = trained_settings(request, "reconstruct", "signal")
+    model, data = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device), load(settings)
+    x, names = sequences_to_judge(request, data)
+
+    def reconstruct(x: Tensor) -> Tensor:
+        return reconstruction(model, x, settings.device)
+
+    pca = fit_pca(data.train, model.code_size)
+    metrics = scores.detect(
+        reconstruct, pca, data.validation, data.test, request.quantile, settings.seed, lambda x: scale_sequences(x)[0]
+    )
+    estimate = reconstruct(x)
+    rows = scores.ranking(scores.step_errors(x, estimate), metrics["threshold"], names)
+    tables.write_csv(folder / "anomalies.csv", rows)
+    plot_worst(rows, dict(zip(names, zip(x, estimate, strict=True), strict=True)), folder)
+    return {
+        "model": str(path),
+        "sequences": len(rows),
+        "anomalous": sum(row["anomalous"] for row in rows),
+        "quantile": request.quantile,
+        **metrics,
+    }
+
+
+def plot_worst(rows: list[dict], sequences: dict[str, tuple[Tensor, Tensor]], folder: Path) -> None:
+    """The sequences with the largest errors and their reconstructions."""
+    panels = {}
+    for row in rows[:4]:
+        original, estimate = sequences[row["sequence"]]
+        time = np.arange(len(original))
+        title = f"{row['sequence']}: error {row['error']:.2g}"
+        panels[title] = {"original": (time, original), "reconstruction": (time, estimate)}
+    plots.panels(folder / "worst.png", panels, "time step", "value", dashed=["reconstruction"])
+
+
+FUNCTIONS = {"plot_examples": plot_examples, "reconstruct": reconstruct, "encode": encode, "anomalies": anomalies}
 
 
 def main(argv: list[str] | None = None) -> dict:
-    parser, groups = command_line.make_parser(
-        __doc__, FUNCTIONS, hidden_size=[128], epochs=100, batch_size=64, learning_rate=[3e-3]
-    )
-    add = groups["model"].add_argument
-    add("--input_size", type=command_line.POSITIVE_INT, default=5, help=f"values per step, a divisor of {LENGTH}")
-    add(
-        "--code_size",
-        type=command_line.COUNT,
-        nargs="+",
-        default=[16],
-        help="values of the bottleneck; 0: the last hidden state; several: each is trained and tested",
-    )
-    add(
-        "--clock_harmonics",
-        type=command_line.COUNT,
-        default=0,
-        help="of the clock that the decoder sees beside the code; 0: no clock",
-    )
-    add = groups["training"].add_argument
-    add(
-        "--stretch",
-        type=command_line.FRACTION,
-        default=1.0,
-        help="augmentation: random parts, at least this share of a sequence, stretched; 1: none",
-    )
-    add("--mirror", action="store_true", help="augmentation: sequences backwards and upside down, each half the time")
-    add = groups["data"].add_argument
-    add("--signal", choices=("waves", "uniform", "walk"), default="waves", help="kind of sequence")
-    add("--data_seed", type=command_line.number(int, 0, 2**31), default=0, help="of the generated sequences")
-    flags = command_line.parse(parser, argv)
-    if LENGTH % flags.input_size:
-        parser.error(f"argument --input_size: expected a divisor of {LENGTH}, found {flags.input_size}")
-    return run_script(flags, FUNCTIONS)
+    return run_script(SCRIPT, FUNCTIONS, argv)
 
 
 if __name__ == "__main__":

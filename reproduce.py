@@ -1,112 +1,151 @@
 """Runs the studies and writes one report.
 
-    python reproduce.py --jobs 2                 # quick profile, minutes: data at hand or bundled, fewer epochs
-    python reproduce.py --profile full --jobs 2  # the published protocol, hours; goes on where it was stopped
-    python reproduce.py --only lstm_ae_toy
-    python reproduce.py --publish                # what the full profile left, to docs/results/ and the README's table
+    python reproduce.py --jobs 2                          # quick profile, minutes: fewer sequences, epochs and seeds
+    python reproduce.py --profile full --jobs 2 --resume  # the presets best and published, hours; goes on from before
+    python reproduce.py --only lstm_ae_toy adv_alstm/compare_acl18
+    python reproduce.py --list                            # the studies, and about how long each takes
+    python reproduce.py --publish                         # what the full profile left, to docs/results/ and the README
 
-A study that fails or lacks its data is named in the report with its one-line reason; the others go on. The exit status
-is 1 if one failed, and 3 if all that is missing are data that could not be fetched.
+The trainings of all studies are one pool: the longest first, each after those whose models it reads. A study that fails
+or lacks its data is named at the end of the report; the others go on. The exit status is 1 if one failed, and 3 if all
+that is missing are data that could not be fetched.
 """
 
 import argparse
 import contextlib
 import importlib
 import io
-import itertools
 import json
 import re
 import shutil
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-import joblib
-
-from reporting.report import markdown_table, summary_rows, write_report
-from reporting.studies import STUDIES, Study
-from training import flags as command_line
-from training import tables
+from loaders.files import DownloadError
+from reporting import browser, report
+from reporting.report import Failure, Result, Results, read_json
+from reporting.schedule import Task, run_pool
+from reporting.studies import PRESETS, STUDIES, Study
+from training.flags import Parser
+from training.settings import POSITIVE_INT
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"
 LOCAL_FLAGS = ("data_dir", "output_dir")  # of the machine that a run was made on: not published
+STATUSES = (0, 1, 2)  # of a script that ended by itself
+
+
+class Stopped(Exception):
+    """A signal ended a study; its state is saved."""
+
+    def __init__(self, status: int):
+        super().__init__(status)
+        self.status = status
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-def run(study: Study, profile: str, output: Path) -> dict:
-    """Runs one study in this process: its metrics, or {"error": the one line that it ended with, "status"}."""
-    folder = study.folder(output, profile)
-    argv = ["--function", study.function, *study.flags.split(), "--output_dir", str(folder)]
-    argv += study.quick.split() if profile == "quick" else ["--resume"]
+def run(study: Study, preset: str, output: Path, jobs: int, resume: bool) -> Result | Failure:
+    """Runs one study. Raises Stopped."""
+    folder = folder_of(study, preset, output)
+    script = importlib.import_module(study.script)
+    argv = [*study.arguments(preset).split(), "--output_dir", str(folder), "--quiet"]
+    argv += used_flags(script, study, jobs, resume)
     started, said = time.monotonic(), io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            metrics = importlib.import_module(study.script).main([*argv, "--quiet"])
+            metrics = script.main(argv)
     except SystemExit as stopped:
-        return {"error": said.getvalue().strip().rpartition("\n")[2], "status": stopped.code}
+        if stopped.code not in STATUSES:
+            raise Stopped(stopped.code) from None
+        return failure(said.getvalue(), stopped)
     sys.stderr.write(said.getvalue())
-    return {"metrics": metrics, "minutes": (time.monotonic() - started) / 60, "folder": folder / study.function}
+    return Result(metrics, (time.monotonic() - started) / 60, folder / study.function)
 
 
-def run_group(studies: list[tuple[int, Study]], total: int, profile: str, output: Path, started: float) -> list[dict]:
-    """Studies that share a folder, one after another, with a line before and after each."""
-    results = []
-    for place, study in studies:
-        expected = expected_minutes(study, profile, output)
-        about = f", about {expected:.1f} minutes" if expected else ""
-        print(f"[{place}/{total}] {study.title}{about}", flush=True)
-        result = run(study, profile, output)
-        results.append(result)
-        if result.get("status", 0) not in (0, 1, 2):
-            break  # a signal: the whole report stops
-        outcome = result.get("error") or f"{result['minutes']:.1f} minutes"
-        elapsed = (time.time() - started) / 60
-        print(f"[{place}/{total}] {study.title}: {outcome} ({elapsed:.1f} minutes in all)", flush=True)
-    return results
+def used_flags(script, study: Study, jobs: int, resume: bool) -> list[str]:
+    """Those of --jobs and --resume that the study's function uses."""
+    wanted = {"jobs": ["--jobs", str(jobs)], "resume": ["--resume"] if resume else []}
+    return [word for name, words in wanted.items() if study.function in script.SCRIPT.users(name) for word in words]
 
 
-def run_all(studies: list[Study], profile: str, output: Path, jobs: int) -> dict[Study, dict]:
-    """The results of all studies, `jobs` groups at a time."""
-    numbered = sorted(enumerate(studies, 1), key=lambda item: item[1].folder(output, profile))
-    groups = [list(found) for _, found in itertools.groupby(numbered, lambda item: item[1].folder(output, profile))]
-    groups.sort(key=lambda group: -sum(expected_minutes(study, profile, output) for _, study in group))
-    started = time.time()
-    found = joblib.Parallel(n_jobs=jobs)(
-        joblib.delayed(run_group)(group, len(studies), profile, output, started) for group in groups
-    )
-    results = {
-        study: result
-        for group, ended in zip(groups, found, strict=True)
-        for (_, study), result in zip(group, ended, strict=False)  # fewer results after a signal
+def failure(said: str, stopped: SystemExit) -> Failure:
+    """Why a script ended: the last line that it wrote."""
+    return Failure(said.strip().rpartition("\n")[2], unavailable=isinstance(stopped.__context__, DownloadError))
+
+
+def folder_of(study: Study, preset: str, output: Path) -> Path:
+    """The --output_dir of a run: one for all functions of a script, which may read one another's models."""
+    return output / preset / study.script / study.variant
+
+
+def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume: bool = False) -> Results:
+    """The results of all studies with the presets of a profile, `jobs` processes at a time."""
+    tasks = tasks_of(studies, profile, output, jobs, resume)
+    try:
+        results = run_pool(tasks, run, jobs, lambda result: getattr(result, "reason", ""))
+    except Stopped as stopped:
+        sys.exit(stopped.status)
+    except BrokenProcessPool:
+        sys.exit("reproduce.py: error: a process died with its study; was the memory enough? --resume goes on")
+    by_study = {
+        study: {preset: results[name_of(study.path, preset)] for preset in presets_of(study, profile)}
+        for study in studies
     }
-    stopped = [result["status"] for result in results.values() if result.get("status", 0) not in (0, 1, 2)]
-    if stopped:
-        sys.exit(stopped[0])
-    minutes = {name_of(study): round(r["minutes"], 2) for study, r in results.items() if "minutes" in r}
-    (output / profile / "minutes.json").write_text(json.dumps(minutes, indent=2) + "\n")
-    return {study: results[study] for study in studies}
+    keep_minutes(by_study, output)
+    return by_study
 
 
-def name_of(study: Study) -> str:
-    return f"{study.script}/{study.name}"
+def name_of(path: str, preset: str) -> str:
+    """What a study's run is called in the lines of progress."""
+    return f"{path}, {preset}"
 
 
-def expected_minutes(study: Study, profile: str, output: Path) -> float:
+def presets_of(study: Study, profile: str) -> list[str]:
+    return [preset for preset in study.presets if preset in PRESETS[profile]]
+
+
+def tasks_of(studies: list[Study], profile: str, output: Path, jobs: int, resume: bool) -> list[Task]:
+    """One task per study and preset. A study that alone takes longer than its share trains in several processes."""
+    runs = [(study, preset) for study in studies for preset in presets_of(study, profile)]
+    minutes = {own: expected_minutes(*own, output) for own in runs}
+    share = sum(minutes.values()) / jobs
+    tasks = []
+    for study, preset in runs:
+        own_jobs = jobs if minutes[study, preset] > share / 2 else 1
+        needs = frozenset(name_of(path, preset) for path in study.needs)
+        arguments = (study, preset, output, own_jobs, resume)
+        tasks.append(Task(name_of(study.path, preset), arguments, minutes[study, preset], needs))
+    return tasks
+
+
+def keep_minutes(results: Results, output: Path) -> None:
+    """Renews what `expected_minutes` reads."""
+    for preset in ("quick", "best", "published"):
+        minutes = {s.path: round(r[preset].minutes, 2) for s, r in results.items() if isinstance(r.get(preset), Result)}
+        path = output / preset / "minutes.json"
+        if minutes:
+            path.write_text(json.dumps(read_json(path) | minutes, indent=2) + "\n")
+
+
+def expected_minutes(study: Study, preset: str, output: Path) -> float:
     """What the study took the last time, here or where the results were published; 0 if that is not known."""
-    for path in (output / profile / "minutes.json", RESULTS / f"{profile}_minutes.json"):
-        known = json.loads(path.read_text()) if path.exists() else {}
-        if name_of(study) in known:
-            return known[name_of(study)]
-    folder = RESULTS / study.script / study.name
-    return training_minutes(folder) if profile == "full" and (folder / "metrics.json").exists() else 0.0
+    for path in (output / preset / "minutes.json", RESULTS / f"{preset}_minutes.json"):
+        known = read_json(path)
+        if study.path in known:
+            return known[study.path]
+    folder = results_folder(study, preset)
+    return training_minutes(folder) if (folder / "metrics.json").exists() else 0.0
 
 
 def training_minutes(folder: Path) -> float:
     """Training time of all models, seeds and combinations of a study, one after another."""
-    seconds = total_seconds(json.loads((folder / "metrics.json").read_text()))
+    from training import tables  # imports torch, which --help and --list need not wait for
+
+    seconds = total_seconds(read_json(folder / "metrics.json"))
     grids = [*folder.glob("grid.csv"), *folder.glob("*/grid.csv")]
     return (seconds + sum(row["seconds"] for path in grids for row in tables.read_table(path))) / 60
 
@@ -119,77 +158,111 @@ def total_seconds(metrics: dict) -> float:
 # ---- publication -----------------------------------------------------------------------------------------------------
 
 
+def results_folder(study: Study, preset: str) -> Path:
+    """Where the results of a preset are published."""
+    return RESULTS / study.script / (study.name if preset == study.presets[0] else f"{study.name}_{preset}")
+
+
 def publish(output: Path) -> None:
     """Copies what the full profile left to `docs/results/`, and renews summary, report and the README's table."""
     for study in STUDIES:
-        source = study.folder(output, "full") / study.function
-        if not (source / "metrics.json").exists():
-            continue
-        target = RESULTS / study.script / study.name
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for path in [*source.glob("*.*"), *source.glob("*/grid.csv")]:  # each of several models has its own grid
-            if path.suffix in (".png", ".json", ".csv"):
-                copy = target / path.relative_to(source)
-                copy.parent.mkdir(exist_ok=True)
-                shutil.copyfile(path, copy)
-        config = json.loads((target / "config.json").read_text())
-        shown = {name: value for name, value in config.items() if name not in LOCAL_FLAGS}
-        (target / "config.json").write_text(json.dumps(shown, indent=2) + "\n")
-    for profile in ("quick", "full"):
-        if (output / profile / "minutes.json").exists():
-            shutil.copyfile(output / profile / "minutes.json", RESULTS / f"{profile}_minutes.json")
-    rows = published_rows()
-    (RESULTS / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
+        for preset in presets_of(study, "full"):
+            source = folder_of(study, preset, output) / study.function
+            if (source / "metrics.json").exists():
+                publish_run(source, results_folder(study, preset))
+    for preset in ("quick", "best", "published"):
+        if (output / preset / "minutes.json").exists():
+            shutil.copyfile(output / preset / "minutes.json", RESULTS / f"{preset}_minutes.json")
+    results = published_results()
+    (RESULTS / "summary.json").write_text(json.dumps(report.summary_of(results), indent=2) + "\n")
     readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text(), rows))
-    write_report(published_results(), "full", RESULTS)
+    readme.write_text(with_table(readme.read_text(), results))
+    report.write_report(results, "full", RESULTS)
 
 
-def published_results() -> dict[Study, dict]:
+def publish_run(source: Path, target: Path) -> None:
+    """Figures, tables and numbers of a run, without the folders of this machine."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for path in [*source.glob("*.*"), *source.glob("*/grid.csv")]:  # each of several models has its own grid
+        if path.suffix in (".png", ".json", ".csv"):
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, copy)
+    config = read_json(target / "config.json")
+    shown = {name: value for name, value in config.items() if name not in LOCAL_FLAGS}
+    (target / "config.json").write_text(json.dumps(shown, indent=2) + "\n")
+
+
+def published_results() -> Results:
     results = {}
     for study in STUDIES:
-        folder = RESULTS / study.script / study.name
-        if (folder / "metrics.json").exists():
-            metrics = json.loads((folder / "metrics.json").read_text())
-            results[study] = {"metrics": metrics, "minutes": training_minutes(folder), "folder": folder}
-    return results
+        folders = {preset: results_folder(study, preset) for preset in presets_of(study, "full")}
+        results[study] = {
+            preset: Result(read_json(folder / "metrics.json"), training_minutes(folder), folder)
+            for preset, folder in folders.items()
+            if (folder / "metrics.json").exists()
+        }
+    return {study: by_preset for study, by_preset in results.items() if by_preset}
 
 
-def published_rows() -> list[dict]:
-    return [row for s, r in published_results().items() for row in summary_rows(s, r["metrics"], r["minutes"])]
-
-
-def with_table(readme: str, rows: list[dict]) -> str:
+def with_table(readme: str, results: Results) -> str:
     """The README with its results table made anew, between the two comments that mark it."""
     marked = re.compile(r"(<!-- results -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
-    shown = markdown_table([row for row in rows if not row["detail"]])
+    shown = report.markdown_table(results, "docs/results/report/report.md")
     return marked.sub(lambda m: m[1] + shown + m[2], readme)
 
 
-def main(argv: list[str] | None = None) -> dict:
-    parser = command_line.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", choices=("quick", "full"), default="quick")
-    parser.add_argument("--only", choices=sorted({s.script for s in STUDIES}), nargs="+", metavar="SCRIPT")
-    parser.add_argument("--jobs", type=command_line.POSITIVE_INT, default=1, help="studies at a time")
-    parser.add_argument("--output_dir", type=Path, default=Path("outputs"))
+# ---- command line ----------------------------------------------------------------------------------------------------
+
+
+def make_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = sorted({s.script for s in STUDIES} | {s.path for s in STUDIES})
+    parser.add_argument("--profile", choices=tuple(PRESETS), default="quick", help="quick: minutes; full: hours")
+    parser.add_argument("--only", choices=names, nargs="+", metavar="NAME", help="scripts or studies of --list")
+    parser.add_argument("--jobs", type=POSITIVE_INT, default=1, help="processes that train at a time")
+    parser.add_argument("--resume", action="store_true", help="continue the trainings of an earlier, stopped report")
+    parser.add_argument("--output_dir", type=Path, default=ROOT / "outputs", help="folder of runs and report")
+    parser.add_argument("--format", choices=("html", "pdf"), default="html", help="pdf: a PDF, too, by way of Chromium")
+    parser.add_argument("--list", action="store_true", help="only list the studies and their expected minutes")
     parser.add_argument("--publish", action="store_true", help="only publish what the full profile left")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> Results:
+    parser = make_parser()
     flags = parser.parse_args(argv)
+    chosen = [s for s in STUDIES if not flags.only or {s.script, s.path} & set(flags.only)]
+    if flags.list:
+        for study in chosen:
+            for preset in presets_of(study, flags.profile):
+                minutes = expected_minutes(study, preset, flags.output_dir)
+                print(f"{study.path:40s} {preset:10s} {f'{minutes:6.1f} minutes' if minutes else '':16s} {study.title}")
+        return {}
     if flags.publish:
         publish(flags.output_dir)
         return {}
-    chosen = [s for s in STUDIES if not flags.only or s.script in flags.only]
-    results = run_all(chosen, flags.profile, flags.output_dir, flags.jobs)
-    print(f"report: {write_report(results, flags.profile, flags.output_dir).resolve()}")
-    return {name_of(study): result for study, result in results.items()}
+    if flags.format == "pdf":
+        try:
+            browser.find_browser()
+        except browser.BrowserError as error:
+            parser.error(f"argument --format: {error}")
+    started = time.monotonic()
+    results = run_all(chosen, flags.profile, flags.output_dir, flags.jobs, flags.resume)
+    page = report.write_report(results, flags.profile, flags.output_dir)
+    print(f"{(time.monotonic() - started) / 60:.1f} minutes; report: {page.resolve()}")
+    if flags.format == "pdf":
+        print(f"PDF: {browser.print_pdf(page, page.with_suffix('.pdf')).resolve()}")
+    return results
 
 
-def exit_status(results: dict) -> int:
+def exit_status(results: Results) -> int:
     """0, or 1 if a study failed, or 3 if what is missing are only data that could not be fetched."""
-    errors = [result["error"] for result in results.values() if "error" in result]
-    if any("could not fetch" not in error for error in errors):
-        return 1
-    return 3 if errors else 0
+    failures = [run for by_preset in results.values() for run in by_preset.values() if isinstance(run, Failure)]
+    if not failures:
+        return 0
+    return 3 if all(failure.unavailable for failure in failures) else 1
 
 
 if __name__ == "__main__":

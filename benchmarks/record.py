@@ -1,4 +1,4 @@
-"""Keeps what the benchmarks found: docs/results/benchmarks.json, and from it a page of tables and a figure.
+"""Keeps what the benchmarks measured: docs/results/benchmarks.json, and from it a page with a table and a figure each.
 
 Each script gives one section. Run alone, it replaces its own and leaves the others as they are.
 """
@@ -46,7 +46,8 @@ def record(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(sections, indent=2) + "\n")
     (RESULTS / "benchmarks.md").write_text(page(sections))
-    draw(sections, RESULTS / "benchmarks.png")
+    if figure is None:
+        draw(title, sections[title], RESULTS / figure_name(title))
     return rows
 
 
@@ -83,16 +84,14 @@ def page(sections: dict[str, dict]) -> str:
         "# Benchmarks",
         "",
         "Medians of interleaved rounds. The machine is shared: take the ratios. `make bench` "
-        "measures everything anew; a script of `benchmarks/` alone replaces its own table.",
-        "",
-        "![The values of the tables](benchmarks.png)",
+        "measures everything anew; a script of `benchmarks/` alone replaces its own table and figure.",
     ]
     for title, section in sections.items():
         rows = [Row(**row) for row in section["rows"]]
         ways = list(dict.fromkeys(way for row in rows for way in row.values))
         compared, aimed = any(row.ratio is not None for row in rows), any(row.target for row in rows)
         head = ["what", *ways, *(["ratio"] if compared else []), *(["target"] if aimed else [])]
-        picture = ["", f"![{title}]({section['figure']})"] if section["figure"] else []
+        picture = ["", f"![{title}]({section['figure'] or figure_name(title)})"]
         lines += [
             "",
             f"## {title}",
@@ -140,46 +139,31 @@ def number_in(target: str) -> float | None:
     return float(found[0]) if found else None
 
 
-def draw(sections: dict[str, dict], path: Path) -> None:
-    """Bars in two columns of panels, one panel for each section that has no figure of its own; sizes in inches."""
-    panels = {title: (bars_of(section), section) for title, section in sections.items() if not section["figure"]}
-    if not panels:
-        return
-    width, row, head, heights, places = 8.0, 0.25, 1.1, [0.0, 0.0], {}
-    for title, (bars, _) in panels.items():
-        column = heights.index(min(heights))
-        places[title] = (column, heights[column] + 0.5)
-        heights[column] += head + row * len(bars)
-    whole = plots.plt.figure(figsize=(2 * width, max(1.0, *heights)))
-    for title, (column, top) in places.items():
-        bars, section = panels[title]
-        size = (width - 5.0, row * len(bars))
-        corner = (column * width + 4.2, max(heights) - top - size[1])
-        axes = whole.add_axes(
-            (corner[0] / 2 / width, corner[1] / max(heights), size[0] / 2 / width, size[1] / max(heights))
-        )
-        draw_bars(axes, title, bars, section)
-    plots.save(whole, path)
+def figure_name(title: str) -> str:
+    """The file with the bars of a section."""
+    return "bench_" + re.sub(r"\W+", "_", title.lower()).strip("_") + ".png"
 
 
-def draw_bars(axes, title: str, bars: list[Bar], section: dict) -> None:
+def draw(title: str, section: dict, path: Path) -> Path:
+    """The bars of one section, a line each, with their targets."""
+    bars = bars_of(section)
+    figure, axes = plots.plt.subplots(figsize=(5, 0.9 + 0.32 * len(bars)))
     compared = any(row["ratio"] is not None for row in section["rows"])
     values = [bar.value for bar in bars]
-    spread = max(values) > 12 * min(values) > 0
     axes.barh(range(len(bars)), values, height=0.7, color=plots.COLOURS[0])
     for place, bar in enumerate(bars):
         right = max(bar.value, bar.target or 0)  # beside the line of the target, too
-        axes.annotate(bar.text, (right, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.annotate(bar.text, (right, place), (4, 0), textcoords="offset points", va="center")
         if bar.target is not None:
             axes.vlines(bar.target, place - 0.5, place + 0.5, color=plots.COLOURS[1], linewidth=2.5)
-    axes.set_yticks(range(len(bars)), [bar.label for bar in bars], fontsize=9)
-    if spread:
-        axes.set_xscale("log")
+    axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
+    spread = max(values) > 12 * min(values) > 0
     furthest = max(*values, *(bar.target or 0 for bar in bars))
-    low, high = (min(values) / 2, furthest * 3) if spread else (0, furthest * 1.25)
-    axes.set(xlim=(low, high), ylim=(len(bars) - 0.4, -0.6))
+    low, high = (min(values) / 2, furthest * 4) if spread else (0, furthest * 1.3)
+    axes.set(xlim=(low, high), ylim=(len(bars) - 0.4, -0.6), xscale="log" if spread else "linear")
     unit = "seconds" if section["unit"] == "s" else section["unit"]
-    axes.set_xlabel("ratio (orange: the target)" if compared else unit, fontsize=9)
-    axes.tick_params(axis="x", labelsize=9)
+    aimed = any(bar.target is not None for bar in bars)
+    axes.set_xlabel(("ratio" if compared else unit) + (" (orange: the target)" if aimed else ""))
     axes.grid(False, axis="y")
-    axes.set_title(title, loc="left", x=-1.35, fontsize=12)
+    axes.set_title(title, loc="left")
+    return plots.save(figure, path)

@@ -1,4 +1,4 @@
-"""What every result stands beside: the mean, and principal components as the best linear autoencoder."""
+"""Baselines for reconstruction: the training mean, and PCA as the best linear autoencoder."""
 
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ def fit_pca(x: Tensor, code_size: int) -> PCA:
 
 
 def reconstruction_baselines(training: Tensor, test: Tensor, code_size: int) -> dict[str, float]:
-    """Test errors of the training data's mean, and of its PCA with as many components as the code has values."""
+    """Mean squared test errors of the training mean, and of PCA with as many components as the code has values."""
     pca = fit_pca(training, code_size)
     return {
         "pca_mse": mse(pca.reconstruct(test), test),

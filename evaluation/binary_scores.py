@@ -42,6 +42,26 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) ->
     return float(np.average(np.abs(found["probability"] - found["share"]), weights=found["count"]))
 
 
+def platt_scaling(scores: np.ndarray, labels: np.ndarray, iterations: int = 50) -> tuple[float, float]:
+    """(slope, intercept) such that slope * score + intercept is a calibrated logit, fitted on scores and labels (N,).
+
+    Platt, "Probabilistic outputs for support vector machines", 1999: a logistic regression by Newton's method, towards
+    (n + 1) / (n + 2) and 1 / (m + 2) instead of 1 and 0 for n samples of class 1 and m of class 0. Scores that are all
+    alike get the slope 0.
+    """
+    scores, ones = np.asarray(scores, np.float64), np.asarray(labels) > 0.5
+    scale = scores.std() or 1.0
+    x = np.stack([(scores - scores.mean()) / scale, np.ones(len(scores))], 1)  # (N, 2)
+    target = np.where(ones, (ones.sum() + 1) / (ones.sum() + 2), 1 / ((~ones).sum() + 2))
+    weights = np.zeros(2)
+    for _ in range(iterations):
+        p = probabilities(x @ weights)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(2)
+        weights += np.linalg.solve(hessian, x.T @ (target - p))
+    slope = weights[0] / scale
+    return float(slope), float(weights[1] - slope * scores.mean())
+
+
 def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The numbers that stand in `metrics.json` for test data."""
     accuracy = float(correct(logits, labels).mean())

@@ -1,5 +1,4 @@
-"""Files of data sets: reading them within bounds, keeping what they hold decoded, downloading them whole or not at all,
-and the rule of `--source`.
+"""Reading data files within bounds, caching decoded arrays, atomic downloads, and the rule behind `--source`.
 
     source="auto"    files under data_dir; else a download into it; else the bundled sample, with a notice
     source="full"    files under data_dir; else a download into it; else DataError
@@ -23,6 +22,7 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,20 +52,25 @@ MALFORMED = (
 
 
 class DataError(ValueError):
-    """The one exception of every loader: one line with the file, what was expected and what was found."""
+    """The one exception of every loader: one line with the file, the expected content and the actual one."""
 
-    def __init__(self, message):
-        line = " ".join(str(message).split())  # what was found may hold line breaks and control characters
+    def __init__(self, message: object):
+        line = " ".join(str(message).split())  # the content quoted may hold line breaks and control characters
         super().__init__("".join(character if character.isprintable() else "?" for character in line))
 
 
-def reason(error):
+class DownloadError(DataError):
+    """A file is missing and could not be downloaded."""
+
+
+def reason(error: BaseException) -> str:
+    """Type and message of an error, in at most 200 characters."""
     return f"{type(error).__name__}: {error}"[:200]
 
 
 @contextlib.contextmanager
-def reading(path, expected):
-    """Turn whatever damaged content raises into a DataError which names the file and what it should hold."""
+def reading(path: Path, expected: str) -> Iterator[None]:
+    """Turns whatever damaged content raises into a DataError that names the file and its expected content."""
     try:
         yield
     except DataError:
@@ -74,12 +79,15 @@ def reading(path, expected):
         raise DataError(f"{path}: expected {expected}, found {reason(error)}") from error
 
 
-def is_web_page(head):
+def is_web_page(head: bytes) -> bool:
     return head[:256].lstrip(b"\xef\xbb\xbf \r\n\t").lower().startswith((b"<!doctype", b"<html", b"<?xml"))
 
 
-def read_bytes(path, expected):
-    """The content of a file, gunzipped if it is gzipped whatever its name says; at most MAX_BYTES."""
+def read_bytes(path: Path, expected: str) -> bytes:
+    """The content of a file, at most MAX_BYTES, decompressed if it is gzipped, whatever its name.
+
+    Raises DataError, which says that the file should hold `expected`.
+    """
     with reading(path, expected):
         if not stat.S_ISREG(os.stat(path).st_mode):  # a folder cannot be read, a pipe would block for ever
             raise DataError(f"{path}: expected {expected}, found something that is not a plain file")
@@ -95,8 +103,8 @@ def read_bytes(path, expected):
 
 
 @contextlib.contextmanager
-def _archive(path):
-    """A zip archive opened for reading; whatever its damage raises while it is open is a DataError."""
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip archive opened for reading. Raises DataError for any damage while it is open."""
     with reading(path, "a zip archive"):
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise DataError(f"{path}: expected a zip archive, found something that is not a plain file")
@@ -104,54 +112,63 @@ def _archive(path):
             yield archive
 
 
-def member_names(path):
+def member_names(path: Path) -> list[str]:
     """The names of all members of a zip archive, in its order. Raises DataError."""
     with _archive(path) as archive:
         return archive.namelist()
 
 
-def read_member(path, names):
-    """The first of `names` in a zip archive, read in memory by name and never extracted; at most MAX_BYTES."""
+def read_member(path: Path, names: Sequence[str]) -> bytes:
+    """The content of the first of `names` in a zip archive, read by name into memory, at most MAX_BYTES.
+
+    Raises DataError for a missing member, an unknown compression, damage, and sizes beyond the bound.
+    """
     with _archive(path) as archive:
         members = {info.filename: info for info in archive.infolist()}
-        found = next((members[name] for name in names if name in members), None)
-        if found is None:
+        member = next((members[name] for name in names if name in members), None)
+        if member is None:
             raise DataError(
                 f"{path}: expected a member {' or '.join(names)}, found {', '.join(members)[:200] or 'none'}"
             )
-        known = found.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        if found.file_size > MAX_BYTES or not known:
+        known = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if member.file_size > MAX_BYTES or not known:
             raise DataError(
                 f"{path}: expected at most {MAX_BYTES} bytes, stored or deflated, "
-                f"found {found.file_size} of compression type {found.compress_type}"
+                f"found {member.file_size} of compression type {member.compress_type}"
             )
-        with archive.open(found) as member:
-            return member.read(found.file_size + 1)  # to the end, where zipfile compares the checksum
+        with archive.open(member) as content:
+            return content.read(member.file_size + 1)  # to the end, where zipfile compares the checksum
 
 
-def decoded(path, kind, version, decode, fits):
-    """The arrays {name: array} that decode() makes of the file `path`, kept beside it in `.<its name>.<kind>.npz`.
+def decoded(
+    path: Path,
+    kind: str,
+    version: int,
+    decode: Callable[[], dict[str, np.ndarray]],
+    fits: Callable[[dict[str, np.ndarray]], bool],
+) -> dict[str, np.ndarray]:
+    """The arrays {name: array} that `decode` makes of the file `path`, cached beside it in `.<its name>.<kind>.npz`.
 
-    The kept ones are used only if they were made of the same bytes by the same `version` of the decoder, whole, and if
-    fits(arrays) is true: it says whether names, types and shapes are those that the caller needs. Otherwise decode()
-    is called, whose errors are the caller's, and its arrays are kept if the folder allows it. Samples are not kept.
+    The cache is used only if the same `version` of the decoder made it of the same bytes, if it is undamaged, and if
+    `fits` finds in it the names, types and shapes that the caller needs. Otherwise `decode` is called, whose errors are
+    the caller's, and its arrays are cached if the folder is writable. Samples are not cached.
     """
     path = Path(path)
-    kept, key = path.with_name(f".{path.name}.{kind}.npz"), _key(path, version)
+    cache, key = path.with_name(f".{path.name}.{kind}.npz"), _key(path, version)
     if key is None:
         return decode()
-    with contextlib.suppress(Exception):  # whatever is wrong with what was kept: the file itself is there
-        arrays = _read_arrays(kept, key)
+    with contextlib.suppress(Exception):  # whatever is wrong with the cache: the file itself is there
+        arrays = _read_arrays(cache, key)
         if fits(arrays):
             return arrays
     arrays = decode()
     if _key(path, version) == key:  # the file is still the one that was decoded
-        _keep_arrays(kept, key, arrays)
+        _write_arrays(cache, key, arrays)
     return arrays
 
 
-def _key(path, version):
-    """What tells the bytes of a file and the version of its decoder; None where nothing is to be kept."""
+def _key(path: Path, version: int) -> str | None:
+    """Digest of a file's bytes with the version of its decoder; None if its arrays are not to be cached."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES or _is_sample(path):
@@ -162,59 +179,66 @@ def _key(path, version):
         return None
 
 
-def _is_sample(path):
+def _is_sample(path: Path) -> bool:
     return SAMPLES in Path(os.path.realpath(path)).parents
 
 
-def _read_arrays(kept, key):
-    """The arrays of a file that was written with this key. Raises whatever damage leads to."""
-    with _archive(kept) as archive:
+def _read_arrays(cache: Path, key: str) -> dict[str, np.ndarray]:
+    """The arrays of a cache file that was written with this key. Raises any kind of error for damage."""
+    with _archive(cache) as archive:
         first, *members = archive.infolist()
         if first.filename != "key.npy" or str(_array(archive, first)) != key:
-            raise DataError(f"{kept}: expected first the key {key}")
+            raise DataError(f"{cache}: expected first the key {key}")
         if sum(max(member.file_size, member.compress_size) for member in members) > MAX_BYTES:
-            raise DataError(f"{kept}: expected at most {MAX_BYTES} bytes, found more")
+            raise DataError(f"{cache}: expected at most {MAX_BYTES} bytes, found more")
         return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
 
 
-def _array(archive, member):
-    """One array, read whole, so that zipfile compares the checksum; never unpacked, never unpickled."""
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One uncompressed array, read whole, so that zipfile verifies its checksum; never unpickled."""
     if member.compress_type != zipfile.ZIP_STORED or member.file_size > MAX_BYTES:
         raise DataError(f"{archive.filename}: expected an array that is not compressed")
     return np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
 
 
-def _keep_arrays(kept, key, arrays):
-    """Written to a temporary file, then renamed. Without room or permission nothing is written, and nothing said."""
+def _write_arrays(cache: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
+    """Writes a cache file under a temporary name, then renames it. Without room or permission, does nothing."""
     if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
         return
-    part = kept.with_name(f"{kept.name}.{secrets.token_hex(8)}.part")
+    part = cache.with_name(f"{cache.name}.{secrets.token_hex(8)}.part")
     with contextlib.suppress(OSError, MemoryError):
-        if not os.stat(kept.parent).st_mode & 0o222:  # read-only for all: that the superuser may write is no invitation
+        if not os.stat(cache.parent).st_mode & 0o222:  # read-only: respected even by root
             return
         try:
             with open(part, "xb") as file:
                 np.savez(file, key=np.array(key), **arrays)
-            os.replace(part, kept)
+            os.replace(part, cache)
         finally:
             with contextlib.suppress(OSError):
                 part.unlink()
 
 
-def checked_limit(limit):
-    """`limit`, None or a number of training sequences of at least 1; else DataError."""
+def checked_limit(limit: int | None) -> int | None:
+    """`limit`, a number of training sequences of at least 1, or None for all. Raises DataError."""
     if limit is not None and limit < 1:
         raise DataError(f"limit: expected at least 1 training sequence, found {limit}")
     return limit
 
 
-def download(url, path, hashes=(), size=None, check=None, timeout=10.0):
-    """Fetch `url` into the file `path` (its folder is made); returns the Path.
+def download(
+    url: str,
+    path: Path,
+    hashes: Sequence[str] = (),
+    size: int | None = None,
+    check: Callable[[Path], object] | None = None,
+    timeout: float = 10.0,
+) -> Path:
+    """Downloads `url` to the file `path`, whose folder is made if need be; returns the path.
 
     hashes: accepted hex digests, md5 or sha256 by their length; one match is enough. size: bytes expected.
     check: called with the temporary Path before it gets its name; raises DataError to refuse the content.
-    timeout: seconds without an answer. The file appears complete or not at all: temporary file beside it,
-    checks, fsync, rename; nothing stays behind after an error or Ctrl-C. Raises DataError.
+    timeout: seconds without an answer. The file appears complete or not at all: it is written under a temporary
+    name, checked, flushed and renamed; nothing stays behind after an error or Ctrl-C. Raises DataError.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -238,9 +262,8 @@ def download(url, path, hashes=(), size=None, check=None, timeout=10.0):
     return path
 
 
-def _stream(url, part, hashes, size, timeout):
-    """Copy the answer to the file `part`, fsynced; check kind and length; return its hex digests."""
-
+def _stream(url: str, part: Path, hashes: Sequence[str], size: int | None, timeout: float) -> set[str]:
+    """Copies the answer to the file `part` and flushes it, checks kind and length; returns its hex digests."""
     algorithms = {"md5" if len(digest) == 32 else "sha256" for digest in hashes}
     hashers = [hashlib.new(name, usedforsecurity=False) for name in algorithms]
     request = urllib.request.Request(url, headers={"User-Agent": "load_data (python-urllib)"})
@@ -267,8 +290,8 @@ def _stream(url, part, hashes, size, timeout):
     return {hasher.hexdigest() for hasher in hashers}
 
 
-def checked_folder(folder, required):
-    """The folder as a Path if it can be listed (or, unless `required`, is absent); else DataError."""
+def checked_folder(folder: Path | str, required: bool) -> Path:
+    """The folder, if it can be listed or, unless `required`, does not exist. Raises DataError."""
     folder = Path(folder)
     with reading(folder, "a readable folder"):
         if not os.path.lexists(folder):
@@ -282,18 +305,28 @@ def checked_folder(folder, required):
     return folder
 
 
-def first_present(folder, names):
-    """The first of `names` that exists in `folder` as a Path (broken links count), else None."""
+def first_present(folder: Path, names: Iterable[str]) -> Path | None:
+    """The path of the first of `names` that exists in `folder`, a broken link included; None if there is none."""
     return next((folder / name for name in names if os.path.lexists(folder / name)), None)
 
 
-def choose(data_dir, source, subfolder, needed, fetch, url, has_sample=True):
-    """Apply the rule of `source` (see the head of this file).
+def choose(
+    data_dir: Path | str,
+    source: str,
+    subfolder: str,
+    needed: Sequence[Sequence[str]],
+    fetch: Callable[[Path, list[str]], object],
+    url: str,
+    has_sample: bool = True,
+) -> tuple[Path, dict]:
+    """Applies the rule of `source` (see the head of this file).
 
-    needed: for each file of the data set the names it may have, the standard one first. fetch(folder, absent)
+    needed: for each file of the data set, the names that it may have, the standard one first. fetch(folder, absent)
     downloads the standard names `absent`. has_sample: False for data whose licence does not let them be bundled;
-    then "sample" and a failed download are a DataError. Returns (folder to read, facts), facts["data"] "full" or
-    "sample".
+    then "sample" is a DataError, and so is a failed download.
+
+    Returns the folder to read and metadata: "data" is "full" or "sample". Raises DataError, and DownloadError for a
+    file that is missing and could not be downloaded.
     """
     if source not in SOURCES:
         raise DataError(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
@@ -315,7 +348,7 @@ def choose(data_dir, source, subfolder, needed, fetch, url, has_sample=True):
     except DataError as error:
         if source == "full" or len(absent) < len(needed) or not has_sample:
             hint = ", or use --source sample" if has_sample else ""
-            raise DataError(
+            raise DownloadError(
                 f"{folder}: expected {', '.join(absent)}, found nothing and could not fetch it "
                 f"({error}); put it there, from {url}{hint}"
             ) from error

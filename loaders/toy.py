@@ -1,23 +1,27 @@
-"""Synthetic sequences, and the scaling of sequences into [0, 1] around 1/2."""
+"""Sequences for the toy study: synthetic ones or a file of one's own, and their scaling into [0, 1] around 1/2."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from loaders.files import MAX_CELLS, DataError, checked_limit
+from loaders.files import MAX_CELLS, DataError, checked_limit, read_bytes
+from loaders.tables import read_rows, to_numbers
 
 SIGNALS = ("waves", "uniform", "walk")
+OWN_TABLE = "a table of numbers with one sequence per row"
 
 
 class ToySignals(NamedTuple):
-    train: torch.Tensor  # (N, T) float32 in [0, 1], each row with mean 1/2
-    validation: torch.Tensor
-    test: torch.Tensor
-    facts: dict
+    train: Tensor  # (N, T) float32 in [0, 1], each row with mean 1/2
+    validation: Tensor
+    test: Tensor
+    metadata: dict
 
 
-def generate_signals(signal, count, length=50, seed=0):
+def generate_signals(signal: str, count: int, length: int = 50, seed: int = 0) -> Tensor:
     """Raw synthetic sequences (N, T) float32; the same seed gives the same values.
 
     waves: the sum of 3 sines, amplitude U(.2, 1), frequency U(.5, 12) cycles per sequence, phase U(0, 2 pi).
@@ -46,8 +50,8 @@ def generate_signals(signal, count, length=50, seed=0):
     return torch.from_numpy(values.astype(np.float32))
 
 
-def scale_sequences(x):
-    """Map each sequence to (x - offset) / scale + 1/2: mean 1/2, all values within [0, 1].
+def scale_sequences(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Maps each sequence to (x - offset) / scale + 1/2: mean 1/2, all values within [0, 1].
 
     x: (N, T) or (N, T, features), any unit; the statistics run over the T steps of one sequence.
     Returns scaled (shaped as x), offset (N, 1[, features]), the mean, and scale, twice the largest distance
@@ -68,28 +72,68 @@ def scale_sequences(x):
     return scaled.to(dtype), offset.to(dtype), scale.to(dtype)
 
 
-def unscale_sequences(scaled, offset, scale):
+def unscale_sequences(scaled: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
     """The inverse of scale_sequences: back to the unit of its input."""
     return (scaled - 0.5) * scale + offset
 
 
-def toy_signals(signal, count=10_000, length=50, seed=0, limit=None):
+def toy_signals(
+    signal: str, count: int = 10_000, length: int = 50, seed: int = 0, limit: int | None = None
+) -> ToySignals:
     """Scaled synthetic sequences, split 60/20/20 in order of generation (they are independent draws).
 
-    Returns ToySignals. `limit` keeps the first sequences of the training part only. Raises DataError as
-    generate_signals does, and for fewer than 5 sequences.
+    `limit` keeps the first sequences of the training part only. Raises DataError as generate_signals does, and for
+    fewer than 5 sequences.
     """
     if count < 5:
         raise DataError(f"count: expected at least 5 sequences to split 60/20/20, found {count}")
-    scaled = scale_sequences(generate_signals(signal, count, length, seed))[0]
+    return _split(generate_signals(signal, count, length, seed), limit, {"data": "generated", "signal": signal}, seed)
+
+
+def own_sequences(path: Path, seed: int = 0, limit: int | None = None) -> ToySignals:
+    """The sequences of a CSV file (see read_sequences), scaled, in random order by `seed`, split 60/20/20.
+
+    Of equal sequences one is kept, so that none is in two parts. `limit` is as in toy_signals.
+    """
+    values = np.unique(read_sequences(path).numpy(), axis=0)
+    if len(values) < 5:
+        raise DataError(f"{path}: expected at least 5 different sequences to split 60/20/20, found {len(values)}")
+    values = torch.from_numpy(np.random.default_rng(seed).permutation(values))
+    return _split(values, limit, {"data": "own", "file": Path(path).name}, seed)
+
+
+def read_sequences(path: Path) -> Tensor:
+    """The rows of a CSV file, also gzipped, as sequences (N, T) float32, in the file's order and unit.
+
+    A first row without any number, or of the column numbers 0, 1, 2, ..., is a header. Raises DataError for a file that
+    is no table of numbers, and with the line for a number that is missing or infinite.
+    """
+    path = Path(path)
+    rows = read_rows(path, read_bytes(path, OWN_TABLE), OWN_TABLE)
+    first = list(rows.iloc[0])
+    if not any(_is_number(cell) for cell in first) or first == [str(k) for k in range(len(first))]:
+        rows = rows.iloc[1:]
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+        numbers = to_numbers(path, rows).astype(np.float32)
+    if numbers.shape[0] < 1 or numbers.shape[1] < 2:
+        raise DataError(f"{path}: expected {OWN_TABLE}, found {numbers.shape[0]} rows of {numbers.shape[1]} numbers")
+    for row, column in np.argwhere(~np.isfinite(numbers))[:1]:
+        cell = rows.iat[row, column][:40]
+        raise DataError(f"{path}, line {rows.index[row]}: expected a finite number in every column, found {cell!r}")
+    return torch.from_numpy(numbers)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def _split(values: Tensor, limit: int | None, metadata: dict, seed: int) -> ToySignals:
+    count, length = values.shape
+    scaled = scale_sequences(values)[0]
     first, second = count * 3 // 5, count * 4 // 5
     train, validation, test = scaled[:first][: checked_limit(limit)], scaled[first:second], scaled[second:]
-    facts = {
-        "signal": signal,
-        "seed": seed,
-        "length": length,
-        "train": len(train),
-        "validation": len(validation),
-        "test": len(test),
-    }
-    return ToySignals(train, validation, test, facts)
+    sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
+    return ToySignals(train, validation, test, {**metadata, "seed": seed, "length": length, **sizes})

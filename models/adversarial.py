@@ -2,29 +2,66 @@
 
 Adversarial training as in Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples", ICLR 2015,
 with the L2-normalised gradient of Miyato, Dai and Goodfellow, "Adversarial training methods for semi-supervised text
-classification", ICLR 2017, eq. 3: a model is trained on v and on v + epsilon r, where r is constant.
+classification", ICLR 2017, eq. 3: a model is trained on v and on v + epsilon r, where r is constant. The attack of
+several steps follows Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def compute_perturbation(loss: Tensor, v: Tensor) -> Tensor:
+def compute_perturbation(loss: Tensor, v: Tensor | nn.Module) -> Tensor:
     """r = g / ||g|| with g = dloss/dv of each sample, over all of its steps and features; constant (B, ...).
 
     `loss` is a number made of the samples' losses, as their sum or mean (r is the same), and v (B, ...) a tensor
-    that it was computed from. Samples whose gradient is zero have r = 0, and so have steps that the loss did not see,
-    such as padded ones. The graph is kept, so that `loss.backward()` can follow.
+    that it was computed from, or a model that keeps this tensor as its attribute `v` (LSTMClassifier does, see
+    `forward_perturbed`). Samples whose gradient is zero have r = 0, and so have steps that the loss did not see, such
+    as padded ones. The graph is kept, so that `loss.backward()` can follow. Raises ValueError for a loss of several
+    numbers and for a v that the loss does not depend on.
     """
+    if isinstance(v, nn.Module):
+        v = kept_inputs(v)
     if loss.numel() != 1:
         raise ValueError(f"loss must be a single number, such as a mean over the batch, not {tuple(loss.shape)}")
     check_batch(v)
     if not v.requires_grad:
         raise ValueError("v must require a gradient: make the loss from v.requires_grad_(), or from a layer's output")
-    (gradient,) = torch.autograd.grad(loss, v, retain_graph=True)
+    (gradient,) = torch.autograd.grad(loss, v, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        raise ValueError("the loss must be computed from v: it does not depend on it")
     return normalize_samples(gradient.detach())
+
+
+def kept_inputs(model: nn.Module) -> Tensor:
+    v = getattr(model, "v", None)
+    if not isinstance(v, Tensor):
+        raise ValueError(
+            f"{type(model).__name__} has kept no v: make the loss from model(x, None, len(x)), not model(x, lengths), "
+            "or hand over the tensor v itself"
+        )
+    return v
+
+
+def find_perturbation(
+    loss: Callable[[Tensor], Tensor], v: Tensor, radius: Tensor | float, steps: int, step_size: float = 2.5
+) -> Tensor:
+    """A perturbation (B, ...) of norm `radius` at most that raises loss(v + perturbation): projected gradient ascent.
+
+    `loss` gives a number, the sum or mean of the samples' losses; `radius` is a number or (B,). With one step it is
+    `radius` times `compute_perturbation`; each of several steps goes `step_size` radius / steps along the normalised
+    gradient, and what is longer than `radius` is cut back to it.
+    """
+    radius = torch.as_tensor(radius, dtype=v.dtype, device=v.device).view(-1, *[1] * (v.dim() - 1))
+    size = radius * (1 if steps == 1 else step_size / steps)
+    perturbation = torch.zeros_like(v)
+    for _ in range(steps):
+        perturbed = (v + perturbation).detach().requires_grad_()
+        perturbation = perturbation + size * compute_perturbation(loss(perturbed), perturbed)
+        length = torch.linalg.vector_norm(perturbation.flatten(1), dim=1).view_as(size.expand(len(v), *size.shape[1:]))
+        perturbation = perturbation * (radius / length.clamp_min(torch.finfo(v.dtype).tiny)).clamp_max(1)
+    return perturbation
 
 
 def random_perturbation(

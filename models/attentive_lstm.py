@@ -6,18 +6,14 @@ Letters in shapes: B samples of a batch, N samples, T time steps, I features, U 
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from models.adversarial import compute_perturbation, random_perturbation
-
-# Names of the published graph's variables (TensorFlow 1, github.com/fulifeng/Adv-ALSTM, pred_lstm.py).
-PUBLISHED_HEAD = ("lstm_att/pre_fc/weights", "lstm_att/pre_fc/biases")
-PUBLISHED_PLAIN_HEAD = ("lstm_att/pre_fc/kernel", "lstm_att/pre_fc/bias")  # without attention
-PUBLISHED_LSTM = ("rnn/basic_lstm_cell/kernel", "rnn/basic_lstm_cell/bias")
+from models.history import History, check_split, check_training, epoch_end
 
 
 class AttentiveLSTM(nn.Module):
@@ -82,8 +78,10 @@ class AttentiveLSTM(nn.Module):
         self.attention = attention
         self.dropout = nn.Dropout(dropout or 0.0)
         self.features: int | None = None
-        self.history: list[dict[str, float]] = []
+        self.history = History()
         self.best_epoch = 0
+        self.stop_training = False  # set by a callback: the last epoch was the last one
+        self.register_buffer("place", torch.empty(0), persistent=False)  # remembers `to` until there are weights
 
     def build(self, features: int) -> "AttentiveLSTM":
         """Makes the weights for `features` values per step, initialised as the published graph: Glorot's uniform
@@ -108,7 +106,7 @@ class AttentiveLSTM(nn.Module):
         with torch.no_grad():
             self.lstm.bias_ih_l0[units : 2 * units] = 1
         self.lstm.bias_hh_l0.requires_grad_(False)  # the published LSTM has one bias
-        return self
+        return self.to(self.place)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *args, **kwargs):
         """As of nn.Module; a model without weights is built for those that are loaded."""
@@ -138,7 +136,7 @@ class AttentiveLSTM(nn.Module):
     def hidden_states(self, x: Tensor) -> Tensor:
         """h (B, T, U) of x (B, T, I)."""
         if self.features is None:
-            self.build(x.shape[2]).to(x.device)
+            self.to(x.device).build(x.shape[2])
         return self.lstm(torch.tanh(self.mapping(x)))[0]
 
     def weights_of_steps(self, h: Tensor) -> Tensor:
@@ -188,89 +186,115 @@ class AttentiveLSTM(nn.Module):
         epochs: int = 150,
         batch_size: int = 1024,
         seed: int = 0,
-    ) -> "AttentiveLSTM":
+        *,
+        validation_split: float = 0.0,
+        callbacks: Iterable = (),
+        shuffle: bool = True,
+    ) -> History:
         """Trains with Adam and keeps the epoch of the best validation accuracy (the last one without validation data).
 
-        A model that has weights goes on from them; `history` gets one row per epoch and `best_epoch` the epoch kept.
-        The generators of PyTorch are left as they were.
+        A model that has weights goes on from them; `history` gets the returned object and `best_epoch` the number, from
+        1, of the epoch whose weights are kept. The generators of PyTorch are left as they were.
 
         Args:
             X: (N, T, I), an array or tensor of finite numbers. y: (N,), 0 or 1, with the hinge loss too.
             validation_data: (X, y) of the same kind.
+            validation_split: share of the samples, the last ones, that validate instead of training.
+            callbacks: functions called as f(epoch, logs) after each epoch, epoch from 0, or objects with a method
+                `on_epoch_end` of that form, which may have `set_model`. One that sets `model.stop_training` ends it.
+            shuffle: False keeps the order of the samples.
 
         Raises:
-            ValueError: shapes, labels or values are not as said.
+            ValueError: shapes, labels, values or arguments are not as said.
+            FloatingPointError: the loss is not finite.
         """
         x, y = check_samples(X, y, self.features)
         held_out = None if validation_data is None else check_samples(*validation_data, x.shape[2])
-        if epochs < 1 or batch_size < 1:
-            raise ValueError(f"epochs and batch_size must be at least 1, not {epochs} and {batch_size}")
+        check_training(epochs, batch_size, validation_split, held_out is not None)
+        if validation_split:
+            first = check_split(len(x), validation_split)
+            x, y, held_out = x[:first], y[:first], (x[first:], y[first:])
+        told = [epoch_end(callback, self) for callback in callbacks]
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             if self.features is None:
                 self.build(x.shape[2])
-            device = self.head.weight.device
             optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
-            self.history, self.best_epoch, best = [], 0, (-1.0, None)
-            for epoch in range(1, epochs + 1):
-                row = self.train_epoch(optimizer, x.to(device), y.to(device), batch_size)
-                score = float(epoch)  # without validation data the last epoch is the best one
-                if held_out is not None:
-                    score = (self.predict(held_out[0]) == held_out[1]).double().mean().item()
-                    row["val_accuracy"] = score
-                self.history.append({"epoch": epoch, **row})
-                if score > best[0]:
-                    best, self.best_epoch = (score, copy.deepcopy(self.state_dict())), epoch
-        self.load_state_dict(best[1])
-        return self.eval()
+            self.history, self.best_epoch, self.stop_training = History(), 0, False
+            best_score, best = -1.0, self.state_dict()
+            x, y = x.to(self.head.weight), y.to(self.head.weight.device)
+            for epoch in range(epochs):
+                row = self.train_epoch(optimizer, x, y, batch_size, shuffle)
+                row |= {} if held_out is None else self.validate(*held_out)
+                score = row.get("val_accuracy", float(epoch))  # without validation data the last epoch is the best one
+                if score > best_score:
+                    best_score, best, self.best_epoch = score, copy.deepcopy(self.state_dict()), epoch + 1
+                self.history.add(row)
+                for tell in told:
+                    tell(epoch, row)
+                if self.stop_training:
+                    break
+        self.load_state_dict(best)
+        self.eval()
+        return self.history
 
-    def train_epoch(self, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, batch_size: int) -> dict[str, float]:
+    def train_epoch(
+        self, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, batch_size: int, shuffle: bool = True
+    ) -> dict[str, float]:
         """One pass over x (N, T, I), y (N,) in random order; the means of `losses`."""
         self.train()
         sums: dict[str, float] = {}
-        for indices in torch.randperm(len(x)).split(batch_size):
-            found = self.losses(x[indices], y[indices])
-            if not torch.isfinite(found["loss"]):
-                raise FloatingPointError(f"the loss is {found['loss'].item()}, learning rate {self.learning_rate:g}")
+        order = torch.randperm(len(x)) if shuffle else torch.arange(len(x))
+        for indices in order.to(x.device).split(batch_size):
+            means = self.losses(x[indices], y[indices])
+            if not torch.isfinite(means["loss"]):
+                raise FloatingPointError(f"the loss is {means['loss'].item()}, learning rate {self.learning_rate:g}")
             optimizer.zero_grad()
-            found["loss"].backward()
+            means["loss"].backward()
             optimizer.step()
-            for name, value in found.items():
+            for name, value in means.items():
                 sums[name] = sums.get(name, 0.0) + value.item() * len(indices)
         return {name: total / len(x) for name, total in sums.items()}
 
-    def decision_function(self, X) -> Tensor:
+    def validate(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        """`val_loss` of the unperturbed samples, without the penalty, and `val_accuracy`."""
+        score = self.decision_function(x)
+        loss = self.sample_losses(score, 2.0 * y - 1).mean().item()
+        return {"val_loss": loss, "val_accuracy": ((score > 0) == (y > 0)).double().mean().item()}
+
+    def decision_function(self, X, batch_size: int = 4096) -> Tensor:
         """Scores (N,) of X (N, T, I): the further from 0, the surer; up where above 0. Raises ValueError."""
         if self.features is None:
             raise ValueError("the model has no weights yet: call fit, build or load_state_dict first")
-        x = check_inputs(X, self.features)
-        return self.by_parts(self.forward, x)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        return self.in_batches(self.forward, check_inputs(X, self.features), batch_size)
 
-    def predict(self, X) -> Tensor:
+    def predict(self, X, batch_size: int = 4096) -> Tensor:
         """Classes (N,) of X (N, T, I), int64: 1 up, 0 down. Raises ValueError."""
-        return (self.decision_function(X) > 0).long()
+        return (self.decision_function(X, batch_size) > 0).long()
 
     def attention_weights(self, X) -> Tensor:
         """alpha (N, T) of X (N, T, I). Raises ValueError, also for a model without attention."""
         if self.features is None or not self.attention:
             raise ValueError("attention weights are those of a model with attention=True that has weights")
-        return self.by_parts(lambda x: self.weights_of_steps(self.hidden_states(x)), check_inputs(X, self.features))
+        return self.in_batches(lambda x: self.weights_of_steps(self.hidden_states(x)), check_inputs(X, self.features))
 
     def perturbed_scores(self, X, y, epsilon: float | None = None) -> Tensor:
         """Scores (N,) of X (N, T, I), y (N,) with each representation moved by `epsilon` (the model's own by default)
         as in training. Raises ValueError."""
         x, y = check_samples(X, y, self.features)
         length, device = self.epsilon if epsilon is None else epsilon, self.head.weight.device
-        e = self.by_parts(self.represent, x).to(device)
+        e = self.in_batches(self.represent, x).to(device)
         with torch.no_grad():
             return self.score(e + length * self.perturbation(e, 2.0 * y.to(device) - 1)).cpu()
 
     @torch.no_grad()
-    def by_parts(self, function: Callable[[Tensor], Tensor], x: Tensor, size: int = 4096) -> Tensor:
-        """`function` of x (N, ...) in evaluation mode, some samples at a time, on the CPU."""
-        training, device = self.training, self.head.weight.device
+    def in_batches(self, function: Callable[[Tensor], Tensor], x: Tensor, size: int = 4096) -> Tensor:
+        """`function` of x (N, ...) in evaluation mode, `size` samples at a time, on the CPU."""
+        training = self.training
         self.eval()
-        result = torch.cat([function(part.to(device)).cpu() for part in x.split(size)])
+        result = torch.cat([function(part.to(self.head.weight)).cpu() for part in x.split(size)])
         self.train(training)
         return result
 
@@ -311,44 +335,3 @@ def check_samples(X, y, features: int | None) -> tuple[Tensor, Tensor]:
     if len(other):
         raise ValueError(f"y must be 0 (down) or 1 (up) only, also with the hinge loss; found {other[0].item()}")
     return x, y.long()
-
-
-# ---- published weights -----------------------------------------------------------------------------------------------
-
-
-def convert_published(variables: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of an AttentiveLSTM from the variables of the published graph, by their names (without ":0").
-
-    in_fc/kernel (I, I), bias                   mapping.weight = kernel^T, mapping.bias
-    rnn/basic_lstm_cell/kernel (I + U, 4 U)     its first I rows are lstm.weight_ih_l0^T, the others weight_hh_l0^T;
-                                                its gates are i, j, f, o (j: the new values), here i, f, j, o
-    rnn/basic_lstm_cell/bias (4 U)              lstm.bias_ih_l0, plus 1 for f, which that cell adds at every step
-    lstm_att/att_W (U, U), att_h (U), att_u (U) attention_layer.weight = W^T, attention_layer.bias, attention_vector
-    lstm_att/pre_fc/weights (2 U, 1), biases    head.weight = weights^T, head.bias
-
-    Without attention the head's variables are lstm_att/pre_fc/kernel (U, 1) and bias. Raises ValueError for one that
-    is missing.
-    """
-    attention = PUBLISHED_HEAD[0] in variables
-    names = ["in_fc/kernel", "in_fc/bias", *PUBLISHED_LSTM, *(PUBLISHED_HEAD if attention else PUBLISHED_PLAIN_HEAD)]
-    names += [f"lstm_att/{name}" for name in ("att_W", "att_h", "att_u")] if attention else []
-    missing = [name for name in names if name not in variables]
-    if missing:
-        raise ValueError(f"expected the published variables {', '.join(names)}; {', '.join(missing)} not found")
-    mapping, mapping_bias, kernel, bias, head, head_bias, *rest = (torch.as_tensor(variables[n]) for n in names)
-    features, units = len(mapping), len(bias) // 4
-    i, j, f, o = bias.split(units)
-    order = torch.arange(4 * units).view(4, units)[[0, 2, 1, 3]].flatten()  # i, j, f, o to i, f, j, o
-    state = {
-        "mapping.weight": mapping.T,
-        "mapping.bias": mapping_bias,
-        "lstm.weight_ih_l0": kernel[:features].T[order],
-        "lstm.weight_hh_l0": kernel[features:].T[order],
-        "lstm.bias_ih_l0": torch.cat([i, f + 1, j, o]),
-        "lstm.bias_hh_l0": torch.zeros_like(bias),
-        "head.weight": head.T,
-        "head.bias": head_bias,
-    }
-    if attention:
-        state |= {"attention_layer.weight": rest[0].T, "attention_layer.bias": rest[1], "attention_vector": rest[2]}
-    return {name: value.contiguous() for name, value in state.items()}

@@ -75,12 +75,12 @@ class ConjugateGradients:
 
     The batch is one block-diagonal system whose right-hand sides have been brought to length 1 each. Its scalars are
     plain numbers, so that an iteration is ten small operations. It ends when the residual of all samples together is at
-    most `tolerance`, and so that of each.
+    most `tolerance`, and so that of each. With the weights (M, 3H, I) of M models, the samples are M equal blocks.
     """
 
     def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
         self.weight, self.tolerance, self.max_iterations = weight, tolerance, max_iterations
-        self.norms = torch.linalg.vector_norm(weight, dim=1).view(3, -1)
+        self.norms = torch.linalg.vector_norm(weight, dim=-1).unflatten(-1, (3, -1))  # (3, H) or (M, 3, H)
         self.is_even = bool((self.norms <= 1).all())
         self.tiny = torch.finfo(weight.dtype).tiny
         self.workspaces: dict[int, Workspace] = {}
@@ -92,7 +92,8 @@ class ConjugateGradients:
         """
         if self.is_even:
             return d, -d, torch.ones_like(d[:, 0]), None
-        lengths = d * self.norms
+        by_model = (*self.weight.shape[:-2], -1, *d.shape[1:])  # (B, 3, H) or (M, B, 3, H)
+        lengths = (d.view(by_model) * self.norms.unsqueeze(-3)).view_as(d)
         diagonal = lengths.mul_(lengths).sum(1).add_(1).reciprocal_()
         scale = diagonal.sqrt()
         scaled = d * scale.unsqueeze(1)
@@ -101,10 +102,11 @@ class ConjugateGradients:
     def solve(self, _, scaled: tuple, b: Tensor, x: Tensor, u: Tensor, y: Tensor) -> None:
         d, minus_d, diagonal, scale = scaled
         if len(b) not in self.workspaces:
-            self.workspaces[len(b)] = Workspace(b, self.weight.shape[1])
+            self.workspaces[len(b)] = Workspace(b, self.weight)
         work = self.workspaces[len(b)]
         p, q, r = work.p, work.q, work.r
-        weight, transposed = self.weight, self.weight.T
+        weight, transposed = self.weight, self.weight.mT
+        product = torch.mm if weight.dim() == 2 else torch.bmm
         work.solution.zero_()
         b = b if scale is None else b * scale
         length = torch.linalg.vector_norm(b, dim=1, keepdim=True).clamp_(min=self.tiny)
@@ -114,8 +116,8 @@ class ConjugateGradients:
             if not square > limit:  # NaN ends it, too: the loss shows it
                 break
             torch.mul(d, work.p_spread, out=work.products)
-            torch.mm(work.products_flat, weight, out=work.u)
-            torch.mm(work.u, transposed, out=work.y)
+            product(work.products_flat, weight, out=work.u)
+            product(work.u, transposed, out=work.y)
             # q = -(I + G G^T) p
             torch.sum(torch.mul(minus_d, work.y_blocks, out=work.products), 1, out=q)
             q.addcmul_(diagonal, p, value=-1)
@@ -143,15 +145,18 @@ class Workspace:
     updates all four.
     """
 
-    def __init__(self, b: Tensor, inputs: int):
+    def __init__(self, b: Tensor, weight: Tensor):
+        inputs = weight.shape[-1]
         sizes = (b.numel(), b.numel(), len(b) * inputs, 3 * b.numel())
         self.solution, self.direction = b.new_empty(sum(sizes)), b.new_empty(sum(sizes))
         self.x, self.r, self.solution_u, y = (part.view(len(b), -1) for part in self.solution.split(sizes))
         self.p, self.q, self.u, self.y = (part.view(len(b), -1) for part in self.direction.split(sizes))
         self.products = b.new_empty(len(b), 3, b.shape[1])
-        self.products_flat, self.p_spread = self.products.flatten(1), self.p.unsqueeze(1)
+        self.p_spread = self.p.unsqueeze(1)
         self.y_blocks, self.solution_y = self.y.view_as(self.products), y.view_as(self.products)
         self.p_vector, self.q_vector, self.r_vector = (part.view(-1) for part in (self.p, self.q, self.r))
+        rows = (*weight.shape[:-2], -1)  # by model, if there are several
+        self.products_flat, self.u, self.y = (p.view(*rows, p[0].numel()) for p in (self.products, self.u, self.y))
 
 
 def make_solver(method: str, weight: Tensor, tolerance: float, max_iterations: int) -> Cholesky | ConjugateGradients:

@@ -27,6 +27,10 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 plt.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=COLOURS)
 
 
+Name = str | tuple[str, ...]  # of a line: lines ("fc", "training") and ("fc", "validation") share the colour of "fc"
+Series = Mapping[Name, tuple[Sequence, Sequence]]
+
+
 def save(figure, path: Path) -> Path:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight")
@@ -43,12 +47,12 @@ def legend_above(axes, height: float = 1.0) -> None:
 
 def curves(
     path: Path,
-    series: Mapping[str, tuple[Sequence, Sequence]],
+    series: Series,
     xlabel: str,
     ylabel: str,
     log: bool = False,
     levels: Mapping[str, float] | None = None,
-    dashed: Sequence[str] = (),
+    dashed: Sequence[Name] = (),
     markers: bool = False,
 ) -> Path:
     """Named lines (x, y) in one pair of axes; `levels` are named horizontal lines, `dashed` names of dashed lines."""
@@ -84,10 +88,10 @@ def points(
 
 def panels(
     path: Path,
-    rows: Mapping[str, Mapping[str, tuple[Sequence, Sequence]]],
+    rows: Mapping[str, Series],
     xlabel: str,
     ylabel: str,
-    dashed: Sequence[str] = (),
+    dashed: Sequence[Name] = (),
     log: bool = False,
 ) -> Path:
     """One pair of axes per title, under one another, each with named lines; one legend on top."""
@@ -106,18 +110,23 @@ def panels(
     return save(figure, path)
 
 
-def draw_curves(axes, series: Mapping[str, tuple[Sequence, Sequence]], dashed: Sequence[str], markers=False) -> None:
+def draw_curves(axes, series: Series, dashed: Sequence[Name], markers: bool = False) -> None:
+    """Lines (x, y) by name; those whose names are tuples with the same first entry have the same colour."""
     colours: dict[str, str] = {}
     for name, (x, y) in series.items():
-        of = name.rpartition(", ")[0] or name  # "fc, training" and "fc, validation" share the colour of "fc"
-        colour = colours.setdefault(of, COLOURS[len(colours) % len(COLOURS)])
+        colour = colours.setdefault(name if isinstance(name, str) else name[0], COLOURS[len(colours) % len(COLOURS)])
         if not is_dates(series) and all(float(value).is_integer() for value in x):  # epochs, sizes, steps
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         marker = "o" if markers or len(x) == 1 else None  # one point has no line to be seen by
-        axes.plot(x, y, label=name, color=colour, marker=marker, linestyle="--" if name in dashed else "-")
+        style = "--" if name in dashed else "-"
+        axes.plot(x, y, label=label_of(name), color=colour, marker=marker, linestyle=style)
 
 
-def is_dates(series: Mapping[str, tuple[Sequence, Sequence]]) -> bool:
+def label_of(name: Name) -> str:
+    return name if isinstance(name, str) else ", ".join(name)
+
+
+def is_dates(series: Series) -> bool:
     return np.issubdtype(np.asarray(next(iter(series.values()))[0]).dtype, np.datetime64)
 
 
@@ -211,4 +220,19 @@ def confusion(path: Path, matrices: Mapping[str, np.ndarray], classes: Sequence)
                 weight = "bold" if i == j else None
                 size = 9 if len(classes) > 5 else 14
                 axes.text(j, i, int(count), ha="center", va="center", fontsize=size, weight=weight)
+    return save(figure, path)
+
+
+def dots(
+    path: Path, names: Sequence[str], series: Mapping[str, Sequence[float]], ylabel: str, levels: Mapping[str, float]
+) -> Path:
+    """One column per name with a mark of each series in it; `levels` are named horizontal lines."""
+    figure, axes = plt.subplots(figsize=(1.5 + 0.38 * len(names), 4.2))
+    for (name, values), marker, colour in zip(series.items(), "oxsd", COLOURS, strict=False):
+        axes.plot(range(len(names)), values, linestyle="", marker=marker, markersize=7, color=colour, label=name)
+    for name, value in levels.items():
+        axes.axhline(value, color="0.35", linestyle=":", linewidth=1.3, label=name)
+    axes.set_ylabel(ylabel)
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+    legend_above(axes)
     return save(figure, path)

@@ -1,6 +1,7 @@
 """Fixtures of several test modules."""
 
-import argparse
+import dataclasses
+import inspect
 import json
 import os
 import re
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 
 from loaders.files import DataError
+from training.run import run_script
+from training.settings import NOT_NEGATIVE, Request, Script, Settings, flag
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 COUNTS = Counter()  # of what the tests marked `reliability` tried, by test
@@ -22,6 +25,9 @@ def pytest_addoption(parser):
         type=Path,
         metavar="FILE",
         help="JSON file for what the reliability tests counted; docs/reliability.md gets the numbers, too",
+    )
+    parser.addoption(
+        "--screenshots", type=Path, metavar="FOLDER", help="folder for pictures of the report's page in a browser"
     )
 
 
@@ -72,47 +78,48 @@ def damaged_at_random(whole, count):
         yield data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data
 
 
-def make_flags(**values) -> argparse.Namespace:
-    """All flags that `loop.train` and `grid_search.fit` read, for a training of milliseconds."""
-    defaults = {
-        "function": None,
-        "dry_run": False,
-        "hidden_size": 4,
-        "num_layers": 1,
-        "epochs": 3,
-        "batch_size": 4,
-        "learning_rate": 0.01,
-        "schedule": "cosine",
-        "gradient_clipping": 1.0,
-        "optimizer": "Adam",
-        "weight_decay": 0.0,
-        "patience": 0,
-        "precision": "float32",
-        "data_dir": Path("data"),
-        "source": "sample",
-        "limit": None,
-        "seed": 0,
-        "seeds": 1,
-        "device": "cpu",
-        "threads": 1,
-        "jobs": 1,
-        "backend": "loky",
-        "scheduler": None,
-        "output_dir": Path("outputs"),
-        "resume": False,
-        "checkpoint_every": 30.0,
-        "tensorboard": False,
-        "quiet": True,
-    }
-    unknown = set(values) - set(defaults)
-    assert not unknown, f"not a flag: {unknown}"
-    return argparse.Namespace(**{**defaults, **values})
+TINY = {  # for a training of milliseconds
+    "hidden_size": 4,
+    "epochs": 3,
+    "batch_size": 4,
+    "learning_rate": 0.01,
+    "source": "sample",
+    "data_dir": Path("data"),
+    "output_dir": Path("outputs"),
+    "device": "cpu",
+    "quiet": True,
+}
 
 
-@pytest.fixture
-def flags():
-    """A function that makes a namespace of flags, tiny values for those that are not given."""
-    return make_flags
+@dataclasses.dataclass(frozen=True)
+class TinySettings(Settings):
+    """Settings with one more flag that may have several values."""
+
+    epsilon: float = flag(0.0, "length of the perturbation", "training", NOT_NEGATIVE, several="grid")
+
+
+SCRIPT = Script("conftest.py", "A test.", {"fit": "train"}, TinySettings, {}, trains=("fit",))
+
+
+def make_settings(**values) -> TinySettings:
+    """The settings of a training of milliseconds."""
+    return TinySettings(**{**TINY, **values})
+
+
+def make_request(**values) -> Request:
+    """The request for such trainings, with several values where wanted."""
+    return SCRIPT.request("fit", **{**TINY, **values})
+
+
+def run_functions(functions: dict, output_dir: Path, **values) -> dict:
+    """`run_script` with flags that are given by hand, of a script of the caller's module."""
+    file = inspect.getfile(next(iter(functions.values())))
+    texts = {name: function.__doc__ or "a test" for name, function in functions.items()}
+    script = Script(file, "A test.", texts, Settings, {}, trains=tuple(functions))
+    argv = ["--output_dir", str(output_dir)]
+    for name, value in {"quiet": True, **values}.items():
+        argv += [f"--{name}"] * (value is not False) + [str(value)] * (not isinstance(value, bool))
+    return run_script(script, functions, argv)
 
 
 @pytest.fixture

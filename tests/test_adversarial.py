@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from models.adversarial import compute_perturbation, random_perturbation
+from models.adversarial import compute_perturbation, find_perturbation, random_perturbation
 
 
 def norms(r):
@@ -103,8 +103,46 @@ def test_lengths_of_zero():
     assert not r[0].any() and r[1].all()
 
 
+def test_one_step_is_the_radius_along_the_gradient():
+    v = torch.randn(3, 5, 3)
+    radius = torch.tensor([0.1, 0.0, 2.0])
+    leaf = v.clone().requires_grad_()
+    r = compute_perturbation(losses(leaf).sum(), leaf)
+    found = find_perturbation(lambda v: losses(v).sum(), v, radius, 1)
+    torch.testing.assert_close(found, radius[:, None, None] * r)
+
+
+def test_several_steps_stay_in_the_ball_and_raise_the_loss_more_than_one():
+    torch.manual_seed(2)
+    v = 0.3 * torch.randn(3, 5, 3)
+    one, many = (find_perturbation(lambda v: losses(v).sum(), v, 1.5, steps) for steps in (1, 20))
+    assert (norms(many) <= 1.5 + 1e-5).all() and (norms(many) > 1.2).all()
+    assert losses(v + many).sum() > losses(v + one).sum() > losses(v).sum()
+
+
+def test_a_quadratic_bowl_by_hand():
+    """The loss |v - t|^2 inside the ball |p| <= 1 is largest straight away from t."""
+    target = torch.tensor([[3.0, 4.0]])
+    found = find_perturbation(lambda v: (v - target).square().sum(), torch.zeros(1, 2), 1.0, 10)
+    torch.testing.assert_close(found, torch.tensor([[-0.6, -0.8]]))
+
+
+def test_a_model_hands_over_the_v_that_it_kept():
+    class Model(nn.Module):
+        v = None
+
+    model = Model()
+    model.v = torch.tensor([[3.0, -4.0]], requires_grad=True)
+    torch.testing.assert_close(compute_perturbation(model.v.square().sum() / 2, model), torch.tensor([[0.6, -0.8]]))
+    model.v = None
+    with pytest.raises(ValueError, match="Model has kept no v: make the loss from"):
+        compute_perturbation(torch.zeros(()), model)
+
+
 def test_refused():
     v = torch.randn(2, 3, requires_grad=True)
+    with pytest.raises(ValueError, match="does not depend on it"):
+        compute_perturbation(torch.ones((), requires_grad=True) * 2, v)
     with pytest.raises(ValueError, match=r"single number.*not \(2,\)"):
         compute_perturbation(v.sum(1), v)
     with pytest.raises(ValueError, match="require a gradient"):

@@ -340,3 +340,11 @@ def test_autoencoders_load_the_former_names_of_the_positional_encoding(tmp_path,
     x = torch.rand(2, 6, 4)
     assert torch.equal(rebuilt(x).reconstruction, model(x).reconstruction)
     assert rebuilt.arguments == model.arguments
+
+
+def test_a_file_of_a_later_version_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "FORMAT", checkpoint.FORMAT + 1)
+    checkpoint.save(tmp_path / "a.pt", {"x": 1})
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="written by a later version"):
+        checkpoint.load(tmp_path / "a.pt")

@@ -74,10 +74,10 @@ def test_each_step_is_normalised_over_its_features():
     assert not torch.allclose(model(other, lengths), model(x, lengths))
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_the_whole_model_against_one_sequence_at_a_time(bidirectional):
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"stride": 2}, {"kernel_size": 4, "stride": 3}])
+def test_the_whole_model_against_one_sequence_at_a_time(options):
     """Written out with the library's layers and no padding at all."""
-    model, (x, lengths, _) = make(bidirectional=bidirectional).eval(), batch()
+    model, (x, lengths, _) = make(**options).eval(), batch()
     logits = model(x, lengths)
     for i, length in enumerate(lengths.tolist()):
         steps = normalize(x[i, :length], dim=1).T.unsqueeze(0)  # (1, I, T)
@@ -187,6 +187,26 @@ def test_noise_is_added_to_the_input_in_training_only():
     assert torch.equal(model.eval()(x, lengths), make().eval()(x, lengths))
 
 
+def test_an_offset_is_one_constant_per_sequence_and_feature_in_training_only():
+    model, plain, (x, lengths, _) = make(offset=0.5, normalization="standard"), make(normalization="standard"), batch()
+    torch.manual_seed(0)
+    v = model.features(x, lengths)[0]
+    torch.manual_seed(0)
+    assert_close(v, plain.features(x + 0.5 * torch.randn(3, 1, 4, dtype=x.dtype), lengths)[0])
+    assert torch.equal(model.eval()(x, lengths), plain.eval()(x, lengths))
+
+
+def test_perturbed_sequences_leave_the_running_statistics_alone():
+    """A model trained on perturbed sequences too is evaluated with the statistics of the clean ones."""
+    results = []
+    for mode in ("plain", "AdvLSTM"):
+        model = make(mode=mode, epsilon=5.0, batch_norm_places=("convolution", "lstm"))
+        model.loss(*batch())
+        results.append({name: value for name, value in model.state_dict().items() if "running" in name})
+    assert_close(*results)
+    assert any(value.abs().max() > 0 for value in results[0].values())
+
+
 def test_batch_norm_sees_the_steps_of_the_sequences_only():
     model, (x, lengths, _) = make(batch_norm_places=PLACES), batch()
     x[torch.arange(9) >= lengths.unsqueeze(1)] = 1e3
@@ -212,6 +232,36 @@ def test_batch_norm_stands_at_its_place(place):
     assert not torch.allclose(without[0], without[1])
 
 
+# ---- calls as in the course ------------------------------------------------------------------------------------------
+
+
+def test_the_calls_of_the_course():
+    """forward(input, r, batch_size, mode), and r from compute_perturbation(loss, model)."""
+    model, (x, lengths, labels) = make(mode="AdvLSTM", epsilon=0.7), batch()
+    logits = model(x, None, 3, "AdvLSTM")
+    assert_close(logits, model(x, lengths))  # the padding, zeros, is recognised
+    r = compute_perturbation(cross_entropy(logits, labels), model)
+    v, steps = model.features(x, lengths)
+    expected = compute_perturbation(cross_entropy(model.classify(v, steps), labels), v)
+    assert_close(r, expected)
+    assert_close(model(x, r, 3, "AdvLSTM"), model.classify(v + 0.7 * expected, steps))
+    assert_close(model(x, r), model.classify(v + 0.7 * expected, steps))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((None, 4, "plain"), "batch_size must be 3.*not 4"),
+        ((None, 3, "ProxLSTM"), 'mode is "plain": for the proximal LSTM'),
+        ((None, 3, "fgsm"), "plain, AdvLSTM, ProxLSTM"),
+        ((torch.zeros(3, 2, 5), 3, "plain"), r"perturbation of v \(3, 7, 5\), not \(3, 2, 5\)"),
+    ],
+)
+def test_calls_that_do_not_fit(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        make()(batch()[0], *arguments)
+
+
 # ---- use -------------------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +281,8 @@ def test_a_checkpoint_rebuilds_it(tmp_path):
         ({"mode": "prox"}, "plain, AdvLSTM, ProxLSTM"),
         ({"epsilon": -1.0}, "-1.0"),
         ({"noise": -1.0}, "-1.0"),
+        ({"offset": -1.0}, "-1.0"),
+        ({"class_names": ("a",)}, "3 names or none, not 1"),
         ({"normalization": "none"}, "standard, l2"),
         ({"dropout_places": ("conv",)}, "conv"),
         ({"batch_norm_places": ("output",)}, "output"),

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import conv1d, conv2d
 
 from models import conv_lstm
-from models.conv_lstm import ConvLSTM, ConvLSTMFunction, twice_less_one, set_gate_biases
+from models.conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases, twice_less_one
 
 SPACES = {1: (5,), 2: (3, 4)}
 CASES = [

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_flags
+from conftest import run_functions
 from test_training import one_line, same
 
 import lstm_ae_toy
 from reporting import plots
 from training import checkpoint, data_parallel, tables
-from training.run import run_script
 
 ROOT = Path(__file__).parent.parent
 # 47 sequences: the last batch has 15, and its shares are of 8 and 7
-TOY = "--quiet --limit 47 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --schedule constant".split()
+TOY = (
+    "--quiet --limit 47 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --schedule constant "
+    "--no_mirror --stretch 1"
+).split()
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks of the test's one")
 
 
@@ -88,7 +90,7 @@ def test_shares_are_the_whole_batch(monkeypatch):
         shares = []
         for rank in range(3):
             monkeypatch.setenv("RANK", str(rank))
-            own, weight = data_parallel.share(torch.arange(size))
+            own, weight = data_parallel.shard(torch.arange(size))
             assert len(own) >= 1 and weight == pytest.approx(len(own) / size if weight else 0)
             shares += own.tolist() if weight else []
         assert shares == list(range(size))
@@ -97,16 +99,19 @@ def test_shares_are_the_whole_batch(monkeypatch):
 def test_alone_nothing_changes(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     state = torch.get_rng_state()
-    data_parallel.separate_noise(0, 1, 2)
+    data_parallel.seed_process(0, 1, 2)
     indices = torch.arange(3)
-    assert torch.equal(torch.get_rng_state(), state) and data_parallel.share(indices)[0] is indices
-    assert data_parallel.total({"loss": 0.5}, 1.0, "cpu") == {"loss": 0.5} and data_parallel.agreed(15, "cpu") == 15
+    assert torch.equal(torch.get_rng_state(), state) and data_parallel.shard(indices)[0] is indices
+    assert (
+        data_parallel.all_reduce_means({"loss": 0.5}, 1.0, "cpu") == {"loss": 0.5}
+        and data_parallel.all_reduce_max(15, "cpu") == 15
+    )
 
 
 def test_several_jobs_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit, match="2"):
-        run_script(make_flags(output_dir=tmp_path, jobs=2), {"f": test_alone_nothing_changes})
+        run_functions({"f": test_alone_nothing_changes}, tmp_path, jobs=2)
     assert "--jobs" in one_line(capsys)
 
 

@@ -15,17 +15,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import damaged_at_random, fails
-from test_load_data import NAN, ROWS, SIZES, table, write, write_mnist, write_stocks
-from test_load_messages import ROWS as MESSAGES
-from test_load_messages import table as message_table
-from test_load_messages import write as write_messages
+from test_load_data import NAN, SIZES, write, write_mnist
 
 import load_data
 from loaders import files as data_files
-from loaders import messages as load_messages
 from loaders import mnist as mnist_loader
 from loaders import movement as load_movement
-from loaders import prices as price_loader
 from loaders.files import SAMPLES, DataError, decoded
 
 ROOT = Path(__file__).parent.parent
@@ -320,24 +315,8 @@ def make_digits(folder):
     write_mnist(folder / "MNIST" / "raw")
 
 
-def make_prices(folder):
-    write_stocks(folder, table(*ROWS, ROWS[0], "BRK.B,2020-01-07,1,1,1,,3"))
-
-
-def make_messages(folder):
-    write_messages(folder, message_table([*MESSAGES, ("$SPY up up then down", "bullish")]))
-
-
 LOADERS = {  # data, loader, what decodes them
     "mnist": (make_digits, load_data.mnist, (mnist_loader, "read_idx")),
-    "prices": (make_prices, load_data.stock_prices, (price_loader, "_parse_rows")),
-    "acl18": (movement_archive.write_archive, load_data.stock_movement, (load_movement, "_feature_rows")),
-    "kdd17": (
-        movement_archive.write_archive,
-        lambda d: load_data.stock_movement(d, "kdd17"),
-        (load_movement, "_feature_rows"),
-    ),
-    "messages": (make_messages, load_data.spy_messages, (load_messages, "normalize")),
 }
 
 
@@ -409,11 +388,6 @@ def test_samples_and_unpacked_digits_are_not_kept(tmp_path, small, monkeypatch):
     monkeypatch.undo()
     before = sorted(SAMPLES.rglob("*"))
     load_data.mnist(tmp_path, "sample")
-    load_data.stock_prices(tmp_path, "sample")
-    link = tmp_path / "sp500" / "SP 500 Stock Prices 2014-2017.csv.gz"
-    link.parent.mkdir()
-    link.symlink_to(SAMPLES / "sp500" / price_loader.STOCKS_SAMPLE)
-    load_data.stock_prices(tmp_path)
     assert sorted(SAMPLES.rglob("*")) == before and not list(tmp_path.rglob("*.npz"))
     monkeypatch.setattr(mnist_loader, "MNIST_SIZES", SIZES)
     write_mnist(tmp_path / "MNIST" / "raw", pack=bytes, ending="")
@@ -422,10 +396,6 @@ def test_samples_and_unpacked_digits_are_not_kept(tmp_path, small, monkeypatch):
 
 
 def test_damaged_files_give_the_same_errors_beside_kept_arrays(tmp_path, small):
-    make_prices(tmp_path)
-    load_data.stock_prices(tmp_path)
-    write_stocks(tmp_path, table("A,2020-01-02,-1,2,1,1,1"))
-    fails("expected a price above 0", load_data.stock_prices, tmp_path)
     make_digits(tmp_path)
     load_data.mnist(tmp_path)
     images = write(tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz", gzip.compress(b"\0\0\x08"))
@@ -437,7 +407,7 @@ def test_damaged_files_give_the_same_errors_beside_kept_arrays(tmp_path, small):
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_real_data_are_the_same_from_kept_arrays(tmp_path, monkeypatch, name):
-    folder = {"mnist": "MNIST/raw", "prices": "sp500", "messages": "stocktwits"}.get(name, "adv_alstm")
+    folder = "MNIST/raw"
     if not any((REAL / folder).glob("*.*")):
         pytest.skip(f"DATA_DIR has no {folder}")
     (tmp_path / folder).mkdir(parents=True)
@@ -446,5 +416,5 @@ def test_real_data_are_the_same_from_kept_arrays(tmp_path, monkeypatch, name):
     loader = LOADERS[name][1]
     expected = loader(tmp_path)
     assert list(tmp_path.rglob(".*.npz"))
-    monkeypatch.setattr(data_files, "_keep_arrays", None)  # nothing needs to be written
+    monkeypatch.setattr(data_files, "_write_arrays", None)  # nothing needs to be written
     assert_same(loader(tmp_path), expected)

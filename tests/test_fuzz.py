@@ -23,6 +23,8 @@ from loaders import movement as load_movement
 from loaders import prices as price_loader
 from loaders import vowels as load_vowels
 from loaders.files import DataError
+from loaders.prices import own_prices
+from loaders.toy import own_sequences
 
 pytest.importorskip("hypothesis")
 from hypothesis import HealthCheck, Phase, given, settings
@@ -234,7 +236,7 @@ def check_prices(prices):
     assert not torch.isinf(prices.values).any() and (known >= 0).all() and (known < 1e15).all()
     assert (prices.values[..., :4].nan_to_num(1) > 0).all()
     # every row is in the table once, whatever it lacks
-    rows = prices.facts["rows"] - prices.facts["duplicates"]
+    rows = prices.metadata["rows"] - prices.metadata["duplicates"]
     assert rows <= shape[0] * shape[1] and torch.isfinite(prices.values).any(2).sum() <= rows
 
 
@@ -251,6 +253,30 @@ def test_any_prices(tmp_path, fuzz, kind):
         files |= changed_bytes(pack(PRICES.encode()))
     path = tmp_path / "sp500" / name
     fuzz(files, lambda data: load_data.stock_prices(put(path, data).parents[1], "full"), check_prices)
+
+
+SERIES = "date,north,south\n" + "".join(f"2014-01-{day:02d},{day}.5,-{day}\n" for day in (3, 2, 6, 7))
+
+
+@pytest.mark.parametrize("text", [PRICES, SERIES], ids=["rows", "columns"])
+def test_any_own_prices(tmp_path, fuzz, text):
+    def check(prices):
+        shape = (len(prices.symbols), len(prices.dates), 5)
+        assert prices.values.shape == shape and prices.values.dtype == torch.float64 and min(shape) > 0
+        assert len(set(prices.symbols)) == shape[0] and (np.diff(prices.dates) > np.timedelta64(0)).all()
+        assert not torch.isinf(prices.values).any()
+
+    fuzz(changed_text(text), lambda data: own_prices(put(tmp_path / "mine.csv", data)), check)
+
+
+def test_any_own_sequences(tmp_path, fuzz):
+    def check(data):
+        x = torch.cat(data[:3])
+        assert x.dtype == torch.float32 and len(x) >= 5 and x.shape[1] >= 2
+        assert ((x >= -1e-6) & (x <= 1 + 1e-6)).all()
+
+    text = "a,b,c\n" + "".join(f"{k},{k * k % 7},{-k / 4}\n" for k in range(12))
+    fuzz(changed_text(text), lambda data: own_sequences(put(tmp_path / "mine.csv", data)), check)
 
 
 # ---- utterances ------------------------------------------------------------------------------------------------------

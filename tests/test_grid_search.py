@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_flags
+from conftest import SCRIPT, make_request, make_settings
 from joblib.externals.loky import get_reusable_executor
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from training import checkpoint, grid_search, loop, tables, workers
-from training import flags as command_line
+from training import checkpoint, flags, grid_search, loop, tables, workers
 from training.checkpoint import CheckpointError
 from training.loop import Diverged
 from training.run import prepare_process
+from training.settings import with_values
 from training.signals import Interrupted
 from training.workers import WorkerLost
 
@@ -56,28 +56,28 @@ def step(model, batch):
     return {"loss": loss, "closeness": -loss}
 
 
-def train_model(flags, folder, monitor="loss", maximise=False):
+def train_model(settings, folder, monitor="loss", maximise=False):
     """One training; a learning rate above 1e3 gives a loss that is not finite, from the arithmetic itself."""
 
     def counted(model, batch):
         if model.training:
-            CALLS.append(("batch", flags))
+            CALLS.append(("batch", settings))
             if len(CALLS) in STOP_AT:
                 signal.raise_signal(signal.SIGTERM)
         return step(model, batch)
 
-    return loop.train(Line(flags.hidden_size), counted, TRAINING, VALIDATION, flags, folder, monitor, maximise)
+    return loop.train(Line(settings.hidden_size), counted, TRAINING, VALIDATION, settings, folder, monitor, maximise)
 
 
-def train_maximising(flags, folder):
-    return train_model(flags, folder, "closeness", True)
+def train_maximising(settings, folder):
+    return train_model(settings, folder, "closeness", True)
 
 
-def check_model(flags, folder):
-    CALLS.append(("test", flags))
+def check_model(settings, folder):
+    CALLS.append(("test", settings))
     model = checkpoint.rebuild(folder / "best.pt", Line)
-    loss = loop.evaluate(model, step, TEST, flags)["loss"]
-    return {"test_mse": loss, "hidden": model.arguments["hidden"], "rate": flags.learning_rate, "data": "generated"}
+    loss = loop.evaluate(model, step, TEST, settings)["loss"]
+    return {"test_mse": loss, "hidden": model.arguments["hidden"], "rate": settings.learning_rate, "data": "generated"}
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +86,8 @@ def fresh_calls():
     STOP_AT.clear()
 
 
-def grid_flags(**values):
-    return make_flags(
+def grid_request(**values):
+    return make_request(
         **{"hidden_size": [3], "learning_rate": [0.05], "gradient_clipping": [1.0], "optimizer": "SGD", **values}
     )
 
@@ -95,13 +95,13 @@ def grid_flags(**values):
 def fit(folder, train=train_model, **values):
     """As `run.run` would have it done."""
     folder.mkdir(exist_ok=True)
-    flags = grid_flags(**values)
-    prepare_process(flags)
-    return grid_search.fit(flags, folder, train, check_model)
+    request = grid_request(**values)
+    prepare_process(request)
+    return grid_search.fit(request, folder, train, check_model)
 
 
-def flags_of_tests():
-    return [flags for kind, flags in CALLS if kind == "test"]
+def settings_of_tests():
+    return [settings for kind, settings in CALLS if kind == "test"]
 
 
 def batches_made():
@@ -132,24 +132,23 @@ BATCHES = 3 * 2  # of one training
 
 
 def test_combinations_by_hand():
-    flags = grid_flags(hidden_size=[8, 16], learning_rate=[0.1, 0.01, 0.1], gradient_clipping=[1.0], seed=7)
-    found = grid_search.combinations(flags)
-    assert [(c.hidden_size, c.learning_rate, c.gradient_clipping) for c in found] == [
+    request = grid_request(hidden_size=[8, 16], learning_rate=[0.1, 0.01, 0.1], gradient_clipping=[1.0], seed=7)
+    combinations = request.combinations()
+    assert [(c.hidden_size, c.learning_rate, c.gradient_clipping) for c in combinations] == [
         (8, 0.1, 1.0),
         (8, 0.01, 1.0),
         (16, 0.1, 1.0),
         (16, 0.01, 1.0),
     ]
-    assert all(c.seed == 7 and c.epochs == flags.epochs for c in found)
-    assert flags.hidden_size == [8, 16]
-    assert vars(grid_search.single(flags)) == vars(found[0])
+    assert all(c.seed == 7 and c.epochs == request.epochs for c in combinations)
+    assert request.hidden_size == [8, 16] and request.varied() == ["hidden_size", "learning_rate"]
+    assert request.single() == combinations[0]
 
 
 def test_combinations_with_a_flag_of_the_task():
-    flags = grid_flags(gradient_clipping=[1.0, 5.0])
-    flags.epsilon = [0.5, 1.0]
-    found = grid_search.combinations(flags, ("epsilon",))
-    assert [(c.gradient_clipping, c.epsilon) for c in found] == [(1.0, 0.5), (1.0, 1.0), (5.0, 0.5), (5.0, 1.0)]
+    request = grid_request(gradient_clipping=[1.0, 5.0], epsilon=[0.5, 1.0])
+    pairs = [(c.gradient_clipping, c.epsilon) for c in request.combinations()]
+    assert pairs == [(1.0, 0.5), (1.0, 1.0), (5.0, 0.5), (5.0, 1.0)]
 
 
 # ---- one model -------------------------------------------------------------------------------------------------------
@@ -157,14 +156,14 @@ def test_combinations_with_a_flag_of_the_task():
 
 def test_one_combination_is_trained_and_tested(tmp_path):
     metrics = fit(tmp_path, seed=2)
-    assert len(flags_of_tests()) == 1 and batches_made() == BATCHES
+    assert len(settings_of_tests()) == 1 and batches_made() == BATCHES
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.pt", "history.csv", "last.pt"]
     assert list(metrics)[:4] == ["seed", "epochs", "best_epoch", "seconds"]
     assert metrics["seed"] == 2 and metrics["epochs"] == 3 and metrics["hidden"] == 3
     losses = [row["val_loss"] for row in tables.read_table(tmp_path / "history.csv")]
     assert metrics["best_epoch"] == 1 + losses.index(min(losses))
     model = checkpoint.rebuild(tmp_path / "best.pt", Line)
-    assert metrics["test_mse"] == loop.evaluate(model, step, TEST, grid_flags())["loss"]
+    assert metrics["test_mse"] == loop.evaluate(model, step, TEST, make_settings())["loss"]
     json.dumps(metrics)
 
 
@@ -194,7 +193,7 @@ def test_grid_is_sorted_and_the_winner_kept(tmp_path, train):
     for file in ("best.pt", "last.pt", "history.csv"):
         assert (tmp_path / file).read_bytes() == (tmp_path / "grid" / best / file).read_bytes()
     # once, with the winner's flags, and without training it again
-    (flags,) = flags_of_tests()
+    (flags,) = settings_of_tests()
     assert (flags.hidden_size, flags.learning_rate) == (int(rows[0]["hidden_size"]), float(rows[0]["learning_rate"]))
     assert batches_made() == 6 * 4 * 2
     assert metrics["rate"] == flags.learning_rate and metrics["hidden"] == flags.hidden_size
@@ -224,7 +223,7 @@ def test_diverged_combination_is_recorded(tmp_path):
 def test_all_combinations_diverge(tmp_path):
     with pytest.raises(Diverged, match=r"every combination .* diverged: .*learning rate"):
         fit(tmp_path, learning_rate=[1e30, 1e31], gradient_clipping=[0.0])
-    assert not (tmp_path / "best.pt").exists() and flags_of_tests() == []
+    assert not (tmp_path / "best.pt").exists() and settings_of_tests() == []
 
 
 def test_grid_with_more_threads(tmp_path):
@@ -277,8 +276,8 @@ def test_seeds_by_hand(tmp_path):
 
 def test_grid_then_seeds(tmp_path):
     metrics = fit(tmp_path, learning_rate=[1e-5, 0.3], seeds=2)
-    assert [flags.seed for flags in flags_of_tests()] == [0, 1]
-    assert all(flags.learning_rate == float(grid(tmp_path)[0]["learning_rate"]) for flags in flags_of_tests())
+    assert [flags.seed for flags in settings_of_tests()] == [0, 1]
+    assert all(flags.learning_rate == float(grid(tmp_path)[0]["learning_rate"]) for flags in settings_of_tests())
     assert metrics["seeds"] == 2 and "test_mse_std" in metrics
 
 
@@ -301,13 +300,16 @@ def test_dry_run(tmp_path):
 
 
 def two_runs(**values):
-    return {"narrow": grid_flags(hidden_size=[2], **values), "wide": grid_flags(hidden_size=[5], epochs=2, **values)}
+    return {
+        "narrow": grid_request(hidden_size=[2], **values),
+        "wide": grid_request(hidden_size=[5], epochs=2, **values),
+    }
 
 
 def test_several_models(tmp_path):
     metrics = grid_search.fit_many(two_runs(), tmp_path, train_model, check_model)
     assert list(metrics) == ["narrow", "wide"]
-    assert metrics["narrow"]["hidden"] == 2 and metrics["wide"]["hidden"] == 5 and len(flags_of_tests()) == 2
+    assert metrics["narrow"]["hidden"] == 2 and metrics["wide"]["hidden"] == 5 and len(settings_of_tests()) == 2
     with open(tmp_path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["model"], float(row["epoch"])) for row in rows] == [
@@ -325,7 +327,7 @@ def test_several_models(tmp_path):
 
 
 def test_a_single_model_has_no_folder_of_its_own(tmp_path):
-    metrics = grid_search.fit_many({"only": grid_flags()}, tmp_path, train_model, check_model)
+    metrics = grid_search.fit_many({"only": grid_request()}, tmp_path, train_model, check_model)
     assert list(metrics) == ["only"] and (tmp_path / "best.pt").exists() and not (tmp_path / "only").exists()
     assert "model" not in tables.read_table(tmp_path / "history.csv")[0]
     assert grid_search.model_folders(["only"], tmp_path) == {"only": tmp_path}
@@ -361,10 +363,10 @@ def test_two_processes_give_the_same_results(tmp_path, pool):
         assert all(map(torch.equal, tensors, two[5][path])), path
 
 
-def fail_in_worker(flags, folder):
-    if flags.hidden_size == 3:
+def fail_in_worker(settings, folder):
+    if settings.hidden_size == 3:
         raise Interrupted(signal.SIGTERM, " in a worker")
-    return train_model(flags, folder)
+    return train_model(settings, folder)
 
 
 def test_signal_in_a_worker_reaches_the_caller(tmp_path, pool):
@@ -373,15 +375,15 @@ def test_signal_in_a_worker_reaches_the_caller(tmp_path, pool):
     assert caught.value.signum == signal.SIGTERM
 
 
-def train_and_die(flags, folder):
+def train_and_die(settings, folder):
     """The first process that comes to 3 units, and every one that comes to 4, is killed in the second epoch."""
-    begun = folder.parent / f"begun{flags.hidden_size}"
+    begun = folder.parent / f"begun{settings.hidden_size}"
     begun.parent.mkdir(parents=True, exist_ok=True)
     first = not begun.exists()
     begun.touch()
 
     def dying(model, batch):
-        dies = flags.hidden_size == 4 or (flags.hidden_size == 3 and first)
+        dies = settings.hidden_size == 4 or (settings.hidden_size == 3 and first)
         if dies and (folder / "history.csv").exists() and model.training:
             os.kill(os.getpid(), signal.SIGKILL)
         if model.training:
@@ -389,8 +391,8 @@ def train_and_die(flags, folder):
                 file.write("batch\n")
         return step(model, batch)
 
-    flags = grid_search.with_values(flags, checkpoint_every=0.0)
-    return loop.train(Line(flags.hidden_size), dying, TRAINING, VALIDATION, flags, folder)
+    often = with_values(settings, checkpoint_every=0.0)
+    return loop.train(Line(settings.hidden_size), dying, TRAINING, VALIDATION, often, folder)
 
 
 class TerminatedWorkerError(Exception):
@@ -439,18 +441,18 @@ def test_a_lost_model_that_cannot_be_missed_is_an_error(tmp_path, monkeypatch):
         fit(tmp_path, seeds=2)
 
 
-def train_and_signal(flags, folder):
+def train_and_signal(settings, folder):
     """As soon as two combinations train, one of them sends a signal to the process that waits for them."""
 
     def signalling(model, batch):
         time.sleep(0.01)
         others = list(folder.parent.glob("*/history.csv"))
-        if model.training and flags.hidden_size == 2 and len(others) == 2 and not (folder / "sent").exists():
+        if model.training and settings.hidden_size == 2 and len(others) == 2 and not (folder / "sent").exists():
             (folder / "sent").touch()
             os.kill(os.getppid(), signal.SIGTERM)
         return step(model, batch)
 
-    return loop.train(Line(flags.hidden_size), signalling, TRAINING, VALIDATION, flags, folder)
+    return loop.train(Line(settings.hidden_size), signalling, TRAINING, VALIDATION, settings, folder)
 
 
 def test_every_worker_saves_after_a_signal_to_the_search(tmp_path, pool):
@@ -497,13 +499,12 @@ def test_a_diverged_combination_is_not_tried_again(tmp_path):
 @pytest.mark.parametrize(("backend", "module"), [("dask", "distributed"), ("ray", "ray")])
 def test_a_backend_whose_package_is_missing(capsys, monkeypatch, backend, module):
     monkeypatch.setitem(sys.modules, module, None)
-    parser, _ = command_line.make_parser("A test.", {"train": train_model})
     with pytest.raises(SystemExit, match="2"):
-        command_line.parse(parser, ["--backend", backend])
+        flags.parse(SCRIPT, ["--backend", backend])
     assert f"pip install {module}" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        command_line.parse(parser, ["--scheduler", "localhost:8786"])
-    assert "--scheduler: is of --backend dask or ray" in capsys.readouterr().err
+        flags.parse(SCRIPT, ["--scheduler", "localhost:8786"])
+    assert "--scheduler: used with --backend dask or ray only" in capsys.readouterr().err
 
 
 @pytest.mark.reliability
@@ -518,8 +519,8 @@ def test_a_cluster_of_two_processes_one_of_which_is_killed(tmp_path, count):
             n_workers=2, threads_per_worker=1, dashboard_address=None, env=environment, silence_logs=50
         )
         with cluster:
-            flags = {"backend": "dask", "scheduler": cluster.scheduler_address}
-            metrics = fit(tmp_path / "a", train_and_die, hidden_size=sizes, **flags)
+            address = cluster.scheduler_address
+            metrics = fit(tmp_path / "a", train_and_die, hidden_size=sizes, backend="dask", scheduler=address)
     whole = fit(tmp_path / "whole", hidden_size=sizes)
     assert without_seconds(metrics) == without_seconds(whole)
     assert (tmp_path / "a" / "grid" / "begun3").exists()
@@ -542,34 +543,34 @@ def test_functions_of_a_script_are_found_by_its_name(monkeypatch):
 # ---- a score of its own ----------------------------------------------------------------------------------------------
 
 
-def train_on_everything(flags, folder):
-    return loop.train(Line(flags.hidden_size), step, TRAINING, None, flags, folder)
+def train_on_everything(settings, folder):
+    return loop.train(Line(settings.hidden_size), step, TRAINING, None, settings, folder)
 
 
-def score_by_width(flags, folder):
+def score_by_width(settings, folder):
     """The nearer to 4 the better; leaves a history alone, as a cross-validation does."""
-    CALLS.append(("score", flags))
+    CALLS.append(("score", settings))
     folder.mkdir(parents=True)
     tables.write_csv(folder / "history.csv", [{"epoch": 1, "val_loss": 9.0}])
-    return loop.Result(-abs(flags.hidden_size - 4), True, 3, 3, 1.0)
+    return loop.Result(-abs(settings.hidden_size - 4), True, 3, 3, 1.0)
 
 
 @pytest.mark.parametrize("sizes", [[2, 5, 9], [5]])
 def test_a_score_of_its_own_chooses_and_the_model_is_trained_anew(tmp_path, sizes):
-    flags = grid_flags(hidden_size=sizes)
+    flags = grid_request(hidden_size=sizes)
     metrics = grid_search.fit(flags, tmp_path, train_on_everything, check_model, score=score_by_width)
     assert [kind for kind, _ in CALLS] == ["score"] * len(sizes) + ["test"]
     assert metrics["hidden"] == 5 and metrics["epochs"] == metrics["best_epoch"] == 3
     assert [float(row["score"]) for row in grid(tmp_path)] == [-1.0, -2.0, -5.0][: len(sizes)]
     assert "val_loss" not in tables.read_table(tmp_path / "history.csv")[0]
     again = grid_search.fit(
-        grid_flags(hidden_size=sizes, dry_run=True), tmp_path, train_on_everything, check_model, score=score_by_width
+        grid_request(hidden_size=sizes, dry_run=True), tmp_path, train_on_everything, check_model, score=score_by_width
     )
     assert again["test_mse"] == metrics["test_mse"] and again["hidden"] == 5
 
 
 def test_a_score_of_its_own_for_several_models_and_seeds(tmp_path):
-    runs = {"a": grid_flags(hidden_size=[5, 2], seeds=2), "b": grid_flags(hidden_size=[9], seeds=2)}
+    runs = {"a": grid_request(hidden_size=[5, 2], seeds=2), "b": grid_request(hidden_size=[9], seeds=2)}
     metrics = grid_search.fit_many(runs, tmp_path, train_on_everything, check_model, score=score_by_width)
     assert {name: (found["hidden"], found["seeds"]) for name, found in metrics.items()} == {"a": (5, 2), "b": (9, 2)}
 

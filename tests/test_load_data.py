@@ -31,6 +31,7 @@ from load_data import (
 from loaders import files as data_files
 from loaders import mnist as mnist_loader
 from loaders import prices as price_loader
+from loaders import toy as toy_loader
 from loaders.files import DataError, download, read_member
 
 HEADER = "symbol,date,open,high,low,close,volume"
@@ -121,7 +122,7 @@ def test_split_is_disjoint_seeded_and_limited():
     rows = torch.cat([whole.train, whole.validation, whole.test])
     assert rows.shape == (100, 50) and len(rows.unique(dim=0)) == 100
     assert not torch.equal(whole.train, toy_signals("walk", count=100, seed=4).train)
-    assert data.facts["train"] == 7
+    assert data.metadata["train"] == 7
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,58 @@ def test_bad_signals(arguments, expected):
 def test_bad_split():
     fails("at least 5", toy_signals, "walk", count=4)
     fails("limit", toy_signals, "walk", count=10, limit=0)
+
+
+def rows_of(*rows):
+    return "".join(",".join(map(str, row)) + "\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize("header", [b"", b"t1,t2,t3\n", b"0,1,2\n"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_own_sequences_by_hand(tmp_path, header, pack):
+    path = write(tmp_path / "mine.csv", pack(header + rows_of((1, 2.5, -3), (1e3, 0, 7))))
+    assert toy_loader.read_sequences(path).tolist() == [[1, 2.5, -3], [1000, 0, 7]]
+
+
+def test_own_sequences_are_split_once_each_in_random_order(tmp_path):
+    rows = [(k, k * k, 1) for k in range(2, 12)]
+    path = write(tmp_path / "mine.csv", rows_of(*rows, rows[3], rows[0]))
+    data = toy_loader.own_sequences(path)
+    parts = torch.cat([data.train, data.validation, data.test])
+    assert [len(part) for part in data[:3]] == [6, 2, 2] and len(parts.unique(dim=0)) == 10
+    expected = scale_sequences(torch.tensor(rows, dtype=torch.float32))[0]
+    assert torch.equal(parts.unique(dim=0), expected.unique(dim=0)) and not torch.equal(parts, expected)
+    assert torch.equal(data.train, toy_loader.own_sequences(path).train)
+    assert not torch.equal(data.train, toy_loader.own_sequences(path, seed=1).train)
+    assert data.metadata == {
+        "data": "own",
+        "file": "mine.csv",
+        "seed": 0,
+        "length": 3,
+        "train": 6,
+        "validation": 2,
+        "test": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "data, expected",
+    [
+        (b"", "one sequence per row, found an empty file"),
+        (b"a,b\n", "found 0 rows of 2 numbers"),
+        (b"1\n2\n3\n4\n5\n", "found 5 rows of 1 numbers"),
+        (b"1,2\n3,x\n", "line 2: expected a number, found 'x'"),
+        (b"a,b\n1,2\n\n3,\n", "line 4: expected a finite number in every column, found ''"),
+        (b"1,2\n3,1e300\n", "line 2: expected a finite number in every column, found '1e300'"),
+        (b"1,2\n3\n", "line 2: expected 2 fields, found 1"),
+        (b"1,2\n3,4,5\n", "line 2: expected 2 fields, found 3"),
+        (b"1,2\n1,2\n3,4\n5,6\n7,8\n", "at least 5 different sequences to split 60/20/20, found 4"),
+        (b"<!DOCTYPE html>", "web page"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "one sequence per row"),
+    ],
+)
+def test_bad_own_sequences(tmp_path, data, expected):
+    fails([expected, "mine.csv"], toy_loader.own_sequences, write(tmp_path / "mine.csv", data))
 
 
 # ------------------------------------------------------------------------------------------------------- IDX
@@ -358,7 +411,7 @@ def test_stocks_by_hand(tmp_path):
         [[NAN] * 5, [2, 4, 1, 3, 10], [1, 1, 1, 1, 1]],
     ]
     torch.testing.assert_close(prices.values, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
-    assert prices.facts == {
+    assert prices.metadata == {
         "data": "full",
         "file": CSV_NAME,
         "rows": 4,
@@ -383,7 +436,7 @@ def test_complete_symbols(tmp_path):
         "B,2020-01-03,1,NaN,1,1,1",
     )
     prices = stock_prices(write_stocks(tmp_path, data))
-    assert load_data.complete_symbols(prices) == ["C"] and prices.facts["incomplete"] == ["A", "B"]
+    assert load_data.complete_symbols(prices) == ["C"] and prices.metadata["incomplete"] == ["A", "B"]
 
 
 def shuffled_columns():
@@ -417,7 +470,7 @@ def test_same_table_in_other_clothes(tmp_path, data):
 def test_duplicates(tmp_path):
     prices = stock_prices(write_stocks(tmp_path, table(*ROWS, ROWS[0], ROWS[2], ROWS[2])))
     assert same(prices, stock_prices(write_stocks(tmp_path / "once", table(*ROWS))))
-    assert (prices.facts["rows"], prices.facts["duplicates"], prices.facts["rows_with_missing"]) == (7, 3, 1)
+    assert (prices.metadata["rows"], prices.metadata["duplicates"], prices.metadata["rows_with_missing"]) == (7, 3, 1)
     for other in ("A,2020-01-03,,,,6,7", "A,2020-01-03,1,,,5,7"):
         fails(["line 6", "line 4"], stock_prices, write_stocks(tmp_path, table(*ROWS, other)))
 
@@ -440,7 +493,7 @@ def test_duplicates(tmp_path):
         ("A,2020-01-07,1,1,1,1,1,1", "line 6: expected 7 fields, found 8"),
         ('A,2020-01-07,1,1,1,1,"1', "expected a"),
         ("A,2020-01-07,1,1,1,1,\0", "line 6: expected a number"),
-        ("A,2020-01-07,1,1,1,1," + "9" * 200_000, "field larger"),
+        ("A,2020-01-07,1,1,1,1," + "9" * 200_000, "line 6: expected a number, found '999"),
     ],
 )
 def test_bad_rows(tmp_path, row, expected):
@@ -540,13 +593,69 @@ def test_symbols(tmp_path):
     prices = stock_prices(write_stocks(tmp_path, table(*ROWS)), symbols=["B", "A"])
     assert prices.symbols == ["B", "A"] and prices.values[0, 1].tolist() == [2, 4, 1, 3, 10]
     assert stock_prices(tmp_path, symbols="B").symbols == ["B"]
-    fails(["'GOOGL'", "nearest: GOOG"], stock_prices, tmp_path, "sample", symbols=["AMZN", "GOOGL"])
-    fails("nearest: AMZN", stock_prices, tmp_path, "sample", symbols=["amzm"])
+    whole = "its symbols: AAPL, AMZN, GOOG, META, NFLX, NVDA"
+    fails(["'GOOGL'", whole], stock_prices, tmp_path, "sample", symbols=["AMZN", "GOOGL"])
+    many = table(*(f"S{k}{k},2020-01-02,1,1,1,1,1" for k in range(30)), "AMZN,2020-01-02,1,1,1,1,1")
+    fails(["31 symbols", "nearest: AMZN"], stock_prices, write_stocks(tmp_path / "many", many), symbols=["amzm"])
+
+
+def test_own_prices_with_a_symbol_are_those_of_the_kaggle_table(tmp_path):
+    expected = stock_prices(write_stocks(tmp_path, table(*ROWS)))
+    path = write(tmp_path / "mine.csv", shuffled_columns())
+    prices = price_loader.own_prices(path)
+    assert same(prices, expected)
+    changes = {"data": "own", "fields": 5, "file": "mine.csv"}
+    assert prices.metadata == {**expected.metadata, **changes}
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        archive.write(path, "mine.csv")
+    assert same(price_loader.own_prices(tmp_path / "mine.zip"), expected)
+
+
+def test_own_prices_of_one_stock_take_the_name_of_the_file(tmp_path):
+    data = b"Date,Open,High,Low,Close,Adj Close,Volume\n2020-01-03,2,4,1,3,2.9,10\n2020-01-02,1,2,1,2,1.9,7\n"
+    prices = price_loader.own_prices(write(tmp_path / "my stock.csv", data))
+    assert prices.symbols == ["my-stock"] and prices.values.tolist() == [[[1, 2, 1, 2, 7], [2, 4, 1, 3, 10]]]
+
+
+def test_own_series_in_columns(tmp_path):
+    data = b"north,date,south\n1.5,2020-01-03,-2\n,2020-01-02,7\n"
+    prices = price_loader.own_prices(write(tmp_path / "mine.csv", data))
+    assert prices.symbols == ["north", "south"] and prices.dates.astype(str).tolist() == ["2020-01-02", "2020-01-03"]
+    expected = [[[NAN] * 5, [1.5, 1.5, 1.5, 1.5, 0]], [[7, 7, 7, 7, 0], [-2, -2, -2, -2, 0]]]
+    torch.testing.assert_close(prices.values, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
+    assert load_data.complete_symbols(prices) == ["south"]
+    assert (prices.metadata["data"], prices.metadata["fields"], prices.metadata["rows"]) == ("own", 1, 2)
+
+
+@pytest.mark.parametrize(
+    "data, expected",
+    [
+        (b"", "found an empty file"),
+        (b"date\n2020-01-02\n", "found the columns date"),
+        (b"a,b\n1,2\n", "found the columns a, b"),
+        (b"date,a,a\n2020-01-02,1,2\n", "found the columns date, a, a"),
+        (b"date,a,\n2020-01-02,1,2\n", "found the columns date, a,"),
+        (b"date,a\n", "found no rows"),
+        (b"date,a\n2020-01-02,1\n2020-01-02,2\n", "line 3: expected one row per date, found 2020-01-02 again"),
+        (b"date,a\n2020-01-02,1\n02/01/2020,2\n", "line 3: expected a date YYYY-MM-DD, found '02/01/2020'"),
+        (b"date,a\n2020-01-02,1\n2020-01-03,one\n", "line 3: expected a number, found 'one'"),
+        (b"date,a\n2020-01-02,inf\n", "line 2: expected a number below 1e15, found inf"),
+        (b"date,open,high\n2020-01-02,1,2\n", "expected the columns symbol, date, open"),
+        (b"date,open,high,low,close,volume\n2020-01-02,1,2,-1,1,1\n", "line 2: expected a price above 0 in low"),
+    ],
+)
+def test_bad_own_prices(tmp_path, data, expected):
+    fails([expected, "mine.csv"], price_loader.own_prices, write(tmp_path / "mine.csv", data))
+
+
+def test_own_prices_that_are_not_there(tmp_path):
+    fails([str(tmp_path), "No such file"], price_loader.own_prices, tmp_path / "mine.csv")
+    fails("not a plain file", price_loader.own_prices, tmp_path)
 
 
 def test_stocks_fall_back_with_a_notice(tmp_path, capsys):
     prices = stock_prices(tmp_path)
-    assert prices.facts["data"] == "sample" and "bundled sample" in prices.facts["notice"]
+    assert prices.metadata["data"] == "sample" and "bundled sample" in prices.metadata["notice"]
     assert capsys.readouterr().err.startswith("NOTICE: sp-500-stock-prices.zip")
     fails(["sp-500-stock-prices.zip", "http://127.0.0.1:9/stocks"], stock_prices, tmp_path, "full")
 
@@ -666,11 +775,11 @@ def test_download_without_an_answer_or_a_place(tmp_path, server):
 def test_stocks_are_downloaded(tmp_path, server, monkeypatch, capsys):
     monkeypatch.setattr(price_loader, "STOCKS_URL", server + "stocks")
     serve("stocks", b"PK not an archive")
-    assert stock_prices(tmp_path).facts["data"] == "sample"  # a wrong answer is not kept
+    assert stock_prices(tmp_path).metadata["data"] == "sample"  # a wrong answer is not kept
     assert everything(tmp_path) == [] and "zip archive" in capsys.readouterr().err
     serve("stocks", write_zip(tmp_path / "elsewhere", {CSV_NAME: table(*ROWS)}).read_bytes())
     prices = stock_prices(tmp_path)
-    assert prices.facts["data"] == "full" and prices.symbols == ["A", "B"]
+    assert prices.metadata["data"] == "full" and prices.symbols == ["A", "B"]
     assert (tmp_path / "sp500" / "sp-500-stock-prices.zip").is_file()
 
 
@@ -730,7 +839,7 @@ def test_real_mnist():
 @pytest.mark.skipif(not any(REAL.glob("sp500/*500*")), reason="DATA_DIR has no S&P 500 prices")
 def test_real_stocks():
     prices = stock_prices(REAL, "full")
-    facts = prices.facts
+    facts = prices.metadata
     assert (facts["rows"], facts["symbols"], facts["dates"]) == (497_472, 505, 1007)
     assert (facts["first_date"], facts["last_date"]) == ("2014-01-02", "2017-12-29")
     assert facts["missing"] == {"open": 11, "high": 8, "low": 8, "close": 0, "volume": 0}

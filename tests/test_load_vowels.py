@@ -12,7 +12,8 @@ import torch
 import load_data
 from loaders import vowels as load_vowels
 from loaders.files import SAMPLES, DataError
-from loaders.vowels import COUNTS, Utterances, japanese_vowels, read_blocks, read_ts
+from loaders.ts_files import Sequences, read_ts
+from loaders.vowels import COUNTS, japanese_vowels, read_blocks
 
 HEADER = "#comment\n@dimensions 12\n@classLabel true 1 2 3 4 5 6 7 8 9\n@data\n"
 SHA256 = {
@@ -72,7 +73,7 @@ def same(a, b):
 @pytest.mark.parametrize("source", ["auto", "full", "sample"])
 def test_the_bundled_copy_is_the_whole_uci_split(tmp_path, source):
     found = japanese_vowels(tmp_path, source)
-    assert found.facts == {"data": "full", "split": "UCI", "train": 270, "test": 370, "classes": 9}
+    assert found.metadata == {"data": "full", "split": "UCI", "train": 270, "test": 370, "classes": 9}
     assert found.train.labels.bincount().tolist() == [30] * 9
     assert found.test.labels.bincount().tolist() == [31, 35, 88, 44, 29, 24, 40, 50, 29]
     lengths = torch.cat([found.train.lengths, found.test.lengths])
@@ -85,8 +86,8 @@ def test_the_bundled_copy_is_the_whole_uci_split(tmp_path, source):
 
 
 def test_the_first_utterance_is_as_in_the_file(tmp_path):
-    values, labels = read_ts(SAMPLES / "japanese_vowels" / "JapaneseVowels_TRAIN.ts")
-    assert values[0].shape == (20, 12) and labels[0] == 0
+    values, labels, classes = read_ts(SAMPLES / "japanese_vowels" / "JapaneseVowels_TRAIN.ts")
+    assert values[0].shape == (20, 12) and labels[0] == 0 and classes == tuple("123456789")
     assert values[0][:3, 0].tolist() == pytest.approx([1.860936, 1.891651, 1.939205])
     assert values[0][0, :2].tolist() == pytest.approx([1.860936, -0.207383])
 
@@ -110,7 +111,7 @@ def test_it_is_reached_through_load_data():
 
 def test_utterances_stand_in_the_order_of_length_and_are_padded_per_batch():
     values = [torch.full((n, 12), float(n)) for n in (4, 2, 3, 2)]
-    part = Utterances(values, torch.tensor([4, 2, 3, 1]))
+    part = Sequences(values, torch.tensor([4, 2, 3, 1]))
     assert part.lengths.tolist() == [2, 2, 3, 4] and part.labels.tolist() == [2, 1, 3, 4]
     x, lengths, labels = part[torch.tensor([2, 0])]
     assert x.shape == (2, 3, 12) and lengths.tolist() == [3, 2] and labels.tolist() == [3, 2]
@@ -121,7 +122,7 @@ def test_utterances_stand_in_the_order_of_length_and_are_padded_per_batch():
 def test_limit_keeps_utterances_of_all_speakers(tmp_path):
     found = japanese_vowels(tmp_path, limit=18)
     assert found.train.labels.bincount().tolist() == [2] * 9 and len(found.test) == 370
-    assert found.facts["train"] == 18
+    assert found.metadata["train"] == 18
     assert len(japanese_vowels(tmp_path, limit=1000).train) == 270
     with pytest.raises(DataError, match="limit"):
         japanese_vowels(tmp_path, limit=0)
@@ -142,12 +143,12 @@ def fails(tmp_path, *expected, **options):
     [
         ("2.0,3.0", "2.0,x", "'x'"),
         ("2.0,3.0", "2.0", "JapaneseVowels_TRAIN.ts"),
-        ("2.0,3.0", "nan,3.0", "below 1e+06, found nan"),
+        ("2.0,3.0", "nan,3.0", "no missing values, found 'nan'"),
         ("2.0,3.0", "1e39,3.0", "found 1e+39"),
         (":1\n", ":10\n", "'10'"),
         (":1\n", ":2\n", "[29, 31"),
-        (":1\n", ":\n", "speaker from 1 to 9, found ''"),
-        ("@data\n", "", "@data"),
+        (":1\n", ":\n", "a class out of 1, 2, 3, 4, 5, 6, 7, 8, 9, found ''"),
+        ("@data\n", "", "line 4: expected a header"),
     ],
 )
 def test_a_damaged_ts_file(tmp_path, old, new, expected):
@@ -228,7 +229,7 @@ def test_the_course_file_is_read_without_its_padding_and_names_its_leak(tmp_path
     found = japanese_vowels(tmp_path, course_file=True)
     assert len(found.train) == 270 and len(found.test) == 351
     assert set(found.train.lengths.tolist()) == {4, 5, 6, 7, 8}
-    assert found.facts["leak"] == 3 and found.facts["split"] == "course file"
+    assert found.metadata["leak"] == 3 and found.metadata["split"] == "course file"
     message = capsys.readouterr().err
     assert message.startswith("NOTICE: 3 of the 351 test utterances of JV_data.mat")
 

@@ -1,16 +1,22 @@
 """The data side of the three autoencoder studies, by hand tables, and what must not leak."""
 
+import csv
 from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
+from test_windows import random_walk
 
 import lstm_ae_mnist as mnist
 import lstm_ae_snp500 as snp500
 import lstm_ae_toy as toy
-from loaders.files import DataError
+from loaders.augmentation import random_filters, random_mirrors, random_stretches
 from loaders.prices import StockPrices
+from loaders.toy import read_sequences, scale_sequences, toy_signals
+from loaders.windows import HIGH, RANGE, fit_scale
+from models.lstm_ae import LSTMAutoencoder
+from training import checkpoint
 
 # ---- toy -------------------------------------------------------------------------------------------------------------
 
@@ -23,15 +29,15 @@ def test_as_steps_keeps_the_order_of_time():
 def test_random_mirrors_makes_the_four_variants_and_no_other():
     torch.manual_seed(0)
     x = torch.tensor([[0.1, 0.2, 0.9]])
-    variants = {tuple(round(v, 4) for v in row) for row in toy.random_mirrors(x.expand(200, 3)).tolist()}
+    variants = {tuple(round(v, 4) for v in row) for row in random_mirrors(x.expand(200, 3)).tolist()}
     assert variants == {(0.1, 0.2, 0.9), (0.9, 0.2, 0.1), (0.9, 0.8, 0.1), (0.1, 0.8, 0.9)}
 
 
 def test_random_stretches_keep_slow_sines_and_the_scale():
     torch.manual_seed(0)
     time = torch.linspace(0, 1, 50)
-    x = toy.scale_sequences(torch.sin(2 * torch.pi * (2 * time + torch.rand(20, 1))))[0]
-    stretched = toy.random_stretches(x, 0.5)
+    x = scale_sequences(torch.sin(2 * torch.pi * (2 * time + torch.rand(20, 1))))[0]
+    stretched = random_stretches(x, 0.5)
     assert stretched.min() >= 0 and stretched.max() <= 1
     torch.testing.assert_close(stretched.mean(1), torch.full((20,), 0.5))
     # each one is offset + a sine of a frequency between 1 and 2 cycles: three unknowns fit it, at the best frequency
@@ -42,7 +48,157 @@ def test_random_stretches_keep_slow_sines_and_the_scale():
         fitted = basis @ torch.linalg.lstsq(basis, stretched.T).solution
         best = torch.minimum(best, (fitted.T - stretched).square().mean(1))
     assert best.max() < 1e-4
-    torch.testing.assert_close(toy.random_stretches(x, 1.0), x, atol=1e-5, rtol=0)  # the whole sequence: as it was
+    torch.testing.assert_close(random_stretches(x, 1.0), x, atol=1e-5, rtol=0)  # the whole sequence: as it was
+
+
+@pytest.mark.parametrize("steps", [50, 48])
+def test_random_filters_keep_the_frequency_of_a_sine(steps):
+    torch.manual_seed(0)
+    angle = 2 * torch.pi * 5 * torch.arange(steps) / 50
+    x = 0.5 + 0.4 * torch.sin(angle + 6 * torch.rand(20, 1))
+    filtered = random_filters(x, 0.3)
+    assert filtered.shape == (20, steps - 2)
+    basis = torch.stack([angle.sin(), angle.cos()], 1)[1:-1]
+    fitted = basis @ torch.linalg.lstsq(basis, filtered.T).solution
+    torch.testing.assert_close(fitted.T, filtered, atol=1e-5, rtol=0)
+    assert (filtered - (x[:, 1:-1] - 0.5)).abs().amax(1).min() > 0.01  # and change its amplitude or phase
+    torch.testing.assert_close(random_filters(x, 0.0), x[:, 1:-1] - 0.5)
+
+
+def toy_settings(**changes) -> toy.ToySettings:
+    return toy.ToySettings(**{"signal": "waves", "device": "cpu", **changes})
+
+
+def test_augmentation_changes_half_of_the_sequences():
+    torch.manual_seed(0)
+    x = toy_signals("waves", 400).train
+    same = (toy.augmented(x, toy_settings(stretch=0.8, filtering=0.1)) == x).all(1)
+    assert 0.4 < same.float().mean() < 0.6
+    assert toy.augmented(x, toy_settings()) is x
+
+
+def test_fresh_sequences_are_others_every_time_of_the_same_kind_and_seeded():
+    x, settings = toy_signals("uniform", 1000).train, toy_settings(signal="uniform", fresh=True)
+    batches = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        batches += [toy.augmented(x, settings), toy.augmented(x, settings)]
+    assert torch.equal(batches[0], batches[2]) and torch.equal(batches[1], batches[3])
+    assert len(torch.cat([x, batches[0], batches[1], batches[4]]).unique(dim=0)) == 4 * len(x)
+    torch.testing.assert_close(batches[0].mean(0), x.mean(0), atol=0.05, rtol=0)  # the dip of steps 20 to 29 is there
+
+
+def run_toy(tmp_path, *argv) -> dict:
+    tiny = ["--epochs", "1", "--limit", "64", "--hidden_size", "4"] if "reconstruct" in argv else []
+    return toy.main(["--function", *argv, *tiny, "--output_dir", str(tmp_path), "--quiet"])
+
+
+def write_rows(path, count: int, length: int = 12):
+    rng = np.random.default_rng(0)
+    path.write_text("".join(",".join(f"{v:.4f}" for v in rng.random(length)) + "\n" for _ in range(count)))
+    return path
+
+
+def test_toy_with_a_file_of_ones_own(tmp_path):
+    path = write_rows(tmp_path / "mine.csv", 40)
+    metrics = run_toy(tmp_path, "reconstruct", "--data", str(path), "--input_size", "4", "--code_size", "3")
+    assert (metrics["data"], metrics["file"], metrics["code_size"]) == ("own", "mine.csv", 3)
+    new = write_rows(tmp_path / "new.csv", 7)
+    assert run_toy(tmp_path, "encode", "--data", str(new)) == {
+        "model": str(tmp_path / "reconstruct"),
+        "sequences": 7,
+        "code_size": 3,
+    }
+    codes = read_table(tmp_path / "encode" / "codes.csv")
+    assert list(codes[0]) == ["sequence", "z1", "z2", "z3"] and [row["sequence"] for row in codes][::6] == [
+        "row 1",
+        "row 7",
+    ]
+    model = checkpoint.rebuild(tmp_path / "reconstruct" / "best.pt", LSTMAutoencoder)
+    with torch.no_grad():
+        expected = model.encode(toy.as_steps(scale_sequences(read_sequences(new))[0], 4))
+    np.testing.assert_allclose([[float(row[f"z{k}"]) for k in (1, 2, 3)] for row in codes], expected, rtol=1e-5)
+    metrics = run_toy(tmp_path, "anomalies", "--data", str(new))
+    rows = read_table(tmp_path / "anomalies" / "anomalies.csv")
+    errors = [float(row["error"]) for row in rows]
+    assert sorted(errors, reverse=True) == errors and len(rows) == metrics["sequences"] == 7
+    assert (
+        sum(int(row["anomalous"]) for row in rows)
+        == metrics["anomalous"]
+        == sum(e > metrics["threshold"] for e in errors)
+    )
+    assert (tmp_path / "anomalies" / "worst.png").exists()
+
+
+def read_table(path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_toy_finds_planted_spikes_in_what_it_has_learnt(tmp_path):
+    """Slow sines of one frequency: whatever hardly trains knows that they are smooth."""
+    phases = np.random.default_rng(0).uniform(0, 6, (300, 1))
+    rows = np.sin(phases + np.arange(20) / 3)
+    np.savetxt(tmp_path / "sines.csv", rows, delimiter=",")
+    flags = [
+        "--data",
+        str(tmp_path / "sines.csv"),
+        "--input_size",
+        "5",
+        "--code_size",
+        "2",
+        "--epochs",
+        "60",
+        "--batch_size",
+        "16",
+        "--lr",
+        ".01",
+    ]
+    toy.main(["--function", "reconstruct", *flags, "--hidden_size", "16", "--output_dir", str(tmp_path), "--quiet"])
+    metrics = run_toy(tmp_path, "anomalies")
+    assert metrics["auc_spike"] > 0.95 and metrics["pca_auc_spike"] > 0.95
+
+
+@pytest.mark.parametrize(
+    "argv, expected",
+    [
+        (("reconstruct", "--data", "{rows}", "--signal", "walk"), "--signal: used with generated sequences only"),
+        (("reconstruct", "--data", "{rows}", "--fresh"), "--fresh: used with generated sequences only"),
+        (("reconstruct", "--data", "{rows}", "--input_size", "5"), "--input_size: expected a divisor of 12"),
+        (("reconstruct", "--data", "{nothing}"), "No such file"),
+        (("encode",), "run --function reconstruct first"),
+        (("anomalies", "--trained", "{nothing}"), "expected a trained model"),
+        (("encode", "--epochs", "3"), "--epochs: not used by encode"),
+        (("encode", "--quantile", ".9"), "--quantile: not used by encode"),
+    ],
+)
+def test_toy_refuses_in_one_line(tmp_path, capsys, argv, expected):
+    names = {"rows": write_rows(tmp_path / "rows.csv", 10), "nothing": tmp_path / "nothing"}
+    with pytest.raises(SystemExit) as caught:
+        toy.main(["--function", *(a.format(**names) for a in argv), "--output_dir", str(tmp_path), "--quiet"])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and expected in error and error.count("\n") == 1
+
+
+def test_a_file_of_other_lengths_or_a_model_of_another_script_is_refused(tmp_path, capsys):
+    run_toy(tmp_path, "reconstruct")
+    short = write_rows(tmp_path / "short.csv", 10)
+    for function, flags, expected in (
+        (toy.main, ["encode", "--data", str(short)], "expected sequences of 50 values, as in training, found 12"),
+        (snp500.main, ["encode", "--source", "sample"], "expected a model that lstm_ae_snp500.py trained"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            function(["--function", *flags, "--output_dir", str(tmp_path), "--quiet"])
+        assert caught.value.code == 2 and expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signal, error, warned", [("waves", 0.0051, True), ("waves", 0.0049, False)])
+@pytest.mark.parametrize("uniform", [False, True])
+def test_warning_of_a_model_that_returns_the_mean(capsys, signal, error, warned, uniform):
+    if uniform:  # noise has no better code: twice as good as the mean is good
+        signal, error = "uniform", error * 9.6
+    toy.warn_of_the_mean("code16", {"signal": signal, "test_mse": error, "mean_mse": 0.05})
+    assert ("WARNING: code16 is not" in capsys.readouterr().out) == warned
 
 
 # ---- MNIST -----------------------------------------------------------------------------------------------------------
@@ -137,109 +293,42 @@ def test_the_loss_weighs_reconstruction_and_class():
 # ---- S&P 500 ---------------------------------------------------------------------------------------------------------
 
 
-def random_walk(stocks: int, days: int, seed: int = 0) -> StockPrices:
-    """Highs that are geometric random walks of 1 % a day; the other columns follow from them."""
-    rng = np.random.default_rng(seed)
-    high = 100 * np.exp(0.01 * rng.standard_normal((stocks, days)).cumsum(1))
-    volume = rng.uniform(1e5, 1e6, (stocks, days))
-    values = torch.from_numpy(np.stack([high, high, high, high, volume], 2))
+def price_settings(**changes) -> snp500.PriceSettings:
+    return snp500.PriceSettings(**{"device": "cpu", "window": 3, "inputs": "high", "stride": 1, **changes})
+
+
+def walk_prices(stocks: int, days: int, seed: int = 0) -> StockPrices:
     dates = np.datetime64("2014-01-02") + np.arange(days)
-    return StockPrices([f"S{i}" for i in range(stocks)], dates, values, {"data": "sample", "file": "walk"})
+    metadata = {"data": "sample", "file": "walk"}
+    return StockPrices([f"S{i}" for i in range(stocks)], dates, random_walk(stocks, days, seed), metadata)
 
 
-def predict_flags(**changes) -> Namespace:
-    return Namespace(**{"window": 3, "inputs": "high", "limit": None, "seed": 0, **changes})
+@pytest.fixture
+def walk(monkeypatch):
+    """walk(stocks, days): the scripts read random walks in place of prices."""
+
+    def use(stocks: int, days: int, seed: int = 0) -> StockPrices:
+        data = walk_prices(stocks, days, seed)
+        monkeypatch.setattr(snp500, "stock_prices", lambda data_dir, source, symbols=None: data)
+        snp500.prices.cache_clear()
+        return data
+
+    yield use
+    snp500.prices.cache_clear()
 
 
-def test_split_dates_by_hand():
-    assert snp500.split_dates(10) == {"train": slice(0, 6), "validation": slice(6, 8), "test": slice(8, 10)}
-
-
-def test_folds_cover_every_date_once_as_test_data():
-    folds = [snp500.fold_dates(11, 3, k) for k in range(3)]
-    tested = sorted(d for fold in folds for block in fold["test"] for d in range(11)[block])
-    assert tested == list(range(11))
-    for fold in folds:
-        dates = [d for blocks in fold.values() for block in blocks for d in range(11)[block]]
-        assert sorted(dates) == list(range(11))  # the three parts do not overlap
-
-
-def test_windows_by_hand():
-    values = torch.arange(10.0).view(2, 5, 1)
-    assert snp500.windows(values, 3, 2).squeeze(3).tolist() == [[[0, 1, 2], [2, 3, 4]], [[5, 6, 7], [7, 8, 9]]]
-
-
-def test_window_longer_than_a_part_is_an_error():
-    with pytest.raises(DataError, match="--window: expected at most 5 days, the dates of a part, needed 6"):
-        snp500.windows(torch.zeros(1, 5, 1), 6, 1)
-
-
-def test_samples_stay_within_their_part_and_predict_the_day_after_the_window():
-    data = random_walk(2, 50)
-    found = snp500.samples(data, predict_flags(), "test")  # test dates 40..49: windows 40-42 -> 43, ..., 46-48 -> 49
-    assert found.days == 7 and found.x.shape == (14, 3, 1)
-    highs = data.values[:, :, snp500.HIGH]
-    assert torch.equal(found.last.view(2, 7), highs[:, 42:49])
-    actual = found.last + (found.target - 0.5).double() * found.dollars
-    torch.testing.assert_close(actual.view(2, 7), highs[:, 43:50], rtol=1e-5, atol=0)
-    assert (found.x[:, -1, 0] == 0.5).all()  # the last known high is the centre
-
-
-def test_scale_of_a_stock_is_the_daily_deviation_on_training_dates():
-    data = random_walk(1, 50)
-    highs = data.values[0, :30, snp500.HIGH]
-    sigma = (highs[1:] / highs[:-1] - 1).std()
-    found = snp500.samples(data, predict_flags(), "validation")
-    torch.testing.assert_close(found.dollars, found.last * snp500.RANGE * sigma)
-
-
-@pytest.mark.parametrize("part", snp500.PARTS)
-def test_samples_made_stock_by_stock_are_those_of_all_stocks_at_once(part):
-    data = random_walk(3, 50)
-    dates = snp500.split_dates(50)
-    train, own = data.values[:, dates["train"]], data.values[:, dates[part]]
-    both = snp500.windows(own, 4, 1)  # (S, days, T + 1, 5)
-    last = both[:, :, 2:3, snp500.HIGH, None]
-    sigma = snp500.daily_changes(train[:, :, snp500.HIGH]).std(1)[:, None, None, None]
-    expected = (both / last - 1) / (snp500.RANGE * sigma) + 0.5
-    volume = torch.log1p(train[:, :, snp500.VOLUME])
-    mean, std = volume.mean(1)[:, None, None], volume.std(1)[:, None, None].clamp_min(1e-6)
-    expected[..., snp500.VOLUME] = (torch.log1p(both[..., snp500.VOLUME]) - mean) / (snp500.RANGE / 4 * std) + 0.5
-    found = snp500.samples(data, predict_flags(inputs="ohlcv"), part)
-    assert torch.equal(found.x, expected[:, :, :3].flatten(0, 1).float())
-    assert torch.equal(found.target, expected[:, :, 3, snp500.HIGH].flatten().float())
-    assert torch.equal(found.dollars, (last * snp500.RANGE * sigma).flatten())
-    high = snp500.samples(data, predict_flags(inputs="high"), part)
-    assert torch.equal(high.x[:, :, 0], found.x[:, :, snp500.HIGH]) and high.x.shape[2] == 1
-
-
-@pytest.mark.parametrize("inputs", ["high", "ohlcv"])
-def test_nothing_of_the_future_reaches_training_samples_or_scalers(inputs):
-    data = random_walk(2, 50)
-    changed = data._replace(values=data.values.clone())
-    changed.values[:, 30:] *= 7  # validation and test dates
-    flags = predict_flags(inputs=inputs)
-    for a, b in zip(snp500.samples(data, flags, "train"), snp500.samples(changed, flags, "train"), strict=True):
-        assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
-    units = [snp500.samples(d, flags, "test").unit for d in (data, changed)]
-    assert torch.equal(*units)
-
-
-def test_a_window_does_not_hold_its_target():
-    data = random_walk(1, 50)
-    changed = data._replace(values=data.values.clone())
-    changed.values[:, 49] *= 2  # the last date is a target only
-    flags = predict_flags(inputs="ohlcv")
-    first, second = (snp500.samples(d, flags, "test") for d in (data, changed))
-    assert torch.equal(first.x, second.x) and not torch.equal(first.target, second.target)
+def run_prices(tmp_path, *argv) -> dict:
+    tiny = ["--epochs", "1", "--limit", "32", "--hidden_size", "4"] if argv[0] in snp500.TRAIN else []
+    tiny = [a for a in tiny if a not in argv] if "--hidden_size" not in argv else tiny[:4]
+    return snp500.main(["--function", *argv, *tiny, "--output_dir", str(tmp_path), "--quiet"])
 
 
 def test_high_windows_of_the_test_part_do_not_overlap():
-    data = random_walk(1, 100)
-    flags = Namespace(window=5, stride=1, fold=None, folds=1)
-    highs = data.values[0, :, snp500.HIGH]
-    assert torch.equal(snp500.high_windows(data, flags, "test").flatten(), highs[80:])
-    assert snp500.high_windows(data, flags, "train").shape == (56, 5)
+    data = walk_prices(1, 100)
+    settings = price_settings(window=5)
+    highs = data.values[0, :, HIGH]
+    assert torch.equal(snp500.part_windows(data, settings, "test").flatten(), highs[80:])
+    assert snp500.part_windows(data, settings, "train").shape == (56, 5)
 
 
 def test_dollars_come_back_through_a_perfect_autoencoder():
@@ -251,75 +340,155 @@ def test_dollars_come_back_through_a_perfect_autoencoder():
         def forward(self, x):
             return Namespace(reconstruction=x)
 
-    dollars = random_walk(3, 10).values[:, :, snp500.HIGH]
-    restored = snp500.reconstruct_dollars(Identity(), dollars, Namespace(device="cpu"))
+    dollars = walk_prices(3, 10).values[:, :, HIGH]
+    restored = snp500.reconstruct_dollars(Identity(), dollars, "cpu")
     torch.testing.assert_close(restored, dollars, rtol=1e-6, atol=0)
 
 
-def test_mase_interval_holds_the_ratio_and_is_exact_for_equal_days():
-    assert snp500.mase_interval(np.full(30, 2.0), np.full(30, 4.0), seed=0) == (0.5, 0.5)
-    rng = np.random.default_rng(0)
-    errors, persistence = rng.uniform(1, 2, 200), rng.uniform(1, 2, 200)
-    low, high = snp500.mase_interval(errors, persistence, seed=0)
-    assert low < errors.sum() / persistence.sum() < high and high - low < 0.2
+class Constant(torch.nn.Module):
+    """Reconstructs and predicts the same value everywhere."""
+
+    def __init__(self, value: float):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        prediction = torch.full((*x.shape[:2], 1), self.value)
+        return Namespace(reconstruction=torch.full_like(x, self.value), prediction=prediction)
 
 
-def test_linear_model_finds_a_linear_rule():
-    data = random_walk(3, 200)
-    high = data.values[:, :, snp500.HIGH]
-    data.values[:, 1:, snp500.CLOSE] = 0  # close - high holds the next change, exactly
-    data.values[:, :-1, snp500.CLOSE] = high[:, :-1] + (high[:, 1:] - high[:, :-1])
-    assert snp500.linear_mase(data, predict_flags(inputs="ohlcv")) < 1e-6
-    assert snp500.linear_mase(data, predict_flags(inputs="high")) == pytest.approx(1, abs=0.1)
+@pytest.mark.parametrize("every, expected", [(False, 0.1 / 0.2), (True, (0.01 + 0.04) / 2)])
+def test_losses_by_hand(every, expected):
+    x = torch.tensor([[[0.5], [0.7]]])
+    batch = (x, torch.tensor([[0.7, 0.6]]), torch.tensor([0.2]))
+    step = snp500.make_prediction_step(price_settings(predict_every_step=every, reconstruction_dominance=0.25))
+    losses = step(Constant(0.5), batch)
+    if every:
+        expected = (0.2**2 + 0.1**2) / 2
+    assert losses["mse"].item() == pytest.approx(0.02, rel=1e-5)
+    assert losses["prediction"].item() == pytest.approx(expected, rel=1e-5)
+    assert losses["loss"].item() == pytest.approx(0.25 * 0.02 + 0.75 * expected, rel=1e-5)
 
 
-def test_a_random_walk_gives_mase_1(tmp_path, monkeypatch):
-    """The whole pipeline on prices that hold nothing: an error below persistence would be a leak."""
-    walk = random_walk(40, 400, seed=1)
-    monkeypatch.setattr(snp500, "stock_prices", lambda data_dir, source, symbols=None: walk)
-    snp500.prices.cache_clear()
-    metrics = snp500.main(
-        [
-            "--function",
-            "predict",
-            "--inputs",
-            "high",
-            "--window",
-            "10",
-            "--epochs",
-            "4",
-            "--hidden_size",
-            "16",
-            "--output_dir",
-            str(tmp_path),
-            "--quiet",
-        ]
+def test_roll_out_feeds_predictions_back():
+    """A model that always predicts one more scale unit upwards: the same growth every day."""
+    values = random_walk(1, 60)
+    scale = fit_scale(values[:, :30])
+    rolled = snp500.roll_out(Constant(0.6), values[:, 40:45], values[:, :30], 4, "cpu")
+    growth = 1 + 0.1 * RANGE * scale.sigma.item()
+    expected = values[0, 44, HIGH] * growth ** torch.arange(1, 5, dtype=torch.float64)
+    torch.testing.assert_close(rolled, expected, rtol=1e-5, atol=0)
+    assert torch.equal(
+        snp500.roll_out(Constant(0.5), values[:, 40:45], values[:, :30], 3, "cpu"), values[0, 44, HIGH].expand(3)
     )
-    snp500.prices.cache_clear()
+
+
+def test_a_random_walk_gives_mase_1(tmp_path, walk):
+    """The whole pipeline on prices that hold nothing: an error below persistence would be a leak."""
+    walk(40, 400, seed=1)
+    flags = [
+        "--inputs",
+        "high",
+        "--window",
+        "10",
+        "--epochs",
+        "4",
+        "--hidden_size",
+        "16",
+        "--output_dir",
+        str(tmp_path),
+    ]
+    metrics = snp500.main(["--function", "predict", *flags, "--quiet"])
     assert metrics["mase"] == pytest.approx(1, abs=0.02)
     assert metrics["mase_low"] <= metrics["mase"] <= metrics["mase_high"]
+    rows = read_table(tmp_path / "predict" / "tomorrow.csv")
+    assert [row["symbol"] for row in rows] == [f"S{i}" for i in range(40)] and {row["date"] for row in rows} == {
+        "2015-02-05"
+    }
+    assert all(abs(float(row["next_high"]) / float(row["high"]) - 1) < 0.01 for row in rows)
 
 
-def test_folds_report_every_block(tmp_path):
-    metrics = snp500.main(
-        [
-            "--function",
-            "reconstruct",
-            "--folds",
-            "3",
-            "--source",
-            "sample",
-            "--epochs",
-            "1",
-            "--limit",
-            "32",
-            "--hidden_size",
-            "4",
-            "--output_dir",
-            str(tmp_path),
-            "--quiet",
-        ]
-    )
+def test_published_prediction_leaves_its_figures(tmp_path, walk):
+    walk(25, 200)
+    metrics = run_prices(tmp_path, "predict", "--preset", "published")
+    assert metrics["inputs"] == "high" and metrics["val_prediction_loss"] > 0
+    figures = {path.stem for path in (tmp_path / "predict").glob("*.png")}
+    assert figures == {"mse_loss", "prediction_loss", "losses", "predictions", "companies", "rollout"}
+
+
+def test_folds_report_every_block(tmp_path, walk):
+    walk(3, 200)
+    metrics = run_prices(tmp_path, "reconstruct", "--folds", "3")
     values = [metrics[f"fold{k}"]["test_mse"] for k in range(3)]
     assert metrics["test_mse_mean"] == pytest.approx(np.mean(values))
     assert metrics["test_mse_std"] == pytest.approx(np.std(values, ddof=1))
+    again = run_prices(tmp_path, "reconstruct", "--dry_run")
+    assert again["test_mse_mean"] == metrics["test_mse_mean"]
+
+
+def test_a_grid_by_folds_chooses_the_best_mean_over_the_blocks(tmp_path, walk):
+    walk(3, 200)
+    metrics = run_prices(tmp_path, "reconstruct", "--folds", "3", "--hidden_size", "2", "5")
+    rows = read_table(tmp_path / "reconstruct" / "grid.csv")
+    scores = {}
+    for size in (2, 5):
+        histories = [
+            tmp_path / "reconstruct" / "grid" / f"hidden_size={size}" / f"fold{k}" / "history.csv" for k in range(3)
+        ]
+        scores[size] = np.mean([min(float(row["val_loss"]) for row in read_table(path)) for path in histories])
+    best = min(scores, key=scores.get)
+    assert metrics["best_combination"] == {"hidden_size": best} and int(rows[0]["hidden_size"]) == best
+    assert {int(row["hidden_size"]): float(row["score"]) for row in rows} == pytest.approx(scores)
+    assert metrics["val_mse_mean"] == pytest.approx(scores[best], rel=1e-5)
+
+
+def write_series(path, columns: int, days: int):
+    values = 10 + np.random.default_rng(1).standard_normal((days, columns)).cumsum(0) / 10
+    dates = np.datetime64("2020-01-01") + np.arange(days)
+    lines = [",".join(["date", *(f"c{k}" for k in range(columns))])]
+    lines += [",".join([str(date), *map(str, row)]) for date, row in zip(dates, values, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_prices_of_ones_own_from_training_to_tomorrow(tmp_path):
+    path = str(write_series(tmp_path / "mine.csv", 3, 120))
+    new = str(write_series(tmp_path / "new.csv", 2, 47))
+    metrics = run_prices(tmp_path, "reconstruct", "--data", path, "--window", "20", "--input_size", "5")
+    assert (metrics["data"], metrics["stocks"]) == ("own", 3)
+    run_prices(tmp_path, "encode", "--data", new)
+    codes = read_table(tmp_path / "encode" / "codes.csv")
+    assert [row["sequence"] for row in codes] == ["c0 2020-01-08", "c0 2020-01-28", "c1 2020-01-08", "c1 2020-01-28"]
+    assert run_prices(tmp_path, "anomalies", "--data", new)["windows"] == 4
+    run_prices(tmp_path, "predict", "--data", path, "--window", "10", "--inputs", "high")
+    run_prices(tmp_path, "tomorrow", "--data", new)
+    rows = read_table(tmp_path / "tomorrow" / "tomorrow.csv")
+    assert [(row["symbol"], row["date"]) for row in rows] == [("c0", "2020-02-16"), ("c1", "2020-02-16")]
+    by_hand = read_table(tmp_path / "predict" / "tomorrow.csv")
+    run_prices(tmp_path, "tomorrow")
+    assert read_table(tmp_path / "tomorrow" / "tomorrow.csv") == by_hand
+
+
+@pytest.mark.parametrize(
+    "argv, expected",
+    [
+        (
+            ("plot_prices", "--source", "sample", "--symbols", "GOOGL"),
+            "its symbols: AAPL, AMZN, GOOG, META, NFLX, NVDA",
+        ),
+        (("reconstruct", "--folds", "2"), "--folds: expected 1, or at least 3"),
+        (("reconstruct", "--window", "30", "--input_size", "7"), "--input_size: expected a divisor of --window 30"),
+        (("predict", "--data", "{series}"), "--inputs: expected high"),
+        (("predict", "--folds", "5"), "--folds: not used by predict"),
+        (("predict", "--input_size", "5"), "--input_size: not used by predict"),
+        (("reconstruct", "--data", "{nothing}"), "No such file"),
+        (("tomorrow",), "run --function predict first"),
+    ],
+)
+def test_prices_refuse_in_one_line(tmp_path, capsys, argv, expected):
+    names = {"series": write_series(tmp_path / "series.csv", 2, 100), "nothing": tmp_path / "nothing"}
+    with pytest.raises(SystemExit) as caught:
+        snp500.main(["--function", *(a.format(**names) for a in argv), "--output_dir", str(tmp_path), "--quiet"])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and expected in error and error.count("\n") == 1
+    assert not list(tmp_path.glob("*/*.png"))

@@ -640,3 +640,13 @@ def test_function_takes_a_state_without_gradients():
     h, _, _ = ProxLSTMFunction.apply(x, zeros, zeros, weight, *constants)
     h.sum().backward()
     assert weight.grad.any()
+
+
+def test_the_cell_is_called_with_a_state_or_with_its_two_tensors():
+    torch.manual_seed(0)
+    cell = ProxLSTMCell(4, 3, 0.5)
+    v, h, c = torch.randn(2, 4), torch.randn(2, 3), torch.randn(2, 3)
+    assert all(map(torch.equal, cell(v, h, c), cell(v, (h, c))))
+    for wrong in ((v, h), (v, None, c)):
+        with pytest.raises(ValueError, match=r"cell\(v, \(h, c\)\) or cell\(v, h, c\)"):
+            cell(*wrong)

@@ -23,7 +23,7 @@ import movement_archive
 import numpy as np
 import pytest
 import torch
-from conftest import PAGE, make_flags
+from conftest import PAGE, run_functions
 from test_checkpoint import Hostile, seal, zipped
 from test_training import Signals, fit, one_line, outcome, same
 
@@ -37,7 +37,6 @@ import stocktwits_sentiment
 from loaders import movement as load_movement
 from reporting import plots
 from training import checkpoint, loop, signals, tables
-from training.run import run_script
 
 ROOT = Path(__file__).parent.parent
 FILE_OPERATIONS = {"open", "write", "flush", "fsync", "link", "sendfile", "replace", "unlink", "mkdir"}
@@ -153,7 +152,7 @@ def test_a_new_run_removes_what_a_killed_write_left(tmp_path, resume):
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
-    run_script(make_flags(output_dir=tmp_path, function="f", resume=resume), {"f": function})
+    run_functions({"f": function}, tmp_path, function="f", resume=resume)
     files = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
     assert files == [".lock", "config.json", "metrics.json"]
 
@@ -224,10 +223,12 @@ MESSAGES = "--quiet --epochs 2 --hidden_size 4 --embedding_size 3 --batch_size 1
 TRAININGS = {  # script, function, flags
     "toy": (lstm_ae_toy, "reconstruct", TOY),
     "toy grid": (lstm_ae_toy, "reconstruct", [*TOY, "--learning_rate", "0.01", "0.001", "--seeds", "2"]),
+    "toy fresh": (lstm_ae_toy, "reconstruct", [*TOY, "--fresh", "--filtering", "0.1"]),
     "digits fc": (lstm_ae_mnist, "reconstruct", [*MNIST, "--model", "fc", "--shift", "1"]),
     "digits conv": (lstm_ae_mnist, "reconstruct", [*MNIST, "--model", "conv"]),
     "digits both": (lstm_ae_mnist, "classify", [*MNIST, "--model", "both", "--dropout", "0.2"]),
     "stocks": (lstm_ae_snp500, "reconstruct", STOCKS),
+    "stocks folds": (lstm_ae_snp500, "reconstruct", [*STOCKS, "--folds", "3"]),
     "stocks predict": (lstm_ae_snp500, "predict", [*STOCKS, "--window", "10"]),
     "vowels basic": (jv_training, "basic", VOWELS),
     "vowels adversarial": (jv_training, "adversarial", [*VOWELS, "--epsilon", "0.1"]),
@@ -235,7 +236,7 @@ TRAININGS = {  # script, function, flags
     "vowels dropout": (jv_training, "dropout", VOWELS),
     "vowels batch norm": (jv_training, "batch_norm", VOWELS),
     "movement": (adv_alstm, "train", MOVEMENT),
-    "movement two stages": (adv_alstm, "train", [*MOVEMENT, "--pretrain"]),
+    "movement two stages": (adv_alstm, "train", [*MOVEMENT, "--start", "own"]),
     "messages": (stocktwits_sentiment, "train", [*MESSAGES, "--precision", "bfloat16"]),
     "messages adversarial": (stocktwits_sentiment, "train", [*MESSAGES, "--epsilon", "0.5", "--bidirectional"]),
     "movement random": (adv_alstm, "train", [*MOVEMENT, "--model", "rand_alstm", "--dropout", "0.2"]),
@@ -296,7 +297,9 @@ def run(monkeypatch, tmp_path, no_flush):
 
     def call(name, folder, *flags):
         script, function, own = TRAININGS[name]
-        places = ["--output_dir", str(folder), "--data_dir", str(tmp_path / "data")]
+        places = ["--output_dir", str(folder)]
+        if script is not lstm_ae_toy:  # whose data are generated
+            places += ["--data_dir", str(tmp_path / "data")]
         return script.main(["--function", function, *places, *own, *flags])
 
     return call

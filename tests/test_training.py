@@ -1,5 +1,6 @@
 """Flags, run folders and the training loop: the same numbers whatever happens to the process."""
 
+import copy
 import csv
 import gc
 import itertools
@@ -18,17 +19,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_flags
+from conftest import make_settings, run_functions
 from torch import nn
 from torch.utils.data import TensorDataset
 
 from loaders.files import DataError
-from training import checkpoint, loop, tables
-from training import flags as command_line
+from training import checkpoint, flags, loop, tables
 from training.checkpoint import CheckpointError
-from training.flags import UsageError
 from training.loop import Diverged
-from training.run import locked, prepare_process, run_script
+from training.run import find_device, locked, prepare_process
+from training.settings import OPTIMIZERS, ROOT, Script, Settings, UsageError
 from training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("no_flush")
@@ -49,9 +49,14 @@ def second(flags, folder):
 FUNCTIONS = {"first": first, "second": second}
 
 
+TEXTS = {name: function.__doc__ for name, function in FUNCTIONS.items()}
+SCRIPT = Script(__file__, "A test.", TEXTS, Settings, {}, trains=("first", "second"), whole_study=("first",))
+
+
 def parse(*argv):
-    parser, _ = command_line.make_parser("A test.", FUNCTIONS)
-    return command_line.parse(parser, list(argv))
+    """The request for the chosen function, or for the first one."""
+    (request,) = flags.parse(SCRIPT, list(argv)).values()
+    return request
 
 
 def one_line(capsys):
@@ -117,26 +122,26 @@ def test_unknown_function_lists_the_known_ones(capsys):
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_absent_device(capsys, monkeypatch, device):
+def test_absent_device(capsys, monkeypatch, device, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(SystemExit) as caught:
-        parse("--device", device)
+        run_functions(FUNCTIONS, tmp_path, device=device)
     assert caught.value.code == 2
     line = one_line(capsys)
     assert "--device" in line and device in line
-    assert parse("--device", "auto").device == "cpu"
+    assert find_device("auto") == "cpu"
 
 
 def test_missing_tensorboard(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(SystemExit) as caught:
         parse("--tensorboard")
     assert caught.value.code == 2 and "--tensorboard" in one_line(capsys)
 
 
 def test_good_flags():
-    flags = parse(
+    request = parse(
         "--function",
         "second",
         "--hidden_size",
@@ -153,9 +158,9 @@ def test_good_flags():
         "--seed",
         "0",
     )
-    assert flags.function == "second" and flags.hidden_size == [8, 16] and flags.learning_rate == [0.1]
-    assert flags.gradient_clipping == [0.0] and flags.patience == 0
-    assert flags.output_dir == Path("outputs") / "test_training"
+    assert request.function == "second" and request.hidden_size == [8, 16] and request.learning_rate == [0.1]
+    assert request.gradient_clipping == [0.0] and request.patience == 0
+    assert request.output_dir == ROOT / "outputs" / "test_training"
 
 
 def test_data_dir_from_the_environment(monkeypatch, tmp_path):
@@ -175,20 +180,22 @@ def test_help_lists_functions_with_a_line_each(capsys):
 
 
 def test_run_writes_config_and_metrics(tmp_path):
-    flags = make_flags(output_dir=tmp_path, function="first", learning_rate=[0.1], seed=3)
-    assert run_script(flags, FUNCTIONS) == {"answer": 1.5}
+    metrics = run_functions(FUNCTIONS, tmp_path, function="first", learning_rate=0.1, seed=3, data_dir="data")
+    assert metrics == {"answer": 1.5}
     assert json.loads((tmp_path / "first" / "metrics.json").read_text()) == {"answer": 1.5}
     config = json.loads((tmp_path / "first" / "config.json").read_text())
     commit = config.pop("git_commit")
     assert commit is None or len(commit) == 40
+    assert config.pop("format") == checkpoint.FORMAT
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     assert config.pop("versions") == versions
+    request = SCRIPT.request("first", learning_rate=[0.1], seed=3, quiet=True, device="cpu")
     paths = {"output_dir": str(tmp_path), "data_dir": "data"}
-    assert config == {**vars(flags), **paths, "function": "first"}
+    assert config == {**flags.describe(request), **paths}
 
 
 def test_without_function_all_run(tmp_path):
-    metrics = run_script(make_flags(output_dir=tmp_path), FUNCTIONS)
+    metrics = run_functions(FUNCTIONS, tmp_path)
     assert metrics == {"first": {"answer": 1.5}, "second": {"answer": 2.5}}
     for name in FUNCTIONS:
         assert json.loads((tmp_path / name / "config.json").read_text())["function"] == name
@@ -200,29 +207,57 @@ def test_config_without_git(tmp_path, monkeypatch):
         raise FileNotFoundError("git")
 
     monkeypatch.setattr(subprocess, "run", no_git)
-    run_script(make_flags(output_dir=tmp_path, function="first"), FUNCTIONS)
+    run_functions(FUNCTIONS, tmp_path, function="first")
     assert json.loads((tmp_path / "first" / "config.json").read_text())["git_commit"] is None
 
 
 def test_dry_run_leaves_the_config(tmp_path):
-    run_script(make_flags(output_dir=tmp_path, function="first", epochs=7), FUNCTIONS)
-    run_script(make_flags(output_dir=tmp_path, function="first", epochs=8, dry_run=True), FUNCTIONS)
+    run_functions(FUNCTIONS, tmp_path, function="first", epochs=7)
+    run_functions(FUNCTIONS, tmp_path, function="first", dry_run=True)
     assert json.loads((tmp_path / "first" / "config.json").read_text())["epochs"] == 7
+
+
+def test_dry_run_refuses_what_contradicts_the_training(tmp_path, capsys):
+    run_functions(FUNCTIONS, tmp_path, function="first", epochs=7)
+    with pytest.raises(SystemExit) as caught:
+        run_functions(FUNCTIONS, tmp_path, function="first", epochs=8, dry_run=True)
+    line = one_line(capsys)
+    assert caught.value.code == 2 and "--epochs" in line and "trained with 7, not 8" in line
+
+
+def test_dry_run_takes_the_settings_of_the_training(tmp_path):
+    def sizes(request, folder):
+        return {"hidden_size": request.hidden_size, "epochs": request.epochs}
+
+    trained = run_functions({"f": sizes}, tmp_path, hidden_size=5, epochs=7)
+    assert run_functions({"f": sizes}, tmp_path, dry_run=True) == trained
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"hidden_size": 5}'])
+def test_dry_run_of_a_damaged_config_is_one_line_or_goes_by_what_is_there(tmp_path, capsys, content):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "config.json").write_text(content)
+    if content.startswith('{"'):
+        assert run_functions(FUNCTIONS, tmp_path, function="first", dry_run=True) == {"answer": 1.5}
+        return
+    with pytest.raises(SystemExit) as caught:
+        run_functions(FUNCTIONS, tmp_path, function="first", dry_run=True)
+    assert caught.value.code == 2 and "config.json" in one_line(capsys)
 
 
 def test_each_function_starts_from_the_seed(tmp_path):
     def draw(flags, folder):
         return {"values": [random.random(), float(np.random.rand()), float(torch.rand(1)), torch.get_num_threads()]}
 
-    metrics = run_script(make_flags(output_dir=tmp_path), {"a": draw, "b": draw})
+    metrics = run_functions({"a": draw, "b": draw}, tmp_path)
     assert metrics["a"] == metrics["b"] and metrics["a"]["values"][3] == 1
-    assert run_script(make_flags(output_dir=tmp_path, seed=1), {"a": draw, "b": draw})["a"] != metrics["a"]
+    assert run_functions({"a": draw, "b": draw}, tmp_path, seed=1)["a"] != metrics["a"]
 
 
 def stopped(tmp_path, function, **values):
     """The exit status of a run of `function`."""
     with pytest.raises(SystemExit) as caught:
-        run_script(make_flags(output_dir=tmp_path, function="f", **values), {"f": function})
+        run_functions({"f": function}, tmp_path, function="f", **values)
     return caught.value.code
 
 
@@ -244,7 +279,7 @@ def test_bugs_are_not_swallowed(tmp_path):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_script(make_flags(output_dir=tmp_path), {"f": function})
+        run_functions({"f": function}, tmp_path)
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -265,9 +300,9 @@ def test_second_run_in_one_folder(tmp_path, capsys):
         assert stopped(tmp_path, first) == 2
         line = one_line(capsys)
         assert "--output_dir" in line and "another run" in line and str(tmp_path / "f") in line
-        run_script(make_flags(output_dir=tmp_path / "elsewhere", function="first"), FUNCTIONS)
+        run_functions(FUNCTIONS, tmp_path / "elsewhere", function="first")
     assert not (tmp_path / "f" / "config.json").exists()
-    run_script(make_flags(output_dir=tmp_path, function="f"), {"f": first})
+    run_functions({"f": first}, tmp_path, function="f")
     assert (tmp_path / "f" / "metrics.json").exists()
 
 
@@ -344,10 +379,10 @@ def step(model, batch):
 
 def fit(folder, step=step, data=(TRAINING, VALIDATION), monitor="loss", maximise=False, **values):
     """A training from the seed on; returns the model and the result."""
-    flags = make_flags(**values)
-    prepare_process(flags)
-    model = Net(flags.hidden_size)
-    return model, loop.train(model, step, *data, flags, folder, monitor, maximise)
+    settings = make_settings(**values)
+    prepare_process(settings)
+    model = Net(settings.hidden_size)
+    return model, loop.train(model, step, *data, settings, folder, monitor, maximise)
 
 
 def outcome(folder, model):
@@ -393,7 +428,7 @@ class Signals:
 # ---- same numbers ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimizer", command_line.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_same_seed_same_bits(tmp_path, optimizer):
     ends = [
         outcome(tmp_path / str(i), fit(tmp_path / str(i), optimizer=optimizer, seed=seed)[0])
@@ -403,10 +438,10 @@ def test_same_seed_same_bits(tmp_path, optimizer):
     assert not same(ends[0]["weights"], ends[2]["weights"]) and ends[0]["history"] != ends[2]["history"]
 
 
-@pytest.mark.parametrize("optimizer", command_line.OPTIMIZERS)
-def test_interrupted_anywhere_and_resumed(tmp_path, optimizer):
+@pytest.mark.parametrize("values", [*({"optimizer": name} for name in OPTIMIZERS), {"weight_average": 0.9}])
+def test_interrupted_anywhere_and_resumed(tmp_path, values):
     """At each batch of training and validation in turn; the other half of the cases also save after every batch."""
-    values = {"optimizer": optimizer, "weight_decay": 0.01, "learning_rate": 0.05}
+    values = {"weight_decay": 0.01, "learning_rate": 0.05, **values}
     model, _ = fit(tmp_path / "whole", **values)
     whole = outcome(tmp_path / "whole", model)
     calls = 3 * (BATCHES + 2)
@@ -465,10 +500,10 @@ def test_second_signal_ends_at_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_exit_status_of_an_interrupted_training(tmp_path, capsys, signum, status):
-    def function(flags, folder):
-        loop.train(Net(4), Signals(1, signum=signum), TRAINING, VALIDATION, flags, folder)
+    def function(request, folder):
+        loop.train(Net(4), Signals(1, signum=signum), TRAINING, VALIDATION, request.single(), folder)
 
-    assert stopped(tmp_path, function) == status
+    assert stopped(tmp_path, function, batch_size=4) == status
     line = one_line(capsys)
     assert f"stopped by {signum.name}" in line and "--resume" in line
     assert checkpoint.load(tmp_path / "f" / "last.pt")["batch"] == 2
@@ -526,6 +561,31 @@ def test_killed_at_a_random_moment_and_resumed(tmp_path):
     assert same(outcome(folder, model), whole), (done["epoch"], done["batch"])
 
 
+# ---- weight averaging ------------------------------------------------------------------------------------------------
+
+
+def test_averaged_weights_by_hand(tmp_path):
+    """With one batch per epoch: step n moves the average by 1 - min(decay, (1 + n) / (10 + n)) towards the weights."""
+    decay, weights = 0.25, []
+
+    def noted(model, batch):
+        if model.training:
+            weights.append(copy.deepcopy(model.state_dict()))
+        return step(model, batch)
+
+    values = {"weight_average": decay, "batch_size": 100, "epochs": 3, "schedule": "constant"}
+    model, result = fit(tmp_path, noted, **values)
+    last = checkpoint.load(tmp_path / "last.pt")
+    expected = weights[0]
+    for number, after in enumerate([*weights[1:], last["model"]["weights"]], 1):
+        moved = 1 - min(decay, (1 + number) / (10 + number))
+        expected = {name: value + moved * (after[name] - value) for name, value in expected.items()}
+    assert all(torch.allclose(last["averaged"][name], value, atol=1e-6) for name, value in expected.items())
+    if result.best_epoch == 3:
+        assert same(model.state_dict(), last["averaged"])
+    assert not same(last["averaged"], last["model"]["weights"])
+
+
 # ---- resume ----------------------------------------------------------------------------------------------------------
 
 
@@ -549,6 +609,19 @@ def test_resume_with_flags_that_do_not_matter(tmp_path):
     model, _ = fit(tmp_path / "a", resume=True, **free)
     whole, _ = fit(tmp_path / "whole")
     assert same(model.state_dict(), whole.state_dict())
+
+
+def test_more_epochs_on_a_cosine_are_refused_with_the_way_out(tmp_path):
+    fit(tmp_path, epochs=2)
+    with pytest.raises(UsageError, match="--epochs 2, not 4; its learning rates follow a cosine over 2 epochs"):
+        fit(tmp_path, epochs=4, resume=True)
+
+
+def test_clipping_that_never_acted_is_said_once(tmp_path, capsys):
+    fit(tmp_path, quiet=False, gradient_clipping=1e6)
+    assert capsys.readouterr().out.count("gradient clipping at 1e+06 never acted") == 1
+    fit(tmp_path, quiet=False, gradient_clipping=1e-6)
+    assert "never acted" not in capsys.readouterr().out
 
 
 def test_more_epochs_at_a_constant_rate(tmp_path):
@@ -733,7 +806,7 @@ def test_epoch_metrics_are_weighted_by_batch_size(tmp_path):
     fit(tmp_path, mean_value, (data, data))
     for name, expected in (("train_loss", 4.5), ("val_loss", 4.5), ("train_square", 28.5), ("val_square", 28.5)):
         assert column(tmp_path, name) == pytest.approx([expected] * 3, rel=1e-6), name
-    assert loop.evaluate(Net(2), mean_value, data, make_flags()) == pytest.approx({"loss": 4.5, "square": 28.5})
+    assert loop.evaluate(Net(2), mean_value, data, make_settings()) == pytest.approx({"loss": 4.5, "square": 28.5})
 
 
 def test_evaluation_mode_and_no_gradients():
@@ -745,9 +818,9 @@ def test_evaluation_mode_and_no_gradients():
 
     model = Net(2).train()
     state = torch.get_rng_state()
-    first = loop.evaluate(model, watch, TRAINING, make_flags())
+    first = loop.evaluate(model, watch, TRAINING, make_settings())
     assert seen == [(False, False, 4), (False, False, 4), (False, False, 2)]
-    assert loop.evaluate(model, step, TRAINING, make_flags(batch_size=10)) == pytest.approx(first)
+    assert loop.evaluate(model, step, TRAINING, make_settings(batch_size=10)) == pytest.approx(first)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -817,14 +890,14 @@ def test_constant_schedule(tmp_path):
 
 def moved(folder, **values):
     """The length of the way that the weights go in one step of SGD with learning rate 1."""
-    flags = make_flags(optimizer="SGD", learning_rate=1.0, schedule="constant", epochs=1, batch_size=10, **values)
+    settings = make_settings(optimizer="SGD", learning_rate=1.0, schedule="constant", epochs=1, batch_size=10, **values)
     model = Net(4)
     start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
 
     def steep(model, batch):
         return {"loss": 100 * step(model, batch)["loss"]}
 
-    loop.train(model, steep, TRAINING, VALIDATION, flags, folder)
+    loop.train(model, steep, TRAINING, VALIDATION, settings, folder)
     return (nn.utils.parameters_to_vector(model.parameters()) - start).norm().item()
 
 
@@ -834,9 +907,9 @@ def test_gradient_clipping_bounds_the_step(tmp_path):
     assert moved(tmp_path, gradient_clipping=0.0) > 10
 
 
-@pytest.mark.parametrize("optimizer", command_line.OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_makes_a_step(tmp_path, optimizer):
-    prepare_process(make_flags())
+    prepare_process(make_settings())
     start = Net(4).state_dict()
     model, _ = fit(tmp_path, optimizer=optimizer, epochs=1)
     assert type(getattr(torch.optim, optimizer)) is type
@@ -862,13 +935,13 @@ def test_quiet_and_plain_output(tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
     fit(tmp_path, quiet=False)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3 and lines[0].startswith("epoch 1  train_loss ")
+    assert len(lines) == 3 and lines[0].startswith("epoch 1/3  train_loss ") and lines[0].endswith(" left")
 
 
 def test_only_the_first_run_of_a_process_freezes_what_was_imported():
     """Later ones would keep the garbage of those before them for ever."""
-    prepare_process(make_flags())
+    prepare_process(make_settings())
     frozen = gc.get_freeze_count()
     later = [[] for _ in range(1000)]
-    prepare_process(make_flags())
+    prepare_process(make_settings())
     assert 0 < gc.get_freeze_count() <= frozen and len(later) == 1000

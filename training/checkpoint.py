@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or absent, verified before they are read, and rebuild their model by themselves.
+"""Checkpoint files: written atomically, verified before they are read, and sufficient to rebuild their model.
 
 A file is what `torch.save` writes, followed by a line with the SHA-256 of it. It holds plain types and tensors only and
 is read with `weights_only=True`, so that a foreign file cannot run code.
@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+FORMAT = 1  # of checkpoints and config.json; files written before it was recorded have none
 SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
-# What reading content that was forged, or a model that has changed since, raises.
+# Exceptions raised by forged content, or by a model class that has changed since.
 MALFORMED = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
 
 
@@ -25,7 +26,7 @@ class CheckpointError(ValueError):
 
 
 def write_atomically(path: Path, content: bytes, keep_previous: bool = False) -> None:
-    """Replaces `path` by `content` in one step: a reader, or a run after a crash, sees the old file or the new one.
+    """Replaces `path` by `content` in one step: readers see either the old file or the new one, even after a crash.
 
     With `keep_previous` the old file stays as `previous(path)`.
     """
@@ -56,7 +57,7 @@ def previous(path: Path) -> Path:
 
 
 def keep(path: Path) -> None:
-    """Gives the file a second name, so that no moment exists at which `path` does not."""
+    """Gives the file a second name, so that `path` exists at every moment."""
     second = path.with_name(f".{path.name}.{os.getpid()}.link")
     try:
         second.unlink(missing_ok=True)
@@ -70,7 +71,7 @@ def keep(path: Path) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """What a killed process left under the folder; nobody else may be writing there."""
+    """Deletes temporary files that a killed process left in the folder, which no other process may be writing to."""
     for ending in ("tmp", "link"):
         for path in folder.rglob(f".*.{ending}"):
             path.unlink()
@@ -78,7 +79,7 @@ def remove_temporaries(folder: Path) -> None:
 
 def save(path: Path, content: dict, keep_previous: bool = False) -> None:
     buffer = io.BytesIO()
-    torch.save(content, buffer)
+    torch.save({**content, "format": FORMAT}, buffer)
     data = buffer.getvalue()
     write_atomically(path, data + SEAL + hashlib.sha256(data).hexdigest().encode(), keep_previous)
 
@@ -104,6 +105,8 @@ def load(path: Path) -> dict:
         raise CheckpointError(f"{path}: holds more than plain types and tensors: {reason}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a dictionary, found a {type(content).__name__}")
+    if content.pop("format", 0) not in range(FORMAT + 1):
+        raise CheckpointError(f"{path}: written by a later version of this collection; update it to read this file")
     return content
 
 
@@ -127,7 +130,7 @@ def load_latest(path: Path) -> dict | None:
 
 
 def describe(model: nn.Module) -> dict:
-    """What `rebuild` needs: the class's name, its constructor's arguments (`model.arguments`) and the weights."""
+    """The contents that `rebuild` needs: class name, constructor arguments (`model.arguments`) and weights."""
     return {"name": type(model).__name__, "arguments": model.arguments, "weights": model.state_dict()}
 
 

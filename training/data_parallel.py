@@ -1,13 +1,12 @@
-"""One training in several processes, each with its share of every batch: what `torchrun` starts.
+"""Data-parallel training under `torchrun`: each process computes its shard of every batch.
 
     torchrun --nproc_per_node 2 lstm_ae_mnist.py --function reconstruct
 
-All processes have the same weights and the same order of the data. The gradients of the shares, weighted by their
-sizes, are summed: the step is the one that a single process makes with the whole batch. (Batch normalisation sees its
-share only.) Only the first process writes into the output folder; the others work on a copy of their own.
+All processes hold the same weights and read the data in the same order. The gradients of the shards, weighted by their
+sizes, are all-reduced, so that each step equals that of a single process on the whole batch. (Batch normalisation
+sees one shard only.) Only the first process writes into the output folder; the others write to temporary folders.
 """
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, distributed
+
+from training.settings import Request
 
 
 def size() -> int:
@@ -29,37 +30,34 @@ def rank() -> int:
 
 
 @contextmanager
-def joined(flags: argparse.Namespace):
-    """Joins the other processes, if there are any, and yields the flags that this one is to run with."""
+def joined(request: Request, device: str):
+    """Joins the process group, if there is one, and yields the settings that this process overrides."""
     if size() == 1:
-        yield flags
+        yield {}
         return
-    if flags.device == "cuda":
+    if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if flags.device == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         with tempfile.TemporaryDirectory() as own:
-            if rank() > 0:
-                flags = argparse.Namespace(**{**vars(flags), "quiet": True, "tensorboard": False})
-                if (flags.resume or flags.dry_run) and flags.output_dir.exists():
-                    shutil.copytree(flags.output_dir, own, dirs_exist_ok=True)
-                flags.output_dir = Path(own)
+            if rank() > 0 and (request.resume or request.dry_run) and request.output_dir.exists():
+                shutil.copytree(request.output_dir, own, dirs_exist_ok=True)
             distributed.barrier()  # nobody writes before all have read
-            yield flags
+            yield {"quiet": True, "tensorboard": False, "output_dir": Path(own)} if rank() > 0 else {}
     finally:
         distributed.destroy_process_group()
 
 
-def share(indices: Tensor) -> tuple[Tensor, float]:
-    """This process's part of a batch (B,), and its weight in it. An empty part is one sequence that counts nothing."""
+def shard(indices: Tensor) -> tuple[Tensor, float]:
+    """This process's shard of a batch (B,), and its weight in it. An empty shard becomes one sequence of weight 0."""
     if size() == 1:
         return indices, 1.0
     own = indices.tensor_split(size())[rank()]
     return (own, len(own) / len(indices)) if len(own) else (indices[:1], 0.0)
 
 
-def total(values: dict[str, float], weight: float, device: str) -> dict[str, float]:
-    """The means over all processes of the means over their shares."""
+def all_reduce_means(values: dict[str, float], weight: float, device: str) -> dict[str, float]:
+    """All-reduces the metrics: from means over the shards to means over the whole batch."""
     if size() == 1:
         return values
     sums = torch.tensor(list(values.values()), dtype=torch.float64).mul(weight)
@@ -68,8 +66,8 @@ def total(values: dict[str, float], weight: float, device: str) -> dict[str, flo
     return dict(zip(values, sums.tolist(), strict=True))
 
 
-def sum_gradients(parameters: Iterable[torch.nn.Parameter], weight: float) -> None:
-    """Replaces the gradients of the share's mean loss by those of the whole batch's, in one transfer."""
+def all_reduce_gradients(parameters: Iterable[torch.nn.Parameter], weight: float) -> None:
+    """All-reduces the gradients of the shard's mean loss to those of the whole batch's, in one transfer."""
     if size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -79,8 +77,8 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter], weight: float) -> No
         gradient.copy_(summed.view_as(gradient))
 
 
-def agreed(number: int, device: str) -> int:
-    """The largest of all processes' numbers: they stop and save together."""
+def all_reduce_max(number: int, device: str) -> int:
+    """All-reduces a number to the largest one, so that all processes stop and save together."""
     if size() == 1:
         return number
     largest = torch.tensor(number, device=device)
@@ -88,8 +86,8 @@ def agreed(number: int, device: str) -> int:
     return int(largest)
 
 
-def separate_noise(seed: int, *place: int) -> None:
-    """Random numbers of this process's own at a place of the training: a resumed run needs no states of the others."""
+def seed_process(seed: int, *place: int) -> None:
+    """Seeds this process by its rank and the point of the training, so that resuming needs no states of other ranks."""
     if size() > 1:
         for number in (*place, rank()):
             seed = (seed * 1_000_003 + number) % 2**63

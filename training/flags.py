@@ -1,155 +1,294 @@
-"""The command line: the flags that every script has, with errors of one line."""
+"""The command line of a script, made from its settings: flags in groups, presets, and errors of one line.
+
+No flag is accepted and ignored: one that the chosen function does not use is refused with the functions that do.
+"""
 
 import argparse
+import dataclasses
+import difflib
 import importlib
-import math
-import os
-import sys
-from collections.abc import Callable
+import json
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import torch
+from training.settings import (
+    BACKENDS,
+    GROUPS,
+    PRESETS,
+    SEVERAL,
+    Flag,
+    Request,
+    Script,
+    Settings,
+    UsageError,
+    as_dict,
+    matches,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
-BACKENDS = {"loky": ("joblib", "joblib"), "dask": ("distributed", "distributed"), "ray": ("ray", "ray")}
-OPTIMIZERS = ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta")
-
-
-class UsageError(ValueError):
-    """Flags that do not go together, or a folder that cannot be used. The message is one line."""
+NOT_DECIDING = ("function", "label", "in_worker")  # settings without a flag that do not decide the result
 
 
 class Parser(argparse.ArgumentParser):
     """argparse with errors of one line."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
-def number(kind: type, low: float, high: float = math.inf, open_low: bool = False) -> Callable[[str], float]:
-    """An argparse type: an int or float in [low, high], or in (low, high]."""
-
-    def convert(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not (low < value if open_low else low <= value) or value > high or value == math.inf:
-            what = "a whole number" if kind is int else "a number"
-            above = f"above {low}" if open_low else f"of at least {low}"
-            below = "" if high == math.inf else f" and at most {high}"
-            raise argparse.ArgumentTypeError(f"expected {what} {above}{below}, found {text!r}")
-        return value
-
-    return convert
-
-
-POSITIVE_INT, COUNT = number(int, 1), number(int, 0)
-POSITIVE, NOT_NEGATIVE, FRACTION = number(float, 0, open_low=True), number(float, 0), number(float, 0, 1)
-
-
-def make_parser(description: str, functions: dict[str, Callable], **defaults) -> tuple[Parser, dict]:
-    """The flags that all scripts have, and the argument groups to add a script's own ones to."""
-    listing = "".join(f"\n  {name:16s} {f.__doc__.splitlines()[0]}" for name, f in functions.items())
-    parser = Parser(
-        description=f"{description.strip()}\n\nfunctions (all of them without --function):{listing}",
-        formatter_class=type(
-            "Formatter", (argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter), {}
-        ),
-    )
-    script = script_of(functions)
-    parser.prog = f"{script}.py"
-    groups = {name: parser.add_argument_group(name) for name in ("what to run", "model", "training", "data", "run")}
-
-    add = groups["what to run"].add_argument
-    add("--function", choices=functions, metavar="NAME", help="one of the functions above; default: all")
-    add("--dry_run", action="store_true", help="load the model that an earlier run trained; only evaluate and plot")
-
-    add = groups["model"].add_argument
-    add("--hidden_size", type=POSITIVE_INT, nargs="+", default=[64], help="units of the LSTMs; several: a grid")
-    add("--num_layers", type=POSITIVE_INT, default=1, help="stacked LSTM layers")
-
-    add = groups["training"].add_argument
-    add("--epochs", type=POSITIVE_INT, default=20, help="passes over the training data")
-    add("--batch_size", type=POSITIVE_INT, default=128, help="sequences per step")
-    add("--learning_rate", type=POSITIVE, nargs="+", default=[1e-3], help="peak of the schedule; several: a grid")
-    add(
-        "--schedule",
-        choices=("constant", "cosine"),
-        default="cosine",
-        help="cosine: 5 %% of the steps linear warm-up, then a cosine to 0",
-    )
-    add("--gradient_clipping", type=NOT_NEGATIVE, nargs="+", default=[1.0], help="max norm; 0: off; several: a grid")
-    add("--optimizer", choices=OPTIMIZERS, default="Adam", help="a class of torch.optim")
-    add("--weight_decay", type=NOT_NEGATIVE, default=0.0, help="as the optimizer defines it")
-    add("--patience", type=COUNT, default=0, help="stop after N epochs without a better validation score; 0: never")
-    add(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="bfloat16: autocast while training; faster where the processor has such products",
-    )
-
-    add = groups["data"].add_argument
-    add(
-        "--data_dir",
-        type=Path,
-        default=Path(os.environ.get("DATA_DIR", ROOT / "data")),
-        help="or the variable DATA_DIR; default: data/ beside the scripts",
-    )
-    add(
-        "--source",
-        choices=("auto", "full", "sample"),
-        default="auto",
-        help="auto: files in data_dir, else download, else the bundled sample",
-    )
-    add("--limit", type=POSITIVE_INT, help="only the first N training sequences")
-
-    add = groups["run"].add_argument
-    add("--seed", type=number(int, 0, 2**31), default=0, help="of weights and data order")
-    add("--seeds", type=POSITIVE_INT, default=1, help="repeat with N seeds from --seed on; report mean and std")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="auto: an accelerator if there is one")
-    add("--threads", type=POSITIVE_INT, default=1, help="of one process; small models are fastest with 1")
-    add("--jobs", type=POSITIVE_INT, default=1, help="processes for the combinations of a grid and for the seeds")
-    add(
-        "--backend",
-        choices=tuple(BACKENDS),
-        default="loky",
-        help="of joblib: loky, processes on this machine; dask or ray, those of a cluster",
-    )
-    add("--scheduler", metavar="ADDRESS", help="of a running Dask or Ray cluster; default: one on this machine")
-    add("--output_dir", type=Path, default=Path("outputs") / script, help="where run folders go")
-    add("--resume", action="store_true", help="go on from the last checkpoint of the same run")
-    add("--checkpoint_every", type=NOT_NEGATIVE, default=30.0, help="seconds between checkpoints")
-    add("--tensorboard", action="store_true", help="also write TensorBoard files (needs the package tensorboard)")
-    add("--quiet", action="store_true", help="print nothing but errors")
-    parser.set_defaults(**defaults)
-    return parser, groups
-
-
-def script_of(functions: dict[str, Callable]) -> str:
-    """The name of the file that the functions are in, without its ending, also if it runs as the main program."""
-    return Path(sys.modules[next(iter(functions.values())).__module__].__file__).stem
-
-
-def parse(parser: Parser, argv: list[str] | None) -> argparse.Namespace:
-    """Reads the flags and prepares the process: threads, memory, device."""
-    flags = parser.parse_args(argv)
-    if flags.device == "auto":
-        flags.device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[flags.device]:
-        parser.error(f"argument --device: {flags.device} is not available here, expected one of auto, cpu")
-    if flags.scheduler and flags.backend == "loky":
-        parser.error("argument --scheduler: is of --backend dask or ray, found --backend loky")
-    if flags.tensorboard:
-        require(parser, "tensorboard", "torch.utils.tensorboard", "tensorboard")
-    require(parser, "backend", *BACKENDS[flags.backend])
-    return flags
-
-
-def require(parser: Parser, flag: str, module: str, package: str) -> None:
+def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
+    """The request for each function that is to run. Wrong flags end the process with one line and status 2."""
+    parser = make_parser(script)
+    namespace, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(unknown_argument(script, unknown[0]))
+    given = vars(namespace)
+    function, preset = given.pop("function", None), given.pop("preset", "best")
+    chosen = (function,) if function else script.study
     try:
-        importlib.import_module(module)
-    except ImportError:
-        parser.error(f"argument --{flag}: needs the package {package}: pip install {package}")
+        refuse_unused(script, chosen, function, given)
+        requests = {}
+        for name in chosen:
+            used = {flag: value for flag, value in given.items() if name in script.users(flag)}
+            requests[name] = checked(as_trained(Request(script, name, preset, used)))
+    except UsageError as error:
+        parser.error(f"argument {error}")
+    for package in needed_packages(requests.values()):
+        try:
+            importlib.import_module(package)
+        except ImportError:
+            flag = "tensorboard" if package == "tensorboard" else "backend"
+            parser.error(f"argument --{flag}: needs the package {package}: pip install {package}")
+    return requests
+
+
+def unknown_argument(script: Script, argument: str) -> str:
+    """The message for an argument that is no flag of the script, with the nearest ones."""
+    if not argument.startswith("--"):
+        return f"unrecognized argument {argument!r}; every value follows its flag"
+    name = argument.removeprefix("--").partition("=")[0].replace("-", "_")
+    flags = {"function": "", "preset": "", **{n: f for n, f in script.flags().items() if not (f and f.refused)}}
+    nearest = difflib.get_close_matches(name, flags, 3, 0.6)
+    hint = f"; nearest: {', '.join(f'--{flag}' for flag in nearest)}" if nearest else ""
+    return f"argument --{name}: {script.name}.py has no such flag{hint}"
+
+
+def refuse_unused(script: Script, chosen: tuple[str, ...], function: str | None, given: dict[str, Any]) -> None:
+    flags = script.flags()
+    for name in given:
+        users = script.users(name)
+        if flags[name].refused:
+            raise UsageError(f"--{name}: {flags[name].refused}")
+        if not set(users) & set(chosen):
+            which = function or "the whole study"
+            raise UsageError(f"--{name}: not used by {which}; it is a flag of {' and '.join(users)}")
+
+
+def checked(request: Request) -> Request:
+    """The request, if its flags go together. Raises UsageError."""
+    flags = request.script.flags()
+    for name in request.given:
+        for other, accepted in flags[name].when.items() if name in flags else ():
+            value = request.values[other]
+            if not matches(value, accepted):
+                needed = " or ".join(text_of(one) for one in accepted)
+                raise UsageError(f"--{name}: used with --{other} {needed} only, and --{other} is {text_of(value)}")
+    for settings in each_alone(request):
+        settings.check()
+    return request
+
+
+def each_alone(request: Request) -> Iterable[Settings]:
+    """The settings of every training, the values that are trained one by one included."""
+    names = [name for name, described in request.script.flags().items() if described.several == "each"]
+    requests = [request]
+    for name in names:
+        requests = [own.with_values(**{name: value}) for own in requests for value in own.values[name]]
+    return (settings for own in requests for settings in own.combinations())
+
+
+def needed_packages(requests: Iterable[Request]) -> set[str]:
+    packages = set()
+    for request in requests:
+        packages |= {"tensorboard"} if request.tensorboard else set()
+        packages |= {BACKENDS[request.backend]} if request.backend != "loky" else set()
+    return packages
+
+
+# ---- earlier runs ----------------------------------------------------------------------------------------------------
+
+
+def as_trained(request: Request) -> Request:
+    """With --dry_run, everything that the training in the run folder fixed; a flag that contradicts it is refused."""
+    path = request.output_dir / request.function / "config.json"
+    if not request.dry_run or not path.exists():
+        return request
+    try:
+        config = json.loads(path.read_text())
+        preset, fixed = config.get("preset", "best"), trained_with(request.script, config)
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise UsageError(f"--dry_run: cannot read {path}; run once without --dry_run") from None
+    earlier = Request(request.script, request.function, preset, fixed)
+    for name, value in request.given.items():
+        if name in fixed and plain(earlier.with_values(**{name: value}).values[name]) != plain(earlier.values[name]):
+            trained = text_of(earlier.values[name])
+            raise UsageError(f"--{name}: --dry_run: {path.parent} was trained with {trained}, not {text_of(value)}")
+    return earlier.with_values(**request.given)
+
+
+def trained_with(script: Script, config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that decided the result of a run, from its `config.json`, under their present names."""
+    values = {}
+    for name, described in script.flags().items():
+        for spelling in (name, *described.aliases):
+            if described.decides and spelling in config and name not in ("device", "threads"):
+                value = config[spelling]
+                values[name] = Path(value) if described.parse is Path and value is not None else value
+                break
+    return values
+
+
+def restored(settings: Settings, saved: dict[str, Any]) -> Settings:
+    """The settings with everything that decided the result of a training, from the flags in its checkpoint."""
+    flags = {field.name: field.metadata.get("flag") for field in dataclasses.fields(settings)}
+    values = {}
+    for name, described in flags.items():
+        for spelling in (name, *(described.aliases if described else ())):
+            if spelling in saved and name not in ("device", "threads") and (described is None or described.decides):
+                value = saved[spelling]
+                value = tuple(value) if isinstance(value, list) else value
+                values[name] = Path(value) if described and described.parse is Path and value is not None else value
+                break
+    return dataclasses.replace(settings, **values)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def describe(request: Request) -> dict[str, Any]:
+    """What `config.json` holds of a request: every flag under its name."""
+    refused = {name for name, described in request.script.flags().items() if described.refused}
+    values = {
+        name: plain(value) for name, value in request.values.items() if name not in refused | {"label", "in_worker"}
+    }
+    return {"preset": request.preset, **values}
+
+
+def deciding(settings: Settings) -> dict[str, Any]:
+    """The settings that decide a training's result, as plain types, which its checkpoints hold."""
+    flags = {field.name: field.metadata.get("flag") for field in dataclasses.fields(settings)}
+    names = [n for n, f in flags.items() if n not in NOT_DECIDING and (f is None or f.decides)]
+    values = as_dict(settings)
+    return {name: plain(values[name]) for name in names}
+
+
+def headline(request: Request) -> str:
+    """The first line of a run: preset, expected time, what differs from the preset, and where everything is written."""
+    _, minutes = request.resolve()
+    shortened = request.dry_run or {"epochs", "limit", "seeds"} & request.given.keys()
+    about = f", about {minutes:g} minutes on one core" if minutes and not shortened else ""
+    preset = request.script.request(request.function, request.preset)
+    changed = [
+        f"--no_{name}" if value is False else f"--{name} {'' if value is True else text_of(value)}".strip()
+        for name, value in request.values.items()
+        if name in request.given and name != "output_dir" and plain(value) != plain(preset.values.get(name))
+    ]
+    folder = request.output_dir / request.function
+    return "; ".join([f"{request.function}: preset {request.preset}{about}", *changed, f"files go to {folder}"])
+
+
+# ---- parser ----------------------------------------------------------------------------------------------------------
+
+
+def make_parser(script: Script) -> Parser:
+    parser = Parser(
+        prog=f"{script.name}.py",
+        usage="%(prog)s [--function NAME] [--preset NAME] [flags]",
+        description=describe_script(script),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+    )
+    groups = {name: parser.add_argument_group(name) for name in GROUPS}
+    groups["what to run"].add_argument(
+        "--function", choices=tuple(script.functions), metavar="NAME", help="one of the functions above"
+    )
+    presets = [name for name in PRESETS if name in script.presets]
+    groups["training"].add_argument("--preset", choices=presets, help="one of the recipes above (default: best)")
+    for name, described in script.flags().items():
+        add_flag(groups[described.group], name, described, default_text(script, name))
+    return parser
+
+
+def add_flag(group: argparse._ArgumentGroup, name: str, described: Flag, default: str) -> None:
+    if described.refused:  # known, so that the answer says why
+        group.add_argument(f"--{name}", dest=name, nargs="*", help=argparse.SUPPRESS)
+        return
+    used = f" [{', '.join(described.functions)}]" if described.functions else ""
+    text = "; ".join(part for part in (described.help, SEVERAL.get(described.several, "")) if part) + used
+    shown = f"{text} (default: {default})" if default else text
+    for place, spelling in enumerate((name, *described.aliases)):
+        own = text if place == 0 else argparse.SUPPRESS
+        if described.parse is None:
+            switched_on = default == "True"
+            group.add_argument(
+                f"--{spelling}", dest=name, action="store_true", help=argparse.SUPPRESS if switched_on else own
+            )
+            if described.group in ("model", "training"):
+                opposite = f"turns off: {own}" if switched_on and place == 0 else argparse.SUPPRESS
+                group.add_argument(f"--no_{spelling}", dest=name, action="store_false", help=opposite)
+        else:
+            group.add_argument(
+                f"--{spelling}",
+                dest=name,
+                type=described.parse,
+                nargs="+" if described.several else None,
+                metavar=described.metavar or name.rpartition("_")[2].upper(),
+                help=shown if place == 0 else argparse.SUPPRESS,
+            )
+
+
+def default_text(script: Script, name: str) -> str:
+    """The default of a flag in the preset `best`, per function where it depends on that; "" if the help says it."""
+    if name in ("data_dir", "output_dir"):
+        return ""
+    values = {function: text_of(script.request(function).values[name]) for function in script.users(name)}
+    if len(set(values.values())) <= 1:
+        return next(iter(values.values()), "")
+    return ", ".join(f"{value or 'none'} for {function}" for function, value in values.items())
+
+
+def text_of(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if value is None or value is False:
+        return ""
+    if isinstance(value, list | tuple):
+        return " ".join(text_of(one) for one in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def describe_script(script: Script) -> str:
+    functions = "\n".join(listed(name, text) for name, text in script.functions.items())
+    without = "all of them" if script.study == tuple(script.functions) else ", ".join(script.study)
+    presets = "\n".join(
+        listed(name, f"{text}{expected(script, name)}") for name, text in PRESETS.items() if name in script.presets
+    )
+    return (
+        f"{script.text.strip()}\n\nfunctions (without --function: {without}):\n{functions}\n\n"
+        f"presets (flags given by hand override them):\n{presets}"
+    )
+
+
+def listed(name: str, text: str) -> str:
+    return textwrap.fill(f"  {name:16s} {text}", 118, subsequent_indent=" " * 19, break_on_hyphens=False)
+
+
+def expected(script: Script, preset: str) -> str:
+    """How long each function takes with a preset, where that is known."""
+    minutes = {name: script.request(name, preset).resolve()[1] for name in script.trains}
+    known = [f"{name} {value:g}" for name, value in minutes.items() if value]
+    return f" (minutes on one core: {', '.join(known)})" if known else ""

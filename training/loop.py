@@ -4,47 +4,32 @@ A script hands `train` a `step(model, batch) -> dict` with the entry "loss" (a m
 any other means that it wants in `history.csv`. The loop never asks what kind of model it has.
 """
 
-import argparse
+import copy
 import math
 import random
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from training import checkpoint, data_parallel
+from training import checkpoint, data_parallel, flags
 from training.checkpoint import CheckpointError
-from training.flags import UsageError
+from training.settings import Settings, UsageError
 from training.signals import Interrupted, deferred_signals
 from training.tables import write_csv
 
-# Flags that do not change what is computed: a run may be resumed with others.
-FREE_FLAGS = {
-    "resume",
-    "dry_run",
-    "quiet",
-    "tensorboard",
-    "jobs",
-    "backend",
-    "scheduler",
-    "output_dir",
-    "data_dir",
-    "checkpoint_every",
-    "function",
-    "seeds",
-}
 Batch = tuple[Tensor, ...]
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
 
 class Failed(RuntimeError):
-    """The run cannot go on, and the message, one line, says why."""
+    """The run cannot continue. The message is one line."""
 
 
 class Diverged(Failed):
@@ -52,7 +37,7 @@ class Diverged(Failed):
 
 
 class Result(NamedTuple):
-    """What `train` returns: the best validation score, the epoch (from 1) that gave it, epochs run, and seconds."""
+    """Outcome of a training: best validation score, the epoch (from 1) that gave it, epochs run, and seconds."""
 
     score: float
     maximise: bool
@@ -75,7 +60,7 @@ def train(
     step: Step,
     training_data,
     validation_data,
-    flags: argparse.Namespace,
+    settings: Settings,
     folder: Path,
     monitor: str = "loss",
     maximise: bool = False,
@@ -90,10 +75,10 @@ def train(
     Raises Diverged at a loss that is not finite and Interrupted after a signal; both leave `best.pt` as it was.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model.to(flags.device)
-    training = Training(model, step, training_data, validation_data, flags, folder, monitor, maximise, batches)
+    model.to(settings.device)
+    training = Training(model, step, training_data, validation_data, settings, folder, monitor, maximise, batches)
     checkpoint.remove_temporaries(folder)
-    if flags.resume:
+    if settings.resume:
         training.restore()
     else:
         for name in ("last.pt", "last.previous.pt", "best.pt", "history.csv"):
@@ -111,37 +96,39 @@ def train(
 class Training:
     """One training as a state that can be saved after any batch."""
 
-    def __init__(self, model, step, training_data, validation_data, flags, folder, monitor, maximise, batches):
-        self.model, self.step, self.flags, self.folder = model, step, flags, folder
+    def __init__(self, model, step, training_data, validation_data, settings, folder, monitor, maximise, batches):
+        self.model, self.step, self.settings, self.folder = model, step, settings, folder
         self.training_data, self.validation_data, self.batches = training_data, validation_data, batches
         self.monitor, self.sign = monitor, -1.0 if maximise else 1.0
-        kind = getattr(torch.optim, flags.optimizer)
-        self.optimizer = kind(model.parameters(), lr=flags.learning_rate, weight_decay=flags.weight_decay)
-        self.epoch = self.batch = 0  # done so far: whole epochs, and batches of the running epoch
-        self.sums: dict[str, float] = {}  # of the running epoch's metrics, weighted by batch size
+        kind = getattr(torch.optim, settings.optimizer)
+        self.averaged = copy.deepcopy(model) if settings.weight_average else None
+        self.optimizer = kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.epoch = self.batch = 0  # completed epochs, and completed batches of the current one
+        self.sums: dict[str, float] = {}  # of the current epoch's metrics, weighted by batch size
         self.history: list[dict] = []
         self.best_score, self.best_epoch, self.seconds = math.inf * self.sign, 0, 0.0
+        self.steps, self.largest_norm = 0, 0.0  # optimizer steps so far; norm of the gradient before clipping
         if validation_data is None:
             self.best_score = math.nan
         self.last_saved = time.monotonic()
         self.board = None
-        if flags.tensorboard:
+        if settings.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(folder)
 
     def run(self, received: list[int]) -> None:
         started = time.monotonic() - self.seconds
-        if self.epoch == self.flags.epochs or self.out_of_patience():
+        if self.epoch == self.settings.epochs or self.out_of_patience():
             return  # resumed after its end
-        while self.epoch < self.flags.epochs and not self.out_of_patience():
-            order = list(self.batches(len(self.training_data), self.flags.batch_size, self.generator()))
+        while self.epoch < self.settings.epochs and not self.out_of_patience():
+            order = list(self.batches(len(self.training_data), self.settings.batch_size, self.generator()))
             self.model.train()
             unit = tqdm(
                 order[self.batch :],
-                f"epoch {self.epoch + 1}/{self.flags.epochs}",
+                f"epoch {self.epoch + 1}/{self.settings.epochs}",
                 leave=False,
-                disable=self.flags.quiet or not sys.stderr.isatty(),
+                disable=self.settings.quiet or self.settings.in_worker or not sys.stderr.isatty(),
                 initial=self.batch,
                 total=len(order),
             )
@@ -154,53 +141,73 @@ class Training:
             self.seconds = time.monotonic() - started
             self.save_if_due(received)
         self.save()
+        if not self.settings.quiet:
+            self.print_end()
 
     def save_if_due(self, received: list[int]) -> None:
-        signum = data_parallel.agreed(received[0] if received else 0, self.flags.device)
+        signum = data_parallel.all_reduce_max(received[0] if received else 0, self.settings.device)
         if signum and not received:  # one of the other processes got it
             received.append(signum)
-        if received or time.monotonic() - self.last_saved > self.flags.checkpoint_every:
+        if received or time.monotonic() - self.last_saved > self.settings.checkpoint_every:
             self.save()
         if received:
             raise Interrupted(received[0], f" in epoch {self.epoch + 1}, after batch {self.batch}; --resume goes on")
 
     def generator(self) -> torch.Generator:
-        """Of this epoch's data order: a function of seed and epoch, so that a resumed epoch has the same order."""
-        return torch.Generator().manual_seed(self.flags.seed * 1_000_003 + self.epoch)
+        """Generator of this epoch's data order, seeded by seed and epoch: a resumed epoch has the same order."""
+        return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.epoch)
 
     def out_of_patience(self) -> bool:
-        return self.validation_data is not None and 0 < self.flags.patience <= self.epoch - self.best_epoch
+        return self.validation_data is not None and 0 < self.settings.patience <= self.epoch - self.best_epoch
 
     def train_batch(self, indices: Tensor, batches_per_epoch: int) -> float:
         rate = self.learning_rate(batches_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        own, weight = data_parallel.share(indices)
-        batch = fetch(self.training_data, own, self.flags.device)
-        data_parallel.separate_noise(self.flags.seed, self.epoch, self.batch)
-        with torch.autocast(self.flags.device, torch.bfloat16, enabled=self.flags.precision == "bfloat16"):
+        own, weight = data_parallel.shard(indices)
+        batch = fetch(self.training_data, own, self.settings.device)
+        data_parallel.seed_process(self.settings.seed, self.epoch, self.batch)
+        with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
             metrics = self.step(self.model, batch)
-        values = data_parallel.total(to_floats(metrics), weight, self.flags.device)
+        values = data_parallel.all_reduce_means(to_floats(metrics), weight, self.settings.device)
         if not math.isfinite(values["loss"]):
             place = f"epoch {self.epoch + 1}, batch {self.batch + 1}, learning rate {rate:g}"
             raise Diverged(f"the loss is {values['loss']} at {place}")
         self.optimizer.zero_grad()
         metrics["loss"].backward()
-        data_parallel.sum_gradients(self.model.parameters(), weight)
-        if self.flags.gradient_clipping:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.flags.gradient_clipping)
+        data_parallel.all_reduce_gradients(self.model.parameters(), weight)
+        if self.settings.gradient_clipping:
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clipping)
+            self.largest_norm = max(self.largest_norm, norm.item())
         self.optimizer.step()
-        self.batch += 1
+        self.batch, self.steps = self.batch + 1, self.steps + 1
+        self.average_weights()
         add_weighted(self.sums, values, len(indices))
         return values["loss"]
 
+    def average_weights(self) -> None:
+        """Updates the moving average of the weights, with a smaller decay early on, to forget the initial weights."""
+        if self.averaged is None:
+            return
+        decay = min(self.settings.weight_average, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            own, new = list(self.averaged.parameters()), list(self.model.parameters())
+            torch._foreach_lerp_(own, new, 1 - decay)
+            for buffer, value in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                buffer.copy_(value)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is evaluated and saved: the one with averaged weights, if there is one."""
+        return self.model if self.averaged is None else self.averaged
+
     def learning_rate(self, batches_per_epoch: int) -> float:
-        if self.flags.schedule == "constant":
-            return self.flags.learning_rate
-        total = self.flags.epochs * batches_per_epoch
+        if self.settings.schedule == "constant":
+            return self.settings.learning_rate
+        total = self.settings.epochs * batches_per_epoch
         now, warmup = self.epoch * batches_per_epoch + self.batch, max(1, total // 20)
         rise = min(1.0, (now + 1) / warmup)
-        return self.flags.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * now / total))
+        return self.settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * now / total))
 
     def finish_epoch(self) -> None:
         rate = self.optimizer.param_groups[0]["lr"]
@@ -209,7 +216,7 @@ class Training:
         if self.validation_data is None:
             validation, score = {}, math.nan
         else:
-            validation = evaluate(self.model, self.step, self.validation_data, self.flags)
+            validation = evaluate(self.evaluated, self.step, self.validation_data, self.settings)
             score = validation[self.monitor]
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
         row = {"epoch": self.epoch, **means, **{f"val_{k}": v for k, v in validation.items()}, "learning_rate": rate}
@@ -217,51 +224,85 @@ class Training:
         if self.validation_data is not None and not math.isfinite(score):
             raise Diverged(f"the validation {self.monitor} is {score} after epoch {self.epoch}, learning rate {rate:g}")
         chosen = score * self.sign < self.best_score * self.sign
-        if chosen or (self.validation_data is None and self.epoch == self.flags.epochs):
+        if chosen or (self.validation_data is None and self.epoch == self.settings.epochs):
             self.best_score, self.best_epoch = score, self.epoch
-            checkpoint.save(self.folder / "best.pt", {"model": checkpoint.describe(self.model), "epoch": self.epoch})
+            checkpoint.save(
+                self.folder / "best.pt", {"model": checkpoint.describe(self.evaluated), "epoch": self.epoch}
+            )
         write_csv(self.folder / "history.csv", self.history)
         if self.board:
             for name, value in row.items():
                 self.board.add_scalar(name, value, self.epoch)
             self.board.flush()
-        if not self.flags.quiet:
-            print("  ".join(f"{name} {value:.5g}" for name, value in row.items()), flush=True)
+        if not (self.settings.quiet or self.settings.in_worker):
+            self.print_epoch(row)
+
+    def print_epoch(self, row: dict[str, float]) -> None:
+        """Prints the epoch's metrics, with the name of the training among several and the time left."""
+        left = self.seconds / self.epoch * (self.settings.epochs - self.epoch)
+        name = [f"[{self.settings.label}]"] if self.settings.label else []
+        numbers = [f"{key} {value:.5g}" for key, value in row.items() if key != "epoch"]
+        epoch = f"epoch {self.epoch}/{self.settings.epochs}"
+        print("  ".join([*name, epoch, *numbers, f"{left // 60:.0f}:{left % 60:02.0f} left"]), flush=True)
+
+    def print_end(self) -> None:
+        """Prints the outcome if a worker process has been silent so far, and whether clipping ever acted."""
+        name = f"[{self.settings.label}]  " if self.settings.label else ""
+        if self.settings.in_worker:
+            best = f"best {self.monitor} {self.best_score:.5g} in epoch {self.best_epoch}"
+            print(f"{name}{self.epoch} epochs in {self.seconds:.0f} s, {best}", flush=True)
+        limit = self.settings.gradient_clipping
+        if 0 < self.largest_norm < limit:
+            print(f"{name}gradient clipping at {limit:g} never acted: the largest norm was {self.largest_norm:.3g}")
 
     def save(self) -> None:
         content = {
             "model": checkpoint.describe(self.model),
             "optimizer": self.optimizer.state_dict(),
-            **random_states(self.flags.device),
-            "flags": result_flags(self.flags),
-            **{name: getattr(self, name) for name in STATE},
+            **random_states(self.settings.device),
+            "flags": flags.deciding(self.settings),
+            **{name: getattr(self, name) for name in (*STATE, *LATER_STATE)},
         }
+        if self.averaged is not None:
+            content["averaged"] = self.averaged.state_dict()
         checkpoint.save(self.folder / "last.pt", content, keep_previous=True)
         self.last_saved = time.monotonic()
 
     def restore(self) -> None:
-        """Takes up the state of `last.pt`, if there is one; its flags must be the same."""
+        """Restores the state in `last.pt`, if there is one. Raises UsageError if other settings decided it."""
         saved = checkpoint.load_latest(self.folder / "last.pt")
         if saved is None:
             return
         if missing := {"model", "optimizer", "random_numpy", "flags", *STATE} - saved.keys():
             raise CheckpointError(f"{self.folder / 'last.pt'}: not of a training: it has no {min(missing)}")
-        now = result_flags(self.flags)
-        for name, value in saved["flags"].items():
-            if now.get(name) != value and not (name == "epochs" and self.flags.schedule == "constant"):
-                raise UsageError(f"--resume: {self.folder} was trained with --{name} {value}, not {now.get(name)}")
+        self.refuse_other_settings(saved["flags"])
         self.model.load_state_dict(saved["model"]["weights"])
         self.optimizer.load_state_dict(saved["optimizer"])
         set_random_states(saved)
-        for name in STATE:
-            setattr(self, name, saved[name])
+        for name in (*STATE, *LATER_STATE):
+            setattr(self, name, saved.get(name, getattr(self, name)))
+        if self.averaged is not None:
+            self.averaged.load_state_dict(saved["averaged"])
+
+    def refuse_other_settings(self, saved: dict[str, Any]) -> None:
+        """Raises UsageError if the training to be resumed ran with other settings."""
+        trained, now = flags.deciding(flags.restored(self.settings, saved)), flags.deciding(self.settings)
+        constant = self.settings.schedule == "constant"
+        for name, value in trained.items():
+            if now[name] == value or (name == "epochs" and constant):
+                continue
+            why = f"--resume: {self.folder} was trained with --{name} {value}, not {now[name]}"
+            if name == "epochs":
+                why += f"; its learning rates follow a cosine over {value} epochs, so resume with these, or start anew"
+            raise UsageError(why)
 
 
 STATE = ("epoch", "batch", "sums", "history", "best_score", "best_epoch", "seconds")
+LATER_STATE = ("steps", "largest_norm")  # absent from checkpoints of earlier versions
 
 
 def random_states(device: str) -> dict:
-    """The state of every generator that a step may draw from, as plain types and tensors."""
+    """States of all random number generators that a step may use, as plain types and tensors."""
     _, keys, *rest = np.random.get_state()
     return {
         "random": torch.get_rng_state(),
@@ -283,17 +324,12 @@ def set_random_states(saved: dict) -> None:
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
 
 
-def result_flags(flags: argparse.Namespace) -> dict:
-    """The flags that decide a training's result, as plain types."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(flags).items() if k not in FREE_FLAGS}
-
-
 def fetch(data, indices: Tensor, device: str) -> Batch:
     return tuple(part.to(device) for part in data[indices])
 
 
 def to_floats(metrics: dict[str, Tensor]) -> dict[str, float]:
-    """One transfer from the device for all metrics of a batch."""
+    """All metrics of a batch as numbers, in one transfer from the device."""
     return dict(zip(metrics, torch.stack([m.detach().float() for m in metrics.values()]).tolist(), strict=True))
 
 
@@ -303,13 +339,13 @@ def add_weighted(sums: dict[str, float], values: dict[str, float], size: int) ->
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, step: Step, data, flags: argparse.Namespace) -> dict[str, float]:
+def evaluate(model: nn.Module, step: Step, data, settings: Settings) -> dict[str, float]:
     """Means of the step's metrics over all of `data`, in evaluation mode and float32."""
     model.eval()
     sums: dict[str, float] = {}
-    for indices in torch.arange(len(data)).split(flags.batch_size):
-        own, weight = data_parallel.share(indices)
-        values = to_floats(step(model, fetch(data, own, flags.device)))
-        add_weighted(sums, data_parallel.total(values, weight, flags.device), len(indices))
+    for indices in torch.arange(len(data)).split(settings.batch_size):
+        own, weight = data_parallel.shard(indices)
+        values = to_floats(step(model, fetch(data, own, settings.device)))
+        add_weighted(sums, data_parallel.all_reduce_means(values, weight, settings.device), len(indices))
     size = sums.pop("size")
     return {name: total / size for name, total in sums.items()}

@@ -1,6 +1,5 @@
-"""One run of a script: each function in its own locked folder, bad input as one line, seeds and threads."""
+"""Running a script: one locked folder per function, bad input reported in one line, seeds and threads."""
 
-import argparse
 import ctypes
 import gc
 import json
@@ -17,27 +16,27 @@ import numpy as np
 import torch
 
 from loaders.files import DataError
-from training import checkpoint, data_parallel
+from training import checkpoint, data_parallel, flags
 from training.checkpoint import CheckpointError
-from training.flags import UsageError, script_of
 from training.loop import Failed
+from training.settings import Request, Script, Settings, UsageError
 from training.signals import Interrupted, interruptible
 from training.tables import write_json
 
 
-def prepare_process(flags: argparse.Namespace) -> None:
-    """Threads and seeds, once per run and per worker process."""
+def prepare_process(settings: Settings | Request) -> None:
+    """Sets threads and seeds, once per run and per worker process."""
     keep_memory()
     if not gc.get_freeze_count():
         gc.freeze()  # the garbage collector no longer walks through the 340,000 objects of the imports, 0.2 s each time
-    torch.set_num_threads(flags.threads)
-    random.seed(flags.seed)
-    np.random.seed(flags.seed)
-    torch.manual_seed(flags.seed)
+    torch.set_num_threads(settings.threads)
+    random.seed(settings.seed)
+    np.random.seed(settings.seed)
+    torch.manual_seed(settings.seed)
 
 
 def keep_memory() -> None:
-    """Has glibc keep freed memory instead of giving it back to the system after every training step.
+    """Makes glibc keep freed memory instead of returning it to the system after every training step.
 
     The gates of a long sequence are hundreds of megabytes; fetching their pages anew at each step took more than half
     of a step's time (T=784, H=128: 2.4 times as fast with this, see benchmarks/bench_long_sequences.py).
@@ -48,51 +47,67 @@ def keep_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is not given back
 
 
-def run_script(flags: argparse.Namespace, functions: dict[str, Callable]) -> dict:
-    """Runs the chosen function, or all, each in its own folder; returns the metrics that it wrote.
+def run_script(script: Script, functions: dict[str, Callable[[Request, Path], dict]], argv: list[str] | None) -> dict:
+    """Runs the chosen function, or the whole study, each in its own folder; returns the metrics that it wrote.
 
     Bad input of any kind ends with one line on standard error and status 2, divergence and a full disk with status 1,
     and a signal with 130 or 143.
     """
-    chosen = [flags.function] if flags.function else list(functions)
-    if not flags.quiet and data_parallel.rank() == 0:
-        print("  ".join(f"--{name} {value}" for name, value in vars(flags).items()))
+    requests = flags.parse(script, argv)
+    first = next(iter(requests.values()))
     try:
-        if data_parallel.size() > 1 and (flags.jobs > 1 or flags.backend != "loky"):
+        device = find_device(first.device)
+        if data_parallel.size() > 1 and (first.jobs > 1 or first.backend != "loky"):
             raise UsageError("--jobs, --backend: expected 1 and loky under torchrun, whose processes train one model")
-        with interruptible(), data_parallel.joined(flags) as own:
-            metrics = {name: run_function(own, name, functions[name]) for name in chosen}
+        with interruptible(), data_parallel.joined(first, device) as own:
+            metrics = {
+                name: run_function(r, functions[name], {"device": device, **own}) for name, r in requests.items()
+            }
     except (UsageError, DataError, CheckpointError) as error:
-        sys.exit(fail(functions, error, 2))
+        sys.exit(fail(script, error, 2))
     except (Failed, OSError) as error:
-        sys.exit(fail(functions, error, 1))
+        sys.exit(fail(script, error, 1))
     except Interrupted as error:
-        sys.exit(fail(functions, error, 128 + error.signum))
-    return metrics[flags.function] if flags.function else metrics
+        sys.exit(fail(script, error, 128 + error.signum))
+    return metrics if tuple(requests) == script.study else metrics[first.function]
 
 
-def fail(functions: dict[str, Callable], error: Exception, status: int) -> int:
-    print(f"{script_of(functions)}.py: error: {error}", file=sys.stderr)
+def find_device(name: str) -> str:
+    """`--device`, "auto" replaced by what is there. Raises UsageError for one that is not."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, present in available.items() if present)
+    if not available[name]:
+        raise UsageError(f"--device: {name} is not available here, expected one of auto, cpu")
+    return name
+
+
+def fail(script: Script, error: Exception, status: int) -> int:
+    print(f"{script.name}.py: error: {error}", file=sys.stderr)
     return status
 
 
-def run_function(flags: argparse.Namespace, name: str, function: Callable) -> dict:
-    folder = flags.output_dir / name
+def run_function(request: Request, function: Callable[[Request, Path], dict], own: dict) -> dict:
+    """Runs one function in its folder. `own`: settings resolved by this process, such as the device."""
+    if not request.quiet and data_parallel.rank() == 0:
+        print(flags.headline(request), flush=True)
+    request = request.with_values(**own)
+    folder = request.output_dir / request.function
     with locked(folder):
         checkpoint.remove_temporaries(folder)
-        prepare_process(flags)
-        if not (flags.dry_run and (folder / "config.json").exists()):  # that of the training stays
-            write_json(folder / "config.json", describe_run(flags, name))
-        metrics = function(flags, folder)
+        prepare_process(request)
+        if not (request.dry_run and (folder / "config.json").exists()):  # the config of the training stays
+            write_json(folder / "config.json", describe_run(request))
+        metrics = function(request, folder)
         write_json(folder / "metrics.json", metrics)
-    if not flags.quiet:
-        print(f"{name}: {json.dumps(metrics, indent=2)}\nwritten to {folder}")
+    if not request.quiet:
+        print(f"{request.function}: {json.dumps(metrics, indent=2)}\nwritten to {folder}")
     return metrics
 
 
 @contextmanager
 def locked(folder: Path):
-    """Makes the folder and holds it: a second run in it gets a UsageError."""
+    """Makes the folder and locks it. Raises UsageError if another run holds it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / ".lock", timeout=0)
@@ -107,7 +122,7 @@ def locked(folder: Path):
         lock.release()
 
 
-def describe_run(flags: argparse.Namespace, function: str) -> dict:
+def describe_run(request: Request) -> dict:
     try:
         git = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
@@ -115,6 +130,5 @@ def describe_run(flags: argparse.Namespace, function: str) -> dict:
         commit = git.stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired):
         commit = None
-    values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(flags).items()}
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    return {**values, "function": function, "versions": versions, "git_commit": commit}
+    return {**flags.describe(request), "format": checkpoint.FORMAT, "versions": versions, "git_commit": commit}

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: a run saves its state where it can go on, and ends with status 130 or 143."""
+"""SIGINT and SIGTERM: a run saves a state from which it can resume, and exits with status 130 or 143."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ class Interrupted(Exception):
 
 @contextmanager
 def interruptible():
-    """SIGINT and SIGTERM raise Interrupted at once; inside `deferred_signals` they wait for a safe place."""
+    """Makes SIGINT and SIGTERM raise Interrupted at once; inside `deferred_signals` they wait for a safe point."""
 
     def stop(signum, frame):
         raise Interrupted(signum)
@@ -30,9 +30,9 @@ def interruptible():
 
 @contextmanager
 def deferred_signals():
-    """Yields a list that a first SIGINT or SIGTERM is put into; a second one of its kind ends the process at once.
+    """Yields a list that receives a first SIGINT or SIGTERM; a second one of the same kind ends the process at once.
 
-    Of its kind: from a terminal, a worker process gets SIGINT itself and SIGTERM from the process that started it.
+    Of the same kind: from a terminal, a worker gets SIGINT itself and SIGTERM from the process that started it.
     """
     received: list[int] = []
 
@@ -49,7 +49,7 @@ def deferred_signals():
 def handlers(handler: Callable):
     try:
         old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals do not come here
+    except ValueError:  # not the main thread, which alone receives signals
         old = {}
     try:
         yield

@@ -1,14 +1,12 @@
-"""Tasks in parallel processes, here (`--jobs`) or on a cluster (`--backend`); a killed worker's task is tried again.
+"""Tasks in parallel processes, on this machine (`--jobs`) or a cluster (`--backend`), retried after a worker's death.
 
-Every task is a function of flags and a folder, and goes on from the checkpoint in its folder: it may be tried again
-wherever it was when its worker died. A cluster's workers read and write the same files as the caller.
+A task is a function of settings (or of a request) and a folder. It resumes from the checkpoint in its folder, so it can
+be retried wherever it was when its worker died. The workers of a cluster read and write the same files as the caller.
 """
 
-import argparse
 import importlib
 import multiprocessing
 import signal
-import sys
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext, suppress
@@ -17,18 +15,18 @@ from pathlib import Path
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
-from training.flags import UsageError
 from training.loop import Failed
 from training.run import prepare_process
+from training.settings import Request, Settings, UsageError, module_name, with_values
 from training.signals import Interrupted, handlers
 
 
 class WorkerLost(Failed):
-    """A worker process died with its task, again and again."""
+    """A worker process died with its task three times."""
 
 
-Task = tuple[argparse.Namespace, Path]
-# What the backends raise when a worker died, by name: their packages need not be installed.
+Task = tuple[Settings | Request, Path]
+# Exceptions of the backends for a dead worker, by name, since their packages need not be installed.
 LOST = {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
 STOPPED: list[int] = []  # signals that this worker process got; it starts no further task
 
@@ -42,13 +40,13 @@ def run(
     scheduler: str | None = None,
     **more,
 ) -> list:
-    """`function(flags, folder, **others, **more)` for every task, in processes of one thread each, in order.
+    """`function(asked, folder, **others, **more)` for every task, in processes of one thread each, in order.
 
     `function` and `others` are sent by name, since a script's own module is not importable as such. In place of the
     result of a task that its worker did not survive three times there is a WorkerLost.
     """
     names = {key: importable(other) for key, other in others.items() if other is not None}
-    arguments = [(importable(function), flags, folder, names, more) for flags, folder in tasks]
+    arguments = [(importable(function), asked, folder, names, more) for asked, folder in tasks]
     if backend == "loky" and jobs == 1:
         return [call(*own) for own in arguments]
     with cluster(backend, scheduler, jobs):
@@ -70,7 +68,7 @@ def suppress_lost():
 
 
 def together(arguments: list[tuple], backend: str, jobs: int) -> list:
-    """All tasks; after a signal, Interrupted once every worker has saved its state."""
+    """Runs all tasks. After a signal, raises Interrupted once every worker has saved its state."""
     function = call_in_worker if backend == "loky" else call
     with forwarded_signals() if backend == "loky" else nullcontext([]) as received:
         try:
@@ -89,7 +87,7 @@ def together(arguments: list[tuple], backend: str, jobs: int) -> list:
 
 
 def alone(own: tuple, backend: str):
-    """One task in a pool of its own, so that no other one is lost with it."""
+    """Runs one task in a pool of its own, so that its death takes no other task with it."""
     try:
         return together([own], backend, 2)[0]
     except Exception as error:
@@ -100,7 +98,7 @@ def alone(own: tuple, backend: str):
 
 @contextmanager
 def forwarded_signals():
-    """Sends a first SIGINT or SIGTERM on to the workers, who end when they have saved; yields the list of signals."""
+    """Forwards a first SIGINT or SIGTERM to the workers, which save and end; yields the list of signals received."""
     received: list[int] = []
 
     def forward(signum, frame):
@@ -116,7 +114,7 @@ def forwarded_signals():
 
 @contextmanager
 def cluster(backend: str, scheduler: str | None, jobs: int):
-    """The backend of joblib for everything inside; without an address, a cluster on this machine."""
+    """Selects the backend of joblib; without an address, starts a cluster on this machine."""
     if backend == "loky":
         yield
     elif backend == "dask":
@@ -144,23 +142,20 @@ def cluster(backend: str, scheduler: str | None, jobs: int):
 
 
 def importable(function: Callable) -> tuple[str, str]:
-    """Module and name under which another process finds the function, also if this one runs its script."""
-    module = function.__module__
-    if module == "__main__":
-        module = Path(sys.modules[module].__file__).stem
-    return module, function.__name__
+    """Module and name under which another process can import the function, even from a script run as __main__."""
+    return module_name(function), function.__name__
 
 
-def call(name: tuple[str, str], flags: argparse.Namespace, folder: Path, names: dict, more: dict, worker: bool = False):
-    """What a process does with one task: it finds the functions by their names and sets itself up for the flags."""
-    flags = argparse.Namespace(**{**vars(flags), "threads": 1, "quiet": flags.quiet or worker})
-    prepare_process(flags)
+def call(name: tuple[str, str], asked: Settings | Request, folder: Path, names: dict, more: dict, worker: bool = False):
+    """Runs one task in this process: imports its functions by name and sets threads and seeds."""
+    asked = with_values(asked, threads=1, in_worker=worker)
+    prepare_process(asked)
     function, *others = (getattr(importlib.import_module(module), own) for module, own in (name, *names.values()))
-    return function(flags, folder, **dict(zip(names, others, strict=True)), **more)
+    return function(asked, folder, **dict(zip(names, others, strict=True)), **more)
 
 
 def call_in_worker(*arguments, **more):
-    """`call` in a process of this pool. A signal ends it where it can go on, and is returned instead of raised."""
+    """`call` in a worker process. A signal ends it at a point from which it can resume, and is returned, not raised."""
     running = not STOPPED
 
     def stop(signum, frame):

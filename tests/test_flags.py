@@ -1,0 +1,265 @@
+"""Flags: declared once, resolved through presets, refused where they have no use, and none ignored."""
+
+import dataclasses
+import random
+import sys
+import warnings
+
+import pytest
+
+import adv_alstm
+import jv_training
+import lstm_ae_snp500
+import lstm_ae_toy
+import stocktwits_sentiment
+from reporting import plots
+from training import flags
+from training.settings import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    POSITIVE_INT,
+    SEED,
+    Request,
+    Script,
+    Settings,
+    UsageError,
+    flag,
+    one_of,
+    recipe,
+    with_values,
+)
+
+# ---- a script of this test's own -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnSettings(Settings):
+    model: str = flag("fc", "kind of model", "model", one_of("fc", "conv", "both"))
+    channels: int = flag(16, "channels", "model", POSITIVE_INT, when={"model": ("conv", "both")}, aliases=["maps"])
+    code_size: int = flag(8, "values of the bottleneck", "model", COUNT, several="each")
+    sizes: tuple[int, ...] = flag((), "sizes of the layers", "model", POSITIVE_INT, several="list")
+    mirror: bool = flag(True, "mirrored sequences", "training")
+    folds: int = flag(1, "folds", "training", POSITIVE_INT, functions=["fit"])
+    num_layers: int = flag(1, "", "model", refused="the published model has one layer")
+
+    def check(self):
+        if self.code_size > self.hidden_size:
+            raise UsageError(f"--code_size: expected at most --hidden_size {self.hidden_size}, found {self.code_size}")
+
+
+PRESETS = {
+    "best": [
+        recipe(epochs=10, learning_rate=0.1),
+        recipe({"function": "fit"}, minutes=3, epochs=30),
+        recipe({"model": "conv"}, learning_rate=0.01, minutes=7),
+    ],
+    "published": [recipe(epochs=2, mirror=False)],
+    "quick": [recipe(epochs=1)],
+}
+SCRIPT = Script(
+    __file__, "A test.", {"draw": "draw", "fit": "fit", "classify": "classify"}, OwnSettings, PRESETS,
+    trains=("fit", "classify"), whole_study=("draw", "fit"),
+)  # fmt: skip
+
+
+def parse(text: str) -> dict[str, Request]:
+    return flags.parse(SCRIPT, text.split())
+
+
+def refusal(text: str, capsys) -> str:
+    with pytest.raises(SystemExit) as caught:
+        parse(text)
+    line = capsys.readouterr().err
+    assert caught.value.code == 2 and line.count("\n") == 1
+    return line
+
+
+def test_the_preset_best_is_the_default_and_recipes_apply_in_order():
+    fit = parse("--function fit")["fit"]
+    assert (fit.preset, fit.epochs, fit.learning_rate) == ("best", 30, [0.1])
+    assert parse("--function classify --model conv")["classify"].learning_rate == [0.01]
+    assert parse("--function classify")["classify"].epochs == 10
+
+
+def test_flags_given_by_hand_override_the_preset():
+    fit = parse("--function fit --preset published --epochs 5 --mirror")["fit"]
+    assert (fit.epochs, fit.mirror) == (5, True)
+    assert parse("--function fit --preset published")["fit"].mirror is False
+    assert parse("--function fit --no_mirror")["fit"].mirror is False
+
+
+def test_a_recipe_follows_values_that_a_script_sets():
+    fit = parse("--function fit --model both")["fit"]
+    assert fit.learning_rate == [0.1]
+    assert fit.with_values(model="conv").learning_rate == [0.01]
+    assert fit.with_values(model="conv").resolve()[1] == 7
+
+
+def test_without_function_each_function_gets_the_flags_that_it_uses():
+    requests = parse("--folds 3 --seed 4")
+    assert list(requests) == ["draw", "fit"]
+    assert requests["fit"].folds == 3 and requests["draw"].given == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("--function classify --folds 3", ["--folds", "not used by classify", "fit"]),
+        ("--function draw --epochs 3", ["--epochs", "not used by draw", "fit and classify"]),
+        ("--function fit --num_layers 2", ["--num_layers", "the published model has one layer"]),
+        ("--function fit --channels 3", ["--channels", "--model conv or both", "--model is fc"]),
+        ("--function fit --code_size 8 99", ["--code_size", "at most --hidden_size 64, found 99"]),
+        ("--function fit --hidden_size 4 99", ["--code_size", "at most --hidden_size 4, found 8"]),
+        ("--function fit --hidden_size None", ["--hidden_size", "'None'", "leave the flag out for its default"]),
+        ("--function fit --preset better", ["--preset", "best", "published", "quick"]),
+        ("--function fit --epoch_s 3", ["--epoch_s", "test_flags.py has no such flag", "--epochs"]),
+        ("--function fit --reconstruction_dominance .5", ["--reconstruction_dominance", "no such flag"]),
+        ("--function fit 7", ["'7'", "follows its flag"]),
+        ("--function fit --optimizer lion", ["--optimizer", "AdamW"]),
+    ],
+)
+def test_refused(text, parts, capsys):
+    line = refusal(text, capsys)
+    assert all(part in line for part in parts), line
+
+
+def test_spellings():
+    fit = parse("--function fit --lr .5 .05 --optimizer adamw --model CONV --maps 3")["fit"]
+    assert (fit.learning_rate, fit.optimizer, fit.model, fit.channels) == ([0.5, 0.05], "AdamW", "conv", 3)
+
+
+def test_settings_are_scalars_and_frozen():
+    request = parse("--function fit --learning_rate .1 .01 --sizes 3 2")["fit"]
+    one, other = request.combinations()
+    assert (one.learning_rate, other.learning_rate, one.sizes, one.code_size) == (0.1, 0.01, (3, 2), 8)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.epochs = 3
+    with pytest.raises(ValueError, match="code_size has 2 values"):
+        request.with_values(code_size=[1, 2]).combinations()
+    assert with_values(one, seed=3).seed == 3 and with_values(request, seed=3).seed == 3
+
+
+def test_help_shows_the_default_of_each_function(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "passes over the training data (default: 30 for fit, 10 for classify)" in text
+    assert "(without --function: draw, fit)" in text and "--no_mirror" in text and "--num_layers" not in text
+    assert "None" not in text and "False" not in text and "minutes on one core: fit 3" in text
+
+
+def test_the_first_line_names_what_differs_from_the_preset():
+    request = parse("--function fit --epochs 30 --seed 3 --no_mirror --output_dir there")["fit"]
+    line = flags.headline(request)
+    assert line == "fit: preset best; --seed 3; --no_mirror; files go to there/fit"
+
+
+def test_a_request_says_what_it_does_not_have():
+    with pytest.raises(AttributeError, match="test_flags has no setting epoch"):
+        _ = parse("--function fit")["fit"].epoch
+
+
+# ---- all scripts, flags at random ------------------------------------------------------------------------------------
+
+SAMPLE = "--source sample"
+VOWELS = "--source sample --limit 45 --epochs 1 --hidden_size 3 --channels 3 --folds 2"
+SMALL = {  # flags that keep a random run of each function short
+    (lstm_ae_toy, "plot_examples"): "",
+    (lstm_ae_toy, "reconstruct"): "--limit 40 --epochs 1 --hidden_size 3",
+    (stocktwits_sentiment, "show_messages"): "--source sample",
+    (stocktwits_sentiment, "train"): "--source sample --limit 30 --epochs 1 --hidden_size 3",
+    (stocktwits_sentiment, "predict"): "",
+    (stocktwits_sentiment, "baseline"): "--source sample",
+    (lstm_ae_snp500, "plot_prices"): SAMPLE,
+    (lstm_ae_snp500, "reconstruct"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
+    (lstm_ae_snp500, "predict"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3 --window 10",
+    (adv_alstm, "train"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
+    (adv_alstm, "plot"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
+    (jv_training, "basic"): VOWELS,
+    (jv_training, "adversarial"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
+    (jv_training, "proximal"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
+}
+IGNORED = ("dataclasses", "training.settings", "training.flags", "copy")  # which read all settings
+HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
+VALUES = {  # of flags of each type: small ones, and some that are too small or too large
+    POSITIVE_INT: ["1", "2", "3", "5", "7", "14", "0"],
+    COUNT: ["0", "1", "2", "4"],
+    SEED: ["0", "7"],
+    POSITIVE: [".1", ".01", "1e-4", "0"],
+    NOT_NEGATIVE: ["0", ".5", "1", "-1"],
+    FRACTION: ["0", ".3", ".9", "1", "1.5"],
+    None: [],
+}
+
+
+def random_values(described, generator: random.Random) -> list[str]:
+    choices = getattr(described.parse, "choices", None) or VALUES.get(described.parse, ["1", "0.5", "x"])
+    if described.parse is None:
+        return []
+    count = generator.choice((1, 1, 2)) if described.several else 1
+    return [generator.choice(choices) for _ in range(count)]
+
+
+def random_argv(module, function: str, generator: random.Random) -> tuple[list[str], list[str]]:
+    """A command line with up to four flags at random beside those that keep it short, and their names."""
+    declared = module.SCRIPT.flags()
+    free = [name for name in declared if name not in HARMLESS | {"scheduler", "tensorboard", "checkpoint_every"}]
+    usual = SMALL[module, function].split()
+    names = [n for n in generator.sample(free, generator.randint(0, 4)) if f"--{n}" not in usual]
+    argv = ["--function", function, *usual, "--preset", generator.choice(["best", "published", "quick"])]
+    for name in names:
+        argv += [f"--{name}", *random_values(declared[name], generator)]
+    return argv, names
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The names of the settings that the code of scripts, models and loop reads, in this process."""
+    names = set()
+
+    def note(name: str) -> None:
+        if sys._getframe(2).f_globals.get("__name__") not in IGNORED:
+            names.add(name)
+
+    def read_setting(settings, name):
+        note(name)
+        return object.__getattribute__(settings, name)
+
+    original = Request.__getattr__
+
+    def read_request(request, name):
+        note(name)
+        return original(request, name)
+
+    monkeypatch.setattr(Settings, "__getattribute__", read_setting)
+    monkeypatch.setattr(Request, "__getattr__", read_request)
+    return names
+
+
+@pytest.mark.parametrize("module", sorted({m for m, _ in SMALL}, key=lambda m: m.__name__), ids=lambda m: m.__name__)
+def test_flags_at_random(module, tmp_path, monkeypatch, capsys, thorough, count, reads, no_flush):
+    """Every run ends well, or in one line with status 2; what was given is read by someone."""
+    for name, figure in vars(plots).items():
+        if callable(figure) and getattr(figure, "__module__", "") == plots.__name__:
+            monkeypatch.setattr(plots, name, lambda *_, **__: None)
+    generator = random.Random(0)
+    functions = [function for own, function in SMALL if own is module]
+    runs = 500 if thorough else 12
+    for number in range(runs):
+        argv, names = random_argv(module, generator.choice(functions), generator)
+        reads.clear()
+        capsys.readouterr()
+        shown = " ".join(argv)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                module.main([*argv, "--output_dir", str(tmp_path / str(number % 3)), "--quiet"])
+        except SystemExit as stopped:
+            line = capsys.readouterr().err
+            assert stopped.code in (1, 2) and line.count("\n") == 1 and "Traceback" not in line, (shown, line)
+            assert stopped.code == 2 or "loss" in line, (shown, line)  # status 1: it diverged
+        else:
+            assert set(names) <= reads, (shown, set(names) - reads)
+        count(1)

@@ -1,0 +1,151 @@
+"""Files in the .ts format: any classes and features, lengths, what is refused; stacked splits and their batches."""
+
+import random
+
+import pytest
+import torch
+
+from loaders.files import DataError
+from loaders.ts_files import IGNORED, Sequences, StackedSequences, read_ts, stratified_folds, ts_split
+
+HEADER = "%s\n@problemName Steps\n@timeStamps false\n@missing false\n@dimensions 2\n@classLabel true up down\n@data\n"
+LINES = ["1,2,3:4,5,6:up", "1.5:-2:down", "0,0:1e2,1:up"]
+
+
+def write(path, lines=LINES, header=HEADER % "# a comment"):
+    path.write_text(header + "\n".join(lines) + "\n")
+    return path
+
+
+def test_a_file_by_hand(tmp_path):
+    values, labels, classes = read_ts(write(tmp_path / "a.ts"))
+    assert classes == ("up", "down") and labels.tolist() == [0, 1, 0]
+    assert [value.tolist() for value in values] == [
+        [[1, 4], [2, 5], [3, 6]],
+        [[1.5, -2]],
+        [[0, 100], [0, 1]],
+    ]
+    assert values[0].dtype == torch.float32
+
+
+def test_header_lines_may_be_missing_or_in_other_case(tmp_path):
+    """The names of classes are then those of the lines, numbers by value."""
+    path = write(tmp_path / "a.ts", ["1:10", "2:9", "3:b", "4:a"], "@DATA\n")
+    values, labels, classes = read_ts(path)
+    assert classes == ("9", "10", "a", "b") and labels.tolist() == [1, 0, 3, 2] and values[0].shape == (1, 1)
+
+
+def test_a_file_without_classes(tmp_path):
+    path = write(tmp_path / "a.ts", ["1,2:3,4", "5:6"], "@classLabel false\n@data\n")
+    values, labels, classes = read_ts(path)
+    assert labels is None and classes == () and [len(value) for value in values] == [2, 1]
+    with pytest.raises(DataError, match=r"a\.ts: expected sequences with a class"):
+        ts_split(path, path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "expected"),
+    [
+        (["1,?,3:4,5,6:up"], None, "line 8: expected no missing values, found '?'"),
+        (["1,2:4,NaN:up"], None, "found 'NaN'"),
+        (["1,2,3:4,5:up"], None, "line 8: expected 1 to 100000 values of every feature, found [2, 3]"),
+        (["1,2:up"], None, "same number of features in every line, found [1, 2]"),
+        (["1,2:3,4:5,6:up", *LINES], None, "found [2, 3]"),
+        (["1,x:3,4:up"], None, "line 8: expected numbers"),
+        (["1,2:3,1e7:up"], None, "below 1e+06, found 1e+07"),
+        (["1,2:3,4:left"], None, "line 8: expected a class out of up, down, found 'left'"),
+        (["(0,1),(1,2):up"], "@timestamps TRUE\n@data\n", "without time stamps"),
+        (["1,2:0.5"], "@targetlabel true\n@data\n", "not regression targets"),
+        (["1:up"], "@dimensions two\n@data\n", "after @dimensions, found 'two'"),
+        (["1:up"], "@classLabel maybe\n@data\n", "found 'maybe'"),
+        (["1:up"], "@classLabel true up up\n@data\n", "distinct names"),
+        (["1:up"], "@data\n\n", None),
+        ([], "@data\n", "no sequence after"),
+        (["1:up"], "", "line 1: expected a header"),
+        ([], "@dimensions 2\n", "no line @data"),
+    ],
+)
+def test_what_is_refused(tmp_path, lines, header, expected):
+    path = write(tmp_path / "a.ts", lines, HEADER % "#" if header is None else header)
+    if expected is None:
+        assert len(read_ts(path).values) == 1
+        return
+    with pytest.raises(DataError) as caught:
+        read_ts(path)
+    message = str(caught.value)
+    assert "a.ts" in message and expected in message and "\n" not in message, message
+
+
+def test_any_damage_is_a_data_error_or_finite_sequences(tmp_path):
+    path = write(tmp_path / "a.ts", LINES * 4)
+    data, rng = path.read_bytes(), random.Random(0)
+    for _ in range(200):
+        damaged = bytearray(data[: rng.randrange(len(data))] if rng.random() < 0.3 else data)
+        for _ in range(rng.randrange(1, 8)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            values, labels, classes = read_ts(path)
+        except DataError as error:
+            assert path.name in str(error) and "\n" not in str(error)
+        else:
+            assert all(torch.isfinite(value).all() and value.dim() == 2 for value in values)
+            assert labels is None or labels.max() < len(classes)
+
+
+def test_a_split_of_ones_own(tmp_path):
+    train, test = write(tmp_path / "T_TRAIN.ts"), write(tmp_path / "T_TEST.ts", LINES[:2])
+    split = ts_split(train, test)
+    assert split.classes == ("up", "down") and split.train.lengths.tolist() == [1, 2, 3]
+    assert split.metadata == {
+        "data": "own", "split": "T_TRAIN.ts, T_TEST.ts", "train": 3, "test": 2, "classes": 2
+    }  # fmt: skip
+    assert len(ts_split(train, test, limit=2).train) == 2
+    write(test, ["1,2:up"], "@classLabel true up down\n@data\n")
+    with pytest.raises(DataError, match=r"T_TEST.ts: expected 2 features per step as in .*T_TRAIN.ts, found 1"):
+        ts_split(train, test)
+    write(test, ["1,2:1,2:up"], "@classLabel true down up\n@data\n")
+    with pytest.raises(DataError, match="expected the classes of"):
+        ts_split(train, test)
+
+
+# ---- folds and stacked splits ----------------------------------------------------------------------------------------
+
+
+def sequences(lengths, label=0):
+    return Sequences([torch.full((n, 1), float(n)) for n in lengths], torch.full((len(lengths),), label))
+
+
+def test_every_class_is_spread_over_the_folds():
+    labels = torch.tensor([0] * 7 + [1] * 10 + [2] * 5)
+    folds = stratified_folds(labels, 5, seed=0)
+    for label, sizes in ((0, [1, 1, 1, 2, 2]), (1, [2] * 5), (2, [1] * 5)):
+        assert sorted(folds[labels == label].bincount(minlength=5).tolist()) == sizes
+    assert torch.equal(folds, stratified_folds(labels, 5, seed=0))
+    assert not torch.equal(folds, stratified_folds(labels, 5, seed=1))
+
+
+def test_stacked_splits_by_hand():
+    data = StackedSequences([sequences([1, 3, 2], 4), sequences([2, 5], 6)])
+    assert len(data) == 3
+    x, lengths, labels = data[torch.tensor([[0, 1], [2, 0]])]
+    assert x.shape == (2, 2, 5, 1) and lengths.tolist() == [[1, 3], [5, 2]] and labels.tolist() == [[4, 4], [6, 6]]
+    assert x[1, 0, :, 0].tolist() == [5] * 5 and x[0, 1, :, 0].tolist() == [3, 3, 3, 0, 0]
+    _, lengths, labels = data[torch.tensor([1, 2])]  # the same places in all: the second split has no third one
+    assert lengths[0].tolist() == [2, 3] and labels.tolist() == [[4, 4], [6, IGNORED]]
+
+
+def test_batches_hold_everything_once_have_similar_lengths_and_change_from_epoch_to_epoch():
+    data = StackedSequences([sequences(range(1, 41)), sequences(range(1, 39))])
+    epochs = [data.batches_by_length(2.0, len(data), 8, torch.Generator().manual_seed(s)) for s in range(2)]
+    for batches in epochs:
+        assert [len(batch) for batch in batches] == [8] * 5
+        first, second = torch.cat(batches).T.tolist()
+        assert sorted(first) == list(range(40)) and set(second) == set(range(38))  # two of the fewer ones twice
+        assert all(batch[:, 0].max() - batch[:, 0].min() <= 8 + 2 * 2 for batch in batches)
+    sets = [{frozenset(batch[:, 0].tolist()) for batch in batches} for batches in epochs]
+    assert sets[0] != sets[1]
+    sorted_once = data.batches_by_length(0.0, len(data), 8, torch.Generator().manual_seed(0))
+    assert {frozenset(batch[:, 0].tolist()) for batch in sorted_once} == {
+        frozenset(range(i, i + 8)) for i in range(0, 40, 8)
+    }
