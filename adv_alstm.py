@@ -233,7 +233,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -259,13 +259,8 @@ from training.settings import Request
 class AdvALSTM(AttentiveLSTM):
     """The attentive LSTM (see there for the model, its arguments, `fit`, `predict`) with progress, files and scores."""
 
-    def fit(self, X, y, *positional, verbose: int = 1, callbacks: Iterable = (), **named) -> History:
-        """As of AttentiveLSTM, with its arguments; prints a line per epoch unless `verbose` is 0."""
-
-        def tell(epoch: int, logs: dict[str, float]) -> None:
-            print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in logs.items()), flush=True)
-
-        return super().fit(X, y, *positional, callbacks=[*callbacks, *([tell] if verbose else [])], **named)
+    def show(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+        print(f"epoch {epoch}/{epochs}  " + "  ".join(f"{name} {value:.4f}" for name, value in row.items()), flush=True)
 
     def evaluate(self, X, y) -> dict[str, float]:
         """Mean `loss` of the unperturbed samples, `accuracy` and `mcc` on X (N, T, I), y (N,). Raises ValueError."""
