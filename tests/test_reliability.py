@@ -223,10 +223,12 @@ MESSAGES = "--quiet --epochs 2 --hidden_size 4 --embedding_size 3 --batch_size 1
 TRAININGS = {  # script, function, flags
     "toy": (lstm_ae_toy, "reconstruct", TOY),
     "toy grid": (lstm_ae_toy, "reconstruct", [*TOY, "--learning_rate", "0.01", "0.001", "--seeds", "2"]),
+    "toy fresh": (lstm_ae_toy, "reconstruct", [*TOY, "--fresh", "--filtering", "0.1"]),
     "digits fc": (lstm_ae_mnist, "reconstruct", [*MNIST, "--model", "fc", "--shift", "1"]),
     "digits conv": (lstm_ae_mnist, "reconstruct", [*MNIST, "--model", "conv"]),
     "digits both": (lstm_ae_mnist, "classify", [*MNIST, "--model", "both", "--dropout", "0.2"]),
     "stocks": (lstm_ae_snp500, "reconstruct", STOCKS),
+    "stocks folds": (lstm_ae_snp500, "reconstruct", [*STOCKS, "--folds", "3"]),
     "stocks predict": (lstm_ae_snp500, "predict", [*STOCKS, "--window", "10"]),
     "vowels basic": (jv_training, "basic", VOWELS),
     "vowels adversarial": (jv_training, "adversarial", [*VOWELS, "--epsilon", "0.1"]),
