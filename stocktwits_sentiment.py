@@ -341,6 +341,12 @@ class EncodedTexts:
         order = torch.argsort(self.lengths + torch.rand(size, generator=generator))
         return loop.in_random_order(order.split(batch_size), generator)
 
+    def by_length(self, batch_size: int = 1000) -> list[Tensor]:
+        """All texts once, in batches of the same length, which need no padding."""
+        order = torch.argsort(self.lengths, stable=True)
+        counts = self.lengths[order].unique_consecutive(return_counts=True)[1].tolist()
+        return [batch for group in order.split(counts) for batch in group.split(batch_size)]
+
 
 # ---- training and test -----------------------------------------------------------------------------------------------
 
@@ -476,9 +482,8 @@ def trained(path: Path, settings: Asked) -> TextLSTM:
 def logits(model: TextLSTM, split: LabelledTexts, settings: Asked) -> np.ndarray:
     """The model's logits (N,) of the texts, in their order."""
     data = EncodedTexts(split, model)
-    order = torch.argsort(data.lengths, stable=True)
     z = torch.empty(len(data))
-    for indices in order.split(1000):
+    for indices in data.by_length():
         *inputs, _ = loop.fetch(data, indices, settings.device)
         z[indices] = model(*inputs).float().cpu()
     return z.numpy()
@@ -617,7 +622,7 @@ def explain(model: TextLSTM, texts: Sequence[str], settings: Asked, count: int =
     """
     data = EncodedTexts(LabelledTexts(list(texts), torch.zeros(len(texts))), model)
     predictions: list[dict] = [{}] * len(texts)
-    for indices in torch.argsort(data.lengths, stable=True).split(1000):
+    for indices in data.by_length():
         words, ngrams, lengths, _ = loop.fetch(data, indices, settings.device)
         presence = torch.ones(words.shape, device=settings.device, requires_grad=True)  # (B, T)
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no gradients in evaluation mode

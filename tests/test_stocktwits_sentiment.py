@@ -294,6 +294,9 @@ def test_batches_are_of_similar_length_and_hold_every_message_once():
     assert lengths != sorted(lengths)
     same, other = (data.batches(220, 20, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert all(map(torch.equal, batches, same)) and not all(map(torch.equal, batches, other))
+    equal = data.by_length(15)
+    assert torch.cat(equal).sort().values.equal(torch.arange(220)) and max(map(len, equal)) == 15
+    assert all(data.lengths[indices].unique().numel() == 1 for indices in equal)
     words, ngrams, lengths, labels = data[torch.tensor([0, 2])]
     assert words.shape == (2, 3) and lengths.tolist() == [1, 3] and labels.shape == (2,)
     assert ngrams.shape == (2, 3, 1)  # of the unknown word w, too
