@@ -238,7 +238,7 @@ def predictions(folder):
 def test_predict_reads_files_and_lines_and_needs_no_data(run, tmp_path, monkeypatch, capsys):
     run("--function", "train")
     argv = ["--function", "predict", "--data_dir", "/no/such/folder", "--output_dir", str(tmp_path)]
-    monkeypatch.setattr(sys, "stdin", io.StringIO("buy $SPY\n\nnever seen words\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"buy $SPY\n\nnever seen words\n")))
     found = script.main([*argv, "--file", "-"])
     rows = found["predictions"]
     assert [row["message"] for row in rows] == ["buy $SPY", "", "never seen words"] and found["messages"] == 3
