@@ -514,10 +514,9 @@ def plot_history(folders: dict[str, Path], folder: Path) -> None:
     series = {}
     for name, place in folders.items():
         for part, curve in tables.read_curves(place, "accuracy").items():
-            series[f"{report.label(name)}, {part}"] = curve
-    plots.curves(
-        folder / "accuracy.png", series, "epoch", "accuracy", dashed=[n for n in series if n.endswith("training")]
-    )
+            series[report.label(name), part] = curve
+    dashed = [name for name in series if name[-1] == "training"]
+    plots.curves(folder / "accuracy.png", series, "epoch", "accuracy", dashed=dashed)
 
 
 def compare(request: Request, folder: Path) -> dict:

@@ -28,7 +28,6 @@ from reporting import browser, report
 from reporting.report import Failure, Result, Results, read_json
 from reporting.schedule import Task, run_pool
 from reporting.studies import PRESETS, STUDIES, Study
-from training import tables
 from training.flags import Parser
 from training.settings import POSITIVE_INT
 
@@ -144,6 +143,8 @@ def expected_minutes(study: Study, preset: str, output: Path) -> float:
 
 def training_minutes(folder: Path) -> float:
     """Training time of all models, seeds and combinations of a study, one after another."""
+    from training import tables  # imports torch, which --help and --list need not wait for
+
     seconds = total_seconds(read_json(folder / "metrics.json"))
     grids = [*folder.glob("grid.csv"), *folder.glob("*/grid.csv")]
     return (seconds + sum(row["seconds"] for path in grids for row in tables.read_table(path))) / 60

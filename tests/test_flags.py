@@ -181,7 +181,7 @@ SMALL = {  # flags that keep a random run of each function short
     (jv_training, "adversarial"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
     (jv_training, "proximal"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
 }
-IGNORED = ("dataclasses", "training.settings", "training.flags", "training.grid_search", "training.workers", "copy")
+IGNORED = ("dataclasses", "training.settings", "training.flags", "copy")  # which read all settings
 HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
 VALUES = {  # of flags of each type: small ones, and some that are too small or too large
     POSITIVE_INT: ["1", "2", "3", "5", "7", "14", "0"],
