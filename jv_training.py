@@ -55,6 +55,9 @@ class VowelSettings(Settings):
 
     num_layers: int = flag(1, "", "model", refused="the proximal LSTM and those beside it have one layer")
     gradient_clipping: float = flag(0.0, "", "training", refused="models trained as one stack have no common norm")
+    method: str = flag(
+        "cg", "", "model", refused="stacked models use conjugate gradients; in your own code, ProxLSTM(method=...)"
+    )
     patience: int = flag(0, "", "training", refused="the last epoch is kept: no data are left to choose one")
 
     channels: int = flag(64, "channels of the convolution", "model", POSITIVE_INT)
@@ -177,7 +180,7 @@ PRESETS = {
     "published": [
         recipe(batch_size=27, learning_rate=1e-3, schedule="constant", epochs=60, **PLAIN),
         recipe({"function": "adversarial"}, epochs=50, repeats=2, epsilon=(0.01, 0.1, 0.3, 1.0, 3.0)),
-        recipe({"function": "proximal"}, epochs=100, repeats=2, epsilon=(0.1, 1.0, 5.0, 20.0)),
+        recipe({"function": "proximal"}, epochs=100, repeats=1, epsilon=(0.1, 1.0, 5.0, 20.0)),
         recipe({"function": COMPARED}, repeats=1, dropout=0.3),
         recipe({"function": "batch_norm"}, dropout_places=("lstm",)),
     ],
@@ -252,9 +255,9 @@ def load(settings: VowelSettings | Request) -> Split:
 
 def new_model(settings: VowelSettings, data: Split, part: Sequences, seed: int) -> LSTMClassifier:
     """A model with the start of `seed`, scaled to the training sequences `part`."""
-    if settings.kernel_size > int(data.train.lengths.min()):
-        shortest = int(data.train.lengths.min())
-        raise UsageError(f"--kernel_size: expected at most {shortest}, the shortest training sequence")
+    shortest = int(min(data.train.lengths.min(), data.test.lengths.min()))
+    if settings.kernel_size > shortest:
+        raise UsageError(f"--kernel_size: expected at most {shortest}, the steps of the shortest sequence")
     torch.manual_seed(seed)
     model = LSTMClassifier(
         input_size=part.values[0].shape[1],
@@ -365,8 +368,9 @@ def starting_models(settings: VowelSettings, kind: str) -> list[LSTMClassifier]:
     folder = settings.output_dir / "starts" / f"{kind}-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / ".lock"):  # of several trainings that need it, the first one trains it
-        start = dataclasses.replace(start, resume=True, quiet=True)
-        train(start, folder) if kind == "seeds" else train_folds(start, folder)
+        if not settings_of_trained(folder):
+            start = dataclasses.replace(start, resume=True, quiet=True)
+            train(start, folder) if kind == "seeds" else train_folds(start, folder)
     return checkpoint.rebuild(folder / "best.pt", ClassifierStack).unstack()
 
 
@@ -427,12 +431,12 @@ def held_out(settings: VowelSettings, data: Sequences) -> list[Tensor]:
 def held_out_scores(settings: VowelSettings, stack: ClassifierStack) -> dict[str, float]:
     """Means over sequences and repeats; errors are those of a mean over sequences, whose repeats are averaged first."""
     data = load(settings).train
-    losses, right = torch.zeros(2, settings.repeats, len(data))
+    losses, right = torch.zeros(2, settings.repeats, len(data), dtype=torch.float64)
     for m, (model, fold) in enumerate(zip(stack.unstack(), held_out(settings, data), strict=True)):
         x, lengths, labels = data[fold]
         logits = model(x, lengths)
-        losses[m // settings.folds, fold] = cross_entropy(logits, labels, reduction="none")
-        right[m // settings.folds, fold] = (logits.argmax(1) == labels).float()
+        losses[m // settings.folds, fold] = cross_entropy(logits, labels, reduction="none").double()
+        right[m // settings.folds, fold] = (logits.argmax(1) == labels).double()
     scores = {}
     for name, values in (("cv_loss", losses), ("cv_accuracy", right)):
         error = values.mean(0).std() / len(data) ** 0.5
@@ -462,8 +466,8 @@ def test(settings: VowelSettings, folder: Path) -> dict:
         "test_accuracy": accuracies[0],
         "test_loss": losses[0],
         "test_accuracy_sigma": binomial_sigma(statistics.mean(accuracies), len(data.test)),
-        "vote_accuracy": (logits.softmax(2).mean(0).argmax(1) == labels).float().mean().item(),
-        "majority_accuracy": (labels == data.train.labels.bincount().argmax()).float().mean().item(),
+        "vote_accuracy": (logits.softmax(2).mean(0).argmax(1) == labels).double().mean().item(),
+        "majority_accuracy": (labels == data.train.labels.bincount().argmax()).double().mean().item(),
     }
     if settings.models > 1:
         for name, values in (("test_accuracy", accuracies), ("test_loss", losses)):

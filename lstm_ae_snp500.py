@@ -43,6 +43,7 @@ from training.settings import (
 )
 
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
+VALIDATION_STRIDE = 5  # days between the starts of validation windows
 TRAIN, APPLY = ("reconstruct", "predict"), ("encode", "anomalies", "tomorrow")
 
 
@@ -262,8 +263,8 @@ def part_dates(count: int, settings: PriceSettings, part: str) -> list[slice]:
 
 
 def part_windows(data: StockPrices, settings: PriceSettings, part: str) -> Tensor:
-    """Windows of daily highs in dollars, (N, window). Those of the test part do not overlap."""
-    stride = settings.window if part == "test" else settings.stride
+    """Windows of daily highs in dollars, (N, window); in the test part they do not overlap."""
+    stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": settings.window}[part]
     return high_windows(data.values, part_dates(len(data.dates), settings, part), settings.window, stride)
 
 
@@ -521,12 +522,7 @@ def predict(request: Request, folder: Path) -> dict:
     if request.inputs == "ohlcv" and data.metadata.get("fields") == 1:
         raise UsageError(f"--inputs: expected high, since {request.data} has one number per date")
     metrics = grid_search.fit(request, folder, train_prediction, test_prediction)
-    settings = dataclasses.replace(
-        request.single(),
-        reconstruction_dominance=metrics.get("best_combination", {}).get(
-            "reconstruction_dominance", request.reconstruction_dominance[0]
-        ),
-    )
+    settings = dataclasses.replace(request.single(), **metrics.get("best_combination", {}))
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
     plot_losses(settings, folder)
     plot_predictions(settings, model, folder)

@@ -12,6 +12,8 @@ by sample    the black-box way as it is usually written: each sample's G from H 
              graph, and everything differentiated through; once, at the sizes of the first ratio, for 3 samples and
              multiplied, since it treats them one after another
 
+stack        the models of ten seeds as one, `models/classifier_stack.py`, beside ten steps of one `LSTMClassifier`
+
 Peak memory is that of a process of its own (Linux), beyond its memory before the model was made.
 """
 
@@ -32,6 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import RESULTS, Row, record
 from timing import medians
 
+from Classifier import MODES, LSTMClassifier
+from models.classifier_stack import ClassifierStack
 from ProxLSTM import METHODS, ProxLSTM
 from reporting import plots
 from training.run import keep_memory
@@ -50,6 +54,11 @@ RATIOS_ABOUT = (
     "the whole batch at a time (`blackbox`), and sample by sample with everything recorded (three samples, multiplied)."
 )
 COSTS_ABOUT = f"T={STEPS}, I=H, epsilon 1. The ratio is auto / loop over nn.LSTMCell."
+SEEDS = 10
+STACK_ABOUT = (
+    f"{SEEDS} classifiers of the study on Japanese Vowels (B=27, T=16, I=12, 64 channels, H=64): a training step of "
+    "their stack, beside a step of each."
+)
 MEMORY_ABOUT = "The peak of a process of its own beyond its memory before the model was made, for the same sizes."
 
 
@@ -203,6 +212,28 @@ def named_ratios(rounds: int) -> list[Row]:
     return rows
 
 
+def stack_rows(rounds: int) -> list[Row]:
+    """Seconds of a training step of several classifiers, as a stack and one after another, a row per mode."""
+    rows = []
+    for mode in MODES:
+        torch.manual_seed(0)
+        models = [LSTMClassifier(mode=mode, epsilon=1.0) for _ in range(SEEDS)]
+        stack = ClassifierStack.of(models)
+        x, lengths, labels = torch.randn(27, 16, 12), torch.full((27,), 16), torch.arange(27) % 9
+        batch = [part.expand(SEEDS, *part.shape) for part in (x, lengths, labels)]
+
+        def stacked(stack: ClassifierStack = stack, batch: list[Tensor] = batch) -> None:
+            stack.loss(*batch)[0].sum().backward()
+
+        def one_by_one(models: list[LSTMClassifier] = models, batch: list[Tensor] = batch) -> None:
+            for model, *own in zip(models, *batch, strict=True):
+                model.loss(*own)[0].backward()
+
+        found = medians({"one by one": one_by_one, "stack": stacked}, rounds)
+        rows.append(Row(mode, found, found["one by one"] / found["stack"]))
+    return rows
+
+
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure_memory", nargs=3, help=argparse.SUPPRESS)
@@ -217,6 +248,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     rows = costs(3)
     draw(rows, RESULTS / FIGURE)
     record("prox_lstm", "Proximal LSTM, methods and sizes", COSTS_ABOUT, rows, figure=FIGURE)
+    record("prox_lstm", "Ten classifiers as one stack", STACK_ABOUT, stack_rows(11))
     return record("prox_lstm", "Proximal LSTM, memory of a step", MEMORY_ABOUT, memory_rows(), "MiB")
 
 

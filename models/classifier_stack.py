@@ -1,7 +1,7 @@
 """Many `LSTMClassifier`s of one shape trained as one: the seeds of a run, or the folds of a repeated cross-validation.
 
-A training step of one small LSTM is mostly the overhead of small operations; as batched products, M of them take half
-the time that they take one after another. The models share nothing else: loss, gradients and batch-norm statistics of
+A training step of one small LSTM is to a good part the overhead of small operations: M of them take about a third less
+time as batched products than one after another (benchmarks/bench_prox_lstm.py). The models share nothing else: loss, gradients and batch-norm statistics of
 each are those that it has on its own (tests/test_classifier_stack.py).
 
 Letters in shapes: M models, B batch, T time steps, I input size, C channels, H hidden size, K classes, D directions,
@@ -126,6 +126,7 @@ class ClassifierStack(nn.Module):
         if place in self.stacked.batch_norms:
             norm = self.stacked.batch_norms[place]
             counts = (torch.arange(x.shape[2], device=x.device) < lengths.unsqueeze(2)).unsqueeze(3)  # (M, B, T, 1)
+            x = as_working(x)  # under autocast, too: sums of a whole batch are beyond bfloat16
             if self.training:
                 n = lengths.sum(1)[:, None, None, None]
                 mean = (x * counts).sum((1, 2), keepdim=True) / n
@@ -145,6 +146,11 @@ def update_running(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor) -> None
     norm.running_mean.lerp_(mean, norm.momentum)
     norm.running_var.lerp_(variance, norm.momentum)
     norm.num_batches_tracked += 1
+
+
+def as_working(tensor: Tensor) -> Tensor:
+    """In float32 at least."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def by_model(tensor: Tensor) -> Tensor:
@@ -183,11 +189,13 @@ def run_proximal(v: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor, lstm: nn.M
     groups, batch, steps, _ = v.shape
     solver = functools.partial(
         ConjugateGradients,
-        tolerance=lstm.tolerance or TOLERANCES[v.dtype],
+        tolerance=lstm.tolerance or TOLERANCES[as_working(v).dtype],
         max_iterations=lstm.max_iterations,
     )
-    rows = v.permute(2, 0, 1, 3).reshape(steps * groups * batch, -1)
-    state = v.new_zeros(groups * batch, w_hh.shape[2])
     sizes = [groups * batch] * steps
-    h, _, _ = ProxLSTMFunction.apply(rows, state, state, w_ih, w_hh, bias, lstm.epsilon, sizes, False, solver)
+    with torch.autocast(v.device.type, enabled=False):
+        v, w_ih, w_hh, bias = map(as_working, (v, w_ih, w_hh, bias))
+        rows = v.permute(2, 0, 1, 3).reshape(steps * groups * batch, -1)
+        state = v.new_zeros(groups * batch, w_hh.shape[2])
+        h, _, _ = ProxLSTMFunction.apply(rows, state, state, w_ih, w_hh, bias, lstm.epsilon, sizes, False, solver)
     return h.view(steps, groups, batch, -1).permute(1, 2, 0, 3)

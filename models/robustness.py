@@ -21,7 +21,7 @@ def accuracies(stack: ClassifierStack, batch: Batch) -> Tensor:
 
 
 def is_right(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.argmax(2) == labels).float().mean(1)
+    return (logits.argmax(2) == labels).double().mean(1)
 
 
 def accuracies_under_attack(stack: ClassifierStack, batch: Batch, radius: float, steps: int) -> Tensor:

@@ -123,3 +123,17 @@ def test_a_checkpoint_rebuilds_it(tmp_path, mode):
     for model, own in zip(again.unstack(), models, strict=True):
         assert all(torch.equal(tensor, own.state_dict()[name]) for name, tensor in model.state_dict().items())
         assert model.mode == mode and not model.training
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_autocast_is_close_to_float32(mode):
+    x, lengths, labels = batch()
+    results = []
+    for enabled in (False, True):
+        models = [model.float() for model in make(mode=mode, epsilon=0.5, batch_norm_places=PLACES)]
+        stack = ClassifierStack.of(models)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses, _ = stack.loss(x.float().clamp(-3, 3), lengths, labels)
+        losses.sum().backward()
+        results.append(losses.detach().float())
+    assert_close(*results, rtol=0.1, atol=0.1)

@@ -16,13 +16,9 @@ import pytest
 import torch
 from conftest import damaged_at_random, fails
 from test_load_data import NAN, SIZES, write, write_mnist
-from test_load_messages import ROWS as MESSAGES
-from test_load_messages import table as message_table
-from test_load_messages import write as write_messages
 
 import load_data
 from loaders import files as data_files
-from loaders import messages as load_messages
 from loaders import mnist as mnist_loader
 from loaders import movement as load_movement
 from loaders.files import SAMPLES, DataError, decoded
@@ -319,13 +315,8 @@ def make_digits(folder):
     write_mnist(folder / "MNIST" / "raw")
 
 
-def make_messages(folder):
-    write_messages(folder, message_table([*MESSAGES, ("$SPY up up then down", "bullish")]))
-
-
 LOADERS = {  # data, loader, what decodes them
     "mnist": (make_digits, load_data.mnist, (mnist_loader, "read_idx")),
-    "messages": (make_messages, load_data.spy_messages, (load_messages, "normalize")),
 }
 
 
@@ -416,7 +407,7 @@ def test_damaged_files_give_the_same_errors_beside_kept_arrays(tmp_path, small):
 
 @pytest.mark.parametrize("name", LOADERS)
 def test_real_data_are_the_same_from_kept_arrays(tmp_path, monkeypatch, name):
-    folder = {"mnist": "MNIST/raw", "messages": "stocktwits"}.get(name, "adv_alstm")
+    folder = "MNIST/raw"
     if not any((REAL / folder).glob("*.*")):
         pytest.skip(f"DATA_DIR has no {folder}")
     (tmp_path / folder).mkdir(parents=True)

@@ -11,6 +11,7 @@ import adv_alstm
 import jv_training
 import lstm_ae_snp500
 import lstm_ae_toy
+import stocktwits_sentiment
 from reporting import plots
 from training import flags
 from training.settings import (
@@ -167,6 +168,10 @@ VOWELS = "--source sample --limit 45 --epochs 1 --hidden_size 3 --channels 3 --f
 SMALL = {  # flags that keep a random run of each function short
     (lstm_ae_toy, "plot_examples"): "",
     (lstm_ae_toy, "reconstruct"): "--limit 40 --epochs 1 --hidden_size 3",
+    (stocktwits_sentiment, "show_messages"): "--source sample",
+    (stocktwits_sentiment, "train"): "--source sample --limit 30 --epochs 1 --hidden_size 3",
+    (stocktwits_sentiment, "predict"): "",
+    (stocktwits_sentiment, "baseline"): "--source sample",
     (lstm_ae_snp500, "plot_prices"): SAMPLE,
     (lstm_ae_snp500, "reconstruct"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
     (lstm_ae_snp500, "predict"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3 --window 10",
@@ -176,7 +181,7 @@ SMALL = {  # flags that keep a random run of each function short
     (jv_training, "adversarial"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
     (jv_training, "proximal"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
 }
-IGNORED = ("dataclasses", "training.settings", "training.flags", "training.grid_search", "training.workers", "copy")
+IGNORED = ("dataclasses", "training.settings", "training.flags", "copy")  # which read all settings
 HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
 VALUES = {  # of flags of each type: small ones, and some that are too small or too large
     POSITIVE_INT: ["1", "2", "3", "5", "7", "14", "0"],

@@ -38,7 +38,7 @@ def batch(stack):
 
 def by_hand(stack, x, lengths, labels):
     with torch.no_grad():
-        return torch.stack([(model(x, lengths).argmax(1) == labels).float().mean() for model in stack.unstack()])
+        return torch.stack([(model(x, lengths).argmax(1) == labels).double().mean() for model in stack.unstack()])
 
 
 def test_each_model_has_its_own_accuracy(stack, batch):
@@ -65,7 +65,7 @@ def test_an_attack_of_one_step_goes_along_the_gradient_of_each_model(stack, batc
         r = compute_perturbation(torch.nn.functional.cross_entropy(model.classify(v, steps), labels), v)
         norms = v.detach().flatten(1).norm(dim=1)[:, None, None]
         with torch.no_grad():
-            expected.append((model.classify(v + 0.8 * norms * r, steps).argmax(1) == labels).float().mean())
+            expected.append((model.classify(v + 0.8 * norms * r, steps).argmax(1) == labels).double().mean())
     found = accuracies_under_attack(stack, batch, 0.8, 1)
     assert torch.equal(found, torch.stack(expected)) and found[0] < 1
 
@@ -76,7 +76,7 @@ def test_a_strong_attack_of_several_steps_is_at_least_as_strong(stack, batch):
 
 
 def test_sequences_are_cut_at_their_ends_and_never_below_the_kernel(stack, batch):
-    x, lengths, labels = batch
+    x, _, labels = batch
     assert torch.equal(accuracies_cut_short(stack, batch, 0.6), by_hand(stack, x, torch.tensor([3, 5, 4, 5]), labels))
     assert torch.equal(accuracies_cut_short(stack, batch, 0.1), by_hand(stack, x, torch.tensor([3] * 4), labels))
 
@@ -86,8 +86,8 @@ def test_missing_steps_close_up_in_their_order():
     seen = {}
 
     class Spy:
-        arguments = {"models": 1}
-        stacked = LSTMClassifier(1, 2, 2, 2)
+        def __init__(self):
+            self.arguments, self.stacked = {"models": 1}, LSTMClassifier(1, 2, 2, 2)
 
         def __call__(self, x, lengths):
             seen.update(x=x[0, :, :, 0], lengths=lengths[0])
