@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from loaders.files import DataError, checked_limit, choose, decoded, download, first_present, read_bytes
+from loaders.files import DataError, checked_limit, choose, download, first_present, read_bytes
 
 
 class Mnist(NamedTuple):
@@ -92,27 +92,13 @@ def _mnist_part(folder, part, count):
             f"{folder}: expected the images and the labels of {part}, found not both; "
             f"data/build_samples.py rebuilds the bundled sample"
         )
-    images, labels = _images(paths[0], (count, 28, 28)), read_idx(paths[1])
+    images, labels = read_idx(paths[0]), read_idx(paths[1])
     for path, tensor, shape in ((paths[0], images, (count, 28, 28)), (paths[1], labels, (count,))):
         if tensor.shape != shape:
             raise DataError(f"{path}: expected shape {shape}, found {tuple(tensor.shape)}")
     if labels.max() > 9:
         raise DataError(f"{paths[1]}: expected labels 0 to 9, found {int(labels.max())}")
     return images, labels.long()
-
-
-def _images(path, shape):
-    """`read_idx`; the digits of a gzipped file are kept unpacked."""
-    if path.suffix != ".gz":
-        return read_idx(path)
-    arrays = decoded(
-        path,
-        "idx",
-        1,
-        lambda: {"images": read_idx(path).numpy()},
-        lambda kept: (kept["images"].dtype, kept["images"].shape) == (np.uint8, shape),
-    )
-    return torch.from_numpy(arrays["images"])
 
 
 def _fetch_mnist(folder, absent):
