@@ -72,7 +72,6 @@ class Autoencoder(nn.Module):
     """
 
     decoder: nn.Module
-    class_decoder: nn.Module | None = None
 
     def __init__(
         self,
@@ -87,6 +86,7 @@ class Autoencoder(nn.Module):
         if head not in HEADS:
             raise ValueError(f"head must be one of {', '.join(HEADS)}, not {head!r}")
         self.head, self.log_probabilities = head, log_probabilities
+        self.class_decoder: nn.Module | None = None
         self.hidden_layer = nn.Linear(features, HEAD_WIDTH) if num_classes and head == "deep" else None
         width = features if self.hidden_layer is None else HEAD_WIDTH
         self.class_head = nn.Linear(width, num_classes) if num_classes else None
