@@ -92,7 +92,7 @@ def own_images(folder: Path | str, limit: int | None = None) -> Mnist:
     return _split(train, test, max(1, len(train[0]) // 12), limit, metadata)
 
 
-def readread_idx(path: Path | str) -> Tensor:
+def read_images(path: Path | str) -> Tensor:
     """Images (N, 28, 28) uint8 from one IDX file. Raises DataError."""
     images = read_idx(path)
     if images.dim() != 3 or images.shape[1:] != (SIDE, SIDE):
@@ -114,7 +114,7 @@ def _split(
 def _own_part(folder: Path, part: str) -> tuple[Tensor, Tensor]:
     """Images (N, 28, 28) and labels (N,) int64 of `train` or `test`."""
     paths = [_own_file(folder, part, kind) for kind in ("images", "labels")]
-    images, labels = readread_idx(paths[0]), read_idx(paths[1])
+    images, labels = read_images(paths[0]), read_idx(paths[1])
     if labels.shape != images.shape[:1]:
         raise DataError(f"{paths[1]}: expected {len(images)} labels, one per image, found {tuple(labels.shape)}")
     return images, labels.long()
