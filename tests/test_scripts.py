@@ -27,7 +27,7 @@ FIGURES = {
     ("lstm_ae_toy", "plot_examples"): {"examples.png"},
     ("lstm_ae_toy", "reconstruct"): {"reconstructions.png", "loss.png"},
     ("lstm_ae_mnist", "reconstruct"): {"digits.png", "loss.png"},
-    ("lstm_ae_mnist", "classify"): {"digits.png", "loss.png", "accuracy.png", "confusion.png"},
+    ("lstm_ae_mnist", "classify"): {"digits.png", "loss.png", "errors.png", "confusion.png"},
     ("lstm_ae_snp500", "plot_prices"): {"prices.png"},
     ("lstm_ae_snp500", "reconstruct"): {"stocks.png", "loss.png"},
     ("lstm_ae_snp500", "predict"): {
@@ -145,8 +145,7 @@ BAD = [
     ("lstm_ae_toy", ["--epochs", "1.5"], ["--epochs", "1.5"]),
     ("lstm_ae_toy", ["--no_such_flag"], ["--no_such_flag"]),
     ("lstm_ae_toy", ["--function", "reconstruct", "--dry_run"], ["--dry_run", "best.pt"]),
-    ("lstm_ae_mnist", ["--sequence", "pixels"], ["--model", "fc"]),
-    ("lstm_ae_mnist", ["--sequence", "pixels", "--model", "conv"], ["--model", "spatial"]),
+    ("lstm_ae_mnist", ["--sequence", "columns"], ["--sequence", "pixels"]),
     ("lstm_ae_mnist", ["--sequence", "rows", "--input_size", "7"], ["--input_size", "rows"]),
     ("lstm_ae_mnist", ["--input_size", "5"], ["--input_size", "784", "5"]),
     ("lstm_ae_mnist", ["--kernel_size", "4"], ["--kernel_size", "4"]),
