@@ -272,6 +272,29 @@ def test_stays_in_float32_under_autocast_where_bfloat16_does_not_pay(monkeypatch
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("constant", [False, True])
+def test_slices_of_any_size_give_the_same(monkeypatch, constant):
+    """Places are worked on some at a time; 60 values are gates of three of the 15 places."""
+    model, arguments, weights = example(1, constant, True, 4)
+    expected, derivatives = model(*arguments), gradients(model, model, arguments, weights)
+    monkeypatch.setattr(conv_lstm, "CACHED_VALUES", 60)
+    assert len(conv_lstm.slices(15, 4)) == 5
+    for a, b in zip(model(*arguments), expected, strict=True):  # to the last bit or so: vectors have other ends
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
+    for a, b in zip(gradients(model, model, arguments, weights), derivatives, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)  # sums over places are in another order
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"bf16": True}, True), ({"avx512_f": True}, False)],
+)
+def test_the_processor_decides_about_bfloat16(monkeypatch, flags, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    assert conv_lstm.low_precision_pays.__wrapped__("cpu") == expected
+    assert conv_lstm.low_precision_pays.__wrapped__("cuda")
+
+
 # ---- bfloat16 --------------------------------------------------------------------------------------------------------
 
 UNIT_ROUNDOFF = 2.0**-8  # of bfloat16: seven stored bits, so that rounding changes a number by this share at most
