@@ -354,6 +354,8 @@ def test_images_of_ones_own(tmp_path):
         (("encode", "--epochs", "3"), "--epochs: not used by encode"),
         (("reconstruct", "--head", "deep"), "--head: not used by reconstruct"),
         (("classify", "--model", "both", "--num_layers", "2"), "--num_layers: used with --model fc only"),
+        (("classify", "--model", "conv", "--checkpoint_steps", "7"), "--checkpoint_steps: used with --model fc only"),
+        (("classify", "--model", "fc", "--channels", "7"), "--channels: used with --model conv or both only"),
     ],
 )
 def test_digits_refuse_in_one_line(tmp_path, capsys, argv, expected):
