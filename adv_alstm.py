@@ -229,6 +229,7 @@ SCRIPT = Script(
 if __name__ == "__main__":
     flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
+import itertools
 import json
 import statistics
 import sys
@@ -528,7 +529,7 @@ def compare(request: Request, folder: Path) -> dict:
         if start not in first:
             metrics[report.row_name(start, "start")] = scores_of_start(with_model(request, "alstm", start))
         metrics |= {report.row_name(*key): trained[report.row_name(*key)] for key in keys if key[0] == start}
-        add_gains(metrics, alstm, folder, start)
+    add_gains(metrics, alstm, folder, starts)
     rows = report.comparison(metrics, load(alstm).metadata["dataset"])
     tables.write_csv(folder / "comparison.csv", rows)
     report.accuracies(folder / "comparison.png", metrics)
@@ -557,19 +558,26 @@ def scores_of_start(request: Request) -> dict:
     return {"epochs": 0, **scores(make(settings).eval(), settings)}
 
 
-def add_gains(metrics: dict[str, dict], request: Request, folder: Path, start: str) -> None:
-    """How much more accurate each model of a start is, over all seeds, than its ALSTM and than "always up"."""
+def add_gains(metrics: dict[str, dict], request: Request, folder: Path, starts: list[str]) -> None:
+    """How much more accurate each model is, over all seeds, than the ALSTM of its start, than the same model from
+    random weights, and than "always up"."""
     part, shares = load(request).test, {}
-    for name in ("alstm", *PERTURBED):  # of each sample, the share of trainings that got it right
+    for start, name in itertools.product(starts, ("alstm", *PERTURBED)):
         seeds = range(request.seed, request.seed + request.seeds)
         paths = [group_folder(folder, start, name) / "seeds" / str(seed) / "best.pt" for seed in seeds]
-        shares[name] = np.mean([np.equal(*directions(AdvALSTM.load(path), part)) for path in paths], 0)
-    references = {"alstm": shares["alstm"], "always_up": part.y.numpy()}
-    for name, share in shares.items():
-        for other in references if name != "alstm" else ("always_up",):
-            keys = (f"gain_over_{other}", f"gain_over_{other}_low", f"gain_over_{other}_high")
-            values = movement_scores.gain(share, references[other], part.dates)
-            metrics[report.row_name(start, name)] |= dict(zip(keys, values, strict=True))
+        right = [np.equal(*directions(AdvALSTM.load(path), part)) for path in paths]
+        shares[start, name] = np.mean(right, 0)  # of each sample, the share of trainings that got it right
+    for (start, name), share in shares.items():
+        references = {
+            "alstm": shares[start, "alstm"],
+            "random": shares.get(("random", name)),
+            "always_up": part.y.numpy(),
+        }
+        for other, reference in references.items():
+            if reference is not None and reference is not share:
+                keys = (f"gain_over_{other}", f"gain_over_{other}_low", f"gain_over_{other}_high")
+                values = movement_scores.gain(share, reference, part.dates)
+                metrics[report.row_name(start, name)] |= dict(zip(keys, values, strict=True))
 
 
 def starts(request: Request, folder: Path) -> dict:
