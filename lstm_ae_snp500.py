@@ -144,9 +144,9 @@ class PriceSettings(Settings):
 RECONSTRUCT, PREDICT = {"function": "reconstruct"}, {"function": "predict"}
 PRESETS = {
     "best": [
-        recipe(RECONSTRUCT, minutes=3, hidden_size=128, batch_size=256, learning_rate=5e-3, stride=1, mirror=True),
-        recipe(RECONSTRUCT, epochs=12),
-        recipe({**RECONSTRUCT, "folds": 5}, minutes=6, epochs=6),
+        recipe(RECONSTRUCT, minutes=2, hidden_size=128, batch_size=256, learning_rate=5e-3, stride=1, mirror=True),
+        recipe(RECONSTRUCT, epochs=8),
+        recipe({**RECONSTRUCT, "folds": 5}, minutes=6, epochs=5),
         recipe(PREDICT, minutes=5, hidden_size=64, code_size=0, batch_size=512, learning_rate=3e-3, epochs=8),
         recipe(PREDICT, window=20, stride=1),
         recipe({**PREDICT, "inputs": "high"}, code_size=16, learning_rate=1e-3, epochs=5),
