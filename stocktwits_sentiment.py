@@ -238,7 +238,6 @@ SCRIPT = Script(
 if __name__ == "__main__":
     flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -341,6 +340,12 @@ class EncodedTexts:
         order = torch.argsort(self.lengths + torch.rand(size, generator=generator))
         return loop.in_random_order(order.split(batch_size), generator)
 
+    def by_length(self, batch_size: int = 1000) -> list[Tensor]:
+        """All texts once, in batches of the same length, which need no padding."""
+        order = torch.argsort(self.lengths, stable=True)
+        counts = self.lengths[order].unique_consecutive(return_counts=True)[1].tolist()
+        return [batch for group in order.split(counts) for batch in group.split(batch_size)]
+
 
 # ---- training and test -----------------------------------------------------------------------------------------------
 
@@ -354,18 +359,18 @@ def build(settings: SentimentSettings, data: Messages) -> TextLSTM:
         vocabulary,
         settings.embedding_size,
         layer_sizes(settings),
-        settings.bidirectional,
-        settings.pooling,
-        settings.dropout,
-        settings.embedding_dropout,
-        settings.word_dropout,
-        repeated_bigrams(texts, len(vocabulary), settings.min_count) if settings.linear else None,
-        settings.linear_dropout,
-        settings.linear_scale,
-        settings.ngram_buckets,
-        bool(settings.epsilon),
-        list(data.classes),
-        settings.tokenizer,
+        bidirectional=settings.bidirectional,
+        pooling=settings.pooling,
+        dropout=settings.dropout,
+        embedding_dropout=settings.embedding_dropout,
+        word_dropout=settings.word_dropout,
+        bigrams=repeated_bigrams(texts, len(vocabulary), settings.min_count) if settings.linear else None,
+        linear_dropout=settings.linear_dropout,
+        linear_scale=settings.linear_scale,
+        ngram_buckets=settings.ngram_buckets,
+        normalize=bool(settings.epsilon),
+        classes=data.classes,
+        tokenizer=settings.tokenizer,
     )
     if settings.embedding_start == "neighbours":
         vectors = cooccurrence_vectors(texts, len(vocabulary), settings.embedding_size)
@@ -476,9 +481,8 @@ def trained(path: Path, settings: Asked) -> TextLSTM:
 def logits(model: TextLSTM, split: LabelledTexts, settings: Asked) -> np.ndarray:
     """The model's logits (N,) of the texts, in their order."""
     data = EncodedTexts(split, model)
-    order = torch.argsort(data.lengths, stable=True)
     z = torch.empty(len(data))
-    for indices in order.split(1000):
+    for indices in data.by_length():
         *inputs, _ = loop.fetch(data, indices, settings.device)
         z[indices] = model(*inputs).float().cpu()
     return z.numpy()
@@ -581,7 +585,7 @@ def predict(request: Request, folder: Path) -> dict:
     """Scores messages and writes predictions.csv."""
     if "text_column" in request.given and request.file is None:
         raise UsageError("--text_column: predict uses it with --file only")
-    texts = texts_to_score(request)
+    texts = read_texts(request.file, request.text_column) if request.file else list(request.text or EXAMPLES)
     model = trained(request.checkpoint or request.output_dir / "train" / "best.pt", request)
     started = time.monotonic()
     predictions = explain(model, texts, request)
@@ -599,25 +603,13 @@ def predict(request: Request, folder: Path) -> dict:
     }
 
 
-def texts_to_score(request: Request) -> list[str]:
-    """The messages of --text or --file, else the examples. Raises DataError for none."""
-    if request.file is None:
-        return list(request.text or EXAMPLES)
-    if str(request.file) != "-":
-        return read_texts(request.file, request.text_column)
-    texts = [line.rstrip("\r\n") for line in sys.stdin]
-    if not texts:
-        raise UsageError("--file: expected a message per line on the standard input, found none")
-    return texts
-
-
 def explain(model: TextLSTM, texts: Sequence[str], settings: Asked, count: int = 5) -> list[dict]:
     """Per message the probability of the second class, and the words with the largest gradients of the logit by their
     presence: by how much the logit would fall, to first order, if the word faded.
     """
     data = EncodedTexts(LabelledTexts(list(texts), torch.zeros(len(texts))), model)
     predictions: list[dict] = [{}] * len(texts)
-    for indices in torch.argsort(data.lengths, stable=True).split(1000):
+    for indices in data.by_length():
         words, ngrams, lengths, _ = loop.fetch(data, indices, settings.device)
         presence = torch.ones(words.shape, device=settings.device, requires_grad=True)  # (B, T)
         with torch.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no gradients in evaluation mode
@@ -626,8 +618,8 @@ def explain(model: TextLSTM, texts: Sequence[str], settings: Asked, count: int =
         for place, p, slopes in zip(indices.tolist(), logit.sigmoid().tolist(), gradient.tolist(), strict=True):
             tokens = TOKENIZERS[model.tokenizer](texts[place])
             strongest = sorted(zip(tokens, slopes, strict=False), key=lambda pair: -abs(pair[1]))[:count]
-            words = "  ".join(f"{token} {slope:+.2f}" for token, slope in strongest)
-            predictions[place] = {"message": texts[place], "probability": round(p, 4), "words": words}
+            moved = "  ".join(f"{token} {slope:+.2f}" for token, slope in strongest)
+            predictions[place] = {"message": texts[place], "probability": round(p, 4), "words": moved}
     return predictions
 
 

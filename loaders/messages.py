@@ -235,17 +235,20 @@ def labelled_messages(
 
 
 def read_texts(path: Path | str, text_column: str) -> list[str]:
-    """Messages without labels: the column of a CSV file, or the lines of a file whose name ends in .txt.
+    """Messages without labels: the column of a CSV file, or the lines of a .txt file or, for -, the standard input.
 
     Raises DataError.
     """
     path = Path(path)
-    if path.suffix != ".txt":
+    if path.suffix.lower() != ".txt" and path != Path("-"):
         return _read_columns(path, (text_column,))[text_column].tolist()
-    expected = "a text file with a message per line"
-    data = read_bytes(path, expected)
-    with reading(path, expected):
-        return _decode(path, data).splitlines()
+    name, expected = Path("standard input") if path == Path("-") else path, "text with a message per line"
+    data = sys.stdin.buffer.read() if path == Path("-") else read_bytes(path, expected)
+    with reading(name, expected):
+        texts = _decode(name, data).splitlines()
+    if not texts:
+        raise DataError(f"{name}: expected {expected}, found none")
+    return texts
 
 
 def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import os
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -220,11 +221,16 @@ def test_line_ends_and_blank_lines(tmp_path):
     fails("own.csv, line 25: expected a label", labelled_messages, path, "text", "label")
 
 
-def test_texts_without_labels(tmp_path):
+def test_texts_without_labels(tmp_path, monkeypatch, capsys):
     assert read_texts(saved(tmp_path, 'text;n\nbuy;1\n"a;\nb";2\n'), "text") == ["buy", "a;\nb"]
     assert read_texts(saved(tmp_path, "buy, now\n\nsell\n", name="own.txt"), "text") == ["buy, now", "", "sell"]
     fails(["own.csv", "column message", "text, n"], read_texts, tmp_path / "own.csv", "message")
     fails("absent.txt", read_texts, tmp_path / "absent.txt", "text")
+    fails(["own.txt", "found none"], read_texts, saved(tmp_path, "", name="own.txt"), "text")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Bär\r\nsell".encode("latin-1"))))
+    assert read_texts("-", "text") == ["Bär", "sell"] and "standard input" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\x81")))
+    fails("standard input", read_texts, "-", "text")
 
 
 @pytest.mark.parametrize(

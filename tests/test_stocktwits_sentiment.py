@@ -238,7 +238,7 @@ def predictions(folder):
 def test_predict_reads_files_and_lines_and_needs_no_data(run, tmp_path, monkeypatch, capsys):
     run("--function", "train")
     argv = ["--function", "predict", "--data_dir", "/no/such/folder", "--output_dir", str(tmp_path)]
-    monkeypatch.setattr(sys, "stdin", io.StringIO("buy $SPY\n\nnever seen words\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"buy $SPY\n\nnever seen words\n")))
     found = script.main([*argv, "--file", "-"])
     rows = found["predictions"]
     assert [row["message"] for row in rows] == ["buy $SPY", "", "never seen words"] and found["messages"] == 3
@@ -294,6 +294,9 @@ def test_batches_are_of_similar_length_and_hold_every_message_once():
     assert lengths != sorted(lengths)
     same, other = (data.batches(220, 20, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert all(map(torch.equal, batches, same)) and not all(map(torch.equal, batches, other))
+    equal = data.by_length(15)
+    assert torch.cat(equal).sort().values.equal(torch.arange(220)) and max(map(len, equal)) == 15
+    assert all(data.lengths[indices].unique().numel() == 1 for indices in equal)
     words, ngrams, lengths, labels = data[torch.tensor([0, 2])]
     assert words.shape == (2, 3) and lengths.tolist() == [1, 3] and labels.shape == (2,)
     assert ngrams.shape == (2, 3, 1)  # of the unknown word w, too
