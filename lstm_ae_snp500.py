@@ -43,6 +43,7 @@ from training.settings import (
 )
 
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
+VALIDATION_STRIDE = 5  # days between the starts of validation windows
 TRAIN, APPLY = ("reconstruct", "predict"), ("encode", "anomalies", "tomorrow")
 
 
@@ -262,8 +263,8 @@ def part_dates(count: int, settings: PriceSettings, part: str) -> list[slice]:
 
 
 def part_windows(data: StockPrices, settings: PriceSettings, part: str) -> Tensor:
-    """Windows of daily highs in dollars, (N, window). Those of the test part do not overlap."""
-    stride = settings.window if part == "test" else settings.stride
+    """Windows of daily highs in dollars, (N, window); in the test part they do not overlap."""
+    stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": settings.window}[part]
     return high_windows(data.values, part_dates(len(data.dates), settings, part), settings.window, stride)
 
 
@@ -521,12 +522,7 @@ def predict(request: Request, folder: Path) -> dict:
     if request.inputs == "ohlcv" and data.metadata.get("fields") == 1:
         raise UsageError(f"--inputs: expected high, since {request.data} has one number per date")
     metrics = grid_search.fit(request, folder, train_prediction, test_prediction)
-    settings = dataclasses.replace(
-        request.single(),
-        reconstruction_dominance=metrics.get("best_combination", {}).get(
-            "reconstruction_dominance", request.reconstruction_dominance[0]
-        ),
-    )
+    settings = dataclasses.replace(request.single(), **metrics.get("best_combination", {}))
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
     plot_losses(settings, folder)
     plot_predictions(settings, model, folder)
@@ -551,12 +547,12 @@ def plot_losses(settings: PriceSettings, folder: Path) -> None:
     share = settings.reconstruction_dominance
     parts = {f"{share:g} x reconstruction": ("mse", share), f"{1 - share:g} x prediction": ("prediction", 1 - share)}
     series = {
-        f"{name}, {label}": (epochs, [weight * value for value in values])
+        (name, label): (epochs, [weight * value for value in values])
         for name, (key, weight) in {**parts, "sum": ("loss", 1)}.items()
         for label, (epochs, values) in tables.read_curves(folder, key).items()
         if weight
     }
-    dashed = [name for name in series if name.endswith("training")]
+    dashed = [name for name in series if name[-1] == "training"]
     plots.curves(folder / "losses.png", series, "epoch", "loss", log=True, dashed=dashed)
 
 

@@ -307,8 +307,8 @@ def plot_history(folders: dict[str, Path], folder: Path) -> None:
     series = {}
     for name, path in folders.items():
         for label, curve in tables.read_curves(path, "loss").items():
-            series[label if len(folders) == 1 else f"{name}, {label}"] = curve
-    dashed = [name for name in series if name.endswith("training")]
+            series[(label,) if len(folders) == 1 else (name, label)] = curve
+    dashed = [name for name in series if name[-1] == "training"]
     plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=dashed)
 
 

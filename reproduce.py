@@ -23,12 +23,13 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from joblib.externals.loky import get_reusable_executor
+
 from loaders.files import DownloadError
 from reporting import browser, report
 from reporting.report import Failure, Result, Results, read_json
 from reporting.schedule import Task, run_pool
 from reporting.studies import PRESETS, STUDIES, Study
-from training import tables
 from training.flags import Parser
 from training.settings import POSITIVE_INT
 
@@ -63,6 +64,9 @@ def run(study: Study, preset: str, output: Path, jobs: int, resume: bool) -> Res
         if stopped.code not in STATUSES:
             raise Stopped(stopped.code) from None
         return failure(said.getvalue(), stopped)
+    finally:
+        if jobs > 1:  # or this process would wait for its idle workers, five minutes, before it ends
+            get_reusable_executor().shutdown(kill_workers=True)
     sys.stderr.write(said.getvalue())
     return Result(metrics, (time.monotonic() - started) / 60, folder / study.function)
 
@@ -144,6 +148,8 @@ def expected_minutes(study: Study, preset: str, output: Path) -> float:
 
 def training_minutes(folder: Path) -> float:
     """Training time of all models, seeds and combinations of a study, one after another."""
+    from training import tables  # imports torch, which --help and --list need not wait for
+
     seconds = total_seconds(read_json(folder / "metrics.json"))
     grids = [*folder.glob("grid.csv"), *folder.glob("*/grid.csv")]
     return (seconds + sum(row["seconds"] for path in grids for row in tables.read_table(path))) / 60

@@ -1,36 +1,248 @@
-"""Bullish or bearish: the sentiment of messages about $SPY, by word embeddings and stacked LSTMs.
+"""Bullish or bearish: the sentiment of messages about $SPY, by word embeddings, stacked LSTMs and a linear model.
 
-    python stocktwits_sentiment.py                            # train, test, score a few messages, bag of words
-    python stocktwits_sentiment.py --function train --precision bfloat16 --seeds 5
-    python stocktwits_sentiment.py --function train --epsilon 2         # adversarial training
-    python stocktwits_sentiment.py --function train --published         # a tutorial's configuration; it reports 71.7 %
+    python stocktwits_sentiment.py                                # examples, train, test, predict, bag of words
+    python stocktwits_sentiment.py --function train --seeds 5     # the README's rows
+    python stocktwits_sentiment.py --function train --preset published      # then with --dry_run: test the saved model
     python stocktwits_sentiment.py --function predict --text "buy the dip" "this market will crash"
+    python stocktwits_sentiment.py --function predict --file messages.csv
     python stocktwits_sentiment.py --data reviews.csv --text_column review --label_column label
 
-96,967 messages of StockTwits from 2017 (there is no bundled sample: they are downloaded), labelled by their authors. A
-message's tokens are embedded, with the character pieces of each (so unknown words are not all alike), and read by two
-LSTMs; the maximum and the mean of their states over the message give a logit, to which a weight for each word and each
-pair of neighbours is added. Beside the accuracy stand the majority class and a bag of words and pairs with logistic
-regression on the same tokens. `--piece_buckets 0 --no_linear` leaves the LSTMs alone.
+96,967 messages of StockTwits from 2017, labelled by their authors. A message's tokens are embedded, with the character
+n-grams of each (so that unknown words differ), and read by two LSTMs; the maximum and the mean of their states over the
+message give a logit, to which a linear model of the words and bigrams is added. Beside the accuracy stand the majority
+class and a bag of words and bigrams with logistic regression. Results and error analysis: docs/stocktwits_sentiment.md.
 
-Deviations from the tutorial it follows (github.com/GarrettHoffman/lstm-oreilly), whose model and training `--published`
-has:
-1. It splits the messages, repeated ones included; here a text is in one part only, and tickers, users, links, prices
-   and numbers do not make a text another one.
-2. It pads every message to 244 steps, having counted characters, and reads the padding; here no padding is read.
-3. It hands the LSTMs' state from one batch to the next; here every message starts from zero.
-4. Its vocabulary comes from all messages; here from training messages, words that occur once left out.
-5. Its constants of Adadelta and its first embeddings are TensorFlow's; here they are those of this collection.
-Adversarial training is that of Miyato, Dai and Goodfellow 2017, but the embeddings are normalised word by word.
+The preset `published` is the tutorial github.com/GarrettHoffman/lstm-oreilly (71.7 % on its own split): its
+preprocessing, look-up table with 0 for padding, first embeddings, model, loss, optimizer, batch size and epochs.
+Differences that remain, with the reasons:
+1. The tutorial splits the messages in the order of the file, repeated ones included; here a text is in one split only,
+   and tickers, users, links, prices and numbers do not make a text another one.
+2. Its look-up table holds the words of all messages; here those of the training messages, and the others are unknown.
+3. It pads every message on the left to 244 steps, having counted characters, and reads the padding; here none is read.
+4. It hands the LSTMs' state from one batch to the next; here every message starts from zero.
+5. Its batches follow the order of the file; here they are random in every epoch, of messages of similar length.
+6. It tests the last epoch; here the epoch with the best validation accuracy is tested.
+7. It drops the one message that is empty after its preprocessing; here that is one unknown word.
+8. Adadelta's constants and the LSTMs' first weights are PyTorch's (rho .9 and epsilon 1e-6, not .95 and 1e-8).
+Adversarial training (`--epsilon`) is that of Miyato, Dai and Goodfellow 2017, but embeddings are normalised per word.
 """
 
-import argparse
-import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from training import flags
+from training.settings import (
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE_INT,
+    Script,
+    Settings,
+    UsageError,
+    flag,
+    number,
+    one_of,
+    recipe,
+)
+
+RATE = number(float, 0, 0.95)
+READS = ("show_messages", "train", "baseline")  # functions that read labelled messages
+
+
+@dataclass(frozen=True)
+class SentimentSettings(Settings):
+    """The flags of this script beside those of all."""
+
+    text: tuple[str, ...] = flag(
+        (),
+        "messages to score; default: a few examples",
+        "what to run",
+        str,
+        several="list",
+        functions=["predict"],
+        metavar="MESSAGE",
+    )
+    file: Path | None = flag(
+        None,
+        "messages to score: a CSV file with --text_column, a .txt file with one per line, or - for lines from the "
+        "standard input",
+        "what to run",
+        Path,
+        functions=["predict"],
+        decides=False,
+    )
+    checkpoint: Path | None = flag(
+        None,
+        "trained model; default: train/best.pt in --output_dir",
+        "what to run",
+        Path,
+        functions=["predict"],
+        decides=False,
+    )
+
+    hidden_size: int = flag(128, "units of the first LSTM", "model", POSITIVE_INT, several="grid")
+    num_layers: int = flag(2, "stacked LSTMs, each half as wide as the one before", "model", POSITIVE_INT)
+    lstm_sizes: tuple[int, ...] = flag(
+        (), "units of each LSTM, instead of --hidden_size and --num_layers", "model", POSITIVE_INT, several="list"
+    )
+    embedding_size: int = flag(100, "values per word", "model", POSITIVE_INT)
+    bidirectional: bool = flag(False, "second LSTM per layer, which reads from the end", "model")
+    pooling: str = flag(
+        "max_mean",
+        "pooling of the hidden states over the words",
+        "model",
+        one_of("last", "mean", "max", "max_mean"),
+        metavar="{last,mean,max,max_mean}",
+    )
+    ngram_buckets: int = flag(
+        2**15,
+        "size of the hash table of character n-grams, whose vectors join those of the words; 0: words alone",
+        "model",
+        COUNT,
+        aliases=["piece_buckets"],
+    )
+    embedding_start: str = flag(
+        "neighbours",
+        "first embeddings: from the neighbours of each word in the training messages, Gaussian, or uniform in [-1, 1]",
+        "model",
+        one_of("neighbours", "random", "uniform"),
+        metavar="{neighbours,random,uniform}",
+        aliases=["start"],
+    )
+    linear: bool = flag(True, "linear model of the words and bigrams, added to the LSTMs' logit", "model")
+    linear_scale: float = flag(
+        6.0,
+        "factor of the linear model's logit, and so of its learning rate",
+        "model",
+        NOT_NEGATIVE,
+        when={"linear": True},
+    )
+    min_count: int = flag(
+        2,
+        "occurrences of a word or bigram in the training messages that give it weights",
+        "model",
+        POSITIVE_INT,
+        functions=["train", "show_messages"],
+    )
+    tokenizer: str = flag(
+        "detailed",
+        "detailed: keeps signs, emojis and names of tickers; tutorial: its preprocessing, which deletes them",
+        "model",
+        one_of("detailed", "tutorial"),
+        metavar="{detailed,tutorial}",
+        functions=["train", "show_messages"],
+    )
+
+    dropout: float = flag(0.5, "dropout rate of hidden states, between layers and before the logit", "training", RATE)
+    embedding_dropout: float = flag(0.3, "dropout rate of the embeddings' dimensions", "training", RATE)
+    word_dropout: float = flag(0.1, "share of words that the LSTMs read as unknown ones", "training", RATE)
+    linear_dropout: float = flag(
+        0.1,
+        "dropout rate of the words and bigrams of the linear model",
+        "training",
+        RATE,
+        when={"linear": True},
+        aliases=["pair_dropout"],
+    )
+    loss: str = flag(
+        "cross_entropy",
+        "error of the predicted probability",
+        "training",
+        one_of("cross_entropy", "squared_error"),
+        metavar="{cross_entropy,squared_error}",
+    )
+    part_loss: float = flag(
+        0.5,
+        "weight of the losses of the LSTMs alone and of the linear model alone",
+        "training",
+        NOT_NEGATIVE,
+        when={"linear": True},
+    )
+    epsilon: float = flag(
+        0.0,
+        "length of the adversarial perturbation of the embeddings; 0: none",
+        "training",
+        NOT_NEGATIVE,
+        several="grid",
+    )
+
+    data: Path | None = flag(
+        None,
+        "CSV file with labels of your own, gzipped or not, instead of the $SPY messages",
+        "data",
+        Path,
+        functions=READS,
+        metavar="FILE",
+    )
+    text_column: str = flag("message", "column of --data or --file with the texts", "data", str)
+    label_column: str = flag("sentiment", "column of --data with one of two labels", "data", str, functions=READS)
+    source: str = flag(
+        "auto",
+        "auto: files in data_dir, else a download, else the invented sample; full: never the sample; "
+        "sample: no network",
+        "data",
+        one_of("auto", "full", "sample"),
+        metavar="{auto,full,sample}",
+        functions=READS,
+    )
+    limit: int | None = flag(
+        None, "number of training messages, the first ones; default: all", "data", POSITIVE_INT, functions=READS
+    )
+
+    def check(self) -> None:
+        if self.ngram_buckets == 1:
+            raise UsageError("--ngram_buckets: expected 0 or at least 2 (the first one stays empty), found 1")
+        if self.text and self.file:
+            raise UsageError("--file: expected --text or --file, found both")
+
+
+PUBLISHED = {  # the tutorial's preprocessing, model and training
+    "tokenizer": "tutorial",
+    "min_count": 1,
+    "embedding_size": 300,
+    "embedding_start": "uniform",
+    "lstm_sizes": (128, 64),
+    "pooling": "last",
+    "ngram_buckets": 0,
+    "linear": False,
+    "dropout": 0.5,
+    "embedding_dropout": 0.0,
+    "word_dropout": 0.0,
+    "loss": "squared_error",
+    "optimizer": "Adadelta",
+    "learning_rate": 0.1,
+    "schedule": "constant",
+    "gradient_clipping": 0.0,
+    "batch_size": 256,
+    "epochs": 50,
+}
+BEST = {"learning_rate": 2e-3, "optimizer": "AdamW", "weight_decay": 0.01, "precision": "bfloat16"}
+PRESETS = {
+    "best": [recipe(epochs=4, **BEST), recipe({"function": "train"}, minutes=3)],
+    "published": [recipe(precision="bfloat16", **PUBLISHED), recipe({"function": "train"}, minutes=25)],
+    "quick": [recipe(epochs=2, limit=8000, **BEST), recipe({"function": "train"}, minutes=0.5)],
+}
+SCRIPT = Script(
+    __file__,
+    __doc__,
+    {
+        "show_messages": "messages as written, as tokens and as places in the vocabulary; a batch; numbers of tokens",
+        "train": "train, save and test; learning curves, calibration, confusion matrix, accuracy by length; with "
+        "--seeds also the ensemble",
+        "predict": "probability of each message, and the words that moved it most, to predictions.csv",
+        "baseline": "bag of words and bigrams with logistic regression, its regularisation chosen on validation data",
+    },
+    SentimentSettings,
+    PRESETS,
+    trains=("train",),
+)
+if __name__ == "__main__":
+    flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
+
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,44 +252,34 @@ from torch.nn.utils.rnn import pad_sequence
 
 from evaluation import bag_of_words, binary_scores
 from loaders.messages import (
+    TOKENIZERS,
     LabelledTexts,
     Messages,
     build_vocabulary,
     encode,
     labelled_messages,
+    read_texts,
     spy_messages,
     tokenize,
 )
 from models.adversarial import compute_perturbation
-from models.text_lstm import POOLINGS, TextLSTM, piece_places
+from models.text_lstm import TextLSTM, ngram_places
 from models.word_vectors import cooccurrence_vectors
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
-from training import flags as command_line
 from training.run import run_script
+from training.settings import Request
 
-GRID = ("epsilon",)
 START_STD = 0.3  # of the embeddings' values
-PUBLISHED = {  # the tutorial's model and training, on this split
-    "embedding_size": 300,
-    "lstm_sizes": [128, 64],
-    "bidirectional": False,
-    "pooling": "last",
-    "piece_buckets": 0,
-    "no_linear": True,
-    "start": "random",
-    "dropout": 0.5,
-    "embedding_dropout": 0.0,
-    "word_dropout": 0.0,
-    "loss": "squared_error",
-    "optimizer": "Adadelta",
-    "learning_rate": [0.1],
-    "schedule": "constant",
-    "gradient_clipping": [0.0],
-    "weight_decay": 0.0,
-    "batch_size": 256,
-    "epochs": 50,
-}
+SHOWN = 20  # messages that `predict` prints
+ENSEMBLE_METRICS = (
+    "test_accuracy",
+    "test_accuracy_sigma",
+    "test_log_loss",
+    "calibration_error",
+    "val_accuracy",
+    "sigmas_above_bag_of_words",
+)
 EXAMPLES = (  # what `predict` scores when the whole study runs
     "$SPY buy the dip",
     "$SPY I'd rather not buy this dip",
@@ -85,40 +287,43 @@ EXAMPLES = (  # what `predict` scores when the whole study runs
     "$SPY puts for Friday, this rally has no volume",
     "$SPY what a day",
 )
-
+Asked = SentimentSettings | Request
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
-def load(flags: argparse.Namespace) -> Messages:
-    return messages(*data_source(flags))
+def load(settings: Asked) -> Messages:
+    return messages(*data_source(settings))
 
 
-def data_source(flags: argparse.Namespace) -> tuple:
-    return flags.data, flags.text_column, flags.label_column, flags.data_dir, flags.source, flags.limit
+def data_source(settings: Asked) -> tuple:
+    names = ("data", "text_column", "label_column", "data_dir", "source", "limit")
+    return tuple(getattr(settings, name) for name in names)
 
 
 @lru_cache(maxsize=1)
-def messages(data: Path | None, text_column: str, label_column: str, data_dir: Path, source: str, limit: int | None):
+def messages(
+    data: Path | None, text_column: str, label_column: str, data_dir: Path, source: str, limit: int | None
+) -> Messages:
     if data is not None:
         return labelled_messages(data, text_column, label_column, limit)
     return spy_messages(data_dir, source, limit)
 
 
 class EncodedTexts:
-    """Texts as a model reads them: `data[indices]` is (words (B, T), pieces (B, T, P), lengths (B), labels (B))."""
+    """Texts as a model reads them: `data[indices]` is (words (B, T), n-grams (B, T, P), lengths (B), labels (B))."""
 
-    def __init__(self, part: LabelledTexts, model: TextLSTM):
+    def __init__(self, split: LabelledTexts, model: TextLSTM):
         index = {word: place for place, word in enumerate(model.vocabulary)}
-        tokens = [tokenize(text) for text in part.texts]
+        tokens = [TOKENIZERS[model.tokenizer](text) for text in split.texts]
         names = {token: place for place, token in enumerate(dict.fromkeys(token for row in tokens for token in row))}
         lengths = [len(row) for row in tokens]
         self.words = torch.tensor([place for row in tokens for place in encode(row, index)]).split(lengths)
         # also of unknown words
         self.names = torch.tensor([names[token] for row in tokens for token in row]).split(lengths)
         self.lengths = torch.tensor(lengths)
-        self.labels = part.labels
-        self.pieces = piece_places(list(names), model.piece_buckets) if model.piece_buckets else None
+        self.labels = split.labels
+        self.ngrams = ngram_places(list(names), model.ngram_buckets) if model.ngram_buckets else None
 
     def __len__(self) -> int:
         return len(self.words)
@@ -127,77 +332,88 @@ class EncodedTexts:
         words, names = (
             pad_sequence([rows[i] for i in indices.tolist()], batch_first=True) for rows in (self.words, self.names)
         )
-        pieces = words.new_zeros(*words.shape, 0) if self.pieces is None else self.pieces[names]
-        return words, pieces, self.lengths[indices], self.labels[indices]
+        ngrams = words.new_zeros(*words.shape, 0) if self.ngrams is None else self.ngrams[names]
+        return words, ngrams, self.lengths[indices], self.labels[indices]
 
     def batches(self, size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
         """Random batches of texts of similar length, most of them of the same, in random order."""
         order = torch.argsort(self.lengths + torch.rand(size, generator=generator))
         return loop.in_random_order(order.split(batch_size), generator)
 
+    def by_length(self, batch_size: int = 1000) -> list[Tensor]:
+        """All texts once, in batches of the same length, which need no padding."""
+        order = torch.argsort(self.lengths, stable=True)
+        counts = self.lengths[order].unique_consecutive(return_counts=True)[1].tolist()
+        return [batch for group in order.split(counts) for batch in group.split(batch_size)]
+
 
 # ---- training and test -----------------------------------------------------------------------------------------------
 
 
-def build(flags: argparse.Namespace, data: Messages) -> TextLSTM:
-    vocabulary = build_vocabulary(data.train.texts, flags.min_count)
+def build(settings: SentimentSettings, data: Messages) -> TextLSTM:
+    tokens = [TOKENIZERS[settings.tokenizer](text) for text in data.train.texts]
+    vocabulary = build_vocabulary(tokens, settings.min_count)
     index = {word: place for place, word in enumerate(vocabulary)}
-    texts = [encode(tokenize(text), index) for text in data.train.texts]
-    pairs = None if flags.no_linear else repeated_pairs(texts, len(vocabulary), flags.min_count)
+    texts = [encode(row, index) for row in tokens]
     model = TextLSTM(
         vocabulary,
-        flags.embedding_size,
-        layer_sizes(flags),
-        flags.bidirectional,
-        flags.pooling,
-        flags.dropout,
-        flags.embedding_dropout,
-        flags.word_dropout,
-        pairs,
-        flags.pair_dropout,
-        flags.piece_buckets,
-        bool(flags.epsilon),
-        list(data.classes),
+        settings.embedding_size,
+        layer_sizes(settings),
+        bidirectional=settings.bidirectional,
+        pooling=settings.pooling,
+        dropout=settings.dropout,
+        embedding_dropout=settings.embedding_dropout,
+        word_dropout=settings.word_dropout,
+        bigrams=repeated_bigrams(texts, len(vocabulary), settings.min_count) if settings.linear else None,
+        linear_dropout=settings.linear_dropout,
+        linear_scale=settings.linear_scale,
+        ngram_buckets=settings.ngram_buckets,
+        normalize=bool(settings.epsilon),
+        classes=data.classes,
+        tokenizer=settings.tokenizer,
     )
-    if flags.start == "neighbours":
-        vectors = cooccurrence_vectors(texts, len(vocabulary), flags.embedding_size)
+    if settings.embedding_start == "neighbours":
+        vectors = cooccurrence_vectors(texts, len(vocabulary), settings.embedding_size)
         model.embedding.weight.data.copy_(START_STD * torch.from_numpy(vectors))
+    elif settings.embedding_start == "uniform":
+        nn.init.uniform_(model.embedding.weight, -1, 1)
     return model
 
 
-def repeated_pairs(texts: list[list[int]], words: int, min_count: int) -> list[int]:
-    """The pairs of neighbours that occur at least `min_count` times, as codes first * V + second."""
+def repeated_bigrams(texts: list[list[int]], words: int, min_count: int) -> list[int]:
+    """The bigrams that occur at least `min_count` times, as codes first * V + second."""
     counts = Counter(a * words + b for text in texts for a, b in pairwise(text))
     return sorted(code for code, count in counts.items() if count >= min_count)
 
 
-def layer_sizes(flags: argparse.Namespace) -> list[int]:
+def layer_sizes(settings: SentimentSettings) -> list[int]:
     """`--lstm_sizes`, or `--hidden_size` and every further layer half as wide as the one before."""
-    return flags.lstm_sizes or [max(1, flags.hidden_size >> layer) for layer in range(flags.num_layers)]
+    halved = [max(1, settings.hidden_size >> layer) for layer in range(settings.num_layers)]
+    return list(settings.lstm_sizes) or halved
 
 
-def make_step(flags: argparse.Namespace) -> loop.Step:
+def make_step(settings: SentimentSettings) -> loop.Step:
     """Error: cross-entropy or squared error. Loss: that; in training also of the parts and of perturbed embeddings."""
 
     def error(logits: Tensor, labels: Tensor) -> Tensor:
-        if flags.loss == "squared_error":
+        if settings.loss == "squared_error":
             return mse_loss(logits.sigmoid(), labels)
         return binary_cross_entropy_with_logits(logits, labels)
 
     def training_error(parts: list[Tensor], labels: Tensor) -> Tensor:
-        """That of the sum of the parts, and of each part alone, in the place of all."""
+        """Error of the sum of the parts, and of each part alone, multiplied by their number."""
         alone = sum(error(len(parts) * part, labels) for part in parts) if len(parts) > 1 else 0.0
-        return error(sum(parts), labels) + flags.part_loss * alone
+        return error(sum(parts), labels) + settings.part_loss * alone
 
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-        words, pieces, lengths, labels = batch
-        embedded = model.embed(*model.drop_words(words, pieces))  # (B, T, E)
+        words, ngrams, lengths, labels = batch
+        embedded = model.embed(*model.drop_words(words, ngrams))  # (B, T, E)
         parts = [part.float() for part in model.read(embedded, words, lengths)]
         whole = sum(parts)
         metrics = {"error": error(whole, labels), "accuracy": ((whole > 0) == (labels > 0.5)).float().mean()}
         loss = training_error(parts, labels) if model.training else metrics["error"]
-        if model.training and flags.epsilon:
-            perturbed = embedded + flags.epsilon * compute_perturbation(loss, embedded)
+        if model.training and settings.epsilon:
+            perturbed = embedded + settings.epsilon * compute_perturbation(loss, embedded)
             again = [part.float() for part in model.read(perturbed, words, lengths)]
             loss = loss + training_error(again, labels)
         return {"loss": loss, **metrics}
@@ -205,16 +421,16 @@ def make_step(flags: argparse.Namespace) -> loop.Step:
     return step
 
 
-def fit_model(flags: argparse.Namespace, folder: Path) -> loop.Result:
-    data = load(flags)
-    model = build(flags, data)
-    training, validation = (EncodedTexts(part, model) for part in (data.train, data.validation))
+def train(settings: SentimentSettings, folder: Path) -> loop.Result:
+    data = load(settings)
+    model = build(settings, data)
+    training, validation = (EncodedTexts(split, model) for split in (data.train, data.validation))
     return loop.train(
         model,
-        make_step(flags),
+        make_step(settings),
         training,
         validation,
-        flags,
+        settings,
         folder,
         monitor="accuracy",
         maximise=True,
@@ -222,51 +438,58 @@ def fit_model(flags: argparse.Namespace, folder: Path) -> loop.Result:
     )
 
 
-def test_model(flags: argparse.Namespace, folder: Path) -> dict:
-    return score(flags, folder / "best.pt")
+def test(settings: SentimentSettings, folder: Path) -> dict:
+    return score(settings, folder / "best.pt")
 
 
-def score(flags: argparse.Namespace, path: Path) -> dict:
-    """The numbers of a trained model on the test part, with the majority class and the bag of words beside them."""
-    data, model = load(flags), trained(path, flags)
-    found, labels, other = logits(model, data.test, flags), data.test.labels.numpy(), bag_of_words_logits(flags, "test")
-    right, other_right = (binary_scores.correct(z, labels) for z in (found, other))
+def score(settings: Asked, path: Path) -> dict:
+    """The metrics of a trained model on the test messages, beside those of the majority class and the bag of words."""
+    data, model = load(settings), trained(path, settings)
     return {
-        "data": data.facts["data"],
+        "data": data.metadata["data"],
         "training_messages": len(data.train.texts),
         "vocabulary": len(model.vocabulary),
         "parameters": sum(p.numel() for p in model.parameters()),
-        **binary_scores.summary(found, labels),
-        "val_accuracy": validation_accuracy(data, logits(model, data.validation, flags)),
-        "majority_accuracy": majority_accuracy(data),
-        "bag_of_words_accuracy": float(other_right.mean()),
-        "bag_of_words_log_loss": binary_scores.log_loss(other, labels),
-        "sigmas_above_bag_of_words": binary_scores.paired_sigmas(right, other_right),
+        **compared(logits(model, data.test, settings), settings),
+        "val_accuracy": validation_accuracy(data, logits(model, data.validation, settings)),
     }
 
 
-def validation_accuracy(data: Messages, found: np.ndarray) -> float:
-    return float(binary_scores.correct(found, data.validation.labels.numpy()).mean())
+def compared(z: np.ndarray, settings: Asked) -> dict:
+    """Metrics of logits (N,) of the test messages, beside those of the majority class and the bag of words."""
+    data, opponent = load(settings), bag_of_words_logits(settings, "test")
+    labels = data.test.labels.numpy()
+    right, opponent_right = (binary_scores.correct(logit, labels) for logit in (z, opponent))
+    return {
+        **binary_scores.summary(z, labels),
+        "majority_accuracy": majority_accuracy(data),
+        "bag_of_words_accuracy": float(opponent_right.mean()),
+        "bag_of_words_log_loss": binary_scores.log_loss(opponent, labels),
+        "sigmas_above_bag_of_words": binary_scores.paired_sigmas(right, opponent_right),
+    }
 
 
-def trained(path: Path, flags: argparse.Namespace) -> TextLSTM:
-    return checkpoint.rebuild(path, TextLSTM).to(flags.device)
+def validation_accuracy(data: Messages, z: np.ndarray) -> float:
+    return float(binary_scores.correct(z, data.validation.labels.numpy()).mean())
+
+
+def trained(path: Path, settings: Asked) -> TextLSTM:
+    return checkpoint.rebuild(path, TextLSTM).to(settings.device)
 
 
 @torch.no_grad()
-def logits(model: TextLSTM, part: LabelledTexts, flags: argparse.Namespace) -> np.ndarray:
+def logits(model: TextLSTM, split: LabelledTexts, settings: Asked) -> np.ndarray:
     """The model's logits (N,) of the texts, in their order."""
-    data = EncodedTexts(part, model)
-    order = torch.argsort(data.lengths, stable=True)
-    found = torch.empty(len(data))
-    for indices in order.split(1000):
-        *inputs, _ = loop.fetch(data, indices, flags.device)
-        found[indices] = model(*inputs).float().cpu()
-    return found.numpy()
+    data = EncodedTexts(split, model)
+    z = torch.empty(len(data))
+    for indices in data.by_length():
+        *inputs, _ = loop.fetch(data, indices, settings.device)
+        z[indices] = model(*inputs).float().cpu()
+    return z.numpy()
 
 
 def majority_accuracy(data: Messages) -> float:
-    """Of the class that most training messages have, on the test part."""
+    """Accuracy of the class that most training messages have, on the test messages."""
     majority = float(data.train.labels.mean() > 0.5)
     return float((data.test.labels == majority).float().mean())
 
@@ -276,121 +499,170 @@ def majority_accuracy(data: Messages) -> float:
 
 @lru_cache(maxsize=1)
 def fit_bag_of_words(*source) -> bag_of_words.BagOfWords:
-    """Once for all seeds."""
+    """The opponent of all seeds."""
     train, validation, *_ = messages(*source)
-    texts = [[tokenize(text) for text in part.texts] for part in (train, validation)]
+    texts = [[tokenize(text) for text in split.texts] for split in (train, validation)]
     return bag_of_words.fit_best(texts[0], train.labels.numpy(), texts[1], validation.labels.numpy())
 
 
-def bag_of_words_logits(flags: argparse.Namespace, part: str) -> np.ndarray:
-    return fit_bag_of_words(*data_source(flags)).logits([tokenize(text) for text in getattr(load(flags), part).texts])
+def bag_of_words_logits(settings: Asked, split: str) -> np.ndarray:
+    texts = getattr(load(settings), split).texts
+    return fit_bag_of_words(*data_source(settings)).logits([tokenize(text) for text in texts])
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
 
 
-def train(flags: argparse.Namespace, folder: Path) -> dict:
-    """train and test the LSTM; loss and accuracy against epochs, calibration, confusion matrix, accuracy by length"""
-    metrics = grid_search.fit(flags, folder, fit_model, test_model, GRID)
-    for name, key, ylabel in (("loss", "error", flags.loss.replace("_", " ")), ("accuracy", "accuracy", "accuracy")):
+def show_messages(request: Request, folder: Path) -> dict:
+    """Shows training messages before and after the preprocessing, the look-up table, a batch, and numbers of tokens."""
+    settings, data = request.single(), load(request)
+    tokens = [TOKENIZERS[settings.tokenizer](text) for text in data.train.texts]
+    vocabulary = build_vocabulary(tokens, settings.min_count)
+    counts = np.array([len(row) for row in tokens])
+    plots.histograms(folder / "lengths.png", {"": {"training messages": counts}}, "tokens of a message", "messages")
+    few = LabelledTexts(data.train.texts[:5], data.train.labels[:5])
+    encoded = EncodedTexts(few, TextLSTM(vocabulary, 1, [1], tokenizer=settings.tokenizer))
+    words, *_ = encoded[torch.arange(len(encoded))]
+    return {
+        "data": data.metadata["data"],
+        **{name: data.metadata[name] for name in ("train", "validation", "test")},
+        "vocabulary": len(vocabulary),
+        "first_words": vocabulary[:20],
+        "median_tokens": float(np.median(counts)),
+        "most_tokens": int(counts.max()),
+        "messages": [
+            {"label": data.classes[int(label)], "message": text, "tokens": " ".join(row), "places": spaced(places)}
+            for text, label, row, places in zip(few.texts, few.labels, tokens, encoded.words, strict=False)
+        ],
+        "batch": [spaced(row) for row in words],  # the same messages; 0 is padding
+    }
+
+
+def spaced(places: Tensor) -> str:
+    return " ".join(map(str, places.tolist()))
+
+
+def run_training(request: Request, folder: Path) -> dict:
+    """Trains, saves and tests; draws the learning curves and the scores on the test messages."""
+    metrics = grid_search.fit(request, folder, train, test)
+    for name, key, ylabel in (("loss", "error", request.loss.replace("_", " ")), ("accuracy", "accuracy", "accuracy")):
         plots.curves(folder / f"{name}.png", tables.read_curves(folder, key), "epoch", ylabel)
-    plot_scores(flags, folder / "best.pt", folder)
+    models = {"LSTM": logits(trained(folder / "best.pt", request), load(request).test, request)}
+    if request.seeds > 1:
+        paths = [folder / "seeds" / str(request.seed + i) / "best.pt" for i in range(request.seeds)]
+        own, models["ensemble"] = test_ensemble([trained(path, request) for path in paths], request, folder)
+        metrics |= own
+    plot_scores(request, models, folder)
     return metrics
 
 
-def evaluate(flags: argparse.Namespace, folder: Path) -> dict:
-    """test the model that `train` left (or --checkpoint): numbers, calibration, confusion matrix, accuracy by length"""
-    path = checkpoint_path(flags)
-    metrics = score(flags, path)
-    plot_scores(flags, path, folder)
-    return metrics
+def test_ensemble(models: Sequence[TextLSTM], request: Request, folder: Path) -> tuple[dict, np.ndarray]:
+    """Metrics and logits (N,) of the models' mean logit on the test messages; those that all models get wrong are
+    written to errors.csv.
+    """
+    data = load(request)
+    labels = data.test.labels.numpy()
+    each = np.stack([logits(model, data.test, request) for model in models])  # (models, N)
+    together, wrong = each.mean(0), ~np.stack([binary_scores.correct(z, labels) for z in each])
+    opponent_wrong = ~binary_scores.correct(bag_of_words_logits(request, "test"), labels)
+    rows = [
+        {"message": data.test.texts[i], "label": data.classes[int(labels[i])], "logit": f"{together[i]:.2f}"}
+        | {"bag_of_words": "wrong" if opponent_wrong[i] else "right"}
+        for i in np.flatnonzero(wrong.all(0))
+    ]
+    tables.write_csv(folder / "errors.csv", rows)
+    validation = np.mean([logits(model, data.validation, request) for model in models], axis=0)
+    metrics = {**compared(together, request), "val_accuracy": validation_accuracy(data, validation)}
+    return {
+        **{f"ensemble_{name}": metrics[name] for name in ENSEMBLE_METRICS},
+        "right_in_all_seeds": float((~wrong).all(0).mean()),
+        "wrong_in_all_seeds": float(wrong.all(0).mean()),
+        "wrong_in_all_seeds_and_bag_of_words": float((wrong.all(0) & opponent_wrong).mean()),
+    }, together
 
 
-def predict(flags: argparse.Namespace, folder: Path) -> dict:
-    """probability of each --text, or line of the standard input, and the words that move it most"""
-    flags = grid_search.with_values(flags, device="cpu")  # cuDNN has no gradients in evaluation mode
-    model = trained(checkpoint_path(flags), flags)
-    if flags.text:
-        texts = flags.text
-    elif flags.function == "predict":
-        texts = [line.rstrip("\n") for line in sys.stdin]
-    else:
-        texts = list(EXAMPLES)
-    found = [explain(model, text, flags) for text in texts]
-    if not flags.quiet:
-        for row in found:
-            words = "  ".join(f"{word} {value:+.2f}" for word, value in row["words"])
-            print(f"P({model.classes[1]}) {row['probability']:.3f}  {row['text']!r}  {words}")
-    return {"class": model.classes[1], "messages": found}
+def predict(request: Request, folder: Path) -> dict:
+    """Scores messages and writes predictions.csv."""
+    if "text_column" in request.given and request.file is None:
+        raise UsageError("--text_column: predict uses it with --file only")
+    texts = read_texts(request.file, request.text_column) if request.file else list(request.text or EXAMPLES)
+    model = trained(request.checkpoint or request.output_dir / "train" / "best.pt", request)
+    started = time.monotonic()
+    predictions = explain(model, texts, request)
+    seconds = time.monotonic() - started
+    tables.write_csv(folder / "predictions.csv", predictions)
+    if not request.quiet:
+        for row in predictions[:SHOWN]:
+            print(f"P({model.classes[1]}) {row['probability']:.3f}  {row['message']!r}  {row['words']}")
+    return {
+        "class": model.classes[1],
+        "messages": len(texts),
+        "seconds": round(seconds, 3),
+        "mean_probability": float(np.mean([row["probability"] for row in predictions])),
+        "predictions": predictions[:SHOWN],  # all of them are in predictions.csv
+    }
 
 
-def baseline(flags: argparse.Namespace, folder: Path) -> dict:
-    """bag of words and word pairs with logistic regression, its regularisation chosen on validation data"""
-    data, started = load(flags), time.monotonic()
-    model = fit_bag_of_words(*data_source(flags))
+def explain(model: TextLSTM, texts: Sequence[str], settings: Asked, count: int = 5) -> list[dict]:
+    """Per message the probability of the second class, and the words with the largest gradients of the logit by their
+    presence: by how much the logit would fall, to first order, if the word faded.
+    """
+    data = EncodedTexts(LabelledTexts(list(texts), torch.zeros(len(texts))), model)
+    predictions: list[dict] = [{}] * len(texts)
+    for indices in data.by_length():
+        words, ngrams, lengths, _ = loop.fetch(data, indices, settings.device)
+        presence = torch.ones(words.shape, device=settings.device, requires_grad=True)  # (B, T)
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no gradients in evaluation mode
+            logit = model(words, ngrams, lengths, presence)
+            (gradient,) = torch.autograd.grad(logit.sum(), presence)
+        for place, p, slopes in zip(indices.tolist(), logit.sigmoid().tolist(), gradient.tolist(), strict=True):
+            tokens = TOKENIZERS[model.tokenizer](texts[place])
+            strongest = sorted(zip(tokens, slopes, strict=False), key=lambda pair: -abs(pair[1]))[:count]
+            moved = "  ".join(f"{token} {slope:+.2f}" for token, slope in strongest)
+            predictions[place] = {"message": texts[place], "probability": round(p, 4), "words": moved}
+    return predictions
+
+
+def baseline(request: Request, folder: Path) -> dict:
+    """Fits and tests the bag of words and bigrams."""
+    data, started = load(request), time.monotonic()
+    model = fit_bag_of_words(*data_source(request))
     seconds = time.monotonic() - started
     ranked = np.array(list(model.index))[np.argsort(model.weights)]
     return {
-        "data": data.facts["data"],
-        "seed": flags.seed,
+        "data": data.metadata["data"],
         "seconds": round(seconds, 1),
         "parameters": len(model.weights) + 1,
         "l2": model.l2,
-        **binary_scores.summary(bag_of_words_logits(flags, "test"), data.test.labels.numpy()),
-        "val_accuracy": validation_accuracy(data, bag_of_words_logits(flags, "validation")),
+        **binary_scores.summary(bag_of_words_logits(request, "test"), data.test.labels.numpy()),
+        "val_accuracy": validation_accuracy(data, bag_of_words_logits(request, "validation")),
         "majority_accuracy": majority_accuracy(data),
         f"most_{data.classes[0]}": ranked[:15].tolist(),
         f"most_{data.classes[1]}": ranked[::-1][:15].tolist(),
     }
 
 
-def checkpoint_path(flags: argparse.Namespace) -> Path:
-    return flags.checkpoint or flags.output_dir / "train" / "best.pt"
-
-
-def explain(model: TextLSTM, text: str, flags: argparse.Namespace, count: int = 5) -> dict:
-    """Probability of the second class, and the words with the largest gradients of the logit by their presence.
-
-    A word's gradient says by how much the logit would fall, to first order, if the word faded.
-    """
-    alone = EncodedTexts(LabelledTexts([text], torch.zeros(1)), model)
-    words, pieces, lengths, _ = loop.fetch(alone, torch.tensor([0]), flags.device)
-    presence = torch.ones(words.shape, device=flags.device, requires_grad=True)  # (1, T)
-    logit = model(words, pieces, lengths, presence)
-    (gradient,) = torch.autograd.grad(logit.sum(), presence)
-    pairs = zip(tokenize(text), gradient[0].tolist(), strict=True)
-    strongest = sorted(pairs, key=lambda pair: -abs(pair[1]))[:count]
-    return {"text": text, "probability": logit.sigmoid().item(), "words": [list(pair) for pair in strongest]}
-
-
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 
-def plot_scores(flags: argparse.Namespace, path: Path, folder: Path) -> None:
-    """Calibration, confusion matrix and accuracy against length of the model at `path` and of the bag of words."""
-    data = load(flags)
-    labels = data.test.labels.numpy()
-    found = {
-        "LSTM": logits(trained(path, flags), data.test, flags),
-        "bag of words": bag_of_words_logits(flags, "test"),
-    }
+def plot_scores(request: Request, models: dict[str, np.ndarray], folder: Path) -> None:
+    """Calibration, confusion matrices and accuracy against length of models, given by their logits (N,) of the test
+    messages, and of the bag of words.
+    """
+    data = load(request)
+    labels, second = data.test.labels.numpy(), data.classes[1]
+    models = {**models, "bag of words": bag_of_words_logits(request, "test")}
     series = {}
-    for name, z in found.items():
+    for name, z in models.items():
         bins = binary_scores.reliability(z, labels)
         sigma = binary_scores.binomial_sigma(bins["share"], bins["count"])
         series[name] = (bins["probability"], bins["share"], sigma)
-    second = data.classes[1]
-    plots.points(
-        folder / "calibration.png",
-        series,
-        f"predicted probability of {second}",
-        f"share of {second} messages",
-        diagonal="perfect calibration",
-    )
-    matrices = {name: binary_scores.confusion(z, labels) for name, z in found.items()}
+    labelled = f"predicted probability of {second}", f"share of {second} messages"
+    plots.points(folder / "calibration.png", series, *labelled, diagonal="perfect calibration")
+    matrices = {name: binary_scores.confusion(z, labels) for name, z in models.items()}
     plots.confusion(folder / "confusion.png", matrices, data.classes)
     lengths = np.array([len(tokenize(text)) for text in data.test.texts])
-    series = {name: by_length(lengths, binary_scores.correct(z, labels)) for name, z in found.items()}
+    series = {name: by_length(lengths, binary_scores.correct(z, labels)) for name, z in models.items()}
     plots.points(folder / "lengths.png", series, "length of the message (tokens)", "test accuracy")
 
 
@@ -398,94 +670,17 @@ def by_length(lengths: np.ndarray, right: np.ndarray, groups: int = 10) -> tuple
     """Mean length, accuracy and its sigma in groups of about equally many messages of neighbouring lengths."""
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, groups + 1)[1:-1]))
     place = np.searchsorted(edges, lengths, side="left")
-    parts = [place == k for k in range(len(edges) + 1) if (place == k).any()]
-    shares = np.array([right[part].mean() for part in parts])
-    sigma = binary_scores.binomial_sigma(shares, np.array([part.sum() for part in parts]))
-    return np.array([lengths[part].mean() for part in parts]), shares, sigma
+    members = [place == k for k in range(len(edges) + 1) if (place == k).any()]
+    shares = np.array([right[own].mean() for own in members])
+    sigma = binary_scores.binomial_sigma(shares, np.array([own.sum() for own in members]))
+    return np.array([lengths[own].mean() for own in members]), shares, sigma
 
 
-FUNCTIONS = {"train": train, "evaluate": evaluate, "predict": predict, "baseline": baseline}
+FUNCTIONS = {"show_messages": show_messages, "train": run_training, "predict": predict, "baseline": baseline}
 
 
 def main(argv: list[str] | None = None) -> dict:
-    return run_script(parse(argv), FUNCTIONS)
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser, groups = command_line.make_parser(
-        __doc__,
-        FUNCTIONS,
-        hidden_size=[128],
-        num_layers=2,
-        epochs=4,
-        batch_size=128,
-        learning_rate=[2e-3],
-        optimizer="AdamW",
-        weight_decay=0.01,
-    )
-    add_flags(groups)
-    flags = command_line.parse(parser, argv)
-    if flags.published:
-        parser.set_defaults(**PUBLISHED)  # other flags given beside it still count
-        flags = command_line.parse(parser, argv)
-    if flags.piece_buckets == 1:
-        parser.error("argument --piece_buckets: expected 0 or at least 2 (the first one stays empty), found 1")
-    return flags
-
-
-def add_flags(groups: dict) -> None:
-    share = command_line.number(float, 0, 0.95)
-    add = groups["what to run"].add_argument
-    add("--published", action="store_true", help="the tutorial's configuration; flags given beside it still count")
-    add("--text", nargs="+", metavar="MESSAGE", help="predict: what to score; default: lines of the standard input")
-    add("--checkpoint", type=Path, help="evaluate, predict: the model; default: train/best.pt in --output_dir")
-    add = groups["model"].add_argument
-    add(
-        "--lstm_sizes",
-        type=command_line.POSITIVE_INT,
-        nargs="+",
-        help="units of each LSTM; default: --hidden_size, every further one of --num_layers half as wide",
-    )
-    add("--embedding_size", type=command_line.POSITIVE_INT, default=100, help="values per word")
-    add("--bidirectional", action="store_true", help="a second LSTM per layer reads from the end")
-    add("--pooling", choices=POOLINGS, default="max_mean", help="of the hidden states over the words")
-    add(
-        "--piece_buckets",
-        type=command_line.COUNT,
-        default=2**15,
-        help="hash table of character pieces, whose vectors join those of the words; 0: words alone",
-    )
-    add(
-        "--start",
-        choices=("neighbours", "random"),
-        default="neighbours",
-        help="first embeddings: from the neighbours of each word in the training messages, or random",
-    )
-    add("--no_linear", action="store_true", help="without the linear model of words and pairs that joins the logit")
-    add("--min_count", type=command_line.POSITIVE_INT, default=2, help="occurrences of a word or pair that counts")
-    add = groups["training"].add_argument
-    add("--dropout", type=share, default=0.5, help="of hidden states between layers and before the logit")
-    add("--embedding_dropout", type=share, default=0.3, help="of dimensions of the embeddings")
-    add("--word_dropout", type=share, default=0.1, help="of words, read as unknown ones")
-    add("--pair_dropout", type=share, default=0.3, help="of words and pairs of the linear model")
-    add("--loss", choices=("cross_entropy", "squared_error"), default="cross_entropy", help="of the probability")
-    add(
-        "--part_loss",
-        type=command_line.NOT_NEGATIVE,
-        default=0.5,
-        help="weight of the losses of the LSTMs alone and of the linear model alone",
-    )
-    add(
-        "--epsilon",
-        type=command_line.NOT_NEGATIVE,
-        nargs="+",
-        default=[0.0],
-        help="length of the adversarial perturbation of the embeddings; 0: none; several: a grid",
-    )
-    add = groups["data"].add_argument
-    add("--data", type=Path, metavar="FILE", help="a CSV file of your own, gzipped or not, not the $SPY messages")
-    add("--text_column", default="message", help="of the file: its texts")
-    add("--label_column", default="sentiment", help="of the file: one of two labels")
+    return run_script(SCRIPT, FUNCTIONS, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Speed of the sentiment model's training beside the usual ways to batch messages: interleaved medians, one thread.
+"""Speed of the sentiment model's training beside the usual ways to batch messages (interleaved medians, one thread),
+and messages per second of `--function predict`.
 
     python benchmarks/bench_sentiment.py          # about two minutes
 
@@ -6,10 +7,12 @@ similar    batches of similar length, as `stocktwits_sentiment.py` makes them: n
 packed     random batches, packed
 padded     random batches padded to 244 steps, all of them read, as a published tutorial does (it counted characters)
 
-Seconds are of a training epoch of 72,852 messages, from steps on batches of all lengths, and once of processor time.
+Seconds are those of a training epoch of 72,852 messages, from steps on batches of all lengths, and once processor time.
+Prediction includes tokens, probabilities and the words that moved each.
 Where the $SPY messages are not at hand, random words stand in for them, in messages of the same lengths.
 """
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -26,20 +29,22 @@ from timing import medians
 import stocktwits_sentiment as script
 from loaders.files import DataError
 from loaders.messages import LabelledTexts, Messages
-from training import grid_search, loop
+from models.text_lstm import TextLSTM
+from training import flags, loop
 from training.run import keep_memory
 
-MESSAGES, BATCHES, PADDED = 72_852, 12, 244
+MESSAGES, BATCHES, PADDED, PREDICTED = 72_852, 12, 244, 5000
 ABOUT = (
     "72,852 messages by the default model: batches of similar length, which need next to no padding, beside random "
-    "batches packed, and padded to 244 steps, as a tutorial does. The ratio is that to batches of similar length."
+    "batches packed, and padded to 244 steps, as a tutorial does. The ratio is that to batches of similar length. "
+    "Prediction: tokens, probability and the words that moved it, of 1,000 messages."
 )
 LENGTHS = (1, 5, 7, 10, 12, 15, 17, 20, 24, 27, 30)  # tokens, about the deciles of the training messages
 
 
-def load(flags) -> Messages:
+def load(settings: script.SentimentSettings) -> Messages:
     try:
-        return script.load(flags)
+        return script.load(settings)
     except DataError:
         return random_messages()
 
@@ -58,11 +63,11 @@ def random_messages() -> Messages:
     return Messages(part, part, part, ("bearish", "bullish"), {"data": "random"})
 
 
-def training(flags, model, batches: list) -> Callable[[], None]:
+def training(settings: script.SentimentSettings, model: TextLSTM, batches: list) -> Callable[[], None]:
     """A function that takes a training step on each of the batches."""
-    step = script.make_step(flags)
+    step = script.make_step(settings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    autocast = {"device_type": "cpu", "dtype": torch.bfloat16, "enabled": flags.precision == "bfloat16"}
+    autocast = {"device_type": "cpu", "dtype": torch.bfloat16, "enabled": settings.precision == "bfloat16"}
 
     def run() -> None:
         for batch in batches:
@@ -83,6 +88,13 @@ def processor_seconds(function: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
+def predict(model: TextLSTM, texts: list[str], settings: script.SentimentSettings) -> float:
+    """Seconds of processor time for the texts, their tokens included."""
+    for tokenizer in script.TOKENIZERS.values():
+        tokenizer.cache_clear()
+    return processor_seconds(lambda: script.explain(model, texts, settings))
+
+
 def spread(batches: list) -> list:
     """BATCHES of the batches, evenly over their longest messages."""
     ordered = sorted(batches, key=lambda batch: int(batch[2].max()))
@@ -91,36 +103,41 @@ def spread(batches: list) -> list:
 
 def to_length(batch: loop.Batch, steps: int) -> loop.Batch:
     """The batch padded to `steps` words, all of which count as the messages' own."""
-    words, pieces, lengths, labels = batch
+    words, ngrams, lengths, labels = batch
     more = steps - words.shape[1]
-    return pad(words, (0, more)), pad(pieces, (0, 0, 0, more)), torch.full_like(lengths, steps), labels
+    return pad(words, (0, more)), pad(ngrams, (0, 0, 0, more)), torch.full_like(lengths, steps), labels
 
 
 def main(argv: list[str] | None = None) -> list[Row]:
-    flags = grid_search.single(script.parse(argv), script.GRID)
+    (request,) = flags.parse(script.SCRIPT, ["--function", "train", *(argv or [])]).values()
+    settings = dataclasses.replace(request.single(), device="cpu", source="full")
     torch.manual_seed(0)
     torch.set_num_threads(1)
     keep_memory()
-    data = load(flags)
-    model = script.build(flags, data)
+    data = load(settings)
+    model = script.build(settings, data)
     encoded = script.EncodedTexts(data.train, model)
     generator = torch.Generator().manual_seed(0)
-    similar = spread([encoded[i] for i in encoded.batches(len(encoded), flags.batch_size, generator)])
-    mixed = [encoded[i] for i in loop.random_batches(len(encoded), flags.batch_size, generator)[:BATCHES]]
+    similar = spread([encoded[i] for i in encoded.batches(len(encoded), settings.batch_size, generator)])
+    mixed = [encoded[i] for i in loop.random_batches(len(encoded), settings.batch_size, generator)[:BATCHES]]
     ways = {"similar": similar, "packed": mixed, "padded": [to_length(batch, PADDED) for batch in mixed]}
-    functions = {name: training(flags, model, batches) for name, batches in ways.items()}
-    whole = MESSAGES / (BATCHES * flags.batch_size)  # of an epoch in the batches
+    functions = {name: training(settings, model, batches) for name, batches in ways.items()}
+    whole = MESSAGES / (BATCHES * settings.batch_size)  # of an epoch in the batches
     epoch = {name: value * whole for name, value in medians(functions, 3).items()}
     processor = processor_seconds(functions["similar"]) * whole
     rows = [
         Row(
-            f"epoch, {data.facts['data']} data, beside {way}",
+            f"epoch, {data.metadata['data']} data, beside {way}",
             {name: epoch[name] for name in ("similar", way)},
             epoch[way] / epoch["similar"],
         )
         for way in ("packed", "padded")
     ]
     rows.append(Row("the same, of the processor", {"similar": processor}, None, "< 1 minute"))
+    seconds = predict(model.eval(), data.train.texts[:PREDICTED], settings)
+    rows.append(
+        Row(f"predict, 1,000 messages ({PREDICTED / seconds:,.0f} per second)", {"predict": 1000 * seconds / PREDICTED})
+    )
     return record("sentiment", "Sentiment, training epoch", ABOUT, rows)
 
 

@@ -146,9 +146,8 @@ def archive_table(path: Path, dataset: str, recompute: bool = False) -> Movement
     known = MOVEMENT_SETS[dataset]
     if recompute:
         members, dates = _stock_members(path, known, known.prices), _trading_dates(path, known)
-        prices = [parse_prices(Path(name), read_part(path, name))[0] for name in members.values()]
-        named = [own._replace(ticker=ticker) for own, ticker in zip(prices, members, strict=True)]
-        return aligned(named, dates)
+        stocks = [parse_prices(f"{path}: {name}", read_part(path, name), ticker)[0] for ticker, name in members.items()]
+        return aligned(stocks, dates, "the archive's adjusted close")
     members, dates = _stock_members(path, known, "ourpped"), _trading_dates(path, known)
     values = np.stack([_feature_rows(path, name, known.days) for name in members.values()])  # (S, D, 13)
     values[(values < MISSING_CODE + 1).any(2)] = np.nan

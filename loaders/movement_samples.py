@@ -145,7 +145,7 @@ def _windows(table: MovementTable, steps: int, stock: np.ndarray, first: np.ndar
     return torch.from_numpy(windows[stock, first].transpose(0, 2, 1).astype(np.float32))
 
 
-def aligned(stocks: list[StockPrices], dates: np.ndarray) -> MovementTable:
+def aligned(stocks: list[StockPrices], dates: np.ndarray, column: str = "") -> MovementTable:
     """Features and labels of each stock over its own dates, brought to common dates; other dates are left out."""
     values = np.full((len(stocks), len(dates), 13), np.nan)
     for own, stock in zip(values, stocks, strict=True):
@@ -154,7 +154,7 @@ def aligned(stocks: list[StockPrices], dates: np.ndarray) -> MovementTable:
         own[place[known]] = movement_features(stock.prices)[known]
     values[np.isnan(values).any(2)] = np.nan
     columns = Counter(stock.adjusted for stock in stocks)
-    column = ", ".join(name if len(columns) == 1 else f"{name} of {n} stocks" for name, n in columns.items())
+    column = column or ", ".join(name if len(columns) == 1 else f"{name} of {n} stocks" for name, n in columns.items())
     return MovementTable(
         [stock.ticker for stock in stocks], dates, values[:, :, :11], values[:, :, 11], values[:, :, 12], column
     )

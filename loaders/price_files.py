@@ -55,7 +55,7 @@ def read_prices(path: Path | str) -> list[StockPrices]:
         raise DataError(f"{path}: expected CSV files of prices, found none ending in {', '.join(ENDINGS)}")
     stocks: dict[str, tuple[Path, StockPrices]] = {}
     for file in files:
-        for stock in parse_prices(file, read_bytes(file, PRICE_TABLE)):
+        for stock in parse_prices(str(file), read_bytes(file, PRICE_TABLE), ticker_of(file)):
             if stock.ticker in stocks:
                 raise DataError(
                     f"{file}: expected each stock in one file, found {stock.ticker} in {stocks[stock.ticker][0]}"
@@ -64,14 +64,13 @@ def read_prices(path: Path | str) -> list[StockPrices]:
     return [stocks[ticker][1] for ticker in sorted(stocks)]
 
 
-def parse_prices(path: Path | str, data: bytes) -> list[StockPrices]:
-    """The stocks of one CSV file, given as bytes; `path` names it in errors, and a stock that has no symbol."""
-    path = Path(path)
+def parse_prices(path: str, data: bytes, ticker: str) -> list[StockPrices]:
+    """The stocks of one CSV file, given as bytes; `path` names it in errors, and `ticker` a stock without a symbol."""
     with reading(path, PRICE_TABLE):
         options = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
         cells = pd.read_csv(io.BytesIO(data), encoding="utf-8-sig", **options)
-    check_widths(path, cells)
-    table = stacked_columns(path, cells) if header_rows(cells) == 3 else named_columns(path, cells)
+    check_widths(path, data)
+    table = stacked_columns(path, cells) if header_rows(cells) == 3 else named_columns(path, cells, ticker)
     adjusted = "Adj Close" if "adj close" in table else "Close"
     if adjusted == "Close":
         table = table.assign(**{"adj close": table["close"]})
@@ -103,18 +102,18 @@ def plain_name(cell: object) -> str:
     return str(cell).strip().strip("<>").replace("_", " ").lower()
 
 
-def named_columns(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
+def named_columns(path: str, cells: pd.DataFrame, ticker: str) -> pd.DataFrame:
     """The rows under one row of names, as text: line, date, symbol and the prices that there are."""
     places = column_places(path, [plain_name(cell) for cell in cells.iloc[0]])
     table = cells.iloc[1:, list(places.values())].set_axis(list(places), axis=1)
     if "symbol" not in places:
-        table = table.assign(symbol=ticker_of(path))
+        table = table.assign(symbol=ticker)
     return table.assign(line=table.index + 1)
 
 
-def stacked_columns(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
+def stacked_columns(path: str, cells: pd.DataFrame) -> pd.DataFrame:
     """The same of a file with two rows of names, fields and tickers in either order: one block of rows per ticker."""
-    first, second = (cells.iloc[row, 1:].fillna("").str.strip() for row in (0, 1))
+    first, second = (cells.iloc[row, 1:].str.strip() for row in (0, 1))
     fields, tickers = (first, second) if "close" in set(first.map(plain_name)) else (second, first)
     blocks = []
     for ticker in tickers.unique():
@@ -124,7 +123,7 @@ def stacked_columns(path: Path, cells: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(blocks)
 
 
-def column_places(path: Path, names: list[str]) -> dict[str, int]:
+def column_places(path: str, names: list[str]) -> dict[str, int]:
     """The place of the date, the symbol and the five prices in a row of names; symbol and adj close may be missing."""
     places = {}
     for field in ("date", "symbol", *FIELDS):
@@ -142,20 +141,21 @@ def column_places(path: Path, names: list[str]) -> dict[str, int]:
 # ---- rows ------------------------------------------------------------------------------------------------------------
 
 
-def check_widths(path: Path, cells: pd.DataFrame) -> None:
-    """In a row that is shorter than the first one pandas leaves cells missing; an empty line has nothing else."""
-    short = cells.isna().any(axis=1) & ~(cells.iloc[:, 1:].isna().all(axis=1) & cells.iloc[:, 0].fillna("").eq(""))
-    if short.any():
-        line = int(short.to_numpy().argmax())
-        raise DataError(
-            f"{path}, line {line + 1}: expected {cells.shape[1]} fields, found {cells.iloc[line].notna().sum()}"
-        )
+def check_widths(path: str, data: bytes) -> None:
+    """Refuses a line with fewer fields than the first one, which pandas would fill up; not in files with quotes."""
+    if b'"' in data:
+        return
+    lines = data.split(b"\n")
+    expected = lines[0].count(b",")
+    for number, line in enumerate(lines, 1):
+        if line.count(b",") < expected and line.strip():
+            raise DataError(f"{path}, line {number}: expected {expected + 1} fields, found {line.count(b',') + 1}")
 
 
-def checked_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+def checked_rows(path: str, table: pd.DataFrame) -> pd.DataFrame:
     """The rows that have prices: symbol, day and FIELDS as numbers. Raises DataError that names the first bad line."""
     fields = list(FIELDS)
-    table = table[table["date"].fillna("") != ""].reset_index(drop=True)
+    table = table[table["date"].str.strip() != ""].reset_index(drop=True)
     days = {text: day_of(text) for text in table["date"].unique()}
     table["day"] = pd.Series([days[text] for text in table["date"]], table.index, "datetime64[s]")
     refuse(path, table, table["day"].isna(), ["date"], "a date YYYY-MM-DD or M/D/YYYY")
@@ -179,7 +179,7 @@ def checked_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     return table[["symbol", "day"]].join(numbers)
 
 
-def refuse(path: Path, table: pd.DataFrame, bad: pd.Series, columns: list[str], expected: str) -> None:
+def refuse(path: str, table: pd.DataFrame, bad: pd.Series, columns: list[str], expected: str) -> None:
     """DataError for the first bad row, if there is one."""
     if bad.any():
         row = table.loc[bad.idxmax()]

@@ -239,7 +239,7 @@ class Ensemble:
         for indices in order.split(batch_size, 1):
             found = self.losses(gathered(samples, sign, indices))
             if not torch.isfinite(found["loss"]).all():
-                raise FloatingPointError(f"the loss of a model is {found['loss'].tolist()}")
+                raise FloatingPointError(f"a loss is not finite: {found['loss'].tolist()}")
             self.optimizer.zero_grad()
             found["loss"].sum().backward()
             self.optimizer.step()

@@ -1,8 +1,8 @@
 """A classifier of short texts: word embeddings, stacked LSTMs, pooling over the words, one logit.
 
-    embedded = vectors of the words (B, T, E) [+ the mean of the vectors of each one's character pieces]
+    embedded = vectors of the words (B, T, E) [+ the mean of the vectors of each word's character n-grams]
     h        = LSTMs of the given sizes, one or both directions (B, T, H)
-    logit    = linear(pooling of h over the text's own words) [+ sum of one weight per word and per pair of neighbours]
+    logit    = linear(pooling of h over the text's own words) [+ sum of one weight per word and per bigram]
 
 Padding never enters: sequences of different lengths are packed, and all sums and maxima run over a text's own words.
 
@@ -19,15 +19,18 @@ from torch.nn.functional import dropout, layer_norm
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 POOLINGS = ("last", "mean", "max", "max_mean")
-MOST_PIECES = 16
-UNKNOWN = 0  # place of the unknown word in the vocabulary
+MOST_NGRAMS = 16
+UNKNOWN = 1  # place of the unknown word in the vocabulary; place 0 is that of padding
+FORMER_ARGUMENTS = ("pairs", "pair_dropout", "piece_buckets")  # names in old checkpoints
+FORMER_WEIGHTS = {"pieces.weight": "ngrams.weight", "pair_weights.weight": "bigram_weights.weight"}
 
 
 class TextLSTM(nn.Module):
     """Logit of the second class for texts of word places (B, T).
 
     Args:
-        vocabulary: the V words by place, the unknown word first; kept so that a checkpoint alone can read texts.
+        vocabulary: the V words by place, padding first, then the unknown word; kept so that a checkpoint alone can read
+            texts.
         embedding_size: E.
         sizes: units of each LSTM, the first one nearest to the words.
         bidirectional: with a second LSTM per layer that reads from the end.
@@ -36,13 +39,17 @@ class TextLSTM(nn.Module):
         dropout: of the hidden states between the layers and before the linear one.
         embedding_dropout: of whole embedding dimensions, the same for all words of a text (Gal and Ghahramani 2016).
         word_dropout: probability that the LSTMs read a word as the unknown one while training.
-        pairs: None, or pairs of neighbouring words, each as first * V + second: then a linear model of the words and
-            of these pairs joins the logit ("wide and deep", Cheng et al. 2016).
-        pair_dropout: of the words and pairs of that linear model.
-        piece_buckets: 0, or the size of the hash table for vectors of character pieces, see `piece_places`.
+        bigrams: None, or pairs of neighbouring words, each as first * V + second: then a linear model of the words and
+            of these bigrams joins the logit ("wide and deep", Cheng et al. 2016).
+        linear_dropout: of the words and bigrams of that linear model.
+        linear_scale: the sum of the weights of that linear model is multiplied by it and divided by the root of the
+            text's length; 0: it stays as it is. A factor above 1 lets rare words learn faster than the rate for the
+            LSTMs would.
+        ngram_buckets: 0, or the size of the hash table for vectors of character n-grams, see `ngram_places`.
         normalize: brings each embedded word to mean 0 and variance 1 over its E values, so that embeddings cannot
             grow out of the reach of a perturbation. (Miyato, Dai and Goodfellow 2017, eq. 1, do it over the words.)
         classes: names of the labels 0 and 1, kept beside the vocabulary.
+        tokenizer: name of the function that makes tokens of texts, kept beside the vocabulary.
     """
 
     def __init__(
@@ -55,20 +62,27 @@ class TextLSTM(nn.Module):
         dropout: float = 0.0,
         embedding_dropout: float = 0.0,
         word_dropout: float = 0.0,
-        pairs: Sequence[int] | None = None,
-        pair_dropout: float = 0.0,
-        piece_buckets: int = 0,
+        bigrams: Sequence[int] | None = None,
+        linear_dropout: float = 0.0,
+        linear_scale: float = 0.0,
+        ngram_buckets: int = 0,
         normalize: bool = False,
         classes: Sequence[str] = ("0", "1"),
+        tokenizer: str = "detailed",
+        **former,
     ):
         super().__init__()
+        if former:
+            bigrams, linear_dropout, ngram_buckets = (former.pop(name) for name in FORMER_ARGUMENTS)
+        if former:
+            raise TypeError(f"unknown arguments: {', '.join(former)}")
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}")
         if not vocabulary or not sizes:
             raise ValueError(f"expected at least one word and one layer, found {len(vocabulary)} and {len(sizes)}")
-        if piece_buckets == 1 or piece_buckets < 0:
-            raise ValueError(f"piece_buckets must be 0 or at least 2 (the first one stays empty), not {piece_buckets}")
-        pairs = None if pairs is None else sorted(pairs)
+        if ngram_buckets == 1 or ngram_buckets < 0:
+            raise ValueError(f"ngram_buckets must be 0 or at least 2 (the first one stays empty), not {ngram_buckets}")
+        bigrams = None if bigrams is None else sorted(bigrams)
         self.arguments = {
             "vocabulary": list(vocabulary),
             "embedding_size": embedding_size,
@@ -78,35 +92,40 @@ class TextLSTM(nn.Module):
             "dropout": dropout,
             "embedding_dropout": embedding_dropout,
             "word_dropout": word_dropout,
-            "pairs": pairs,
-            "pair_dropout": pair_dropout,
-            "piece_buckets": piece_buckets,
+            "bigrams": bigrams,
+            "linear_dropout": linear_dropout,
+            "linear_scale": linear_scale,
+            "ngram_buckets": ngram_buckets,
             "normalize": normalize,
             "classes": list(classes),
+            "tokenizer": tokenizer,
         }
-        self.vocabulary, self.classes, self.pooling = list(vocabulary), list(classes), pooling
+        self.vocabulary, self.classes, self.tokenizer = list(vocabulary), list(classes), tokenizer
+        self.pooling = pooling
         self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
-        self.pair_dropout, self.linear, self.normalize = pair_dropout, pairs is not None, normalize
-        self.embedding, self.piece_buckets = nn.Embedding(len(vocabulary), embedding_size), piece_buckets
-        if piece_buckets:
-            self.pieces = nn.EmbeddingBag(piece_buckets, embedding_size, mode="mean", padding_idx=0)
+        self.linear, self.linear_dropout, self.linear_scale = bigrams is not None, linear_dropout, linear_scale
+        self.normalize = normalize
+        self.embedding, self.ngram_buckets = nn.Embedding(len(vocabulary), embedding_size), ngram_buckets
+        if ngram_buckets:
+            self.ngrams = nn.EmbeddingBag(ngram_buckets, embedding_size, mode="mean", padding_idx=0)
         widths = [embedding_size, *(size * (2 if bidirectional else 1) for size in sizes)]
         self.layers = nn.ModuleList(
             nn.LSTM(width, size, batch_first=True, bidirectional=bidirectional)
             for width, size in zip(widths[:-1], sizes, strict=True)
         )
         self.head = nn.Linear(widths[-1] * (2 if pooling == "max_mean" else 1), 1)
-        if pairs is not None:
+        if bigrams is not None:
             self.word_weights = nn.Embedding(len(vocabulary), 1)
-            self.pair_weights = nn.Embedding(len(pairs) + 1, 1)  # the last one is never used
-            self.register_buffer("pair_codes", torch.tensor([*pairs, len(vocabulary) ** 2]), persistent=False)
+            self.bigram_weights = nn.Embedding(len(bigrams) + 1, 1)  # the last one is never used
+            self.register_buffer("bigram_codes", torch.tensor([*bigrams, len(vocabulary) ** 2]), persistent=False)
+        self.register_load_state_dict_pre_hook(rename_former_weights)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.embedding.weight, std=0.3)
-        if self.piece_buckets:
-            nn.init.normal_(self.pieces.weight, std=0.3)
-            nn.init.zeros_(self.pieces.weight.data[0])
+        if self.ngram_buckets:
+            nn.init.normal_(self.ngrams.weight, std=0.3)
+            nn.init.zeros_(self.ngrams.weight.data[0])
         for layer in self.layers:
             for name, parameter in layer.named_parameters():
                 if "bias" in name:
@@ -115,27 +134,27 @@ class TextLSTM(nn.Module):
                     nn.init.ones_(parameter.data.chunk(4)[1])
         if self.linear:
             nn.init.zeros_(self.word_weights.weight)
-            nn.init.zeros_(self.pair_weights.weight)
+            nn.init.zeros_(self.bigram_weights.weight)
 
-    def forward(self, words: Tensor, pieces: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
-        """Logits (B,) of texts of words (B, T), each with its pieces (B, T, P), and of lengths (B) from 1 to T.
+    def forward(self, words: Tensor, ngrams: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
+        """Logits (B,) of texts of words (B, T) with character n-grams (B, T, P), of lengths (B) from 1 to T.
 
         presence (B, T), 1 by default, multiplies whatever each word adds; its gradient says how a word moves a logit.
         """
-        return sum(self.read(self.embed(*self.drop_words(words, pieces)), words, lengths, presence))
+        return sum(self.read(self.embed(*self.drop_words(words, ngrams)), words, lengths, presence))
 
-    def drop_words(self, words: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:
-        """Some words (B, T) replaced by the unknown one, without pieces (B, T, P), while training."""
+    def drop_words(self, words: Tensor, ngrams: Tensor) -> tuple[Tensor, Tensor]:
+        """Some words (B, T) replaced by the unknown one, without character n-grams (B, T, P), while training."""
         if not (self.training and self.word_dropout):
-            return words, pieces
+            return words, ngrams
         gone = torch.rand(words.shape, device=words.device) < self.word_dropout
-        return words.masked_fill(gone, UNKNOWN), pieces.masked_fill(gone.unsqueeze(2), 0)
+        return words.masked_fill(gone, UNKNOWN), ngrams.masked_fill(gone.unsqueeze(2), 0)
 
-    def embed(self, words: Tensor, pieces: Tensor) -> Tensor:
-        """Embeddings (B, T, E) of words (B, T) with pieces (B, T, P)."""
+    def embed(self, words: Tensor, ngrams: Tensor) -> Tensor:
+        """Embeddings (B, T, E) of words (B, T) with character n-grams (B, T, P)."""
         embedded = self.embedding(words)
-        if self.piece_buckets:
-            embedded = embedded + self.pieces(pieces.flatten(0, 1)).view_as(embedded)
+        if self.ngram_buckets:
+            embedded = embedded + self.ngrams(ngrams.flatten(0, 1)).view_as(embedded)
         if self.normalize:
             embedded = layer_norm(embedded, embedded.shape[-1:])
         mask = embedded.new_ones(len(embedded), 1, embedded.shape[2])
@@ -153,7 +172,7 @@ class TextLSTM(nn.Module):
             h = run_lstm(layer, h, lengths)  # (B, T, H)
         pooled = dropout(self.pool(h, lengths), self.dropout, self.training)
         parts = [self.head(pooled).squeeze(1)]
-        return [*parts, self.count(words, lengths, presence)] if self.linear else parts
+        return [*parts, self.linear_logit(words, lengths, presence)] if self.linear else parts
 
     def pool(self, h: Tensor, lengths: Tensor) -> Tensor:
         """Hidden states (B, T, H) of each text's own words to (B, H), or (B, 2 H) for "max_mean"."""
@@ -171,31 +190,39 @@ class TextLSTM(nn.Module):
             pooled.append((h * own).sum(1) / lengths.unsqueeze(1))
         return torch.cat(pooled, 1)
 
-    def count(self, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
-        """The linear model's part of the logits (B,): the weights of a text's words and of its known pairs."""
+    def linear_logit(self, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
+        """The linear model's part of the logits (B,): the weights of a text's words and of its known bigrams."""
         own = own_words(lengths, words.shape[1]).float()  # (B, T)
         if presence is not None:
             own = own * presence
         codes = words[:, :-1] * len(self.vocabulary) + words[:, 1:]  # (B, T - 1)
-        places = torch.searchsorted(self.pair_codes, codes)
-        known = self.pair_codes[places] == codes
+        places = torch.searchsorted(self.bigram_codes, codes)
+        known = self.bigram_codes[places] == codes
         both = torch.cat([own, own[:, :-1] * own[:, 1:] * known], 1)  # (B, 2 T - 1)
-        weights = torch.cat([self.word_weights(words), self.pair_weights(places)], 1).squeeze(2)
-        return (weights * dropout(both, self.pair_dropout, self.training)).sum(1)
+        weights = torch.cat([self.word_weights(words), self.bigram_weights(places)], 1).squeeze(2)
+        total = (weights * dropout(both, self.linear_dropout, self.training)).sum(1)
+        return total * self.linear_scale / lengths.sqrt() if self.linear_scale else total
 
 
-def piece_places(words: Sequence[str], buckets: int) -> Tensor:
-    """Places (W, P) of each word's character pieces in a table of `buckets` vectors: 1 to buckets - 1, then zeros.
+def rename_former_weights(module: nn.Module, weights: dict[str, Tensor], *_) -> None:
+    """Gives the weights of an old checkpoint their names of today."""
+    for former, name in FORMER_WEIGHTS.items():
+        if former in weights:
+            weights[name] = weights.pop(former)
 
-    The pieces are the word's runs of 3, 4 and 5 characters, its ends marked, by their hash (Bojanowski et al. 2017,
-    fastText), the first MOST_PIECES of them: a word that is rare or unknown borrows from those that look alike.
+
+def ngram_places(words: Sequence[str], buckets: int) -> Tensor:
+    """Places (W, P) of each word's character n-grams in a table of `buckets` vectors: 1 to buckets - 1, then zeros.
+
+    They are the word's runs of 3, 4 and 5 characters, its ends marked, by their hash (Bojanowski et al. 2017,
+    fastText), the first MOST_NGRAMS of them: a word that is rare or unknown borrows from those that look alike.
     Entities such as <link> have none.
     """
     rows = []
     for word in words:
-        marked = "" if word[0] == "<" and len(word) > 1 else f"^{word[:MOST_PIECES]}$"
-        pieces = [marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)][:MOST_PIECES]
-        rows.append([1 + zlib.crc32(piece.encode()) % (buckets - 1) for piece in pieces])
+        marked = "" if word[0] == "<" and len(word) > 1 else f"^{word[:MOST_NGRAMS]}$"
+        ngrams = [marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)][:MOST_NGRAMS]
+        rows.append([1 + zlib.crc32(ngram.encode()) % (buckets - 1) for ngram in ngrams])
     lengths = torch.tensor([[len(row)] for row in rows])  # (W, 1)
     table = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.int32)
     table[torch.arange(table.shape[1]) < lengths] = torch.tensor([p for row in rows for p in row], dtype=torch.int32)

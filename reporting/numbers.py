@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -246,7 +246,20 @@ def row_of(number: Number, metrics: dict) -> Row | None:
 
 
 def rows_of(study: Study, metrics: dict) -> list[Row]:
-    return [row for number in study.numbers if (row := row_of(number, metrics)) is not None]
+    """The rows of all of a study's numbers that the run has."""
+    numbers = [own for number in study.numbers for own in for_each_model(number, metrics)]
+    return [row for number in numbers if (row := row_of(number, metrics)) is not None]
+
+
+def for_each_model(number: Number, metrics: dict) -> list[Number]:
+    """A number whose key begins with "*/" once for every model of the run."""
+    if not number.key.startswith("*/"):
+        return [number]
+    models = [name for name, values in metrics.items() if isinstance(values, dict)]
+    return [
+        replace(number, **{name: getattr(number, name).replace("*", model) for name in ("label", "key", "baseline")})
+        for model in models
+    ]
 
 
 def source_of(metrics: dict) -> str | None:

@@ -52,10 +52,10 @@ def curves(
     ylabel: str,
     log: bool = False,
     levels: Mapping[str, float] | None = None,
-    dashed: Sequence[str] = (),
+    dashed: Sequence[Name] = (),
     markers: bool = False,
 ) -> Path:
-    """Named lines (x, y) in one pair of axes; `levels` are named horizontal lines, `dashed` labels of dashed lines."""
+    """Named lines (x, y) in one pair of axes; `levels` are named horizontal lines, `dashed` names of dashed lines."""
     figure, axes = plt.subplots(figsize=(7, 4.2))
     draw_curves(axes, series, dashed, markers)
     for i, (name, value) in enumerate((levels or {}).items()):
@@ -91,7 +91,7 @@ def panels(
     rows: Mapping[str, Series],
     xlabel: str,
     ylabel: str,
-    dashed: Sequence[str] = (),
+    dashed: Sequence[Name] = (),
     log: bool = False,
 ) -> Path:
     """One pair of axes per title, under one another, each with named lines; one legend on top."""
@@ -110,7 +110,7 @@ def panels(
     return save(figure, path)
 
 
-def draw_curves(axes, series: Series, dashed: Sequence[str], markers: bool = False) -> None:
+def draw_curves(axes, series: Series, dashed: Sequence[Name], markers: bool = False) -> None:
     """Lines (x, y) by name; those whose names are tuples with the same first entry have the same colour."""
     colours: dict[str, str] = {}
     for name, (x, y) in series.items():
@@ -118,7 +118,7 @@ def draw_curves(axes, series: Series, dashed: Sequence[str], markers: bool = Fal
         if not is_dates(series) and all(float(value).is_integer() for value in x):  # epochs, sizes, steps
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         marker = "o" if markers or len(x) == 1 else None  # one point has no line to be seen by
-        style = "--" if label_of(name) in dashed else "-"
+        style = "--" if name in dashed else "-"
         axes.plot(x, y, label=label_of(name), color=colour, marker=marker, linestyle=style)
 
 

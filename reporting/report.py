@@ -91,10 +91,6 @@ class Run:
         """The study's own figure first."""
         return sorted(self.result.folder.glob("*.png"), key=lambda path: (path.stem != self.study.figure, path.name))
 
-    def figure(self, name: str) -> Path | None:
-        path = self.result.folder / f"{name}.png"
-        return path if path.exists() else None
-
     def place(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.page)).as_posix()
 
@@ -136,8 +132,9 @@ class Section:
     def numbers(self) -> list[tuple[Number, Row, list[Row | None]]]:
         """Each number, its row that is judged, and its rows in all runs."""
         by_run = [run.by_key for run in self.runs]
-        table = [(number, [rows.get(number.key) for rows in by_run]) for number in self.study.numbers]
-        return [(number, next(filter(None, rows)), rows) for number, rows in table if any(rows)]
+        table = [[rows.get(key) for rows in by_run] for key in dict.fromkeys(key for rows in by_run for key in rows)]
+        judged = [next(filter(None, rows)) for rows in table]
+        return [(row.number, row, rows) for row, rows in zip(judged, table, strict=True)]
 
     @property
     def answer(self) -> str:
@@ -151,9 +148,10 @@ class Section:
 
 def sentence(template: str, run: Run) -> str:
     """A template of studies.toml with the numbers of a run; empty if it needs a number which the run lacks."""
-    best = max((row for row in run.rows if row.kind.higher_is_better), key=lambda row: row.value, default=None)
+    order = sorted((row for row in run.rows if row.kind.higher_is_better), key=lambda row: row.value)
+    extremes = {"best": order[-1], "worst": order[0]} if order else {}
     try:
-        told = SENTENCES.from_string(template).render(n=run.by_key, best=best)
+        told = SENTENCES.from_string(template).render(n=run.by_key, **extremes)
     except jinja2.UndefinedError:
         return ""
     return " ".join(told.split())
@@ -187,15 +185,15 @@ def chapters_of(sections: list[Section]) -> list[Chapter]:
 
 
 def deviations(script: str) -> list[str]:
-    """The numbered list under "Deviations" in a script's docstring."""
+    """The numbered list in a script's docstring: what it does otherwise than the studies that it follows."""
     text = ast.get_docstring(ast.parse((ROOT / f"{script}.py").read_text(encoding="utf-8"))) or ""
-    _, _, listed = text.partition("\nDeviations")
-    items = re.split(r"\n\d+\. ", listed)[1:]
-    return [" ".join(item.split("\n\n")[0].split()) for item in items]
+    return [" ".join(item.split()) for item in re.findall(r"^\d+\. (.+(?:\n   .+)*)", text, re.MULTILINE)]
 
 
-def caption(path: Path) -> str:
-    return CAPTIONS.get(path.stem, path.stem.replace("_", " "))
+def caption(path: Path, study: Study) -> str:
+    """What a figure shows: the caption of its script's figures of that name, or of all."""
+    own = CAPTIONS.get(study.script, {})
+    return own.get(path.stem) or CAPTIONS.get(path.stem) or path.stem.replace("_", " ").capitalize()
 
 
 # ---- the first screen ------------------------------------------------------------------------------------------------
@@ -208,7 +206,8 @@ def findings_of(sections: list[Section]) -> list[tuple[Finding, Section, str, Pa
         section = next((s for s in sections if s.study.path == finding.study and s.first), None)
         text = sentence(finding.text, section.first) if section else ""
         if text:
-            told.append((finding, section, text, section.first.figure(finding.figure)))
+            figures = [path for path in section.first.figures if path.stem == finding.figure] + section.first.figures
+            told.append((finding, section, text, figures[0] if figures else None))
     return told
 
 
@@ -228,7 +227,9 @@ def chart_of(sections: list[Section]) -> list[dict]:
         row = section.main
         if row is None or row.relative_error(row.value) is None:
             continue
+        others = [other for run in section.runs[1:] if (other := run.by_key.get(row.number.key))]
         ratios = {"ours": row.value, "published": row.number.published, "target": row.goal}
+        ratios["second"] = others[0].value if others else None
         places = {name: place(row.relative_error(value)) for name, value in ratios.items()}
         lines.append({"section": section, "row": row, **places})
     return lines
@@ -247,7 +248,12 @@ def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-TEMPLATES.filters |= {"caption": caption, "data_uri": data_uri}
+def unbroken(text: str) -> str:
+    """With no line break between a number and its unit or deviation."""
+    return re.sub(r"(?<=\d) (?=(±|%|×|USD|points))|(?<=±) ", "\N{NO-BREAK SPACE}", text)
+
+
+TEMPLATES.filters |= {"caption": caption, "data_uri": data_uri, "unbroken": unbroken}
 TEMPLATES.globals |= {"place": place}
 
 

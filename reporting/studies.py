@@ -12,8 +12,8 @@ PRESETS = {"quick": ("quick",), "full": ("best", "published")}  # what a profile
 class Number:
     """A number of a study and what it is judged by: a baseline, a published value, a target."""
 
-    label: str
-    key: str  # in metrics.json; "fc/test_mse" for the model fc
+    label: str  # "*" stands for the model's name
+    key: str  # in metrics.json; "fc/test_mse" for the model fc, "*/test_mse" for every model that is there
     kind: str  # one of reporting.numbers.KINDS
     baseline: str | float | None = None  # its key, or a constant
     name: str = ""  # of the baseline
@@ -52,10 +52,12 @@ class Study:
         return f"{self.script}/{self.name}"
 
     def arguments(self, preset: str) -> str:
-        """The flags that run the study with a preset."""
+        """The flags that run the study with a preset; of a flag that is given twice the later values hold."""
         own = {"best": self.best, "quick": self.quick}.get(preset, "")
         chosen = f"--preset {preset}" if preset != "best" else ""
-        return " ".join(f"--function {self.function} {chosen} {self.flags} {own}".split())
+        words = f"--function {self.function} {chosen} {self.flags} {own}".split("--")
+        flags = {name: values for name, _, values in (word.strip().partition(" ") for word in words[1:]) if name}
+        return " ".join(f"--{name} {values}".strip() for name, values in flags.items())
 
     def command(self, preset: str) -> str:
         return f"python {self.script}.py {self.arguments(preset)}"
@@ -85,7 +87,7 @@ def frozen(value: Any) -> Any:
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
-def read(path: Path) -> tuple[dict[str, Script], tuple[Study, ...], tuple[Finding, ...], dict[str, str]]:
+def read(path: Path) -> tuple[dict[str, Script], tuple[Study, ...], tuple[Finding, ...], dict]:
     """Scripts, studies, findings and captions; an unknown entry is a TypeError that names it."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     for study in content["study"]:

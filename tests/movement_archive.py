@@ -4,9 +4,12 @@ Its features are computed here in plain Python, row by row, so that they are a s
 """
 
 import datetime
+import io
 import random
 import zipfile
 from pathlib import Path
+
+import numpy as np
 
 from loaders.movement import MovementSet
 
@@ -67,7 +70,41 @@ def feature_file(rows: dict[int, tuple]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def members() -> dict[str, str]:
+def variables(units: int) -> dict[str, np.ndarray]:
+    """The published graph's variables, sorted by name, of small random numbers."""
+    rng = np.random.default_rng(units)
+    shapes = {
+        "in_fc/bias": (11,),
+        "in_fc/kernel": (11, 11),
+        "lstm_att/att_W": (units, units),
+        "lstm_att/att_h": (units,),
+        "lstm_att/att_u": (units,),
+        "lstm_att/pre_fc/biases": (1,),
+        "lstm_att/pre_fc/weights": (2 * units, 1),
+        "rnn/basic_lstm_cell/bias": (4 * units,),
+        "rnn/basic_lstm_cell/kernel": (11 + units, 4 * units),
+    }
+    return {name: rng.normal(0, 0.2, shape).astype("f4") for name, shape in shapes.items()}
+
+
+def npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def saved_models() -> dict[str, bytes]:
+    """The weights of two ALSTMs: a file per variable, and a TensorFlow checkpoint with two moments beside each."""
+    folder = "saved_model/acl18_alstm"
+    files = {f"{folder}/exp.{n.replace('/', '|')}:0.npy": npy(values) for n, values in variables(4).items()}
+    numbers = [np.zeros(2, "f4")]
+    for values in variables(16).values():
+        numbers += [values.ravel(), np.full(2 * values.size, 9.0, "f4")]
+    files["saved_model/kdd17_alstm/model.data-00000-of-00001"] = np.concatenate(numbers).astype("<f4").tobytes()
+    return files
+
+
+def members() -> dict[str, str | bytes]:
     """Names under the archive's root folder and contents."""
     dates = "\n".join(day(k).isoformat() for k in range(DAYS)) + "\n"
     stocks = {
@@ -75,7 +112,7 @@ def members() -> dict[str, str]:
         | {"LATE": random_prices(9, first=20)},
         "kdd17": {f"{name}": random_prices(20 + i) for i, name in enumerate(("XX", "YY", "ZZ"))},
     }
-    files = {"README.md": "not read\n"}
+    files = {"README.md": "not read\n", **saved_models()}
     for name, known in SETS.items():
         files[f"data/{known.folder}/trading_dates.csv"] = dates
         for i, (ticker, rows) in enumerate(stocks[name].items()):

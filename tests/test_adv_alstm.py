@@ -13,12 +13,17 @@ import torch
 from movement_archive import price_file, random_prices, write_archive
 
 import adv_alstm
-from adv_alstm import AdvALSTM, comparison, with_setting
+from adv_alstm import SCRIPT, AdvALSTM, with_model
 from loaders import movement as load_movement
-from training import grid_search
+from loaders.movement_samples import latest_windows
+from loaders.published_alstm import published_variables
+from models.published_alstm import convert_published
+from reporting.movement import comparison, label
+from training import flags
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--quiet", "--epochs", "2", "--batch_size", "64", "--hidden_size", "2", "--steps", "3"]
+TINY = ["--quiet", "--epochs", "2", "--batch_size", "64"]
+SMALL = ["--hidden_size", "2", "--steps", "3"]
 RUN_FILES = {"config.json", "metrics.json"}
 TRAINING_FILES = {"history.csv", "last.pt", "best.pt"}
 
@@ -38,9 +43,9 @@ def miniature(monkeypatch, tmp_path, no_flush):
 def run(tmp_path):
     """Runs a function of the script in tmp_path/NAME."""
 
-    def call(function, *flags, name="out"):
+    def call(function, *given, name="out", small=True):
         argv = ["--function", function, "--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / name)]
-        return adv_alstm.main([*argv, *TINY, *flags])
+        return adv_alstm.main([*argv, *TINY, *(SMALL if small else []), *given])
 
     return call
 
@@ -58,8 +63,9 @@ def test_help_names_every_function():
     command = [sys.executable, ROOT / "adv_alstm.py", "--help"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0
-    for name, function in adv_alstm.FUNCTIONS.items():
-        assert f"  {name} " in answer.stdout and function.__doc__.splitlines()[0] in answer.stdout
+    assert list(SCRIPT.functions) == list(adv_alstm.FUNCTIONS)
+    for name, text in SCRIPT.functions.items():
+        assert f"  {name} " in answer.stdout and text[:40] in answer.stdout
 
 
 @pytest.mark.parametrize("model", adv_alstm.MODELS)
@@ -76,6 +82,7 @@ def test_train_leaves_its_files_and_metrics(run, tmp_path, model):
     loaded = AdvALSTM.load(folder / "best.pt")
     assert loaded.attention == (model != "lstm") and loaded.perturbed == (model in ("rand_alstm", "adv_alstm"))
     assert loaded.random_perturbations == (model == "rand_alstm") and loaded.l2 == (10 if model == "lstm" else 1)
+    assert metrics["calibration"].keys() == {"slope", "intercept"} and 0.3 < metrics["test_log_loss"] < 3
     expected = 11 * 12 + 8 * (11 + 2 + 1) + (3 if model == "lstm" else 2 * 2 + 2 + 2 + 5)
     assert metrics["parameters"] == expected
 
@@ -86,29 +93,89 @@ def test_the_epoch_is_chosen_by_validation_accuracy(run, tmp_path):
     assert metrics["best_epoch"] == 1 + curve.index(max(curve)) and metrics["val_accuracy"] == pytest.approx(max(curve))
 
 
-def test_compare_has_every_model_and_baseline(run, tmp_path):
-    metrics = run("compare", "--seeds", "2", "--pretrain", "--epochs", "1")
+def test_compare_has_every_model_start_and_baseline(run, tmp_path):
+    metrics = run("compare", "--seeds", "2", "--epochs", "1", small=False)
     folder = tmp_path / "out" / "compare"
-    models = ["lstm", "alstm", "rand_alstm", "adv_alstm", "two_stage_alstm", "two_stage_adv_alstm"]
-    assert list(metrics) == ["always_up", "yesterday", *models]
-    assert files(folder) == RUN_FILES | {"history.csv", "comparison.csv", "comparison.png", "accuracy.png"}
+    of_start = ["alstm", "rand_alstm", "adv_alstm"]
+    models = ["lstm", *of_start, *(f"{start}_{name}" for start in ("two_stage", "published") for name in of_start)]
+    assert list(metrics) == ["always_up", "yesterday", *models[:7], "published_start", *models[7:]]
+    assert files(folder) == RUN_FILES | {"comparison.csv", "comparison.png"}
     for name in models:
-        found = metrics[name]
-        assert found["seeds"] == 2 and found["epochs"] == 1 and found["test_accuracy_std"] >= 0
-        assert -1 <= found["test_mcc_mean"] <= 1 and found["parameters"] > 0 and found["data"] == "full"
-    for name in ("adv_alstm", "two_stage_adv_alstm"):
-        for other in ("alstm", "always_up"):
-            low, gain, high = (metrics[name][f"gain_over_{other}{end}"] for end in ("_low", "", "_high"))
-            assert low <= gain <= high
-    accuracy = metrics["adv_alstm"]["test_accuracy_mean"]
-    other = metrics["alstm"]["test_accuracy_mean"], metrics["always_up"]["test_accuracy"]
-    assert metrics["adv_alstm"]["gain_over_alstm"] == pytest.approx(accuracy - other[0])
-    assert metrics["adv_alstm"]["gain_over_always_up"] == pytest.approx(accuracy - other[1])
+        own = metrics[name]
+        assert own["seeds"] == 2 and own["epochs"] == 1 and own["test_accuracy_std"] >= 0
+        assert -1 <= own["test_mcc_mean"] <= 1 and own["parameters"] > 0 and own["data"] == "full"
+        assert own["steps"] == (10 if name == "lstm" else 5)
+    for start in ("", "two_stage_", "published_"):
+        own, alstm = metrics[f"{start}adv_alstm"], metrics[f"{start}alstm"]
+        for other, reference in (
+            ("alstm", alstm["test_accuracy_mean"]),
+            ("always_up", metrics["always_up"]["test_accuracy"]),
+        ):
+            low, gain, high = (own[f"gain_over_{other}{end}"] for end in ("_low", "", "_high"))
+            assert low <= gain <= high and gain == pytest.approx(own["test_accuracy_mean"] - reference)
+        assert "gain_over_alstm" not in alstm
     rows = table(folder / "comparison.csv")
-    assert [row["model"] for row in rows] == [adv_alstm.LABELS[name] for name in metrics]
+    assert [row["model"] for row in rows] == [label(name) for name in metrics]
     assert rows[2]["published_accuracy"] == "53.18" and float(rows[0]["mcc"]) == 0
-    y = adv_alstm.stock_movement(tmp_path / "data", "acl18", steps=3).test.y.double()
+    assert {row["model"]: row["published_accuracy"] for row in rows}["Adv-ALSTM, from the published ALSTM"] == "57.2"
+    y = adv_alstm.stock_movement(tmp_path / "data", "acl18", steps=5).test.y.double()
     assert metrics["always_up"]["test_accuracy"] == pytest.approx(y.mean().item())
+
+
+def test_a_start_is_where_training_begins(run, tmp_path):
+    """With a step size of nothing all models are their start: our ALSTM of the same seed, or the published one."""
+    run("compare", "--seeds", "2", "--learning_rate", "1e-12", "--start", "own", "published", small=False)
+    folder = tmp_path / "out" / "compare"
+    published = convert_published(published_variables(tmp_path / "data", "acl18"))
+    for seed in ("0", "1"):
+        own = AdvALSTM.load(folder / "random" / "alstm" / "seeds" / seed / "best.pt").state_dict()
+        for start, expected in (("own", own), ("published", published)):
+            for model in ("alstm", "rand_alstm", "adv_alstm"):
+                trained = AdvALSTM.load(folder / start / model / "seeds" / seed / "best.pt").state_dict()
+                for name, weights in expected.items():
+                    torch.testing.assert_close(trained[name], weights, atol=1e-6, rtol=0)
+    first = {seed: folder / "random" / "alstm" / "seeds" / seed / "best.pt" for seed in ("0", "1")}
+    weights = [AdvALSTM.load(path).head.weight for path in first.values()]
+    assert not torch.equal(*weights)
+
+
+def test_resume_adds_seeds_and_a_dry_run_trains_nothing(run, tmp_path):
+    run("compare", "--start", "published", small=False)
+    record = tmp_path / "out" / "compare" / "published" / "alstm" / "trained.json"
+    assert list(json.loads(record.read_text())["seconds"]) == ["0"]
+    both = run("compare", "--start", "published", "--seeds", "3", "--resume", small=False)
+    assert list(json.loads(record.read_text())["seconds"]) == ["0", "1", "2"]
+    before = record.stat().st_mtime_ns
+    whole = run("compare", "--start", "published", "--seeds", "3", name="whole", small=False)
+    for name in ("published_alstm", "published_adv_alstm"):
+        assert both[name]["test_accuracy_mean"] == pytest.approx(whole[name]["test_accuracy_mean"])
+    argv = ["--function", "compare", "--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
+    assert adv_alstm.main([*argv, "--quiet", "--dry_run", "--seeds", "3"]) == both
+    assert record.stat().st_mtime_ns == before
+
+
+def test_starts_puts_the_published_one_among_ours(run, tmp_path):
+    metrics = run("starts", "--seeds", "3", small=False)
+    rows = table(tmp_path / "out" / "starts" / "starts.csv")
+    assert files(tmp_path / "out" / "starts") == RUN_FILES | {"starts.csv", "starts.png"}
+    assert [row["start"] for row in rows] == ["own"] * 3 + ["published"] * 3
+    own = np.array([[float(row[key]) for key in ("start_test_accuracy", "after_test_accuracy")] for row in rows[:3]])
+    assert metrics["start_test_accuracy_mean"] == pytest.approx(own[:, 0].mean())
+    assert metrics["after_test_accuracy_std"] == pytest.approx(own[:, 1].std(ddof=1))
+    theirs = {float(row["start_test_accuracy"]) for row in rows[3:]}
+    assert theirs == {metrics["published_start_test_accuracy"]}
+    above = (own[:, 0] > metrics["published_start_test_accuracy"]).mean()
+    assert metrics["start_test_accuracy_share_above_published"] == pytest.approx(above)
+
+
+def test_without_the_archive_the_sample_has_no_published_start(run, tmp_path, capsys):
+    (tmp_path / "data" / "adv_alstm" / "Adv-ALSTM-master.zip").unlink()
+    metrics = run("compare", "--limit", "200", "--epochs", "1", "--start", "random", "published")
+    notices = capsys.readouterr().err
+    assert "NOTICE: Adv-ALSTM-master.zip is missing" in notices and "no rows of that start" in notices
+    assert list(metrics) == ["always_up", "yesterday", "lstm", "alstm", "rand_alstm", "adv_alstm"]
+    rows = table(tmp_path / "out" / "compare" / "comparison.csv")
+    assert metrics["alstm"]["data"] == "sample" and {row["published_accuracy"] for row in rows} == {""}
 
 
 def test_yesterdays_direction_by_hand(run, tmp_path):
@@ -119,7 +186,7 @@ def test_yesterdays_direction_by_hand(run, tmp_path):
 
 
 def test_two_stages_start_from_the_trained_alstm(run, tmp_path):
-    run("train", "--pretrain", "--learning_rate", "1e-12", "--epsilon", "1", "--beta", "1")
+    run("train", "--start", "own", "--learning_rate", "1e-12", "--epsilon", "1", "--beta", "1")
     folder = tmp_path / "out" / "train"
     first, second = AdvALSTM.load(folder / "first_stage" / "best.pt"), AdvALSTM.load(folder / "best.pt")
     assert not first.perturbed and second.perturbed
@@ -127,12 +194,37 @@ def test_two_stages_start_from_the_trained_alstm(run, tmp_path):
         torch.testing.assert_close(second.state_dict()[name], weights, atol=1e-6, rtol=0)
 
 
+def test_training_from_the_published_weights_and_from_a_file(run, tmp_path):
+    rate = ("--learning_rate", "1e-12", "--dataset", "kdd17")
+    metrics = run("train", *rate, "--start", "published", small=False)
+    published = convert_published(published_variables(tmp_path / "data", "kdd17"))
+    path = tmp_path / "out" / "train" / "best.pt"
+    torch.testing.assert_close(AdvALSTM.load(path).head.weight, published["head.weight"], atol=1e-6, rtol=0)
+    again = run("train", *rate, "--start", str(path), name="again", small=False)
+    assert again["test_accuracy"] == metrics["test_accuracy"] and again["chosen"]["units"] == 16
+
+
 def test_dry_run_gives_the_test_metrics_again(run, tmp_path):
-    first = run("compare", "--pretrain")
-    before = (tmp_path / "out" / "compare" / "adv_alstm" / "best.pt").read_bytes()
-    again = run("compare", "--pretrain", "--dry_run")
-    assert again == first
-    assert (tmp_path / "out" / "compare" / "adv_alstm" / "best.pt").read_bytes() == before
+    first = run("train", "--start", "own")
+    before = (tmp_path / "out" / "train" / "best.pt").read_bytes()
+    argv = [
+        "--function",
+        "train",
+        "--data_dir",
+        str(tmp_path / "data"),
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--quiet",
+    ]
+    assert adv_alstm.main([*argv, "--dry_run"]) == first
+    assert (tmp_path / "out" / "train" / "best.pt").read_bytes() == before
+
+
+def test_a_dry_run_refuses_another_data_set(run, tmp_path, capsys):
+    run("train", "--dataset", "kdd17")
+    with pytest.raises(SystemExit) as stopped:
+        run("train", "--dry_run", "--dataset", "acl18")
+    assert stopped.value.code == 2 and "was trained with kdd17, not acl18" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["adv_alstm", "rand_alstm"])
@@ -166,38 +258,63 @@ def test_plot_draws_its_figures(run, tmp_path):
         assert metrics[f"{name}_perturbed_accuracy"] <= metrics[f"{name}_clean_accuracy"]
 
 
-def test_own_prices_from_training_to_predictions(run, tmp_path):
-    prices = tmp_path / "prices"
-    prices.mkdir()
-    for i in range(2):
-        (prices / f"S{i}.csv").write_text(price_file(random_prices(i), american=i == 1, descending=i == 1))
-    metrics = run("train", "--dataset", str(prices), "--validation_from", "2013-02-10", "--test_from", "2013-03-01")
-    assert metrics["data"] == "own" and metrics["dataset"] == "prices"
+@pytest.fixture
+def own_prices(tmp_path):
+    """A folder of two stocks, the second of which ends three days before the first."""
+    folder = tmp_path / "prices"
+    folder.mkdir()
+    (folder / "S0.csv").write_text(price_file(random_prices(0)))
+    (folder / "S1.csv").write_text(
+        price_file(random_prices(1, last=movement_archive.DAYS), american=True, descending=True)
+    )
+    return folder
+
+
+def predictions(tmp_path):
+    return table(tmp_path / "out" / "predict" / "predictions.csv")
+
+
+def test_own_prices_from_training_to_predictions(run, tmp_path, own_prices, capsys):
+    parts = ["--validation_from", "2013-02-10", "--test_from", "2013-03-01"]
+    trained = run("train", "--dataset", str(own_prices), *parts, "--test_until", "2013-03-20")
+    assert trained["data"] == "own" and trained["dataset"] == "prices" and trained["test_dates"][1] <= "2013-03-20"
     checkpoint = tmp_path / "out" / "train" / "best.pt"
-    argv = ["--function", "predict", "--dataset", str(prices), "--output_dir", str(tmp_path / "out"), "--quiet"]
+    argv = ["--function", "predict", "--dataset", str(own_prices), "--output_dir", str(tmp_path / "out")]
     found = adv_alstm.main(argv)  # the days per window are those of the training
-    rows = table(tmp_path / "out" / "predict" / "predictions.csv")
-    assert list(rows[0]) == ["date", "ticker", "score", "direction"] and found["rows"] == len(rows)
+    (row,) = predictions(tmp_path)
+    assert list(row) == ["date", "ticker", "score", "probability_up", "direction"]
     last = movement_archive.day(movement_archive.DAYS + 2).isoformat()
-    assert [(row["date"], row["ticker"]) for row in rows[-2:]] == [(last, "S0"), (last, "S1")]
-    part = load_movement.latest_windows(load_movement.price_table(prices), 3)
+    assert (row["date"], row["ticker"]) == (last, "S0") and found["without_prediction"] == ["S1"]
+    score, calibration = float(row["score"]), trained["calibration"]
+    logit = calibration["slope"] * score + calibration["intercept"]
+    assert float(row["probability_up"]) == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
+    assert found["trained_on"]["test_accuracy"] == trained["test_accuracy"]
+    said = capsys.readouterr().out
+    assert "S0" in said and "no complete days up to then: S1" in said
+    assert f"right on {100 * trained['test_accuracy']:.1f} % of the samples" in said and "always up" in said
+    adv_alstm.main([*argv, "--quiet", "--every_day"])
+    rows = predictions(tmp_path)
+    part = latest_windows(load_movement.price_table(own_prices), 3)
     scores = AdvALSTM.load(checkpoint).decision_function(part.x)
     np.testing.assert_allclose([float(row["score"]) for row in rows], scores, rtol=1e-4)
     assert all((float(row["score"]) > 0) == (row["direction"] == "up") for row in rows)
     alone = tmp_path / "alone.pt"
     alone.write_bytes(checkpoint.read_bytes())
-    assert adv_alstm.main([*argv, "--checkpoint", str(alone), "--steps", "3"])["rows"] == len(rows)
+    found = adv_alstm.main([*argv, "--quiet", "--checkpoint", str(alone), "--steps", "3"])
+    assert found["rows"] == 1 and found["trained_on"] == {}
+    assert predictions(tmp_path)[0]["probability_up"] == ""
 
 
-def test_published_settings(run, tmp_path):
-    flags = adv_alstm.argparse.Namespace(
-        dataset="kdd17", hidden_size=None, epsilon=None, beta=[0.5], l2=None, epochs=None, steps=None
-    )
-    found = with_setting(flags, "adv_alstm")
-    assert (found.steps, found.hidden_size, found.epsilon, found.beta, found.l2) == (15, [16], [0.001], [0.5], [0.001])
-    plain = with_setting(flags, "alstm")
-    assert (plain.epsilon, plain.beta, plain.l2) == ([0.0], [0.0], [0.001])  # no grid over what it does not have
-    assert with_setting(grid_search.with_values(flags, dataset="acl18"), "lstm").steps == 10
+def test_published_settings():
+    request = SCRIPT.request("compare", dataset="kdd17", beta=[0.5])
+    own = with_model(request, "adv_alstm").single()
+    values = own.steps, own.hidden_size, own.epsilon, own.beta, own.l2, own.epochs, own.batch_size
+    assert values == (15, 16, 0.001, 0.5, 0.001, 150, 1024)
+    plain = with_model(request, "alstm").single()
+    assert (plain.epsilon, plain.beta, plain.l2) == (0.0, 0.0, 0.001)  # no grid over what it does not have
+    lstm = with_model(SCRIPT.request("compare"), "lstm").single()
+    assert (lstm.steps, lstm.hidden_size, lstm.l2, lstm.learning_rate) == (10, 32, 10.0, 0.01)
+    assert SCRIPT.request("train", "published").start == ["own"] and SCRIPT.request("train").start == ["random"]
 
 
 def test_the_table_of_several_seeds_shows_their_mean():
@@ -217,7 +334,7 @@ def test_the_table_of_several_seeds_shows_their_mean():
 
 
 @pytest.mark.parametrize(
-    ("flags", "named"),
+    ("given", "named"),
     [
         (["--dataset", "acl19"], ["--dataset", "acl18, kdd17", "acl19"]),
         (["--model", "blstm"], ["--model", "blstm"]),
@@ -227,27 +344,62 @@ def test_the_table_of_several_seeds_shows_their_mean():
         (["--dropout", "1"], ["--dropout", "1"]),
         (["--steps", "0"], ["--steps", "0"]),
         (["--steps", "500"], ["500"]),
-        (["--num_layers", "2"], ["--num_layers", "2"]),
+        (["--num_layers", "2"], ["--num_layers", "one layer"]),
+        (["--pretrain"], ["--pretrain", "--start own"]),
         (["--test_from", "2013-02-01"], ["--test_from", "acl18"]),
-        (["--pretrain", "--hidden_size", "2", "4"], ["--hidden_size", "--pretrain"]),
-        (["--source", "sample"], ["sample", "licence"]),
-        (["--function", "predict", "--checkpoint", "none.pt"], ["none.pt"]),
+        (["--test_until", "2013-02-01"], ["--test_until", "acl18"]),
+        (["--start", "nowhere.pt"], ["--start", "nowhere.pt"]),
+        (["--start", "published"], ["--start", "2 units"]),
+        (["--start", "own", "--model", "lstm"], ["--start", "attention"]),
+        (["--model", "alstm", "--epsilon", ".1"], ["--epsilon", "--model", "alstm"]),
+        (["--start", "published", "--source", "sample", "--hidden_size", "4"], ["archive", "sample"]),
         (["--function", "train", "--dry_run"], ["--dry_run", "best.pt"]),
     ],
 )
-def test_bad_input_gives_one_line_that_names_it_and_status_2(run, flags, named, capsys):
+def test_bad_input_gives_one_line_that_names_it_and_status_2(run, given, named, capsys):
     with pytest.raises(SystemExit) as stopped:
-        run("train", *flags)
+        run("train", *given)
     message = capsys.readouterr().err
     assert stopped.value.code == 2
     assert message.count("\n") == 1 and message.endswith("\n") and "Traceback" not in message
     assert all(text in message for text in named), message
 
 
-def test_without_data_and_network_one_line_says_what_to_put_where(run, tmp_path, capsys):
-    (tmp_path / "data" / "adv_alstm" / "Adv-ALSTM-master.zip").unlink()
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("compare --dropout .1", ["--dropout", "train and plot"]),
+        ("compare --optimizer SGD", ["--optimizer", "train and plot"]),
+        ("compare --model lstm", ["--model", "train"]),
+        ("starts --start own", ["--start", "train and compare"]),
+        ("starts --dataset .", ["--dataset", "acl18, kdd17"]),
+        ("compare --dataset . --start published", ["--start", "acl18, kdd17"]),
+        ("predict --epochs 3", ["--epochs", "train"]),
+        ("predict --checkpoint none.pt", ["none.pt"]),
+        ("train --checkpoint none.pt", ["--checkpoint", "predict"]),
+        ("compare --source sample --epsilon .1 .2", ["--epsilon", "one value for compare"]),
+        ("starts --source sample --hidden_size 4 8", ["--hidden_size", "one value for starts"]),
+    ],
+)
+def test_flags_that_a_function_does_not_use_are_refused(given, named, capsys, tmp_path):
     with pytest.raises(SystemExit) as stopped:
-        run("train")
+        adv_alstm.main(["--function", *given.split(), "--output_dir", str(tmp_path / "out")])
     message = capsys.readouterr().err
     assert stopped.value.code == 2 and message.count("\n") == 1
-    assert "Adv-ALSTM-master.zip" in message and "sample" not in message
+    assert all(text in message for text in named), message
+
+
+def test_without_data_and_network_full_ends_in_one_line_that_says_what_to_put_where(run, tmp_path, capsys):
+    (tmp_path / "data" / "adv_alstm" / "Adv-ALSTM-master.zip").unlink()
+    with pytest.raises(SystemExit) as stopped:
+        run("train", "--source", "full")
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2 and message.count("\n") == 1 and "Adv-ALSTM-master.zip" in message
+
+
+def test_the_whole_study_on_the_sample(tmp_path):
+    """What `python adv_alstm.py --source sample` runs, cut to seconds."""
+    metrics = adv_alstm.main(["--source", "sample", *TINY[:3], "--limit", "300", "--output_dir", str(tmp_path)])
+    assert list(metrics) == list(SCRIPT.whole_study)
+    assert metrics["train"]["data"] == "sample" and metrics["predict"]["rows"] == 6
+    assert list(flags.parse(SCRIPT, ["--source", "sample"])["compare"].start) == ["random", "own"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adv_alstm import AdvALSTM
-from models.attentive_lstm import convert_published
+from models.published_alstm import convert_published
 from training.checkpoint import CheckpointError
 
 SIGNATURE = (
@@ -188,7 +188,9 @@ def test_a_perturbed_sample_has_the_dropout_mask_of_the_clean_one():
 
 
 def trained(x, y, seed=0, epochs=3, **arguments):
-    return AdvALSTM(4, **arguments).fit(x, y, epochs=epochs, batch_size=32, seed=seed)
+    model = AdvALSTM(4, **arguments)
+    model.fit(x, y, epochs=epochs, batch_size=32, seed=seed, verbose=0)
+    return model
 
 
 def same(a, b):
@@ -237,19 +239,81 @@ def test_every_kind_of_model_learns(arguments):
 def test_shuffled_labels_give_chance():
     x, y = data(1500, steps=2)
     y = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(1))]
-    model = AdvALSTM(4).fit(x[:1000], y[:1000], (x[1000:1250], y[1000:1250]), epochs=8, batch_size=100)
+    model = AdvALSTM(4)
+    model.fit(x[:1000], y[:1000], (x[1000:1250], y[1000:1250]), epochs=8, batch_size=100)
     assert abs(model.evaluate(x[1250:], y[1250:])["accuracy"] - 0.5) < 0.1  # 3 sigma of 250 samples
 
 
 def test_the_best_validation_epoch_is_kept():
     x, y = data(256)
     held_out = data(100, seed=1)
-    model = AdvALSTM(4).fit(x, y, held_out, epochs=12, batch_size=64)
-    curve = [row["val_accuracy"] for row in model.history]
-    assert len(curve) == 12 and model.best_epoch == 1 + curve.index(max(curve))
+    model = AdvALSTM(4)
+    history = model.fit(x, y, held_out, epochs=12, batch_size=64)
+    curve = history.history["val_accuracy"]
+    assert len(curve) == 12 and model.best_epoch == 1 + curve.index(max(curve)) and model.history is history
     assert model.evaluate(*held_out)["accuracy"] == pytest.approx(max(curve))
-    last = AdvALSTM(4).fit(x, y, epochs=3)
-    assert last.best_epoch == 3 and "val_accuracy" not in last.history[0]
+    assert model.evaluate(*held_out)["loss"] == pytest.approx(history.history["val_loss"][model.best_epoch - 1])
+    last = AdvALSTM(4)
+    history = last.fit(x, y, epochs=3)
+    assert last.best_epoch == 3 and "val_accuracy" not in history.history
+    assert history.epoch == [0, 1, 2] and [row["epoch"] for row in history.rows()] == [1, 2, 3]
+
+
+def test_fit_as_in_keras(capsys):
+    x, y = data(256)
+    seen, model = [], AdvALSTM(4)
+    history = model.fit(
+        x, y, epochs=4, validation_split=0.25, callbacks=[lambda epoch, logs: seen.append((epoch, logs))]
+    )
+    assert [epoch for epoch, _ in seen] == [0, 1, 2, 3]
+    assert [logs["val_accuracy"] for _, logs in seen] == history.history["val_accuracy"]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and lines[3].startswith("epoch 4/4  loss ") and "val_accuracy" in lines[3]
+    split = AdvALSTM(4)
+    split.fit(x[:192], y[:192], (x[192:], y[192:]), epochs=4, verbose=0)
+    assert same(model, split) and capsys.readouterr().out == ""
+
+
+def test_a_callback_ends_the_training():
+    class Stop:
+        def set_model(self, model):
+            self.model = model
+
+        def on_epoch_end(self, epoch, logs):
+            self.model.stop_training = epoch == 1
+
+    x, y = data()
+    model = AdvALSTM(4)
+    assert model.fit(x, y, epochs=9, verbose=0, callbacks=[Stop()]).epoch == [0, 1]
+    assert model.fit(x, y, epochs=3, verbose=0).epoch == [0, 1, 2]  # a second fit is not ended by the first
+
+
+def test_without_shuffling_the_samples_keep_their_order(monkeypatch):
+    x, y = data(10)
+    batches = []
+    model = AdvALSTM(4).build(3)
+    original = model.losses
+    monkeypatch.setattr(model, "losses", lambda a, b: batches.append(a) or original(a, b))
+    model.fit(x, y, epochs=1, batch_size=4, verbose=0, shuffle=False)
+    assert torch.equal(torch.cat(batches), x) and [len(batch) for batch in batches] == [4, 4, 2]
+
+
+def test_predictions_in_batches_of_any_size():
+    x, y = data()
+    model = trained(x, y)
+    assert torch.equal(model.predict(x, batch_size=7), model.predict(x))
+    with pytest.raises(ValueError, match="batch_size"):
+        model.predict(x, batch_size=0)
+
+
+def test_a_model_that_was_moved_before_it_has_weights():
+    """`to` before the first fit: the weights are made where, and of the kind, that was asked for."""
+    x, y = data()
+    model = AdvALSTM(4).double()
+    model.fit(x, y, epochs=1, verbose=0)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+    assert model.predict(x).dtype == torch.int64 and set(model.state_dict()) == set(AdvALSTM(4).build(3).state_dict())
+    assert AdvALSTM(4).to("meta").build(3).head.weight.device.type == "meta"
 
 
 def test_seeds_decide_and_the_generators_of_others_are_left_alone():
@@ -292,7 +356,7 @@ def test_later_days_of_others_do_not_matter():
 def test_divergence_is_told():
     x, y = data()
     with pytest.raises(FloatingPointError, match="learning rate 1e\\+30"):
-        AdvALSTM(4, learning_rate=1e30, l2=1.0).fit(x, y, epochs=5)
+        AdvALSTM(4, learning_rate=1e30, l2=1.0).fit(x, y, epochs=5, verbose=0)
 
 
 def test_perturbed_scores():
@@ -324,7 +388,7 @@ def test_perturbed_scores():
 )
 def test_bad_samples(change, message):
     x, y = data()
-    model = AdvALSTM(4).fit(x, y, epochs=1)
+    model = trained(x, y, epochs=1)
     for call in (
         lambda: AdvALSTM(4).fit(*change(x, y)),
         lambda: AdvALSTM(4).fit(x, y, change(x, y), epochs=1),
@@ -343,8 +407,17 @@ def test_other_misuse():
         AdvALSTM(4).build(3).predict(x[:, :, :2])
     with pytest.raises(ValueError, match="attention=True"):
         AdvALSTM(4, attention=False).build(3).attention_weights(x)
-    with pytest.raises(ValueError, match="at least 1, not 0 and 16"):
-        AdvALSTM(4).fit(x, y, epochs=0, batch_size=16)
+    for arguments, message in (
+        ({"epochs": 0, "batch_size": 16}, "at least 1, not 0 and 16"),
+        ({"validation_split": 1.0}, "validation_split must be a share"),
+        ({"validation_split": 0.999}, "one of the parts empty"),
+        ({"validation_split": 0.5, "validation_data": (x, y)}, "cannot both be given"),
+        ({"callbacks": [3]}, "callbacks must be functions"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            AdvALSTM(4).fit(x, y, **arguments)
+    with pytest.raises(TypeError, match="class_weight"):
+        AdvALSTM(4).fit(x, y, class_weight={})
 
 
 @pytest.mark.parametrize(

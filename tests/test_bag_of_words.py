@@ -30,6 +30,29 @@ def test_idf_and_logits_by_hand():
     assert sell == pytest.approx(model.weights[4] + model.bias) and nothing == pytest.approx(model.bias)
 
 
+SKLEARN = {  # l2: weights and intercept of LogisticRegression(C=1 / (6 l2)), and its decision function
+    0.1: (
+        "0.31069 0.20321 0.20321 0.2101 0.2101 0.39816 -0.31823 -0.31823 -0.31823 0.27049 0.27049 0.20321 -0.41787 "
+        "-0.11079 -0.41787 -0.319 0.2101 -0.41787 -0.31823 -0.31823 -0.31823 0.76056",
+        [0.56579, 0.64977],
+    ),
+    0.01: (
+        "1.03667 0.6335 0.6335 0.74558 0.74558 1.31599 -1.06397 -1.06397 -1.06397 1.00681 1.00681 0.6335 -1.47156 "
+        "-0.34936 -1.47156 -1.08557 0.74558 -1.47156 -1.06397 -1.06397 -1.06397 1.14058",
+        [0.5045, 0.79123],
+    ),
+}
+
+
+def test_it_is_what_scikit_learn_computes():
+    """Numbers of scikit-learn 1.9.1: TfidfVectorizer(binary=True, ngram_range=(1, 2), smooth_idf=False)."""
+    texts = [text.split() for text in "buy the dip|buy buy now|sell the rip|never sell|the top is in|hold".split("|")]
+    for model in fit(texts, np.array([1, 1, 0, 1, 0, 1]), tuple(SKLEARN)):
+        weights, logits = SKLEARN[model.l2]
+        np.testing.assert_allclose([*model.weights, model.bias], np.array(weights.split(), float), atol=2e-4)
+        np.testing.assert_allclose(model.logits([["buy", "the", "top"], ["unknown", "sell"]]), logits, atol=2e-4)
+
+
 def random_problem(seed=0, n=60, words=12):
     rng = np.random.default_rng(seed)
     texts = [[f"w{i}" for i in rng.integers(0, words, rng.integers(1, 8))] for _ in range(n)]

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import os
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,7 +15,17 @@ from conftest import damaged_at_random, fails
 import load_data
 from loaders import messages as load_messages
 from loaders.files import DataError
-from loaders.messages import SPECIAL, build_vocabulary, encode, labelled_messages, normalize, spy_messages, tokenize
+from loaders.messages import (
+    SPECIAL,
+    build_vocabulary,
+    encode,
+    labelled_messages,
+    normalize,
+    read_texts,
+    spy_messages,
+    tokenize,
+    tokenize_as_tutorial,
+)
 
 REAL = Path(os.environ.get("DATA_DIR", "data"))
 NAME = load_messages.MESSAGES_NAMES[0]
@@ -49,7 +60,7 @@ ROWS = [
 ]
 
 
-# ------------------------------------------------------------------------------------------------------ texts
+# ---- texts -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -75,7 +86,25 @@ ROWS = [
     ],
 )
 def test_tokens_by_hand(text, tokens):
-    assert tokenize(text) == tokens
+    assert tokenize(text) == tuple(tokens)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("$SPY crazy day so far!", ["<ticker>", "crazy", "day", "so", "far"]),
+        ("@Joe_1 don't BUY #TheDip... :)", ["<user>", "dont", "buy", "thedip"]),
+        ("$ES_F &amp; https://t.co/a?b=C", ["<ticker>", "f", "<link>"]),
+        ("$12.50 12.50$ 12.50 -3", ["<price>", "<price>", "<number>", "<number>"]),
+        ("2.5% 20k 1,250 $5% $5k", ["<number>"] * 3 + ["k"] + ["<number>"] * 3 + ["<price>", "k"]),
+        ("🚀🚀 caf\u00e9 it\u2019s", ["caf", "its"]),
+        ("<b>up</b> <user> <TICKER>", ["bupb", "user", "ticker"]),
+        ("🚀 !!", ["<unknown>"]),
+        ("", ["<unknown>"]),
+    ],
+)
+def test_tokens_of_the_tutorial_by_hand(text, tokens):
+    assert tokenize_as_tutorial(text) == tuple(tokens)
 
 
 def test_what_counts_as_the_same_text():
@@ -86,7 +115,7 @@ def test_what_counts_as_the_same_text():
 
 
 def test_vocabulary_by_hand():
-    texts = ["b a $spy", "a b c", "a $12 $12 d"]
+    texts = [tokenize(text) for text in ("b a $spy", "a b c", "a $12 $12 d")]
     assert build_vocabulary(texts, 2) == [*SPECIAL, "a", "b"]
     assert build_vocabulary(texts, 1) == [*SPECIAL, "a", "b", "$spy", "c", "d"]
     assert build_vocabulary([], 1) == list(SPECIAL)
@@ -95,24 +124,24 @@ def test_vocabulary_by_hand():
 def test_unknown_words_are_read_by_kind():
     index = {word: place for place, word in enumerate([*SPECIAL, "buy", "$spy"])}
     named = {name: index[name] for name in SPECIAL}
-    assert encode(["buy", "$spy"], index) == [6, 7]
+    assert encode(["buy", "$spy"], index) == [7, 8] and index["<padding>"] == 0
     assert encode(tokenize("sell $AAPL @joe $5 6 http://x.y"), index) == [
         named[f"<{name}>"] for name in ("unknown", "ticker", "user", "price", "number", "link")
     ]
     assert encode(tokenize(" "), index) == [named["<unknown>"]]
 
 
-# ------------------------------------------------------------------------------------------------------ split
+# ---- split -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_table_by_hand(tmp_path):
     rows = [(f"text {word}", "bullish") for word in "abcdefghi"]
     rows += [("Text A", "bearish"), ("text  b", "bullish"), ("sell", " bearish ")]
     data = spy_messages(write(tmp_path, table(rows)))
-    facts = data.facts
-    assert (facts["messages"], facts["distinct_texts"], facts["contradicting_texts"]) == (12, 10, 1)
-    assert (facts["train"], facts["validation"], facts["test"]) == (8, 1, 1) and facts["data"] == "full"
-    assert facts["bullish_share"] == pytest.approx(10 / 12) and data.classes == ("bearish", "bullish")
+    metadata = data.metadata
+    assert (metadata["messages"], metadata["distinct_texts"], metadata["contradicting_texts"]) == (12, 10, 1)
+    assert (metadata["train"], metadata["validation"], metadata["test"]) == (8, 1, 1) and metadata["data"] == "full"
+    assert metadata["bullish_share"] == pytest.approx(10 / 12) and data.classes == ("bearish", "bullish")
     found = {text: label for part in data[:3] for text, label in zip(part.texts, part.labels.tolist(), strict=True)}
     # the first message of a text stays, with its label
     assert found == {f"text {word}": 1.0 for word in "abcdefghi"} | {"sell": 0.0}
@@ -123,7 +152,7 @@ def test_no_text_is_in_two_parts(tmp_path):
     data = spy_messages(write(tmp_path, table(ROWS + other)))
     parts = [{normalize(text) for text in part.texts} for part in data[:3]]
     assert [len(part) for part in parts] == [len(part.texts) for part in data[:3]]
-    assert sum(map(len, parts)) == len(set.union(*parts)) == data.facts["distinct_texts"] == 216
+    assert sum(map(len, parts)) == len(set.union(*parts)) == data.metadata["distinct_texts"] == 216
     assert [len(part) for part in parts] == [172, 22, 22]
     assert all(0 < part.labels.mean() < 1 for part in data[:3])
 
@@ -144,24 +173,71 @@ def test_limit_keeps_the_first_training_messages_only(tmp_path):
     fails("limit", spy_messages, tmp_path, limit=0)
 
 
-# ------------------------------------------------------------------------------------------------------ files
+# ---- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_any_table_with_two_columns(tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_bytes(b"\xef\xbb\xbfstars,review\n" + b"".join(b"%d,%c\n" % (i % 2 * 4 + 1, 97 + i) for i in range(20)))
     data = labelled_messages(path, "review", "stars")
-    assert data.classes == ("1", "5") and data.facts["file"] == "reviews.csv"
+    assert data.classes == ("1", "5") and data.metadata["file"] == "reviews.csv"
     assert all(label == ((ord(text) - 97) % 2) for text, label in zip(data.train.texts, data.train.labels, strict=True))
     fails([str(path), "columns text and stars", "stars, review"], labelled_messages, path, "text", "stars")
     fails("once each", labelled_messages, path, "review", "review")
 
 
+def saved(folder, text, encoding="utf-8", name="own.csv"):
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+OWN = "\n".join(
+    ["id{0}label{0}text", *(f'{i}{{0}}{"no" if i % 2 else "yes"}{{0}}"Bär, {i}; {chr(97 + i)}"' for i in range(20))]
+)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_separators_and_encodings(tmp_path, capsys, separator, encoding):
+    data = labelled_messages(saved(tmp_path, OWN.format(separator), encoding), "text", "label")
+    assert data.classes == ("no", "yes") and data.metadata["messages"] == 20
+    assert sorted(text for split in data[:3] for text in split.texts)[0] == "Bär, 0; a"
+    notice = capsys.readouterr().err
+    assert ("NOTICE" in notice and "own.csv" in notice and "Latin-1" in notice) == (encoding == "latin-1")
+
+
+def test_what_is_neither_says_how_to_convert(tmp_path):
+    fails(["own.csv", "zero bytes", "iconv"], labelled_messages, saved(tmp_path, OWN, "utf-16-le"), "text", "label")
+    path = saved(tmp_path, OWN.replace("ä", "\x81"), "latin-1")
+    fails(["own.csv", "UTF-8, UTF-16 or Latin-1"], labelled_messages, path, "text", "label")
+
+
+def test_line_ends_and_blank_lines(tmp_path):
+    for end in ("\n", "\r\n", "\r"):
+        path = saved(tmp_path, OWN.format(",").replace("\n", end) + end * 3)
+        assert labelled_messages(path, "text", "label").metadata["messages"] == 20
+    path = saved(tmp_path, OWN.format(",").replace("\n5,", '\n\n"\n\n",') + "\n7,,x")
+    fails("own.csv, line 25: expected a label", labelled_messages, path, "text", "label")
+
+
+def test_texts_without_labels(tmp_path, monkeypatch, capsys):
+    assert read_texts(saved(tmp_path, 'text;n\nbuy;1\n"a;\nb";2\n'), "text") == ["buy", "a;\nb"]
+    assert read_texts(saved(tmp_path, "buy, now\n\nsell\n", name="own.txt"), "text") == ["buy, now", "", "sell"]
+    fails(["own.csv", "column message", "text, n"], read_texts, tmp_path / "own.csv", "message")
+    fails("absent.txt", read_texts, tmp_path / "absent.txt", "text")
+    fails(["own.txt", "found none"], read_texts, saved(tmp_path, "", name="own.txt"), "text")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Bär\r\nsell".encode("latin-1"))))
+    assert read_texts("-", "text") == ["Bär", "sell"] and "standard input" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\x81")))
+    fails("standard input", read_texts, "-", "text")
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (b"", "empty file"),
-        (b"\n\n", "found an empty file"),
+        (b"", "No columns to parse"),
+        (b"\n\n", "No columns to parse"),
         (table([]), "found no rows"),
         (table(ROWS[:9]), "at least 10 different texts"),
         (table([("same", "bullish"), ("Same", "bearish")] * 20), "found 1"),
@@ -169,14 +245,14 @@ def test_any_table_with_two_columns(tmp_path):
         (table([*ROWS, ("x", "neutral")]), "found 3: bearish, bullish, neutral"),
         (table([(text, label.replace("bull", "Bull")) for text, label in ROWS]), "Bullish"),
         (table([*ROWS, ("x", " ")]), ["line 434", "expected a label"]),
-        (table(ROWS).replace(b"\r\n5,", b"\r\n5,6,"), ["line 13", "found 4"]),
+        (table(ROWS).replace(b"\r\n5,", b"\r\n5,6,"), ["Expected 3 fields in row 7, saw 4"]),
         (table(ROWS, ("", "text", "sentiment")), ["message", ", text, sentiment"]),
         (table(ROWS, ("message", "message", "sentiment")), "once each"),
-        (table(ROWS)[:-10], ["line 433", "found 2"]),
-        (table(ROWS)[:-30], "Error: unexpected end"),
-        (b'index,message,sentiment\n0,"never closed,bullish\n', "Error"),
+        (table(ROWS)[:-10], ["line 432", "expected a label"]),
+        (table(ROWS)[:-30], "EOF inside string"),
+        (b'index,message,sentiment\n0,"never closed,bullish\n', "EOF inside string"),
         (table(ROWS).decode().encode("utf-16"), "UnicodeDecodeError"),
-        (table([("x" * 200_000, "bullish"), *ROWS]), "field larger than field limit"),
+        (table(ROWS).replace(b"hold", b"h\xe4ld"), "UnicodeDecodeError"),
         (b"<!doctype html><title>Sign in</title>", "web page"),
         (b"PK\x03\x04" + bytes(100), "columns message and sentiment"),
     ],
@@ -209,6 +285,7 @@ def test_hostile_texts_are_only_texts(tmp_path):
         ("$" * 50_000, "bearish"),
         ("@" * 50_000 + "x", "bearish"),
         ("1,.1" * 10_000, "bullish"),
+        ("1" * 100_000 + "%", "bullish"),
         ("&" * 50_000 + "amp;", "bearish"),
         ("www." * 10_000, "bullish"),
         ("a.b-" * 30_000, "bearish"),
@@ -216,14 +293,20 @@ def test_hostile_texts_are_only_texts(tmp_path):
         ("it's" * 5000, "bearish"),
     ]
     data = spy_messages(write(tmp_path, table(rows)))
-    assert data.facts["distinct_texts"] == len(rows)
+    assert data.metadata["distinct_texts"] == len(rows)
+    assert all(tokenize_as_tutorial(text) for text, _ in rows)
 
 
-def test_there_is_no_sample(tmp_path):
-    fails(["sample", "no licence"], spy_messages, tmp_path, "sample")
-    for source in ("auto", "full"):
-        message = fails([NAME, "127.0.0.1:9", "put it there"], spy_messages, tmp_path, source)
-        assert "--source sample" not in message
+def test_the_sample_serves_where_nothing_can_be_fetched(tmp_path, capsys):
+    sample = spy_messages("/no/such/folder", "sample")
+    assert sample.metadata["data"] == "sample" and sample.metadata["file"] == "messages.csv"
+    assert sample.metadata["distinct_texts"] == sample.metadata["messages"] >= 600
+    assert abs(sample.metadata["bullish_share"] - 0.5) < 0.05 and not sample.metadata["contradicting_texts"]
+    assert not capsys.readouterr().err
+    instead = spy_messages(tmp_path, "auto")
+    assert instead.train.texts == sample.train.texts and NAME in instead.metadata["notice"]
+    assert "NOTICE" in capsys.readouterr().err
+    fails([NAME, "127.0.0.1:9", "put it there", "--source sample"], spy_messages, tmp_path, "full")
     assert not list(tmp_path.rglob("*.part"))
     fails("/no/such/folder", spy_messages, "/no/such/folder")
 
@@ -234,7 +317,7 @@ def test_the_download_is_checked_and_kept(tmp_path, monkeypatch):
         write(tmp_path, table(ROWS))
 
     monkeypatch.setattr(load_messages, "download", fetch)
-    assert spy_messages(tmp_path).facts["file"] == NAME
+    assert spy_messages(tmp_path).metadata["file"] == NAME
 
 
 def test_every_data_set_is_reached_through_load_data():
@@ -246,9 +329,9 @@ def test_real_messages():
     path = REAL / "stocktwits" / NAME
     assert sha256(path.read_bytes()).hexdigest() == load_messages.MESSAGES_SHA256
     data = spy_messages(REAL, "full")
-    facts = data.facts
-    assert (facts["messages"], facts["distinct_texts"], facts["contradicting_texts"]) == (96_967, 91_066, 256)
-    assert (facts["train"], facts["validation"], facts["test"]) == (72_852, 9_107, 9_107)
-    assert facts["bullish_share"] == pytest.approx(0.5538, abs=5e-5)
+    metadata = data.metadata
+    assert (metadata["messages"], metadata["distinct_texts"], metadata["contradicting_texts"]) == (96_967, 91_066, 256)
+    assert (metadata["train"], metadata["validation"], metadata["test"]) == (72_852, 9_107, 9_107)
+    assert metadata["bullish_share"] == pytest.approx(0.5538, abs=5e-5)
     lengths = [len(tokenize(text)) for text in data.train.texts]
     assert np.median(lengths) == 15 and max(lengths) == 63

@@ -13,20 +13,19 @@ from conftest import fails
 from movement_archive import DAYS, day, price_file, random_prices, write_archive
 
 import load_data
+from adv_alstm import AdvALSTM
 from loaders import movement as load_movement
 from loaders.files import DataError
-from loaders.movement import (
+from loaders.movement import archive_table, movement_of_prices, movement_table, price_table, stock_movement
+from loaders.movement_samples import (
     MovementTable,
-    archive_table,
     latest_windows,
     movement_features,
-    movement_of_prices,
-    price_table,
     split_samples,
-    stock_features,
-    stock_movement,
     window_samples,
 )
+from loaders.published_alstm import published_variables, variable_shapes
+from models.published_alstm import convert_published
 
 REAL = Path(os.environ.get("DATA_DIR", "data"))
 NAN = float("nan")
@@ -141,19 +140,30 @@ def test_latest_windows_include_the_one_whose_day_is_to_come():
 
 
 def test_split_by_dates_and_its_errors():
-    facts = {"file": "prices"}
-    data = split_samples(small_table(), ("2020-01-01", "2020-01-05", "2020-01-06"), 1, None, facts)
+    facts, table = {"file": "prices"}, small_table()
+    dates = ("2020-01-01", "2020-01-05", "2020-01-06", None)
+    data = split_samples(table, dates, 1, None, facts)
     assert [str(part.dates[0])[-2:] for part in data[:3]] == ["02", "05", "06"]
-    assert (data.facts["train"], data.facts["validation"], data.facts["test"]) == (3, 2, 2)
-    assert data.facts["train_up"] == pytest.approx(2 / 3) and data.facts["missing_rows"] == 0
-    limited = split_samples(small_table(), ("2020-01-01", "2020-01-05", "2020-01-06"), 1, 2, facts)
-    assert torch.equal(limited.train.x, data.train.x[:2]) and limited.facts["train"] == 2
-    edges = ("2020-01-01", "2020-01-06", "2020-01-05")
-    fails(["prices", "2020-01-01 to 2020-01-06", "2020-01-05"], split_samples, small_table(), edges, 1, None, facts)
-    edges = ("2020-01-01", "2020-01-04", "2020-01-06")
-    fails("1 to 5 days per window, found 6", split_samples, small_table(), edges, 6, None, facts)
-    fails("samples in the train part", split_samples, small_table(), edges, 3, None, facts)
-    fails(["prices", "'soon'"], split_samples, small_table(), ("2020-01-01", "soon", "2020-01-06"), 1, None, facts)
+    assert (data.metadata["train"], data.metadata["validation"], data.metadata["test"]) == (3, 2, 2)
+    assert data.metadata["train_up"] == pytest.approx(2 / 3) and data.metadata["missing_rows"] == 0
+    limited = split_samples(table, dates, 1, 2, facts)
+    assert torch.equal(limited.train.x, data.train.x[:2]) and limited.metadata["train"] == 2
+    wrong = ("2020-01-01", "2020-01-06", "2020-01-05", None)
+    fails(["prices", "2020-01-01 to 2020-01-06", "2020-01-05"], split_samples, table, wrong, 1, None, facts)
+    dates = ("2020-01-01", "2020-01-04", "2020-01-06", None)
+    fails("1 to 5 days per window, found 6", split_samples, table, dates, 6, None, facts)
+    fails("samples in the train part", split_samples, table, dates, 3, None, facts)
+    fails(["prices", "'soon'"], split_samples, table, ("2020-01-01", "soon", "2020-01-06", None), 1, None, facts)
+
+
+def test_the_last_date_of_all():
+    facts, table = {"file": "prices"}, small_table()
+    data = split_samples(table, ("2020-01-01", "2020-01-04", "2020-01-05", "2020-01-05"), 1, None, facts)
+    assert [str(date)[-2:] for date in data.test.dates] == ["05", "05"]
+    data = split_samples(table, ("2020-01-04", "2020-01-05", "2020-01-06", "2020-02-01"), 1, None, facts)
+    assert data.metadata["train"] == 1 and [str(date)[-2:] for date in data.test.dates] == ["06", "06"]
+    early = ("2020-01-01", "2020-01-04", "2020-01-05", "2020-01-04")
+    fails("end on 2020-01-04", split_samples, table, early, 1, None, facts)
 
 
 # ---- archive ---------------------------------------------------------------------------------------------------------
@@ -169,7 +179,7 @@ def test_archive_features_and_raw_prices_agree(tmp_path, name):
     np.testing.assert_allclose(made.features, read.features, atol=1e-3)
     assert np.isfinite(read.features).mean() > 0.8
     both = [stock_movement(tmp_path, name, recompute=way, steps=3) for way in (False, True)]
-    assert both[0].facts == both[1].facts
+    assert both[0].metadata == both[1].metadata
     for part, other in zip(both[0][:3], both[1][:3], strict=True):
         assert torch.equal(part.y, other.y) and (part.dates == other.dates).all()
         assert (part.tickers == other.tickers).all()
@@ -179,11 +189,11 @@ def test_archive_features_and_raw_prices_agree(tmp_path, name):
 def test_archive_samples_are_counted_and_sorted(tmp_path):
     write_archive(tmp_path)
     data = stock_movement(tmp_path, "acl18", steps=5)
-    assert data.facts["data"] == "full" and data.facts["file"] == "Adv-ALSTM-master.zip"
-    assert (data.facts["stocks"], data.facts["days"]) == (4, DAYS)
-    assert data.facts["missing_rows"] == 20 + 29  # of LATE, before it has 30 closes
+    assert data.metadata["data"] == "full" and data.metadata["file"] == "Adv-ALSTM-master.zip"
+    assert (data.metadata["stocks"], data.metadata["days"]) == (4, DAYS)
+    assert data.metadata["missing_rows"] == 20 + 29  # of LATE, before it has 30 closes
     for name, part in zip(("train", "validation", "test"), data, strict=False):
-        assert len(part.x) == len(part.y) == len(part.dates) == len(part.tickers) == data.facts[name] > 30
+        assert len(part.x) == len(part.y) == len(part.dates) == len(part.tickers) == data.metadata[name] > 30
         keys = list(zip(part.dates.tolist(), part.tickers.tolist(), strict=True))
         assert keys == sorted(keys) and len(set(keys)) == len(keys)
         assert set(part.y.tolist()) == {0, 1} and torch.isfinite(part.x).all()
@@ -205,6 +215,24 @@ def test_the_root_folder_has_any_name(tmp_path, root):
         for name, content in movement_archive.members().items():
             archive.writestr(root + name, content)
     np.testing.assert_array_equal(archive_table(other, "kdd17").features, expected.features)
+
+
+@pytest.mark.parametrize("name", ["Adv-ALSTM-master", "Adv-ALSTM"])
+def test_an_unpacked_archive_is_read_like_the_packed_one(tmp_path, name):
+    path = write_archive(tmp_path)
+    expected = [stock_movement(tmp_path, "kdd17", recompute=way, steps=3) for way in (False, True)]
+    variables = published_variables(tmp_path, "kdd17")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "adv_alstm")
+    path.unlink()
+    (tmp_path / "adv_alstm" / "Adv-ALSTM-master").rename(tmp_path / "adv_alstm" / name)
+    for way, packed in zip((False, True), expected, strict=True):
+        unpacked = stock_movement(tmp_path, "kdd17", recompute=way, steps=3)
+        assert torch.equal(unpacked.train.x, packed.train.x) and unpacked.metadata["file"] == name
+    for key, values in published_variables(tmp_path, "kdd17").items():
+        assert torch.equal(values, variables[key])
+    (tmp_path / "adv_alstm" / name / "data" / "kdd17" / "ourpped" / "YY.csv").unlink()
+    fails("found 2", stock_movement, tmp_path, "kdd17")
 
 
 FOLDER = "data/kdd17"
@@ -274,11 +302,28 @@ def test_an_archive_cut_or_damaged_at_random(tmp_path):
     assert damaged > 5
 
 
-def test_no_sample_and_no_network(tmp_path):
-    message = fails(["sample", "licence"], stock_movement, tmp_path, source="sample")
-    for source in ("auto", "full"):
-        message = fails(["Adv-ALSTM-master.zip", "http://127.0.0.1:9"], stock_movement, tmp_path, source=source)
-        assert "--source sample" not in message
+@pytest.mark.parametrize("dataset", movement_archive.SETS)
+def test_six_bundled_stocks_stand_in_for_the_archive(tmp_path, capsys, dataset):
+    data = stock_movement(tmp_path, dataset, "sample")
+    assert not any(tmp_path.iterdir())  # neither read nor written
+    metadata = data.metadata
+    assert (metadata["data"], metadata["dataset"], metadata["stocks"], metadata["days"]) == (
+        "sample",
+        "sample",
+        6,
+        2699,
+    )
+    assert metadata["adjusted_column"] == "Close" and len(data.train.y) > 7000 and len(data.test.y) > 1500
+    assert capsys.readouterr().err == ""
+    fallen_back = stock_movement(tmp_path, dataset)
+    assert torch.equal(fallen_back.test.x, data.test.x) and fallen_back.metadata["data"] == "sample"
+    assert "NOTICE: Adv-ALSTM-master.zip is missing" in capsys.readouterr().err
+    assert movement_table(dataset, tmp_path, "sample").tickers == ["AAPL", "AMZN", "GOOG", "META", "NFLX", "NVDA"]
+    fails(["archive", "sample"], published_variables, tmp_path, "acl18", "sample")
+
+
+def test_no_archive_and_no_network(tmp_path):
+    fails(["Adv-ALSTM-master.zip", "http://127.0.0.1:9"], stock_movement, tmp_path, source="full")
     assert not any((tmp_path / "adv_alstm").iterdir())
     fails(["acl18, kdd17", "'acl19'"], stock_movement, tmp_path, "acl19")
     (tmp_path / "adv_alstm").rmdir()
@@ -289,36 +334,14 @@ def test_no_sample_and_no_network(tmp_path):
 def test_download_is_checked(tmp_path, monkeypatch):
     source = write_archive(tmp_path / "whole")
     monkeypatch.setattr(load_movement, "MOVEMENT_URL", source.as_uri())
-    assert stock_movement(tmp_path, "kdd17").facts["data"] == "full"
+    assert stock_movement(tmp_path, "kdd17").metadata["data"] == "full"
     broken = write_archive(tmp_path / "broken", {"data/kdd17/ourpped/XX.csv": None})
     monkeypatch.setattr(load_movement, "MOVEMENT_URL", broken.as_uri())
-    fails("found 2", stock_movement, tmp_path / "whole" / "adv_alstm")  # any folder without the archive
+    elsewhere = tmp_path / "whole" / "adv_alstm"  # any folder without the archive
+    fails("found 2", stock_movement, elsewhere, source="full")
 
 
 # ---- one's own prices ------------------------------------------------------------------------------------------------
-
-
-def test_price_files_in_other_clothes(tmp_path):
-    rows = random_prices(3)
-    lines = price_file(rows).splitlines()
-    shuffled = [lines[0], *random.Random(1).sample(lines[1:], len(lines) - 1)]
-    variants = [
-        price_file(rows),
-        price_file(rows, american=True),
-        price_file(rows, descending=True),
-        price_file(rows, own_open=True),
-        price_file(rows).replace("\n", "\r\n"),
-        "\ufeff" + price_file(rows),
-        "\n".join(shuffled),
-        price_file(rows).replace("2013-", "2013/").replace("2012-", "2012/").replace("-", "/"),
-        price_file(rows) + "2014-01-01,null,null,null,null,null,null\n\n",
-    ]
-    expected_days, expected = stock_features("A.csv", variants[0].encode())
-    assert expected.shape == (len(rows), 13) and np.isfinite(expected[29:]).all()
-    for text in variants[1:]:
-        days, values = stock_features("A.csv", text.encode())
-        np.testing.assert_array_equal(days, expected_days)
-        np.testing.assert_array_equal(values, expected)
 
 
 def write_prices(folder, stocks=3, **more):
@@ -329,7 +352,7 @@ def write_prices(folder, stocks=3, **more):
 def test_a_folder_of_prices(tmp_path):
     write_prices(tmp_path)
     data = movement_of_prices(tmp_path, steps=4)
-    assert data.facts["data"] == "own" and data.facts["stocks"] == 3 and data.facts["days"] == DAYS + 43
+    assert data.metadata["data"] == "own" and data.metadata["stocks"] == 3 and data.metadata["days"] == DAYS + 43
     starts = [day(-40 + int((DAYS + 43) * share)) for share in (0.7, 0.85)]
     assert [part.dates[0] >= start for part, start in zip(data[1:3], starts, strict=True)] == [True, True]
     assert data.train.dates[-1] < np.datetime64(starts[0]) and data.validation.dates[-1] < np.datetime64(starts[1])
@@ -366,61 +389,50 @@ def test_stocks_with_other_dates(tmp_path):
     assert not set(of_b) & {np.datetime64(day(k)) for k in (50, 51, 52, 53)}
 
 
-GOOD = price_file(random_prices(0))
-HEADER = GOOD.splitlines()[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", "an empty file"),
-        (HEADER, "no rows"),
-        (GOOD.replace("Adj Close", "Adjusted"), "Adj Close"),
-        (GOOD.replace("Volume", "Close"), "once each"),
-        (HEADER + "\n2013-01-01,1,1,1,1,1\n", ["line 2", "7 fields", "found 6"]),
-        (HEADER + "\n2013-01-01,1,1,1,1,1,1,1\n", ["line 2", "found 8"]),
-        (HEADER + "\n2013-01-01,1,1,1,one,1,1\n", ["line 2", "'one'"]),
-        (HEADER + "\n2013-02-30,1,1,1,1,1,1\n", ["line 2", "2013-02-30"]),
-        (HEADER + "\n30/12/2013,1,1,1,1,1,1\n", ["line 2", "30/12/2013"]),
-        (HEADER + "\n20130101,1,1,1,1,1,1\n", ["line 2", "20130101"]),
-        (HEADER + "\n2013-01-01,1,0,1,1,1,1\n", ["line 2", "above 0"]),
-        (HEADER + "\n2013-01-01,1,-2,1,1,1,1\n", ["line 2", "above 0"]),
-        (HEADER + "\n2013-01-01,1,inf,1,1,1,1\n", ["line 2", "above 0"]),
-        (HEADER + "\n2013-01-01,1,1e300,1,1,1,1\n", ["line 2", "above 0"]),
-        (HEADER + "\n2013-01-01,1,1e-300,1,1,1,1\n", ["line 2", "above 0"]),
-        (HEADER + "\n2013-01-01,1,1,1,1,1,1\n1/1/2013,1,1,1,1,1,1\n", ["line 3", "2013-01-01", "line 2"]),
-        (HEADER + '\n"2013-01-01,1,1,1,1,1,1\n', "Error"),
-        (HEADER + "\n2013-01-01,null,null,null,null,null,null\n", "no rows with prices"),
-        ("<!doctype html><p>Sign in", "web page"),
-        ("\0" * 100, "A.csv"),
-    ],
-)
-def test_bad_price_files(tmp_path, text, expected):
-    (tmp_path / "A.csv").write_text(text)
-    fails(
-        [str(tmp_path / "A.csv"), *([expected] if isinstance(expected, str) else expected)],
-        movement_of_prices,
-        tmp_path,
-    )
-
-
 def test_a_folder_too_large_to_build(tmp_path, monkeypatch):
     write_prices(tmp_path)
     monkeypatch.setattr(load_movement, "MAX_VALUES", 5000)
     fails([str(tmp_path), "at most 5000 values", "3 stocks on 133 dates"], movement_of_prices, tmp_path)
 
 
-def test_bad_folders(tmp_path):
-    fails([str(tmp_path), "found none"], movement_of_prices, tmp_path)
-    fails(["nowhere"], movement_of_prices, tmp_path / "nowhere")
-    (tmp_path / "A.csv").write_bytes(b"\xff\xfe\x80")
-    fails("A.csv", movement_of_prices, tmp_path)
-    (tmp_path / "A.csv").unlink()
-    (tmp_path / "A.csv").mkdir()
-    fails("A.csv", movement_of_prices, tmp_path)
-    (tmp_path / "A.csv").rmdir()
+def test_too_few_days(tmp_path):
     (tmp_path / "A.csv").write_text(price_file(random_prices(0, first=80)))  # too short for any average of 30 days
     fails("samples in the train part", movement_of_prices, tmp_path)
+
+
+# ---- published weights -----------------------------------------------------------------------------------------------
+
+
+def test_variables_of_the_published_alstms(tmp_path):
+    write_archive(tmp_path)
+    for dataset, units in (("acl18", 4), ("kdd17", 16)):
+        variables, expected = published_variables(tmp_path, dataset), movement_archive.variables(units)
+        assert {name: tuple(values.shape) for name, values in variables.items()} == variable_shapes(units)
+        for name, values in variables.items():
+            np.testing.assert_array_equal(values, expected[name])
+    fails("acl18, kdd17", published_variables, tmp_path, "acl19")
+
+
+ARRAY, DATA = "saved_model/acl18_alstm/exp.in_fc|bias:0.npy", "saved_model/kdd17_alstm/model.data-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "content", "expected"),
+    [
+        ("acl18", ARRAY, None, ["in_fc|bias"]),
+        ("acl18", ARRAY, b"", ["in_fc/bias", "array of NumPy"]),
+        ("acl18", ARRAY, movement_archive.npy(np.zeros(12, "f4")), ["in_fc/bias", "(11,)", "(12,)"]),
+        ("acl18", ARRAY, movement_archive.npy(np.full(11, np.nan, "f4")), ["in_fc/bias", "finite"]),
+        ("acl18", ARRAY, movement_archive.npy(np.array([{}] * 11)), ["in_fc/bias"]),
+        ("acl18", ARRAY, movement_archive.npy(np.array(["a"] * 11)), ["in_fc/bias"]),
+        ("kdd17", DATA, None, ["model.data-00000-of-00001"]),
+        ("kdd17", DATA, b"\0" * 26944, ["expected 26948 bytes, found 26944"]),
+        ("kdd17", DATA, b"\xff" * 26948, ["finite"]),
+    ],
+)
+def test_damaged_weights(tmp_path, dataset, name, content, expected):
+    path = write_archive(tmp_path, {name: content})
+    fails([str(path), *expected], published_variables, tmp_path, dataset)
 
 
 # ---- real files ------------------------------------------------------------------------------------------------------
@@ -438,8 +450,34 @@ def test_real_archive(monkeypatch, name, steps, counts, missing, up):
     monkeypatch.undo()
     data = stock_movement(REAL, name, "full", steps)
     assert tuple(len(part.y) for part in data[:3]) == counts
-    assert data.facts["missing_rows"] == missing and data.facts["test_up"] == pytest.approx(up, abs=5e-5)
-    path = REAL / "adv_alstm" / data.facts["file"]
+    assert data.metadata["missing_rows"] == missing and data.metadata["test_up"] == pytest.approx(up, abs=5e-5)
+    path = REAL / "adv_alstm" / data.metadata["file"]
     read, made = archive_table(path, name), archive_table(path, name, recompute=True)
     np.testing.assert_array_equal(made.labels, read.labels)
     np.testing.assert_allclose(made.features, read.features, atol=1e-6)
+
+
+PARITY = {  # of the authors' training logs: validation and test accuracy, test MCC; largest difference of their scores
+    "acl18": (5, 0.554990, 0.537097, 0.093761, 2e-6),
+    "kdd17": (15, 0.515737, 0.528656, 0.044853, 5e-5),
+}
+
+
+@pytest.mark.skipif(not any(REAL.glob("adv_alstm/*.zip")), reason="DATA_DIR has no archive of stock movement")
+@pytest.mark.parametrize("name", PARITY)
+def test_the_published_alstm_has_the_published_scores(monkeypatch, name):
+    """Their weights in our model, on our samples: the numbers of their logs, and the scores of their file."""
+    monkeypatch.undo()
+    steps, validation, test, mcc, tolerance = PARITY[name]
+    data = stock_movement(REAL, name, "full", steps)
+    weights = convert_published(published_variables(REAL, name))
+    model = AdvALSTM(len(weights["attention_vector"]))
+    model.load_state_dict(weights)
+    scores = model.evaluate(data.test.x, data.test.y)
+    assert model.evaluate(data.validation.x, data.validation.y)["accuracy"] == pytest.approx(validation, abs=1e-6)
+    assert (scores["accuracy"], scores["mcc"]) == (pytest.approx(test, abs=1e-6), pytest.approx(mcc, abs=1e-6))
+    with zipfile.ZipFile(REAL / "adv_alstm" / data.metadata["file"]) as archive:
+        (member,) = [n for n in archive.namelist() if n.endswith(f"saved_model/{name}_alstm/exp_tes_prediction.csv")]
+        theirs = np.array([float(line.split(",")[0]) for line in archive.read(member).decode().split()])
+    ours = model.decision_function(data.test.x).numpy()
+    np.testing.assert_allclose(np.sort(ours), np.sort(theirs), atol=tolerance)

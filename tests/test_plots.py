@@ -66,7 +66,7 @@ def test_one_epoch_has_a_marker():
 def test_lines_of_one_group_share_their_colour():
     figure, axes = plt.subplots()
     names = [("fc", "training"), ("fc", "validation"), ("conv", "training"), "PCA", "a, b", "a, c"]
-    plots.draw_curves(axes, {name: ([1, 2], [2, 3]) for name in names}, dashed=["fc, training"])
+    plots.draw_curves(axes, {name: ([1, 2], [2, 3]) for name in names}, dashed=[("fc", "training")])
     lines = axes.get_lines()
     assert [line.get_label() for line in lines] == [
         "fc, training",

@@ -178,6 +178,14 @@ def test_the_readmes_results_table_is_the_one_of_the_published_numbers():
     assert summary == json.loads(json.dumps(reproduce.report.summary_of(results)))
 
 
+def test_the_published_report_is_the_one_of_the_published_numbers(tmp_path):
+    """`python reproduce.py --publish` renews it."""
+    reproduce.report.write_report(reproduce.published_results(), "full", tmp_path)
+    published = reproduce.RESULTS / "report" / "report.md"
+    written = re.sub(r"\]\([^)]*docs/results/", "](../", (tmp_path / "report" / "report.md").read_text())
+    assert written == published.read_text()
+
+
 def test_the_readmes_code_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = ["--function", "reconstruct", "--quiet", *TINY.split(), "--output_dir", "outputs/lstm_ae_toy"]

@@ -30,7 +30,10 @@ FIGURES = {
     ("lstm_ae_mnist", "classify"): {"digits.png", "loss.png", "accuracy.png", "confusion.png"},
     ("lstm_ae_snp500", "plot_prices"): {"prices.png"},
     ("lstm_ae_snp500", "reconstruct"): {"stocks.png", "loss.png"},
-    ("lstm_ae_snp500", "predict"): {"mse_loss.png", "prediction_loss.png", "predictions.png"},
+    ("lstm_ae_snp500", "predict"): {
+        *("mse_loss.png", "prediction_loss.png", "losses.png"),
+        *("predictions.png", "companies.png", "tomorrow.csv"),
+    },
 }
 RUN_FILES = {"config.json", "metrics.json"}
 TRAINING_FILES = {"history.csv", "last.pt", "best.pt"}

@@ -1,6 +1,7 @@
 """The sentiment script on a tiny table of its own: files, metrics, reloading, resuming, scoring, bad input."""
 
 import csv
+import dataclasses
 import gzip
 import io
 import itertools
@@ -18,9 +19,10 @@ import stocktwits_sentiment as script
 from loaders import messages as load_messages
 from models.text_lstm import TextLSTM
 from training import checkpoint
+from training import flags as flag_parser
 
 ROOT = Path(__file__).parent.parent
-QUICK = "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --piece_buckets 50 --learning_rate .02 --quiet"
+QUICK = "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --ngram_buckets 50 --learning_rate .02 --quiet"
 FIGURES = {"calibration.png", "confusion.png", "lengths.png"}
 CURVES = {"loss.png", "accuracy.png"}
 RUN_FILES, TRAINING_FILES = {"config.json", "metrics.json"}, {"history.csv", "last.pt", "best.pt"}
@@ -68,53 +70,63 @@ def files(folder):
     return {path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")}
 
 
+def settings_of(*flags):
+    """The settings of one training with these flags."""
+    (request,) = flag_parser.parse(script.SCRIPT, ["--function", "train", *flags]).values()
+    return dataclasses.replace(request.single(), device="cpu")
+
+
 def test_help_names_every_function():
     answer = subprocess.run(
         [sys.executable, ROOT / "stocktwits_sentiment.py", "--help"], capture_output=True, text=True, timeout=60
     )
     assert answer.returncode == 0
-    for name, function in script.FUNCTIONS.items():
-        assert f"  {name} " in answer.stdout and function.__doc__.splitlines()[0] in answer.stdout
+    assert all(f"  {name} " in answer.stdout for name in script.FUNCTIONS)
+    assert set(script.FUNCTIONS) == set(script.SCRIPT.functions)
 
 
-def test_the_whole_study(run, tmp_path):
-    metrics = run()
-    assert set(metrics) == {"train", "evaluate", "predict", "baseline"}
+def test_the_whole_study(data_dir, tmp_path, no_flush):
+    argv = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path), *QUICK.split()]
+    metrics = script.main(argv)
+    assert set(metrics) == {"show_messages", "train", "predict", "baseline"}
     train = metrics["train"]
-    assert {
-        "data",
-        "seed",
-        "epochs",
-        "seconds",
-        "parameters",
-        "test_accuracy",
-        "val_accuracy",
-        "majority_accuracy",
-        "test_accuracy_sigma",
-        "test_log_loss",
-        "calibration_error",
-    } <= train.keys()
+    assert {"seed", "epochs", "seconds", "parameters", "test_accuracy", "val_accuracy"} <= train.keys()
+    assert {"test_accuracy_sigma", "test_log_loss", "calibration_error"} <= train.keys()
     assert train["data"] == "full" and train["epochs"] == 2
     assert files(tmp_path / "train") - {"last.previous.pt"} == RUN_FILES | TRAINING_FILES | FIGURES | CURVES
-    assert files(tmp_path / "evaluate") == RUN_FILES | FIGURES
-    assert files(tmp_path / "predict") == files(tmp_path / "baseline") == RUN_FILES
+    assert files(tmp_path / "predict") == RUN_FILES | {"predictions.csv"}
+    assert files(tmp_path / "baseline") == RUN_FILES
+    assert files(tmp_path / "show_messages") == RUN_FILES | {"lengths.png"}
     assert json.loads((tmp_path / "train" / "metrics.json").read_text()) == train
-    assert all(train[key] == value for key, value in metrics["evaluate"].items())
     baseline = metrics["baseline"]
     assert train["bag_of_words_accuracy"] == baseline["test_accuracy"] > 0.9  # the words decide
     assert train["bag_of_words_log_loss"] == baseline["test_log_loss"]
     assert train["majority_accuracy"] == baseline["majority_accuracy"]
     assert "buy" in baseline["most_bullish"] and "sell" in baseline["most_bearish"]
-    assert [row["text"] for row in metrics["predict"]["messages"]] == list(script.EXAMPLES)
+    assert [row["message"] for row in metrics["predict"]["predictions"]] == list(script.EXAMPLES)
 
 
-def test_it_learns_what_the_words_say(run):
+def test_messages_before_and_after_the_preprocessing(data_dir, tmp_path):
+    argv = ["--function", "show_messages", "--data_dir", str(data_dir), "--output_dir", str(tmp_path), "--quiet"]
+    shown = script.main([*argv, "--tokenizer", "tutorial", "--min_count", "1"])
+    assert shown["first_words"][:3] == ["<padding>", "<unknown>", "<ticker>"] and shown["train"] == 192
+    words = shown["first_words"]
+    for row, padded in zip(shown["messages"], shown["batch"], strict=True):
+        places = [int(place) for place in row["places"].split()]
+        assert row["tokens"].split() == [words[place] for place in places]
+        assert [int(place) for place in padded.split()][: len(places)] == places
+        assert set(padded.split()[len(places) :]) <= {"0"}
+
+
+def test_it_learns_what_the_words_say(run, tmp_path):
     metrics = run("--function", "train", "--epochs", "12", "--dropout", "0", "--word_dropout", "0")
     assert metrics["test_accuracy"] > 0.85 and metrics["val_accuracy"] > 0.85
-    first, second = run("--function", "predict", "--text", "buy buy now", "sell sell now")["messages"]
+    found = script.main(
+        ["--function", "predict", "--output_dir", str(tmp_path), "--quiet", "--text", "buy buy now", "sell sell now"]
+    )
+    first, second = found["predictions"]
     assert first["probability"] > 0.5 > second["probability"]
-    assert first["words"][0][0] == "buy" and first["words"][0][1] > 0
-    assert second["words"][0][0] == "sell" and second["words"][0][1] < 0
+    assert first["words"].startswith("buy +") and second["words"].startswith("sell -")
 
 
 def test_dry_run_gives_the_test_metrics_of_the_trained_model_again(run, tmp_path):
@@ -128,8 +140,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(run, tmp_path, monkeypa
     run("--function", "train", "--epsilon", "1", output=tmp_path / "whole")
     batches, step = 0, script.make_step
 
-    def stopping(flags):
-        inner = step(flags)
+    def stopping(settings):
+        inner = step(settings)
 
         def count(model, batch):
             nonlocal batches
@@ -154,64 +166,126 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(run, tmp_path, monkeypa
 def test_seeds_and_a_grid_of_epsilon(run, tmp_path):
     metrics = run("--function", "train", "--seeds", "2", "--epochs", "1")
     assert metrics["seeds"] == 2 and metrics["bag_of_words_accuracy_std"] == 0
-    assert metrics["test_log_loss_std"] > 0
+    assert metrics["test_log_loss_std"] > 0 and (tmp_path / "train" / "errors.csv").exists()
+    assert metrics["wrong_in_all_seeds"] <= 1 - metrics["ensemble_test_accuracy"] <= 1 - metrics["right_in_all_seeds"]
     run("--function", "train", "--epsilon", "0", "2", "--epochs", "1")
     with open(tmp_path / "train" / "grid.csv") as file:
         assert {row["epsilon"] for row in csv.DictReader(file)} == {"0.0", "2.0"}
 
 
-def test_the_published_configuration(run, tmp_path):
-    run("--function", "train", "--published", "--epochs", "1")
+def test_the_ensemble_is_the_mean_of_the_models_logits(run, data_dir, tmp_path):
+    metrics = run("--function", "train", "--seeds", "2", "--epochs", "1")
+    data, settings = load_messages.spy_messages(data_dir), settings_of()
+    models = [checkpoint.rebuild(tmp_path / "train" / "seeds" / seed / "best.pt", TextLSTM) for seed in "01"]
+    z = np.mean([script.logits(model, data.test, settings) for model in models], axis=0)
+    assert metrics["ensemble_test_accuracy"] == np.mean((z > 0) == (data.test.labels.numpy() > 0.5))
+    assert metrics["ensemble_test_log_loss"] not in (metrics["test_log_loss"], metrics["test_log_loss_mean"])
+
+
+def test_messages_that_all_models_get_wrong(data_dir, tmp_path):
+    argv = ["--function", "train", "--data_dir", str(data_dir), "--ngram_buckets", "50"]
+    (request,) = flag_parser.parse(script.SCRIPT, argv).values()
+    request, data = request.with_values(device="cpu"), load_messages.spy_messages(data_dir)
+    torch.manual_seed(0)
+    model = script.build(request.single(), data).eval()  # untrained: wrong now and then
+    metrics, z = script.test_ensemble([model, model], request, tmp_path)
+    wrong = (z > 0) != (data.test.labels.numpy() > 0.5)
+    assert 0 < wrong.mean() == metrics["wrong_in_all_seeds"] == pytest.approx(1 - metrics["ensemble_test_accuracy"])
+    assert metrics["wrong_in_all_seeds_and_bag_of_words"] == 0  # the bag of words is always right here
+    with open(tmp_path / "errors.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["message"] for row in rows] == [text for text, no in zip(data.test.texts, wrong, strict=True) if no]
+    assert all(row["bag_of_words"] == "right" and row["label"] in data.classes for row in rows)
+
+
+def test_the_published_configuration(run, data_dir, tmp_path):
+    run("--function", "train", "--preset", "published", "--epochs", "1", "--precision", "float32")
     config = json.loads((tmp_path / "train" / "config.json").read_text())
     assert config["optimizer"] == "Adadelta" and config["loss"] == "squared_error" and config["pooling"] == "last"
     assert config["epochs"] == 1 and config["embedding_size"] == 5  # what is given beside it still counts
     model = checkpoint.rebuild(tmp_path / "train" / "best.pt", TextLSTM)
     assert [layer.hidden_size for layer in model.layers] == [128, 64]
+    assert model.tokenizer == "tutorial" and not model.linear
+    assert "<ticker>" in model.vocabulary and "$spy" not in model.vocabulary and "!" not in model.vocabulary
+    first = script.build(settings_of("--preset", "published"), load_messages.spy_messages(data_dir))
+    assert not first.ngram_buckets
+    weights = first.embedding.weight
+    assert weights.shape[1] == 300 and -1 <= weights.min() < -0.95 and 0.95 < weights.max() <= 1
 
 
-def test_repeated_pairs_by_hand():
+def test_repeated_bigrams_by_hand():
     texts = [[6, 7, 6, 7], [7, 6], [0, 0], [0]]
-    assert script.repeated_pairs(texts, 8, 2) == [6 * 8 + 7, 7 * 8 + 6]
-    assert script.repeated_pairs(texts, 8, 1) == [0, 6 * 8 + 7, 7 * 8 + 6]
+    assert script.repeated_bigrams(texts, 8, 2) == [6 * 8 + 7, 7 * 8 + 6]
+    assert script.repeated_bigrams(texts, 8, 1) == [0, 6 * 8 + 7, 7 * 8 + 6]
 
 
 def test_layer_sizes():
-    flags = types.SimpleNamespace(lstm_sizes=None, hidden_size=100, num_layers=3)
-    assert script.layer_sizes(flags) == [100, 50, 25]
-    flags.lstm_sizes = [7, 9]
-    assert script.layer_sizes(flags) == [7, 9]
+    assert script.layer_sizes(settings_of("--hidden_size", "100", "--num_layers", "3")) == [100, 50, 25]
+    assert script.layer_sizes(settings_of("--lstm_sizes", "7", "9")) == [7, 9]
 
 
-def test_predict_reads_lines_and_needs_no_data(run, tmp_path, monkeypatch, capsys):
+def test_former_spellings_of_flags():
+    settings = settings_of("--piece_buckets", "9", "--pair_dropout", ".2", "--start", "random")
+    assert (settings.ngram_buckets, settings.linear_dropout, settings.embedding_start) == (9, 0.2, "random")
+    assert settings.linear and not settings_of("--no_linear").linear
+
+
+def predictions(folder):
+    with open(folder / "predict" / "predictions.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_predict_reads_files_and_lines_and_needs_no_data(run, tmp_path, monkeypatch, capsys):
     run("--function", "train")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("buy $SPY\n\nnever seen words\n"))
     argv = ["--function", "predict", "--data_dir", "/no/such/folder", "--output_dir", str(tmp_path)]
-    found = script.main(argv)["messages"]
-    assert [row["text"] for row in found] == ["buy $SPY", "", "never seen words"]
-    assert all(0 < row["probability"] < 1 for row in found)
-    assert [len(row["words"]) for row in found] == [2, 1, 3]
-    out = capsys.readouterr().out
-    assert f"P(bullish) {found[0]['probability']:.3f}  'buy $SPY'" in out
-    again = script.main([*argv, "--quiet", "--text", "buy $SPY", "--checkpoint", str(tmp_path / "train" / "best.pt")])
-    assert again["messages"] == found[:1]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"buy $SPY\n\nnever seen words\n")))
+    found = script.main([*argv, "--file", "-"])
+    rows = found["predictions"]
+    assert [row["message"] for row in rows] == ["buy $SPY", "", "never seen words"] and found["messages"] == 3
+    assert all(0 < row["probability"] < 1 for row in rows)
+    assert [len(row["words"].split()) // 2 for row in rows] == [2, 1, 3]
+    assert f"P(bullish) {rows[0]['probability']:.3f}  'buy $SPY'" in capsys.readouterr().out
+    table = tmp_path / "own.csv"
+    table.write_bytes(
+        "n;message\n1;buy $SPY\n2;Bär; never seen\n".replace("Bär;", '"Bär;').replace("seen", 'seen"').encode("utf-16")
+    )
+    again = script.main([*argv, "--quiet", "--file", str(table), "--checkpoint", str(tmp_path / "train" / "best.pt")])
+    assert again["predictions"][0] == rows[0] and again["predictions"][1]["message"] == "Bär; never seen"
+    written = predictions(tmp_path)
+    assert [row["message"] for row in written] == ["buy $SPY", "Bär; never seen"]
+    assert [float(row["probability"]) for row in written] == [row["probability"] for row in again["predictions"]]
+
+
+def test_predict_writes_every_message_and_shows_the_first_ones(run, tmp_path, capsys):
+    run("--function", "train")
+    lines = tmp_path / "own.txt"
+    lines.write_text("".join(f"buy {'now ' * (i % 7)}{i}\n" for i in range(1500)))
+    argv = ["--function", "predict", "--output_dir", str(tmp_path), "--file", str(lines)]
+    found = script.main(argv)
+    rows = predictions(tmp_path)
+    assert [row["message"] for row in rows] == lines.read_text().splitlines() and found["messages"] == 1500
+    assert len(found["predictions"]) == script.SHOWN == capsys.readouterr().out.count("P(bullish)")
+    assert found["mean_probability"] == pytest.approx(np.mean([float(row["probability"]) for row in rows]), abs=1e-6)
 
 
 def test_the_order_of_messages_does_not_change_their_logits(run, data_dir, tmp_path):
     run("--function", "train")
     data = load_messages.spy_messages(data_dir)
     model = checkpoint.rebuild(tmp_path / "train" / "best.pt", TextLSTM)
-    flags = types.SimpleNamespace(device="cpu")
+    flags = settings_of()
     order = np.random.default_rng(0).permutation(len(data.test.texts))
     shuffled = data.test._replace(texts=[data.test.texts[i] for i in order], labels=data.test.labels[order])
     whole = script.logits(model, data.test, flags)
     np.testing.assert_allclose(script.logits(model, shuffled, flags), whole[order], atol=1e-6)
-    alone = [script.explain(model, text, flags)["probability"] for text in data.test.texts]
-    np.testing.assert_allclose(1 / (1 + np.exp(-whole)), alone, atol=1e-6)
+    alone = [script.explain(model, [text], flags)[0]["probability"] for text in data.test.texts]
+    np.testing.assert_allclose(1 / (1 + np.exp(-whole)), alone, atol=6e-5)
+    together = script.explain(model, data.test.texts, flags)
+    assert [row["probability"] for row in together] == pytest.approx(alone, abs=1.1e-4)
 
 
 def test_batches_are_of_similar_length_and_hold_every_message_once():
     part = load_messages.LabelledTexts(["w " * n for n in range(1, 12)] * 20, torch.zeros(220))
-    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], piece_buckets=50)
+    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], ngram_buckets=50)
     data = script.EncodedTexts(part, model)
     batches = data.batches(220, 20, torch.Generator().manual_seed(0))
     assert torch.cat(batches).sort().values.equal(torch.arange(220))
@@ -220,45 +294,48 @@ def test_batches_are_of_similar_length_and_hold_every_message_once():
     assert lengths != sorted(lengths)
     same, other = (data.batches(220, 20, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert all(map(torch.equal, batches, same)) and not all(map(torch.equal, batches, other))
-    words, pieces, lengths, labels = data[torch.tensor([0, 2])]
+    equal = data.by_length(15)
+    assert torch.cat(equal).sort().values.equal(torch.arange(220)) and max(map(len, equal)) == 15
+    assert all(data.lengths[indices].unique().numel() == 1 for indices in equal)
+    words, ngrams, lengths, labels = data[torch.tensor([0, 2])]
     assert words.shape == (2, 3) and lengths.tolist() == [1, 3] and labels.shape == (2,)
-    assert pieces.shape == (2, 3, 1)  # of the unknown word w, too
+    assert ngrams.shape == (2, 3, 1)  # of the unknown word w, too
     index = {word: place for place, word in enumerate(model.vocabulary)}
     rows = [script.encode(script.tokenize(text), index) for text in part.texts]
     assert [words.tolist() for words in data.words] == rows and data.lengths.tolist() == [len(row) for row in rows]
 
 
-def step_flags(**values):
+def step_settings(**values):
     return types.SimpleNamespace(**{"epsilon": 0.0, "loss": "cross_entropy", "part_loss": 0.0, **values})
 
 
 @pytest.fixture
 def batch():
-    words, pieces = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.zeros(2, 3, 0)
-    return words, pieces, torch.tensor([3, 2]), torch.tensor([1.0, 0.0])
+    words, ngrams = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.zeros(2, 3, 0)
+    return words, ngrams, torch.tensor([3, 2]), torch.tensor([1.0, 0.0])
 
 
 def test_the_adversarial_loss_is_that_of_the_perturbed_embeddings(batch):
     torch.manual_seed(0)
     model = TextLSTM(list(load_messages.SPECIAL), 4, [3], pooling="mean", normalize=True)
-    losses = {epsilon: script.make_step(step_flags(epsilon=epsilon))(model, batch) for epsilon in (0.0, 1e-3, 1.0)}
+    losses = {epsilon: script.make_step(step_settings(epsilon=epsilon))(model, batch) for epsilon in (0.0, 1e-3, 1.0)}
     plain = losses[0]["loss"].item()
     assert plain == losses[1.0]["error"].item()
     assert losses[1e-3]["loss"].item() == pytest.approx(2 * plain, rel=1e-2)
     assert losses[1.0]["loss"] > 2 * plain  # along the gradient the loss rises
-    assert script.make_step(step_flags(epsilon=1.0))(model.eval(), batch)["loss"].item() == plain
+    assert script.make_step(step_settings(epsilon=1.0))(model.eval(), batch)["loss"].item() == plain
 
 
 def test_the_loss_of_the_parts_by_hand(batch):
-    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], pairs=[])
+    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], bigrams=[])
     torch.nn.init.normal_(model.word_weights.weight)
     lstms, linear = model.read(model.embed(*batch[:2]), batch[0], batch[2])
     error = torch.nn.functional.binary_cross_entropy_with_logits
     together, *alone = (error(z, batch[3]).item() for z in (lstms + linear, 2 * lstms, 2 * linear))
-    found = script.make_step(step_flags(part_loss=0.3))(model, batch)
+    found = script.make_step(step_settings(part_loss=0.3))(model, batch)
     assert found["error"].item() == pytest.approx(together)
     assert found["loss"].item() == pytest.approx(together + 0.3 * sum(alone))
-    squared = script.make_step(step_flags(loss="squared_error"))(model, batch)["error"]
+    squared = script.make_step(step_settings(loss="squared_error"))(model, batch)["error"]
     expected = (torch.sigmoid(lstms + linear) - batch[3]).square().mean()
     assert squared.item() == pytest.approx(expected.item())
 
@@ -278,8 +355,8 @@ def test_any_file_of_two_columns(tmp_path, no_flush):
     flags = ["--data", str(path), "--text_column", "review", "--label_column", "good", "--output_dir", str(tmp_path)]
     metrics = script.main([*flags, "--function", "train", *QUICK.split()])
     assert metrics["training_messages"] > 50
-    found = script.main([*flags, "--function", "predict", "--quiet", "--text", "buy"])
-    assert found["class"] == "1"
+    argv = ["--function", "predict", "--quiet", "--text", "buy", "--output_dir", str(tmp_path)]
+    assert script.main(argv)["class"] == "1"
 
 
 BAD = [
@@ -289,14 +366,17 @@ BAD = [
     (["--dropout", "1"], ["--dropout", "'1'"]),
     (["--epsilon", "-1"], ["--epsilon", "-1"]),
     (["--min_count", "0"], ["--min_count", "'0'"]),
-    (["--piece_buckets", "1"], ["--piece_buckets", "at least 2", "found 1"]),
-    (["--piece_buckets", "-1"], ["--piece_buckets", "'-1'"]),
-    (["--source", "sample"], ["sample", "no licence"]),
+    (["--ngram_buckets", "1"], ["--ngram_buckets", "at least 2", "found 1"]),
+    (["--ngram_buckets", "-1"], ["--ngram_buckets", "'-1'"]),
+    (["--function", "train", "--no_linear", "--linear_scale", "3"], ["--linear_scale", "--linear"]),
+    (["--function", "train", "--text", "buy"], ["--text", "not used by train", "predict"]),
+    (["--function", "predict", "--text", "buy", "--file", "x.csv"], ["--file", "found both"]),
+    (["--function", "predict", "--text_column", "x"], ["--text_column", "--file"]),
     (["--source", "full", "--data_dir", "/no/such/folder"], ["/no/such/folder"]),
     (["--function", "baseline", "--data", "/no/such/file.csv"], ["/no/such/file.csv"]),
     (["--function", "baseline", "--text_column", "body", "--data", __file__], [__file__, "columns body and sentiment"]),
     (["--function", "predict", "--text", "buy"], ["best.pt"]),
-    (["--function", "evaluate"], ["best.pt"]),
+    (["--function", "predict", "--file", "/no/such/file.csv"], ["/no/such/file.csv"]),
     (["--function", "predict", "--text", "buy", "--checkpoint", __file__], [__file__, "not a checkpoint"]),
     (["--function", "train", "--dry_run"], ["--dry_run", "best.pt"]),
     (["--min_count", "1000", "--limit", "0"], ["--limit", "'0'"]),
@@ -313,9 +393,12 @@ def test_bad_input_gives_one_line_that_names_it_and_status_2(flags, named, tmp_p
     assert all(text in message for text in named), message
 
 
-def test_an_absent_file_that_cannot_be_fetched_gives_one_line(tmp_path, capsys):
+def test_without_a_network_the_sample_serves_and_full_gives_one_line(tmp_path, capsys, no_flush):
+    argv = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "o"), "--function", "baseline", "--quiet"]
+    assert script.main(argv)["data"] == "sample"
+    assert "NOTICE" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
-        script.main(["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "o"), "--quiet"])
+        script.main([*argv, "--source", "full"])
     message = capsys.readouterr().err
     assert stopped.value.code == 2 and message.count("\n") == 1
     assert load_messages.MESSAGES_NAMES[0] in message and "put it there" in message

@@ -1,12 +1,13 @@
 """The classifier of texts: padding and batches, pooling by hand, the linear model by hand, dropout, rebuilding."""
 
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from models.text_lstm import POOLINGS, TextLSTM, own_words, piece_places, run_lstm
+from models.text_lstm import POOLINGS, UNKNOWN, TextLSTM, ngram_places, own_words, run_lstm
 from training import checkpoint
 
 VOCABULARY = [f"word{i}" for i in range(30)]
@@ -15,9 +16,9 @@ EVERYTHING = {
     "dropout": 0.5,
     "embedding_dropout": 0.3,
     "word_dropout": 0.2,
-    "pairs": range(0, 900, 2),
-    "pair_dropout": 0.5,
-    "piece_buckets": 50,
+    "bigrams": range(0, 900, 2),
+    "linear_dropout": 0.5,
+    "ngram_buckets": 50,
 }
 
 
@@ -31,10 +32,10 @@ def make(seed=0, **arguments):
 
 
 def texts(lengths, seed=1):
-    """Words (B, T), pieces (B, T, 3) and lengths (B)."""
+    """Words (B, T), ngrams (B, T, 3) and lengths (B)."""
     generator, shape = torch.Generator().manual_seed(seed), (len(lengths), max(lengths))
-    words, pieces = (torch.randint(0, 30, (*shape, *more), generator=generator) for more in ((), (3,)))
-    return words, pieces, torch.tensor(lengths)
+    words, ngrams = (torch.randint(0, 30, (*shape, *more), generator=generator) for more in ((), (3,)))
+    return words, ngrams, torch.tensor(lengths)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -42,35 +43,35 @@ def texts(lengths, seed=1):
 @pytest.mark.parametrize("normalize", [False, True])
 def test_padding_and_batch_do_not_change_a_prediction(bidirectional, pooling, normalize):
     model = make(bidirectional=bidirectional, pooling=pooling, normalize=normalize, **EVERYTHING).eval()
-    words, pieces, lengths = texts([3, 7, 1, 5, 7])
-    together = model(words, pieces, lengths)
+    words, ngrams, lengths = texts([3, 7, 1, 5, 7])
+    together = model(words, ngrams, lengths)
     assert together.shape == (5,) and together.std() > 0.01
-    longer = (torch.cat([x, torch.randint(0, 30, (5, 9, *x.shape[2:]))], 1) for x in (words, pieces))
+    longer = (torch.cat([x, torch.randint(0, 30, (5, 9, *x.shape[2:]))], 1) for x in (words, ngrams))
     torch.testing.assert_close(model(*longer, lengths), together)
-    alone = [model(words[i : i + 1, :n], pieces[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
+    alone = [model(words[i : i + 1, :n], ngrams[i : i + 1, :n], lengths[i : i + 1]) for i, n in enumerate(lengths)]
     torch.testing.assert_close(torch.cat(alone), together)
     order = torch.tensor([4, 2, 0, 3, 1])
-    torch.testing.assert_close(model(words[order], pieces[order], lengths[order]), together[order])
+    torch.testing.assert_close(model(words[order], ngrams[order], lengths[order]), together[order])
 
 
 def test_padding_gets_no_gradient():
     model = make(bidirectional=True, pooling="max_mean", **EVERYTHING).eval()
-    words, pieces, lengths = texts([3, 7, 1])
+    words, ngrams, lengths = texts([3, 7, 1])
     presence = torch.ones(3, 7, requires_grad=True)
-    model(words, pieces, lengths, presence).sum().backward()
+    model(words, ngrams, lengths, presence).sum().backward()
     assert ((presence.grad != 0) == own_words(lengths, 7)).all()
 
 
 def test_presence_of_one_changes_nothing_and_its_gradient_is_that_of_the_logit():
-    model = make(pooling="mean", pairs=range(0, 900, 2)).double().eval()
-    words, pieces, lengths = texts([4, 6])
+    model = make(pooling="mean", bigrams=range(0, 900, 2)).double().eval()
+    words, ngrams, lengths = texts([4, 6])
     presence = torch.ones(2, 6, dtype=torch.float64, requires_grad=True)
-    logits = model(words, pieces, lengths, presence)
-    torch.testing.assert_close(logits, model(words, pieces, lengths))
+    logits = model(words, ngrams, lengths, presence)
+    torch.testing.assert_close(logits, model(words, ngrams, lengths))
     (gradient,) = torch.autograd.grad(logits.sum(), presence)
     less = presence.detach().clone()
     less[1, 2] -= 1e-6
-    change = (logits - model(words, pieces, lengths, less))[1] / 1e-6
+    change = (logits - model(words, ngrams, lengths, less))[1] / 1e-6
     torch.testing.assert_close(gradient[1, 2], change, rtol=1e-4, atol=1e-6)
 
 
@@ -85,18 +86,20 @@ def test_pooling_by_hand():
 
 
 def test_linear_model_by_hand():
-    model = make(pairs=[65, 5 * 30 + 2, 899]).eval()  # (2, 5), (5, 2) and (29, 29)
-    words, pieces, lengths = torch.tensor([[2, 5, 2, 9]]), torch.zeros(1, 4, 0), torch.tensor([3])
-    single, double = model.word_weights.weight[:, 0], model.pair_weights.weight[:, 0]
+    model = make(bigrams=[65, 5 * 30 + 2, 899]).eval()  # (2, 5), (5, 2) and (29, 29)
+    words, ngrams, lengths = torch.tensor([[2, 5, 2, 9]]), torch.zeros(1, 4, 0), torch.tensor([3])
+    single, double = model.word_weights.weight[:, 0], model.bigram_weights.weight[:, 0]
     expected = 2 * single[2] + single[5] + double[0] + double[1]
-    assert model.count(words, lengths).item() == pytest.approx(expected.item(), abs=1e-6)
+    assert model.linear_logit(words, lengths).item() == pytest.approx(expected.item(), abs=1e-6)
     unknown = torch.tensor([[29, 28, 29, 29]])
     expected_unknown = 3 * single[29] + single[28] + double[2]
-    assert model.count(unknown, torch.tensor([4])).item() == pytest.approx(expected_unknown.item(), abs=1e-6)
+    assert model.linear_logit(unknown, torch.tensor([4])).item() == pytest.approx(expected_unknown.item(), abs=1e-6)
+    scaled = make(bigrams=[65, 5 * 30 + 2, 899], linear_scale=20.0).eval()
+    assert scaled.linear_logit(words, lengths).item() == pytest.approx(20 / 3**0.5 * expected.item(), rel=1e-5)
     rest = make().eval()
     rest.load_state_dict({name: value for name, value in model.state_dict().items() if "weights" not in name})
-    together = rest(words, pieces, lengths) + expected
-    assert model(words, pieces, lengths).item() == pytest.approx(together.item(), abs=1e-5)
+    together = rest(words, ngrams, lengths) + expected
+    assert model(words, ngrams, lengths).item() == pytest.approx(together.item(), abs=1e-5)
 
 
 def test_packed_and_equal_lengths_agree():
@@ -110,36 +113,36 @@ def test_packed_and_equal_lengths_agree():
 
 
 def test_normalised_embeddings_cannot_grow():
-    model = make(normalize=True, embedding_size=50, piece_buckets=40).eval()
+    model = make(normalize=True, embedding_size=50, ngram_buckets=40).eval()
     words = torch.arange(30).unsqueeze(0), torch.ones(1, 30, 2, dtype=torch.int32)
     v = model.embed(*words)[0]  # (V, E)
     torch.testing.assert_close(v.mean(1), torch.zeros(30), atol=1e-6, rtol=0)
     torch.testing.assert_close(v.square().mean(1), torch.ones(30), atol=1e-3, rtol=0)
     with torch.no_grad():
-        for layer in (model.embedding, model.pieces):
+        for layer in (model.embedding, model.ngrams):
             layer.weight.mul_(100)
     torch.testing.assert_close(model.embed(*words)[0], v, atol=1e-3, rtol=1e-3)
 
 
 def test_pieces_by_hand():
-    def places(*pieces):
-        return [1 + zlib.crc32(piece.encode()) % 999 for piece in pieces]
+    def places(*ngrams):
+        return [1 + zlib.crc32(piece.encode()) % 999 for piece in ngrams]
 
-    table = piece_places(["<unknown>", "<", "up", "btfd"], 1000)
+    table = ngram_places(["<unknown>", "<", "up", "btfd"], 1000)
     assert table.shape == (4, 9) and table[0].tolist() == [0] * 9
     assert table[1].tolist() == places("^<$") + [0] * 8
     assert table[2].tolist() == places("^up", "up$", "^up$") + [0] * 6
     assert table[3].tolist() == places("^bt", "btf", "tfd", "fd$", "^btf", "btfd", "tfd$", "^btfd", "btfd$")
-    assert piece_places(["x" * 10_000], 1000).shape == (1, 16) and piece_places(["<link>"], 1000).tolist() == [[0]]
+    assert ngram_places(["x" * 10_000], 1000).shape == (1, 16) and ngram_places(["<link>"], 1000).tolist() == [[0]]
 
 
 def test_embeddings_with_pieces_by_hand():
     torch.manual_seed(0)
-    model = TextLSTM(["<unknown>", "up"], 4, [3], piece_buckets=10).eval()
-    own, pieces = model.embedding.weight, model.pieces.weight
-    assert torch.equal(pieces[0], torch.zeros(4))
+    model = TextLSTM(["<unknown>", "up"], 4, [3], ngram_buckets=10).eval()
+    own, ngrams = model.embedding.weight, model.ngrams.weight
+    assert torch.equal(ngrams[0], torch.zeros(4))
     found = model.embed(torch.tensor([[1, 0]]), torch.tensor([[[7, 3, 0], [0, 0, 0]]]))
-    torch.testing.assert_close(found, torch.stack([own[1] + (pieces[7] + pieces[3]) / 2, own[0]]).unsqueeze(0))
+    torch.testing.assert_close(found, torch.stack([own[1] + (ngrams[7] + ngrams[3]) / 2, own[0]]).unsqueeze(0))
     plain = TextLSTM(["<unknown>", "up"], 4, [3]).eval()
     assert torch.equal(plain.embed(torch.tensor([[1]]), torch.zeros(1, 1, 0)), plain.embedding.weight[1].view(1, 1, 4))
 
@@ -156,9 +159,9 @@ def test_dropout_is_for_training_only():
 def test_word_dropout_reads_words_as_unknown():
     model = make(word_dropout=0.5)
     words = torch.full((100, 100), 7)
-    dropped, pieces = model.drop_words(words, torch.full((100, 100, 2), 3))
-    assert ((pieces == 0).all(2) == (dropped == 0)).all() and ((pieces == 3).all(2) == (dropped == 7)).all()
-    assert set(dropped.unique().tolist()) == {0, 7} and 0.45 < (dropped == 0).float().mean() < 0.55
+    dropped, ngrams = model.drop_words(words, torch.full((100, 100, 2), 3))
+    assert ((ngrams == 0).all(2) == (dropped == UNKNOWN)).all() and ((ngrams == 3).all(2) == (dropped == 7)).all()
+    assert set(dropped.unique().tolist()) == {UNKNOWN, 7} and 0.45 < (dropped == UNKNOWN).float().mean() < 0.55
 
 
 def test_embedding_dropout_takes_whole_dimensions_of_a_text():
@@ -183,13 +186,28 @@ def test_a_checkpoint_rebuilds_the_model_and_its_vocabulary(tmp_path):
     assert again.vocabulary == VOCABULARY and again.classes == ["no", "yes"]
 
 
+def test_a_checkpoint_with_former_names_gives_the_same_logits():
+    path = Path(__file__).parent / "checkpoints" / "before_packages" / "stocktwits_sentiment.pt"
+    model = checkpoint.rebuild(path, TextLSTM)
+    assert model.arguments["bigrams"] == [15, 16, 29] and model.ngram_buckets == 20 and not model.linear_scale
+    words = torch.tensor([[1, 2, 4, 5], [1, 3, 0, 0]])
+    ngrams = torch.tensor(
+        [
+            [[5, 10, 14], [0, 9, 5], [7, 4, 1], [17, 18, 7]],
+            [[4, 17, 15], [12, 6, 17], [0, 0, 0], [0, 0, 0]],
+        ]
+    )
+    expected = torch.tensor([-1.5497896671295166, 0.652122437953949])
+    torch.testing.assert_close(model(words, ngrams, torch.tensor([4, 2])), expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ({"pooling": "median"}, "median"),
         ({"sizes": []}, "found 30 and 0"),
         ({"vocabulary": []}, "found 0 and 2"),
-        ({"piece_buckets": 1}, "at least 2"),
+        ({"ngram_buckets": 1}, "at least 2"),
     ],
 )
 def test_bad_arguments(arguments, expected):

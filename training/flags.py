@@ -273,7 +273,7 @@ def text_of(value: Any) -> str:
 
 def describe_script(script: Script) -> str:
     functions = "\n".join(listed(name, text) for name, text in script.functions.items())
-    without = "all of them" if script.study == tuple(script.functions) else " and ".join(script.study)
+    without = "all of them" if script.study == tuple(script.functions) else ", ".join(script.study)
     presets = "\n".join(
         listed(name, f"{text}{expected(script, name)}") for name, text in PRESETS.items() if name in script.presets
     )
