@@ -15,8 +15,8 @@ The epoch of every model is the one with the best validation accuracy. Beside th
 which counts all samples as independent, and a 95 % interval from resampled days, since stocks of one day move together.
 
 Deviations from the publication:
-1. Its models get as many epochs as its Adv-ALSTM gets on top of a trained ALSTM. Here every model is trained from every
-   start with the same epochs.
+1. Its Adv-ALSTM starts from a trained ALSTM and gets as many epochs again, which the models beside it do not get. Here
+   every model is trained from every start with the same epochs.
 2. Its code fills an epoch's last batch up with samples of the one before, and shuffles all runs alike; here each sample
    is seen once per epoch, in an order of the seed's own.
 3. The paper's penalty is on all parameters, its code's on the last layer, as here (half the squared weights and bias).
@@ -233,7 +233,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -259,13 +259,8 @@ from training.settings import Request
 class AdvALSTM(AttentiveLSTM):
     """The attentive LSTM (see there for the model, its arguments, `fit`, `predict`) with progress, files and scores."""
 
-    def fit(self, X, y, *positional, verbose: int = 1, callbacks: Iterable = (), **named) -> History:
-        """As of AttentiveLSTM, with its arguments; prints a line per epoch unless `verbose` is 0."""
-
-        def tell(epoch: int, logs: dict[str, float]) -> None:
-            print(f"epoch {epoch + 1}  " + "  ".join(f"{name} {value:.4f}" for name, value in logs.items()), flush=True)
-
-        return super().fit(X, y, *positional, callbacks=[*callbacks, *([tell] if verbose else [])], **named)
+    def show(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+        print(f"epoch {epoch}/{epochs}  " + "  ".join(f"{name} {value:.4f}" for name, value in row.items()), flush=True)
 
     def evaluate(self, X, y) -> dict[str, float]:
         """Mean `loss` of the unperturbed samples, `accuracy` and `mcc` on X (N, T, I), y (N,). Raises ValueError."""
@@ -521,6 +516,7 @@ def plot_history(folders: dict[str, Path], folder: Path) -> None:
 
 def compare(request: Request, folder: Path) -> dict:
     """Trains every model from every start; one table and one figure, with baselines and published numbers."""
+    check_one_combination(request)
     starts, alstm = possible_starts(request), with_model(request, "alstm")
     trained = train_groups({("random", "alstm"): alstm}, folder) if {"random", "own"} & set(starts) else {}
     first = {"random": None, "own": folder / "random" / "alstm"}
@@ -539,6 +535,11 @@ def compare(request: Request, folder: Path) -> dict:
     if not request.quiet:
         report.print_comparison(rows)
     return metrics
+
+
+def check_one_combination(request: Request) -> None:
+    if request.varied():
+        raise UsageError(f"--{request.varied()[0]}: expected one value for {request.function}; train searches a grid")
 
 
 def possible_starts(request: Request) -> list[str]:
@@ -573,6 +574,7 @@ def add_gains(metrics: dict[str, dict], request: Request, folder: Path, start: s
 
 def starts(request: Request, folder: Path) -> dict:
     """Trains ALSTMs and, from each, an Adv-ALSTM; the published ALSTM among them, in a table and a figure."""
+    check_one_combination(request)
     train_groups({("random", "alstm"): with_model(request, "alstm")}, folder)
     few = min(request.seeds, 10)
     second = {

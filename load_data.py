@@ -6,7 +6,7 @@ returns tensors of documented shape with metadata, a dictionary of plain values 
 
 from loaders.files import DataError
 from loaders.messages import labelled_messages, spy_messages
-from loaders.mnist import mnist, read_idx
+from loaders.mnist import mnist, own_images, read_idx, read_images
 from loaders.movement import movement_of_prices, stock_movement
 from loaders.prices import complete_symbols, select_symbols, stock_prices
 from loaders.toy import generate_signals, scale_sequences, toy_signals, unscale_sequences
@@ -21,7 +21,9 @@ __all__ = [
     "labelled_messages",
     "mnist",
     "movement_of_prices",
+    "own_images",
     "read_idx",
+    "read_images",
     "read_ts",
     "scale_sequences",
     "select_symbols",

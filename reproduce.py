@@ -23,6 +23,8 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from joblib.externals.loky import get_reusable_executor
+
 from loaders.files import DownloadError
 from reporting import browser, report
 from reporting.report import Failure, Result, Results, read_json
@@ -62,6 +64,9 @@ def run(study: Study, preset: str, output: Path, jobs: int, resume: bool) -> Res
         if stopped.code not in STATUSES:
             raise Stopped(stopped.code) from None
         return failure(said.getvalue(), stopped)
+    finally:
+        if jobs > 1:  # or this process would wait for its idle workers, five minutes, before it ends
+            get_reusable_executor().shutdown(kill_workers=True)
     sys.stderr.write(said.getvalue())
     return Result(metrics, (time.monotonic() - started) / 60, folder / study.function)
 

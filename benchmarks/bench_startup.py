@@ -1,4 +1,4 @@
-"""What a script takes before it trains, and what the decoded arrays kept beside the data files save.
+"""Time from the start of a script to its first trained epoch, beside the time to import torch.
 
     python benchmarks/bench_startup.py                  # about a minute; needs no network
     python benchmarks/bench_startup.py --rounds 5
@@ -7,8 +7,7 @@ Each script runs in a process of its own until the last training batch of its fi
 validation after it takes as long as the validation data are many, and is left out. Beside it stands a process that
 imports torch and takes one step of Adam: torch imports its compiler for that, which no training can avoid. What is left
 beside that process and the loader's own seconds is the overhead: other imports, flags, and the preparation of the data.
-The loaders read links to the files of DATA_DIR, with kept arrays beside the links or, in a folder that may not be
-written to, without. Where files are missing, the sample serves, or the script is left out if it has none.
+Where DATA_DIR lacks the files of a data set, the bundled sample serves.
 """
 
 import argparse
@@ -18,8 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -34,22 +32,14 @@ import load_data
 
 DATA = Path(os.environ.get("DATA_DIR", ROOT / "data"))
 FOLDERS = {"MNIST": "MNIST/raw", "prices": "sp500", "movement": "adv_alstm", "messages": "stocktwits"}
-LOADERS = {  # what is kept: the loader and the files that it reads
-    "MNIST": (load_data.mnist, "MNIST"),
-    "S&P 500 prices": (load_data.stock_prices, "prices"),
-    "ACL18": (load_data.stock_movement, "movement"),
-    "KDD17": (partial(load_data.stock_movement, dataset="kdd17", steps=15), "movement"),
-    "StockTwits messages": (load_data.spy_messages, "messages"),
+SCRIPTS = {  # the function with the longest preparation, what it reads, and by which loader
+    "lstm_ae_toy": ("reconstruct", None, None),
+    "lstm_ae_mnist": ("reconstruct --model fc", "MNIST", load_data.mnist),
+    "lstm_ae_snp500": ("predict", "prices", load_data.stock_prices),
+    "jv_training": ("basic", "vowels", load_data.japanese_vowels),
+    "adv_alstm": ("train --dataset acl18", "movement", load_data.stock_movement),
+    "stocktwits_sentiment": ("train", "messages", load_data.spy_messages),
 }
-SCRIPTS = {  # the function with the longest preparation, what it reads, by which loader, and whether there is a sample
-    "lstm_ae_toy": ("reconstruct", None, None, True),
-    "lstm_ae_mnist": ("reconstruct --model fc", "MNIST", load_data.mnist, True),
-    "lstm_ae_snp500": ("predict", "prices", load_data.stock_prices, True),
-    "jv_training": ("basic", "vowels", load_data.japanese_vowels, True),
-    "adv_alstm": ("train --dataset acl18", "movement", load_data.stock_movement, False),
-    "stocktwits_sentiment": ("train", "messages", load_data.spy_messages, False),
-}
-LOADERS_ABOUT = "Decoding the files, and reading the decoded arrays kept beside them. The ratio is decoded / kept."
 SCRIPTS_ABOUT = (
     "From the start of a script to the last training batch of its first epoch, on 64 sequences, beside a process that "
     "imports torch and takes one step of Adam, and beside the loader alone; the rest is the overhead."
@@ -71,21 +61,6 @@ loop.Training.finish_epoch = lambda training: os._exit({REACHED})
 """
 
 
-@contextmanager
-def linked_data(writable: bool) -> Iterator[Path]:
-    """A folder of links to the data files at hand. Arrays are kept beside them, but not if it is not writable."""
-    with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name, part) for part in FOLDERS.values()]
-        for folder in folders:
-            folder.mkdir(parents=True)
-            for path in (DATA / folder.relative_to(name)).glob("[!.]*"):
-                (folder / path.name).symlink_to(path.resolve())
-            folder.chmod(0o755 if writable else 0o555)
-        yield Path(name)
-        for folder in folders:
-            folder.chmod(0o755)
-
-
 def present(kind: str | None) -> bool:
     return kind in FOLDERS and any((DATA / FOLDERS[kind]).glob("[!.]*"))
 
@@ -102,35 +77,21 @@ def run(code: str) -> float:
 
 def run_script(name: str, data: Path, source: str) -> float:
     with tempfile.TemporaryDirectory() as output:
-        flags = f"--function {SCRIPTS[name][0]} --source {source} --epochs 1 --limit 64 --quiet".split()
-        return run(SCRIPT.format(script=name, flags=[*flags, "--data_dir", str(data), "--output_dir", output]))
+        flags = f"--function {SCRIPTS[name][0]} --epochs 1 --limit 64 --quiet".split()
+        if name != "lstm_ae_toy":  # whose sequences are generated
+            flags += ["--source", source, "--data_dir", str(data)]
+        return run(SCRIPT.format(script=name, flags=[*flags, "--output_dir", output]))
 
 
-def loaders(data: Path, rounds: int) -> list[Row]:
-    """Each loader without and with kept arrays."""
-    rows = []
-    with linked_data(writable=False) as other:
-        for name, (loader, kind) in LOADERS.items():
-            if not present(kind):
-                print(f"{name}: left out, {DATA} has no {FOLDERS[kind]}")
-                continue
-            found = medians({"decoded": partial(loader, other), "kept": partial(loader, data)}, rounds)
-            rows.append(Row(f"loader, {name}", found, found["decoded"] / found["kept"], ">= 1.3"))
-    return rows
-
-
-def scripts(data: Path, rounds: int) -> list[Row]:
+def scripts(rounds: int) -> list[Row]:
     """Each script, in turn; the baseline before every second one."""
     ways: dict[str, Callable[[], float]] = {}
     loading = {}
-    for name, (_, kind, loader, has_sample) in SCRIPTS.items():
-        if not present(kind) and not has_sample:
-            print(f"{name}: left out, {DATA} has no {FOLDERS[kind]}")
-            continue
+    for name, (_, kind, loader) in SCRIPTS.items():
         source = "auto" if present(kind) else "sample"
-        ways[name] = partial(run_script, name, data, source)
+        ways[name] = partial(run_script, name, DATA, source)
         if loader is not None:
-            loading[name] = medians({name: partial(loader, data, source=source)}, rounds)[name]
+            loading[name] = medians({name: partial(loader, DATA, source=source)}, rounds)[name]
     times: dict[str, list[float]] = {name: [] for name in ("baseline", *ways)}
     for _ in range(rounds):
         for place, (name, way) in enumerate(ways.items()):
@@ -142,7 +103,7 @@ def scripts(data: Path, rounds: int) -> list[Row]:
 
 
 def row(name: str, seconds: float, baseline: float, loading: float | None) -> Row:
-    """Less than nothing is noise."""
+    """One script's row; a negative overhead is noise and shown as 0."""
     values = {"overhead": max(0.0, seconds - baseline - (loading or 0.0))}
     values |= {"until trained": seconds, "torch alone": baseline, **({} if loading is None else {"loader": loading})}
     return Row(name, values, None, "overhead < 1 s")
@@ -153,9 +114,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     parser.add_argument("--rounds", type=int, default=2)
     rounds = parser.parse_args(argv).rounds
     torch.set_num_threads(1)
-    with linked_data(writable=True) as data:
-        record("startup", "Loading data", LOADERS_ABOUT, loaders(data, rounds))
-        return record("startup", "Start-up", SCRIPTS_ABOUT, scripts(data, rounds))
+    return record("startup", "Start-up", SCRIPTS_ABOUT, scripts(rounds))
 
 
 if __name__ == "__main__":

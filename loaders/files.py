@@ -1,4 +1,4 @@
-"""Reading data files within bounds, caching decoded arrays, atomic downloads, and the rule behind `--source`.
+"""Reading data files within bounds, atomic downloads, and the rule behind `--source`.
 
     source="auto"    files under data_dir; else a download into it; else the bundled sample, with a notice
     source="full"    files under data_dir; else a download into it; else DataError
@@ -12,9 +12,7 @@ import csv
 import gzip
 import hashlib
 import http.client
-import io
 import os
-import secrets
 import stat
 import struct
 import sys
@@ -25,7 +23,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest table or toy set that is built
@@ -140,84 +137,6 @@ def read_member(path: Path, names: Sequence[str]) -> bytes:
             return content.read(member.file_size + 1)  # to the end, where zipfile compares the checksum
 
 
-def decoded(
-    path: Path,
-    kind: str,
-    version: int,
-    decode: Callable[[], dict[str, np.ndarray]],
-    fits: Callable[[dict[str, np.ndarray]], bool],
-) -> dict[str, np.ndarray]:
-    """The arrays {name: array} that `decode` makes of the file `path`, cached beside it in `.<its name>.<kind>.npz`.
-
-    The cache is used only if the same `version` of the decoder made it of the same bytes, if it is undamaged, and if
-    `fits` finds in it the names, types and shapes that the caller needs. Otherwise `decode` is called, whose errors are
-    the caller's, and its arrays are cached if the folder is writable. Samples are not cached.
-    """
-    path = Path(path)
-    cache, key = path.with_name(f".{path.name}.{kind}.npz"), _key(path, version)
-    if key is None:
-        return decode()
-    with contextlib.suppress(Exception):  # whatever is wrong with the cache: the file itself is there
-        arrays = _read_arrays(cache, key)
-        if fits(arrays):
-            return arrays
-    arrays = decode()
-    if _key(path, version) == key:  # the file is still the one that was decoded
-        _write_arrays(cache, key, arrays)
-    return arrays
-
-
-def _key(path: Path, version: int) -> str | None:
-    """Digest of a file's bytes with the version of its decoder; None if its arrays are not to be cached."""
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES or _is_sample(path):
-            return None
-        with open(path, "rb") as file:
-            return f"{version} {hashlib.sha256(file.read(MAX_BYTES)).hexdigest()}"
-    except OSError:
-        return None
-
-
-def _is_sample(path: Path) -> bool:
-    return SAMPLES in Path(os.path.realpath(path)).parents
-
-
-def _read_arrays(cache: Path, key: str) -> dict[str, np.ndarray]:
-    """The arrays of a cache file that was written with this key. Raises any kind of error for damage."""
-    with _archive(cache) as archive:
-        first, *members = archive.infolist()
-        if first.filename != "key.npy" or str(_array(archive, first)) != key:
-            raise DataError(f"{cache}: expected first the key {key}")
-        if sum(max(member.file_size, member.compress_size) for member in members) > MAX_BYTES:
-            raise DataError(f"{cache}: expected at most {MAX_BYTES} bytes, found more")
-        return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
-
-
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """One uncompressed array, read whole, so that zipfile verifies its checksum; never unpickled."""
-    if member.compress_type != zipfile.ZIP_STORED or member.file_size > MAX_BYTES:
-        raise DataError(f"{archive.filename}: expected an array that is not compressed")
-    return np.lib.format.read_array(io.BytesIO(archive.read(member)), allow_pickle=False)
-
-
-def _write_arrays(cache: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
-    """Writes a cache file under a temporary name, then renames it. Without room or permission, does nothing."""
-    if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
-        return
-    part = cache.with_name(f"{cache.name}.{secrets.token_hex(8)}.part")
-    with contextlib.suppress(OSError, MemoryError):
-        if not os.stat(cache.parent).st_mode & 0o222:  # read-only: respected even by root
-            return
-        try:
-            with open(part, "xb") as file:
-                np.savez(file, key=np.array(key), **arrays)
-            os.replace(part, cache)
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink()
-
-
 def checked_limit(limit: int | None) -> int | None:
     """`limit`, a number of training sequences of at least 1, or None for all. Raises DataError."""
     if limit is not None and limit < 1:
@@ -317,24 +236,17 @@ def choose(
     needed: Sequence[Sequence[str]],
     fetch: Callable[[Path, list[str]], object],
     url: str,
-    has_sample: bool = True,
 ) -> tuple[Path, dict]:
     """Applies the rule of `source` (see the head of this file).
 
     needed: for each file of the data set, the names that it may have, the standard one first. fetch(folder, absent)
-    downloads the standard names `absent`. has_sample: False for data whose licence does not let them be bundled;
-    then "sample" is a DataError, and so is a failed download.
+    downloads the standard names `absent`.
 
     Returns the folder to read and metadata: "data" is "full" or "sample". Raises DataError, and DownloadError for a
     file that is missing and could not be downloaded.
     """
     if source not in SOURCES:
         raise DataError(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
-    if source == "sample" and not has_sample:
-        raise DataError(
-            f"source: expected auto or full, found sample: no sample of {subfolder} is bundled, "
-            f"since its files have no licence"
-        )
     if source == "sample":
         return SAMPLES / subfolder, {"data": "sample"}
     folder = checked_folder(data_dir, required=True)
@@ -346,11 +258,10 @@ def choose(
     try:
         fetch(folder, absent)
     except DataError as error:
-        if source == "full" or len(absent) < len(needed) or not has_sample:
-            hint = ", or use --source sample" if has_sample else ""
+        if source == "full" or len(absent) < len(needed):
             raise DownloadError(
                 f"{folder}: expected {', '.join(absent)}, found nothing and could not fetch it "
-                f"({error}); put it there, from {url}{hint}"
+                f"({error}); put it there, from {url}, or use --source sample"
             ) from error
         notice = f"{absent[0]} is missing and could not be fetched: the small bundled sample is used instead"
         print(f"NOTICE: {notice} ({error})", file=sys.stderr)

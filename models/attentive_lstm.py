@@ -189,6 +189,7 @@ class AttentiveLSTM(nn.Module):
         *,
         validation_split: float = 0.0,
         callbacks: Iterable = (),
+        verbose: int = 1,
         shuffle: bool = True,
     ) -> History:
         """Trains with Adam and keeps the epoch of the best validation accuracy (the last one without validation data).
@@ -202,6 +203,7 @@ class AttentiveLSTM(nn.Module):
             validation_split: share of the samples, the last ones, that validate instead of training.
             callbacks: functions called as f(epoch, logs) after each epoch, epoch from 0, or objects with a method
                 `on_epoch_end` of that form, which may have `set_model`. One that sets `model.stop_training` ends it.
+            verbose: 0 leaves `show`, which a subclass may fill, out.
             shuffle: False keeps the order of the samples.
 
         Raises:
@@ -230,6 +232,8 @@ class AttentiveLSTM(nn.Module):
                 if score > best_score:
                     best_score, best, self.best_epoch = score, copy.deepcopy(self.state_dict()), epoch + 1
                 self.history.add(row)
+                if verbose:
+                    self.show(epoch + 1, epochs, row)
                 for tell in told:
                     tell(epoch, row)
                 if self.stop_training:
@@ -237,6 +241,9 @@ class AttentiveLSTM(nn.Module):
         self.load_state_dict(best)
         self.eval()
         return self.history
+
+    def show(self, epoch: int, epochs: int, row: Mapping[str, float]) -> None:
+        """Tells the progress of `fit` after an epoch, from 1. A model prints nothing: AdvALSTM does."""
 
     def train_epoch(
         self, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, batch_size: int, shuffle: bool = True

@@ -1,11 +1,15 @@
 """A convolutional LSTM over whole sequences (Shi et al. 2015), with the backward pass written out.
 
 Recorded step by step, autograd keeps some twenty tensors per step, in the layout in which convolutions are slowest.
-Here one function covers the sequence, channels last in memory: a step backward is two convolutions and a dozen
-products. benchmarks/bench_conv_lstm.py measures the gain.
+Here one function covers the sequence, channels last in memory: a step backward is one convolution and a dozen products,
+and the gradient of the weight is one convolution for all steps. Under autocast the convolutions run in bfloat16 where
+the processor has instructions for it; the cells, the gates' activations and the sums over steps stay in float32.
+benchmarks/bench_conv_lstm.py measures the gain.
 
 Letters: B batch, T time steps, C input channels, H hidden channels, *space one or two spatial axes, (Y, X) two.
 """
+
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}  # by number of spatial axes
+CACHED_VALUES = 2**18  # gates that are worked on at a time
 
 
 def set_gate_biases(bias: Tensor, hidden: int, timescale: int | None, forget: int = 1) -> None:
@@ -32,15 +37,48 @@ def set_gate_biases(bias: Tensor, hidden: int, timescale: int | None, forget: in
     bias[:hidden] = -forget_bias
 
 
+@cache
+def low_precision_pays(device_type: str) -> bool:
+    """Whether convolutions in bfloat16 are faster than in float32: on a CPU, if it has instructions for such products.
+
+    Read from the processor's flags and not measured, so that a run and its resumption compute the same.
+    """
+    if device_type != "cpu":
+        return True
+    flags = torch.cpu.get_capabilities()
+    return any(flags.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))  # the last on ARM
+
+
+def convolution_dtype(device_type: str, weights: torch.dtype) -> torch.dtype:
+    """The type in which `ConvLSTM` convolves: that of autocast where it is on and pays, else that of the weights."""
+    if weights == torch.float32 and torch.is_autocast_enabled(device_type) and low_precision_pays(device_type):
+        return torch.get_autocast_dtype(device_type)
+    return weights
+
+
 class ConvLSTM(nn.Module):
     """An LSTM whose states are maps and whose products are convolutions (Shi et al. 2015, eq. 3), without peepholes:
 
         i, f, o = sigmoid(W_x * x_t + W_h * h_{t-1} + b),  g = tanh(...),  c_t = f c_{t-1} + i g,  h_t = o tanh(c_t).
 
     Maps keep their size (odd kernels, zero padding). One spatial axis: (W,); two: (H, W). The states start at zero.
+
+    Args:
+        in_channels: C.
+        hidden_channels: H, channels of the hidden map and of the cell.
+        kernel_size: odd, of both convolutions, along every axis.
+        spatial_dims: 1 or 2.
+        timescale: as in `set_gate_biases`.
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, kernel_size: int, spatial_dims: int, timescale=None):
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        kernel_size: int,
+        spatial_dims: int,
+        timescale: int | None = None,
+    ):
         super().__init__()
         if kernel_size % 2 == 0 or kernel_size < 1:
             raise ValueError(f"kernel_size must be odd, so that maps keep their size, not {kernel_size}")
@@ -57,29 +95,39 @@ class ConvLSTM(nn.Module):
         set_gate_biases(self.input_conv.bias.data, hidden_channels, timescale)
 
     def forward(self, x: Tensor, steps: int | None = None, step_bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """All hidden maps (B, T, H, *space), channels last in memory, and the last one (B, H, *space).
+        """All hidden maps (B, T, H, *space) and the last one (B, H, *space), channels last in memory.
 
         x is a sequence (B, T, C, *space), or one map (B, C, *space) held for `steps`, which is convolved once.
-        `step_bias` (T, 4H), if given, is added to the gates i, f, o, g of each step.
+        `step_bias` (T, 4H), if given, is added to the gates i, f, o, g of each step. Under autocast the convolutions
+        and the outputs have its type, as with `nn.LSTM`, where `low_precision_pays`.
         """
         if x.dim() != self.spatial_dims + (3 if steps is None else 2):
             raise ValueError(f"x must have {self.spatial_dims} spatial axes after (B, T, C), not {tuple(x.shape)}")
-        with torch.autocast(x.device.type, enabled=False):  # the recurrence stays in the weights' precision
-            weight, bias = two_axes(self.input_conv.weight, self.spatial_dims), self.input_conv.bias
-            hidden_weight = two_axes(self.hidden_conv.weight, self.spatial_dims)
+        weight = two_axes(self.input_conv.weight, self.spatial_dims)
+        hidden_weight = two_axes(self.hidden_conv.weight, self.spatial_dims)
+        bias, dtype = self.input_conv.bias, convolution_dtype(x.device.type, weight.dtype)
+        with torch.autocast(x.device.type, enabled=False):
             x = two_axes(x.to(bias.dtype), self.spatial_dims)
             if steps is None:
                 weight, constant = torch.cat([weight, hidden_weight], 1), None
                 biases = bias.expand(x.shape[1], -1)
-                x = x.permute(1, 0, 3, 4, 2).contiguous()  # (T, B, Y, X, C)
+                x = x.permute(1, 0, 3, 4, 2)  # (T, B, Y, X, C)
             else:
-                constant, weight, x = convolve(channels_last(x), weight, bias).contiguous(), hidden_weight, None
+                constant = convolve(channels_last(x), double_g(weight, 0), double_g(bias)).contiguous()
+                x, weight = None, hidden_weight
                 biases = bias.new_zeros(steps, len(bias))
             if step_bias is not None:
                 biases = biases + step_bias
-            h, last = ConvLSTMFunction.apply(x, constant, biases, weight)
+            h, last = ConvLSTMFunction.apply(x, constant, double_g(biases), double_g(weight, 0), dtype)
         h, last = h.permute(1, 0, 4, 2, 3), channels_first(last)
         return (h.squeeze(3), last.squeeze(2)) if self.spatial_dims == 1 else (h, last)
+
+
+def double_g(x: Tensor, axis: int = -1) -> Tensor:
+    """Doubles the last quarter of an axis of 4H entries, what belongs to g; see `ConvLSTMFunction`."""
+    scale = x.new_ones(x.shape[axis])
+    scale[3 * len(scale) // 4 :] = 2
+    return x * (scale if axis == -1 else scale.view(-1, *[1] * (x.dim() - 1)))
 
 
 def two_axes(x: Tensor, spatial_dims: int) -> Tensor:
@@ -121,103 +169,138 @@ def convolution_gradient(grad: Tensor, x: Tensor, weight: Tensor, of_input: bool
     return channels_last(gradients[0]) if of_input else gradients[1]
 
 
-def tanh_(x: Tensor) -> Tensor:
-    """tanh x = 2 sigmoid(2 x) - 1, in place: a fourth of the time of PyTorch's tanh on a CPU."""
-    return x.mul_(2).sigmoid_().mul_(2).sub_(1)
+def twice_less_one(x: Tensor) -> Tensor:
+    """2 x - 1 in one pass: tanh(a) for x = sigmoid(2 a), in a fourth of the time of PyTorch's tanh on a CPU."""
+    return torch.add(x.new_tensor(-1.0), x, alpha=2)
 
 
 class ConvLSTMFunction(torch.autograd.Function):
     """The recurrence, to h (T, B, Y, X, H) and h_T, from gates that are W * [x_t, h_{t-1}] + constant + biases_t.
 
     x (T, B, Y, X, C) or None, constant (B, Y, X, 4H) or None, biases (T, 4H), weight W (4H, C + H, *kernel), C = 0
-    without x. Gates are ordered i, f, o, g. Differentiable once.
+    without x, and `dtype`, in which convolutions run and their inputs and outputs are kept; cells, activations and sums
+    over steps have the type of the biases. Gates are ordered i, f, o, g, and g gets twice its argument: as
+    tanh(a) = 2 sigmoid(2 a) - 1, one sigmoid covers all four gates. Differentiable once.
+
+    Inside, the places of all maps are the rows of matrices, N = B * Y * X. What is done to each row by itself is done
+    to a few thousand values at a time (`slices`), which stay in the processor's cache from one product to the next.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor | None, constant: Tensor | None, biases: Tensor, weight: Tensor):
-        hidden = len(weight) // 4
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        gates, cells, tanh_cells = [], [], []
-        h = weight.new_empty(len(biases), *(x[0] if constant is None else constant).shape[:3], hidden)
-        for t, bias in enumerate(biases):
-            inputs, kernel = step_inputs(t, x, h, weight)
-            if inputs is None:
-                step_gates = constant + bias
-            else:
-                step_gates = convolve(inputs, kernel, bias)
-                if constant is not None:
-                    step_gates += constant
-            step_gates[..., : 3 * hidden].sigmoid_()
-            tanh_(step_gates[..., 3 * hidden :])
-            i, f, o, g = step_gates.split(hidden, -1)
-            cell = i * g
-            if t:
-                cell.addcmul_(f, cells[-1])
-            tanh_cell = tanh_(cell.clone())
-            torch.mul(o, tanh_cell, out=h[t])
-            gates.append(step_gates)
-            cells.append(cell)
-            tanh_cells.append(tanh_cell)
-        ctx.save_for_backward(x, weight, h, *gates, *cells, *tanh_cells)
+    def forward(
+        ctx, x: Tensor | None, constant: Tensor | None, biases: Tensor, weight: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        steps, hidden, channels = len(biases), len(weight) // 4, weight.shape[1] - len(weight) // 4
+        maps = (constant if x is None else x[0]).shape[:3]
+        kernel = weight.to(dtype).contiguous(memory_format=torch.channels_last)
+        inputs = kernel.new_empty(steps + 1, *maps, channels + hidden)  # [x_t, h_{t-1}] for t = 0 to T
+        if x is not None:
+            inputs[:-1, ..., :channels] = x
+        h = inputs[1:, ..., channels:]
+        h_rows, constant_rows = h.flatten(1, 3), None if constant is None else constant.flatten(0, 2)
+        cells, tanh_cells = biases.new_empty(2, *h_rows.shape)  # (T, N, H)
+        gates = []
+        for t, bias in enumerate(biases.to(dtype)):
+            gates.append(step_sums(t, inputs[t], kernel, bias, channels))  # (N, 4H)
+            for r in slices(*cells[t].shape):
+                before = cells[t - 1, r] if t else None
+                held = None if constant is None else constant_rows[r]
+                update(gates[t][r], held, before, cells[t, r], tanh_cells[t, r], h_rows[t, r])
+        ctx.save_for_backward(weight, inputs, cells, tanh_cells, *gates)
         ctx.set_materialize_grads(False)  # of the two outputs, mostly one is used
         return h, h[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_h: Tensor | None, grad_last: Tensor | None):
-        x, weight, h, *rest = ctx.saved_tensors
-        steps, hidden = len(h), h.shape[-1]
-        gates, cells, tanh_cells = (rest[k * steps : (k + 1) * steps] for k in range(3))
-        wants_x, wants_constant, wants_biases, _ = ctx.needs_input_grad
-        channels = weight.shape[1] - hidden
-        hidden_weight = weight[:, channels:].contiguous(memory_format=torch.channels_last)
-        grad_x = torch.empty_like(x) if wants_x else None
-        grad_constant = torch.zeros_like(gates[0]) if wants_constant else None
-        grad_biases = weight.new_empty(steps, 4 * hidden) if wants_biases else None
-        grad_weight = torch.zeros_like(weight)
-        if grad_h is not None:
-            grad_h = grad_h.contiguous()
-        dc = None  # dL/dc_t through the steps after t
-        dh = torch.zeros_like(h[0]) if grad_last is None else grad_last.contiguous()  # the same of h_t
+        weight, inputs, cells, tanh_cells, *gates = ctx.saved_tensors
+        (steps, places, hidden), channels, maps = cells.shape, weight.shape[1] - cells.shape[2], inputs.shape[1:4]
+        wants_x, wants_constant, wants_biases, wants_weight, _ = ctx.needs_input_grad
+        grad_sums = inputs.new_empty(steps, places, 4 * hidden)  # dL/d(arguments of the gates)
+        grad_x = inputs.new_empty(steps, *maps, channels) if wants_x else None
+        grad_constant = torch.zeros_like(cells[0]).repeat(1, 4) if wants_constant else None
+        grad_biases = weight.new_zeros(steps, 4 * hidden)
+        weight_used = weight.to(inputs.dtype)
+        kernel = (weight_used if wants_x else weight_used[:, channels:]).contiguous(memory_format=torch.channels_last)
+        read = inputs.new_empty(*maps, kernel.shape[1])  # only its shape and type count
+        dc = torch.zeros_like(cells[0])  # dL/dc_t through the steps after t
+        dh = torch.zeros_like(dc) if grad_last is None else grad_last.flatten(0, 2)  # the same of h_t
         for t in reversed(range(steps)):
-            i, f, o, g = gates[t].split(hidden, -1)
-            grad_gates = torch.empty_like(gates[t])
-            di, df, do, dg = grad_gates.split(hidden, -1)
             if grad_h is not None:
-                dh = dh + grad_h[t]
-            torch.mul(dh, tanh_cells[t], out=do)
-            # dc = dh o (1 - tanh^2 c) + dc_{t+1} f_{t+1}
-            through_h = torch.ops.aten.tanh_backward(dh * o, tanh_cells[t])
-            dc = through_h if dc is None else dc.add_(through_h)
-            torch.mul(dc, g, out=di)
-            torch.mul(dc, i, out=dg)
-            if t:
-                torch.mul(dc, cells[t - 1], out=df)
-            else:
-                df.zero_()
-            # through the sigmoids and tanh, to the gates' inputs
-            sigmoids, grad_sigmoids = gates[t][..., : 3 * hidden], grad_gates[..., : 3 * hidden]
-            torch.ops.aten.sigmoid_backward.grad_input(grad_sigmoids, sigmoids, grad_input=grad_sigmoids)
-            torch.ops.aten.tanh_backward.grad_input(dg, g, grad_input=dg)
-            if wants_constant:
-                grad_constant += grad_gates
-            if wants_biases:
-                grad_biases[t] = grad_gates.sum((0, 1, 2))
-            # through the convolution
-            inputs, kernel = step_inputs(t, x, h, weight)
-            if inputs is not None:
-                grad_weight[:, : kernel.shape[1]] += convolution_gradient(grad_gates, inputs, kernel, of_input=False)
-            if wants_x:
-                grad_inputs = convolution_gradient(grad_gates, inputs, kernel, of_input=True)
-                grad_x[t], dh = grad_inputs[..., :channels], grad_inputs[..., channels:]
-            elif t:
-                dh = convolution_gradient(grad_gates, h[t - 1], hidden_weight, of_input=True)
-            dc = dc * f
-        return grad_x, grad_constant, grad_biases, grad_weight
+                dh = dh + grad_h[t].flatten(0, 2)
+            for r in slices(places, hidden):
+                before = cells[t - 1, r] if t else None
+                d = update_gradient(gates[t][r], before, tanh_cells[t, r], dh[r], dc[r])
+                grad_sums[t, r] = d
+                if wants_constant:
+                    grad_constant[r] += d
+                if wants_biases:
+                    grad_biases[t] += d.sum(0)
+            if t or wants_x:
+                grad_inputs = convolution_gradient(grad_sums[t].unflatten(0, maps), read, kernel, of_input=True)
+                dh = grad_inputs[..., -hidden:].flatten(0, 2)
+                if wants_x:
+                    grad_x[t] = grad_inputs[..., :channels]
+        grad_weight = None
+        if wants_weight:
+            grad_weight = torch.zeros_like(weight)
+            if steps > 1:
+                after, read = grad_sums[1:].unflatten(1, maps).flatten(0, 1), inputs[1:-1].flatten(0, 1)
+                grad_weight += convolution_gradient(after, read, weight_used, of_input=False)
+            if channels:
+                first, read = grad_sums[0].unflatten(0, maps), inputs[0, ..., :channels]
+                grad_weight[:, :channels] += convolution_gradient(
+                    first, read, weight_used[:, :channels], of_input=False
+                )
+        if wants_constant:
+            grad_constant = grad_constant.unflatten(0, maps)
+        return grad_x, grad_constant, grad_biases if wants_biases else None, grad_weight, None
 
 
-def step_inputs(t: int, x: Tensor | None, h: Tensor, weight: Tensor) -> tuple[Tensor | None, Tensor]:
-    """[x_t, h_{t-1}] and the part of the weight for it. At the first step h_{t-1} is zero, and left out."""
-    parts = ([] if x is None else [x[t]]) + ([h[t - 1]] if t else [])
-    kernel = weight if t else weight[:, : weight.shape[1] - h.shape[-1]]
-    return (torch.cat(parts, -1) if len(parts) == 2 else parts[0] if parts else None), kernel
+def step_sums(t: int, inputs: Tensor, kernel: Tensor, bias: Tensor, channels: int) -> Tensor:
+    """W * [x_t, h_{t-1}] + bias, (N, 4H). At the first step h_{t-1} is zero, and left out."""
+    if t == 0:
+        inputs, kernel = inputs[..., :channels], kernel[:, :channels]
+    if kernel.shape[1] == 0:
+        return bias.repeat(inputs.shape[:-1].numel(), 1)
+    return convolve(inputs, kernel, bias).reshape(-1, len(bias))
+
+
+def slices(rows: int, hidden: int) -> list[slice]:
+    """Parts of `rows` rows whose gates, 4 * hidden values each, fill about half of a core's cache of one megabyte."""
+    size = max(1, CACHED_VALUES // (4 * hidden))
+    return [slice(start, start + size) for start in range(0, rows, size)]
+
+
+def update(gates: Tensor, constant: Tensor | None, before: Tensor | None, cell: Tensor, tanh_cell: Tensor, h: Tensor):
+    """One step for some rows: from the arguments of the gates (n, 4H), which become the gates, and c_{t-1} (n, H)."""
+    values = gates.to(cell.dtype)
+    if constant is not None:
+        values += constant
+    i, f, o, s = values.sigmoid_().split(cell.shape[1], 1)
+    torch.mul(i, twice_less_one(s), out=cell)
+    if before is not None:
+        cell.addcmul_(f, before)
+    tanh_cell.copy_(twice_less_one((2 * cell).sigmoid_()))
+    h.copy_(o * tanh_cell)
+    gates.copy_(values)
+
+
+def update_gradient(gates: Tensor, before: Tensor | None, tanh_cell: Tensor, dh: Tensor, dc: Tensor) -> Tensor:
+    """Of `update`: dL/d(arguments of the gates) (n, 4H), from dL/dh_t and from dL/dc_t through the steps after t, which
+    becomes the same of c_{t-1}. All of it has the type of dc.
+    """
+    gates, dh = gates.to(dc.dtype, copy=True), dh.to(dc.dtype)
+    i, f, o, s = gates.split(dc.shape[1], 1)
+    d = torch.empty_like(gates)
+    di, df, do, ds = d.split(dc.shape[1], 1)
+    torch.mul(dh, tanh_cell, out=do)
+    dc += torch.ops.aten.tanh_backward(dh * o, tanh_cell)  # dh o (1 - tanh^2 c)
+    torch.mul(dc, twice_less_one(s), out=di)
+    torch.mul(dc, i, out=ds).mul_(2)  # g = 2 s - 1
+    if before is None:
+        df.zero_()
+    else:
+        torch.mul(dc, before, out=df)
+    dc *= f
+    return torch.ops.aten.sigmoid_backward.grad_input(d, gates, grad_input=d)

@@ -14,17 +14,21 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from models.conv_lstm import CONVOLUTIONS, ConvLSTM, set_gate_biases
 
+HEADS = ("shared", "deep", "separate")
+HEAD_WIDTH = 128  # units of the hidden layer of the head "deep"
+
 
 class AutoencoderOutput(NamedTuple):
-    """What a forward pass gives. Heads that the model does not have are None."""
+    """Output of a forward pass. Heads that the model does not have are None."""
 
     reconstruction: Tensor  # (B, T, I), in [0, 1]
     code: Tensor  # (B, Z)
-    logits: Tensor | None  # (B, K)
+    logits: Tensor | None  # (B, K); log-probabilities if the model has `log_probabilities`
     prediction: Tensor | None  # (B, T, P), in [0, 1]: step t holds the estimate of step t + 1
 
 
@@ -53,13 +57,39 @@ def initialise_lstm(lstm: nn.LSTM, timescale: int | None = None) -> None:
 class Autoencoder(nn.Module):
     """What both autoencoders share: the order of things and the heads.
 
-    A subclass gives `encode(x, lengths) -> z`, `decoder_states(z, steps) -> (B, T, ...)` and
-    `reconstruct(states) -> (B, T, I)`.
+    A subclass gives `encode(x, lengths) -> z`, `unroll(decoder, z, steps) -> (B, T, ...)` for one of its decoders, and
+    `reconstruct(states) -> (B, T, I)`. It sets `decoder` and, for the head "separate", `class_decoder`.
+
+    Args:
+        features: values of the decoder's state at one step, all of which the heads read.
+        num_classes: K, 0 for no class head.
+        prediction_size: P, values of the next-step head, 0 for none.
+        dropout: dropout rate before the class head's last layer.
+        head: what gives the class. "shared": a linear layer on the decoder's last state. "deep": the same with a
+            hidden layer of HEAD_WIDTH rectified units. "separate": a linear layer on the last state of a decoder of its
+            own, so that reconstruction and class share the code and the encoder only.
+        log_probabilities: the logits are normalised: they are log-probabilities.
     """
 
-    def __init__(self, features: int, num_classes: int, prediction_size: int, dropout: float):
+    decoder: nn.Module
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        prediction_size: int,
+        dropout: float,
+        head: str = "shared",
+        log_probabilities: bool = False,
+    ):
         super().__init__()
-        self.class_head = nn.Linear(features, num_classes) if num_classes else None
+        if head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}, not {head!r}")
+        self.head, self.log_probabilities = head, log_probabilities
+        self.class_decoder: nn.Module | None = None
+        self.hidden_layer = nn.Linear(features, HEAD_WIDTH) if num_classes and head == "deep" else None
+        width = features if self.hidden_layer is None else HEAD_WIDTH
+        self.class_head = nn.Linear(width, num_classes) if num_classes else None
         self.prediction_head = nn.Linear(features, prediction_size) if prediction_size else None
         if self.prediction_head is not None:  # starts at 1/2 everywhere: at persistence, if that is where x_T is put
             nn.init.zeros_(self.prediction_head.weight)
@@ -68,23 +98,31 @@ class Autoencoder(nn.Module):
 
     def decode(self, z: Tensor, steps: int) -> Tensor:
         """Codes z (B, Z) to sequences (B, steps, I) with values in [0, 1]."""
-        return self.reconstruct(self.decoder_states(z, steps))
+        return self.reconstruct(self.unroll(self.decoder, z, steps))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> AutoencoderOutput:
         """Encodes and decodes x (B, T, I). With `lengths` (B,), steps past a sequence's own length are padding: they do
-        not reach the code, and the class head reads the decoder at each sequence's own last step.
+        not reach the code, and the class head reads its decoder at each sequence's own last step.
         """
         code = self.encode(x, lengths)
-        states = self.decoder_states(code, x.shape[1])  # (B, T, ...)
+        states = self.unroll(self.decoder, code, x.shape[1])  # (B, T, ...)
         logits = prediction = None
         if self.class_head is not None:
-            last = states[:, -1]
+            own = states if self.class_decoder is None else self.unroll(self.class_decoder, code, x.shape[1])
+            last = own[:, -1]
             if lengths is not None:
-                last = states[torch.arange(len(x), device=x.device), lengths.to(x.device) - 1]
-            logits = self.class_head(self.dropout(last.flatten(1)))
+                last = own[torch.arange(len(x), device=x.device), lengths.to(x.device) - 1]
+            logits = self.classify(last.flatten(1))
         if self.prediction_head is not None:
             prediction = torch.sigmoid(self.prediction_head(states))
         return AutoencoderOutput(self.reconstruct(states), code, logits, prediction)
+
+    def classify(self, state: Tensor) -> Tensor:
+        """A decoder's last state (B, features) to logits (B, K)."""
+        if self.hidden_layer is not None:
+            state = torch.relu(self.hidden_layer(state))
+        logits = self.class_head(self.dropout(state))
+        return logits.float().log_softmax(1) if self.log_probabilities else logits
 
 
 class LSTMAutoencoder(Autoencoder):
@@ -96,9 +134,7 @@ class LSTMAutoencoder(Autoencoder):
         code_size: Z. None: z is the encoder's last hidden state itself and Z = H. A number: z is a linear map of it to
             Z values, so that the width of the LSTMs and that of the bottleneck can be chosen apart.
         num_layers: stacked layers in encoder and decoder; the code comes from the top one.
-        num_classes: K, 0 for no class head.
-        prediction_size: P, values of the next-step head, 0 for none.
-        dropout: before the class head, while training.
+        num_classes, prediction_size, dropout, head, log_probabilities: as in `Autoencoder`.
         timescale: for `initialise_lstm` of the encoder; the sequence length is a good value when sequences are long.
         encoding_periods: periods, in steps, of the positional encoding that the decoder reads beside z. It is the same
             for every sequence, so z stays the only thing that the decoder knows of x. Empty: none. A decoder of
@@ -120,10 +156,12 @@ class LSTMAutoencoder(Autoencoder):
         encoding_periods: Sequence[float] = (),
         input_mean: float = 0.5,
         input_std: float = 0.25,
+        head: str = "shared",
+        log_probabilities: bool = False,
         *,
         clock_periods: Sequence[float] = (),
     ):
-        super().__init__(hidden_size, num_classes, prediction_size, dropout)
+        super().__init__(hidden_size, num_classes, prediction_size, dropout, head, log_probabilities)
         encoding_periods = encoding_periods or clock_periods
         self.arguments = {
             "input_size": input_size,
@@ -137,6 +175,8 @@ class LSTMAutoencoder(Autoencoder):
             "encoding_periods": list(encoding_periods),
             "input_mean": input_mean,
             "input_std": input_std,
+            "head": head,
+            "log_probabilities": log_probabilities,
         }
         self.encoding_periods, self.input_mean, self.input_std = tuple(encoding_periods), input_mean, input_std
         self.code_size = code_size or hidden_size
@@ -147,6 +187,9 @@ class LSTMAutoencoder(Autoencoder):
         self.output = nn.Linear(hidden_size, input_size)
         initialise_lstm(self.encoder, timescale)
         initialise_lstm(self.decoder)
+        if num_classes and head == "separate":
+            self.class_decoder = nn.LSTM(decoder_inputs, hidden_size, num_layers, batch_first=True)
+            initialise_lstm(self.class_decoder)
 
     def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Sequences x (B, T, I), padded if `lengths` (B,) are given, to codes (B, Z)."""
@@ -157,13 +200,13 @@ class LSTMAutoencoder(Autoencoder):
         _, (h, _) = self.encoder(x)
         return self.to_code(h[-1])
 
-    def decoder_states(self, z: Tensor, steps: int) -> Tensor:
-        """Codes (B, Z) to the decoder's hidden states (B, steps, H)."""
+    def unroll(self, decoder: nn.LSTM, z: Tensor, steps: int) -> Tensor:
+        """Codes (B, Z) to the hidden states (B, steps, H) of a decoder."""
         inputs = z.unsqueeze(1).expand(-1, steps, -1)
         if self.encoding_periods:
             encoding = positional_encoding(steps, self.encoding_periods).to(z)
             inputs = torch.cat([inputs, encoding.expand(len(z), -1, -1)], 2)  # (B, steps, Z + 2 * periods)
-        states, _ = self.decoder(inputs)
+        states, _ = decoder(inputs)
         return states
 
     def reconstruct(self, states: Tensor) -> Tensor:
@@ -197,13 +240,17 @@ class ConvLSTMAutoencoder(Autoencoder):
     The encoder's last hidden map is flattened and mapped linearly to the code z (B, Z); a second linear map makes z the
     decoder's constant input map. A convolution reads each step's output map from the decoder's hidden map.
 
+    A step of a single value has no space to convolve over. There the encoder's convolution is over time instead: at
+    each step it reads the last `kernel_size` values, zeros before the first one.
+
     Args:
         map_shape: (W,) or (H, W), the map that one step of the sequence is.
         code_size: Z.
         channels: hidden channels of encoder and decoder.
-        kernel_size: odd, of all convolutions.
-        num_classes, dropout, timescale, encoding_periods: as in `LSTMAutoencoder`; the positional encoding reaches the
-            gates through a linear map, the same for all places of the map.
+        kernel_size: odd, of all convolutions; with one value per step, the values that the encoder reads at each step.
+        num_classes, dropout, head, log_probabilities: as in `Autoencoder`.
+        timescale, encoding_periods: as in `LSTMAutoencoder`; the positional encoding reaches the gates through a linear
+            map, the same for all places of the map.
         clock_periods: the name of `encoding_periods` in older checkpoints.
     """
 
@@ -217,11 +264,13 @@ class ConvLSTMAutoencoder(Autoencoder):
         dropout: float = 0.0,
         timescale: int | None = None,
         encoding_periods: Sequence[float] = (),
+        head: str = "shared",
+        log_probabilities: bool = False,
         *,
         clock_periods: Sequence[float] = (),
     ):
         pixels = math.prod(map_shape)
-        super().__init__(channels * pixels, num_classes, 0, dropout)
+        super().__init__(channels * pixels, num_classes, 0, dropout, head, log_probabilities)
         encoding_periods = encoding_periods or clock_periods
         self.arguments = {
             "map_shape": list(map_shape),
@@ -232,13 +281,19 @@ class ConvLSTMAutoencoder(Autoencoder):
             "dropout": dropout,
             "timescale": timescale,
             "encoding_periods": list(encoding_periods),
+            "head": head,
+            "log_probabilities": log_probabilities,
         }
         self.map_shape, self.input_size, self.code_size = tuple(map_shape), pixels, code_size
         dims = len(map_shape)
-        self.encoder = ConvLSTM(1, channels, kernel_size, dims, timescale)
+        self.window = kernel_size if pixels == 1 else 1
+        kernel_size = 1 if pixels == 1 else kernel_size
+        self.encoder = ConvLSTM(self.window, channels, kernel_size, dims, timescale)
         self.to_code = nn.Linear(channels * pixels, code_size)
         self.from_code = nn.Linear(code_size, channels * pixels)
         self.decoder = ConvLSTM(channels, channels, kernel_size, dims)
+        if num_classes and head == "separate":
+            self.class_decoder = ConvLSTM(channels, channels, kernel_size, dims)
         self.encoding_periods = tuple(encoding_periods)
         self.encoding_to_gates = (
             nn.Linear(2 * len(self.encoding_periods), 4 * channels, bias=False) if encoding_periods else None
@@ -251,18 +306,23 @@ class ConvLSTMAutoencoder(Autoencoder):
         if lengths is not None:
             raise ValueError("the convolutional autoencoder takes sequences of one length; lengths must be None")
         check_sequences(x, self.input_size, None)
-        _, h = self.encoder(x.unflatten(2, (1, *self.map_shape)))
+        if self.window == 1:
+            maps = x.unflatten(2, (1, *self.map_shape))
+        else:  # the last values up to each step, the oldest first
+            maps = pad(x, (0, 0, self.window - 1, 0)).unfold(1, self.window, 1).transpose(2, 3)
+            maps = maps.unflatten(3, self.map_shape)  # (B, T, window, *map_shape)
+        _, h = self.encoder(maps)
         return self.to_code(h.flatten(1))
 
-    def decoder_states(self, z: Tensor, steps: int) -> Tensor:
-        """Codes (B, Z) to the decoder's hidden maps (B, steps, channels, *map_shape)."""
+    def unroll(self, decoder: ConvLSTM, z: Tensor, steps: int) -> Tensor:
+        """Codes (B, Z) to the hidden maps (B, steps, channels, *map_shape) of a decoder."""
         z_map = self.from_code(z).unflatten(1, (-1, *self.map_shape))  # (B, channels, *map_shape)
         bias = None
         if self.encoding_to_gates is not None:
             bias = self.encoding_to_gates(
                 positional_encoding(steps, self.encoding_periods).to(z)
             )  # (steps, 4 channels)
-        states, _ = self.decoder(z_map, steps, bias)
+        states, _ = decoder(z_map, steps, bias)
         return states
 
     def reconstruct(self, states: Tensor) -> Tensor:

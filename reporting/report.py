@@ -185,11 +185,9 @@ def chapters_of(sections: list[Section]) -> list[Chapter]:
 
 
 def deviations(script: str) -> list[str]:
-    """The numbered list under "Deviations" in a script's docstring."""
+    """The numbered list in a script's docstring: what it does otherwise than the studies that it follows."""
     text = ast.get_docstring(ast.parse((ROOT / f"{script}.py").read_text(encoding="utf-8"))) or ""
-    _, _, listed = text.partition("\nDeviations")
-    items = re.split(r"\n\d+\. ", listed)[1:]
-    return [" ".join(item.split("\n\n")[0].split()) for item in items]
+    return [" ".join(item.split()) for item in re.findall(r"^\d+\. (.+(?:\n   .+)*)", text, re.MULTILINE)]
 
 
 def caption(path: Path, study: Study) -> str:
@@ -250,7 +248,12 @@ def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-TEMPLATES.filters |= {"caption": caption, "data_uri": data_uri}
+def unbroken(text: str) -> str:
+    """With no line break between a number and its unit or deviation."""
+    return re.sub(r"(?<=\d) (?=(±|%|×|USD|points))|(?<=±) ", "\N{NO-BREAK SPACE}", text)
+
+
+TEMPLATES.filters |= {"caption": caption, "data_uri": data_uri, "unbroken": unbroken}
 TEMPLATES.globals |= {"place": place}
 
 

@@ -377,6 +377,8 @@ def test_bad_input_gives_one_line_that_names_it_and_status_2(run, given, named, 
         ("predict --epochs 3", ["--epochs", "train"]),
         ("predict --checkpoint none.pt", ["none.pt"]),
         ("train --checkpoint none.pt", ["--checkpoint", "predict"]),
+        ("compare --source sample --epsilon .1 .2", ["--epsilon", "one value for compare"]),
+        ("starts --source sample --hidden_size 4 8", ["--hidden_size", "one value for starts"]),
     ],
 )
 def test_flags_that_a_function_does_not_use_are_refused(given, named, capsys, tmp_path):

@@ -268,7 +268,7 @@ def test_fit_as_in_keras(capsys):
     assert [epoch for epoch, _ in seen] == [0, 1, 2, 3]
     assert [logs["val_accuracy"] for _, logs in seen] == history.history["val_accuracy"]
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4 and lines[3].startswith("epoch 4  loss ") and "val_accuracy" in lines[3]
+    assert len(lines) == 4 and lines[3].startswith("epoch 4/4  loss ") and "val_accuracy" in lines[3]
     split = AdvALSTM(4)
     split.fit(x[:192], y[:192], (x[192:], y[192:]), epochs=4, verbose=0)
     assert same(model, split) and capsys.readouterr().out == ""

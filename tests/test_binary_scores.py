@@ -59,3 +59,26 @@ def test_summary_by_hand():
     assert found["test_accuracy"] == 0.5 and found["test_accuracy_sigma"] == 0.25
     assert found["test_log_loss"] == pytest.approx(-math.log(0.75 * 0.25 * 0.25 * 0.75) / 4)
     assert found["calibration_error"] == pytest.approx((3 * (0.75 - 2 / 3) + 0.75) / 4)
+
+
+def test_platt_scaling_finds_the_probabilities_that_made_the_labels():
+    rng = np.random.default_rng(0)
+    outputs = rng.normal(3, 2, 20_000)
+    labels = (rng.random(20_000) < scores.probabilities(0.7 * outputs - 1.5)).astype(int)
+    slope, intercept = scores.platt_scaling(outputs, labels)
+    assert (slope, intercept) == (pytest.approx(0.7, abs=0.05), pytest.approx(-1.5, abs=0.15))
+    assert scores.calibration_error(slope * outputs + intercept, labels) < 0.02
+    turned = scores.platt_scaling(-outputs, labels)
+    assert turned == (pytest.approx(-slope), pytest.approx(intercept))
+
+
+def test_platt_scaling_of_scores_that_say_nothing_or_everything():
+    labels = np.array([1] * 30 + [0] * 10)
+    slope, intercept = scores.platt_scaling(np.full(40, 2.0), labels)
+    share = (30 * 31 / 32 + 10 / 12) / 40  # of class 1, with Platt's targets
+    assert slope == pytest.approx(0, abs=1e-6) and scores.probabilities(intercept) == pytest.approx(share, abs=1e-6)
+    slope, intercept = scores.platt_scaling(
+        np.where(labels, 1.0, -1.0), labels
+    )  # separable: the targets keep it finite
+    assert scores.probabilities(slope + intercept) == pytest.approx(31 / 32, abs=1e-6)
+    assert scores.probabilities(intercept - slope) == pytest.approx(1 / 12, abs=1e-6)

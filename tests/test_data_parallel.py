@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 # 47 sequences: the last batch has 15, and its shares are of 8 and 7
 TOY = (
     "--quiet --limit 47 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --schedule constant "
-    "--no_mirror --stretch 1"
+    "--no_mirror --stretch 1 --filtering 0"
 ).split()
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks of the test's one")
 

@@ -9,6 +9,8 @@ import pytest
 
 import adv_alstm
 import jv_training
+import load_data
+import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
 import stocktwits_sentiment
@@ -165,21 +167,26 @@ def test_a_request_says_what_it_does_not_have():
 
 SAMPLE = "--source sample"
 VOWELS = "--source sample --limit 45 --epochs 1 --hidden_size 3 --channels 3 --folds 2"
-SMALL = {  # flags that keep a random run of each function short
+TINY_TRAINING = "--limit 40 --epochs 1 --hidden_size 3"
+SMALL = {  # flags that keep a random run of each function short; those that apply a model use what is there, if any
     (lstm_ae_toy, "plot_examples"): "",
-    (lstm_ae_toy, "reconstruct"): "--limit 40 --epochs 1 --hidden_size 3",
-    (stocktwits_sentiment, "show_messages"): "--source sample",
-    (stocktwits_sentiment, "train"): "--source sample --limit 30 --epochs 1 --hidden_size 3",
-    (stocktwits_sentiment, "predict"): "",
-    (stocktwits_sentiment, "baseline"): "--source sample",
+    (lstm_ae_toy, "reconstruct"): TINY_TRAINING,
+    (lstm_ae_toy, "encode"): "",
+    (lstm_ae_mnist, "reconstruct"): f"{SAMPLE} {TINY_TRAINING} --model fc",
+    (lstm_ae_mnist, "classify"): f"{SAMPLE} {TINY_TRAINING} --channels 2",
+    (lstm_ae_mnist, "encode"): f"{SAMPLE} --model fc",
     (lstm_ae_snp500, "plot_prices"): SAMPLE,
-    (lstm_ae_snp500, "reconstruct"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
-    (lstm_ae_snp500, "predict"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3 --window 10",
-    (adv_alstm, "train"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
-    (adv_alstm, "plot"): f"{SAMPLE} --limit 40 --epochs 1 --hidden_size 3",
+    (lstm_ae_snp500, "reconstruct"): f"{SAMPLE} {TINY_TRAINING}",
+    (lstm_ae_snp500, "predict"): f"{SAMPLE} {TINY_TRAINING} --window 10",
+    (lstm_ae_snp500, "tomorrow"): SAMPLE,
+    (adv_alstm, "train"): f"{SAMPLE} {TINY_TRAINING}",
+    (adv_alstm, "plot"): f"{SAMPLE} {TINY_TRAINING}",
+    (adv_alstm, "predict"): SAMPLE,
     (jv_training, "basic"): VOWELS,
     (jv_training, "adversarial"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
     (jv_training, "proximal"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
+    (stocktwits_sentiment, "train"): f"{SAMPLE} --limit 40 --epochs 1 --lstm_sizes 3 --embedding_size 4",
+    (stocktwits_sentiment, "baseline"): SAMPLE,
 }
 IGNORED = ("dataclasses", "training.settings", "training.flags", "copy")  # which read all settings
 HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
@@ -238,8 +245,16 @@ def reads(monkeypatch):
     return names
 
 
+@pytest.fixture
+def few_digits(monkeypatch):
+    """32 digits to validate on and 32 to test on instead of 1,000 each."""
+    sample = load_data.mnist("", "sample", 48)
+    few = {name: getattr(sample, name)[:32] for name in sample._fields if name.startswith(("validation_", "test_"))}
+    monkeypatch.setattr(lstm_ae_mnist, "digits", lambda *_: sample._replace(**few))
+
+
 @pytest.mark.parametrize("module", sorted({m for m, _ in SMALL}, key=lambda m: m.__name__), ids=lambda m: m.__name__)
-def test_flags_at_random(module, tmp_path, monkeypatch, capsys, thorough, count, reads, no_flush):
+def test_flags_at_random(module, tmp_path, monkeypatch, capsys, thorough, count, reads, no_flush, few_digits):
     """Every run ends well, or in one line with status 2; what was given is read by someone."""
     for name, figure in vars(plots).items():
         if callable(figure) and getattr(figure, "__module__", "") == plots.__name__:

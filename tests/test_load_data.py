@@ -307,7 +307,7 @@ def test_mnist_split_by_hand(small):
     assert data.train_images.dtype == torch.uint8 and data.train_labels.dtype == torch.int64
     assert len(mnist(small).train_images) == 30
     assert data.source == "full"
-    assert data.facts == {"data": "full", "train": 4, "validation": 20, "test": 10, "classes": 10}
+    assert data.metadata == {"data": "full", "train": 4, "validation": 20, "test": 10, "classes": 10}
 
 
 @pytest.mark.parametrize("ending, dotted, pack", [("", False, bytes), ("", True, bytes), (".gz", True, gzip.compress)])
@@ -347,9 +347,9 @@ def test_mnist_absent_partial_or_folder(small, tmp_path_factory, capsys):
 
 def test_mnist_falls_back_with_a_notice(tmp_path, capsys):
     data = mnist(tmp_path)
-    assert data.source == data.facts["data"] == "sample" and "bundled sample" in data.facts["notice"]
+    assert data.source == data.metadata["data"] == "sample" and "bundled sample" in data.metadata["notice"]
     assert capsys.readouterr().err.count("\n") == 1
-    assert str(tmp_path) not in data.facts["notice"]
+    assert str(tmp_path) not in data.metadata["notice"]
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -698,8 +698,8 @@ def serve(name, body, length=None, status=200, kind="application/octet-stream"):
 
 
 def everything(folder):
-    """Names of all files but those with decoded arrays, which tests/test_decoded.py looks at."""
-    return sorted(path.name for path in folder.rglob("*") if path.is_file() and path.suffix != ".npz")
+    """Names of all files under a folder."""
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("digest", [md5(BODY).hexdigest(), sha256(BODY).hexdigest().upper()])

@@ -8,6 +8,7 @@ import pytest
 from conftest import fails
 from movement_archive import day, price_file, random_prices
 
+from loaders.files import DataError
 from loaders.movement import movement_of_prices, price_table
 from loaders.price_files import parse_prices, read_prices
 
@@ -179,3 +180,32 @@ def test_bad_folders(tmp_path):
     (tmp_path / "A.csv").unlink()
     (tmp_path / "A.csv").mkdir()
     fails("A.csv", read_prices, tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_damaged_at_random(form):
+    """Cut, changed, doubled and mixed-up bytes: stocks with good prices, or one line."""
+    whole, rng = form().encode()[:2500], random.Random(0)
+    damaged = 0
+    for _ in range(120):
+        content = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 5, 50))):
+            start = rng.randrange(len(content))
+            part = content[start : start + rng.randrange(40)]
+            kind = rng.randrange(4)
+            if kind == 0:
+                content[start] = rng.randrange(256)
+            elif kind == 1 and len(content) > 100:
+                del content[start : start + len(part)]
+            elif kind == 2:
+                content[rng.randrange(len(content)) :][:0] = part
+            else:
+                content[start:start] = rng.choice((b",", b"\n", b'"', b"\0", b"-1", b"1e999", b"nan", "é".encode()))
+        try:
+            for stock in parse_prices("A.csv", bytes(content), "A"):
+                assert np.isfinite(stock.prices).all() and (stock.prices > 0).all()
+                assert (np.diff(stock.dates) > np.timedelta64(0)).all() and len(stock.dates)
+        except DataError as error:
+            damaged += 1
+            assert "A.csv" in str(error) and str(error).isprintable()
+    assert damaged > 30

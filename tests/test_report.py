@@ -178,3 +178,7 @@ def test_every_answer_and_finding_can_be_made_from_the_published_numbers():
         if section.study.numbers:
             assert section.study.answer and report.sentence(section.study.answer, section.first), section.study.path
     assert len(report.findings_of(sections)) == len(FINDINGS) == 5
+
+
+def test_no_line_breaks_inside_a_number():
+    assert report.unbroken("54.7 ± 2.4 % of 3 men, 2.0 points") == "54.7\xa0±\xa02.4\xa0% of 3 men, 2.0\xa0points"
