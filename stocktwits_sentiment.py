@@ -519,7 +519,8 @@ def show_messages(request: Request, folder: Path) -> dict:
     tokens = [TOKENIZERS[settings.tokenizer](text) for text in data.train.texts]
     vocabulary = build_vocabulary(tokens, settings.min_count)
     counts = np.array([len(row) for row in tokens])
-    plots.histograms(folder / "lengths.png", {"": {"training messages": counts}}, "tokens of a message", "messages")
+    lengths = {"training messages": (np.arange(counts.max() + 1), np.bincount(counts))}
+    plots.curves(folder / "lengths.png", lengths, "length of a message (tokens)", "messages")
     few = LabelledTexts(data.train.texts[:5], data.train.labels[:5])
     encoded = EncodedTexts(few, TextLSTM(vocabulary, 1, [1], tokenizer=settings.tokenizer))
     words, *_ = encoded[torch.arange(len(encoded))]
