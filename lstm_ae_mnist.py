@@ -30,19 +30,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    COUNT,
-    FRACTION,
-    POSITIVE_INT,
-    Request,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Request, Script, recipe
+from training.settings import COUNT, FRACTION, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 SIDE, PIXELS = 28, 784
 PATCH = 7  # pixels
