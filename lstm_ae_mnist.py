@@ -119,7 +119,7 @@ class DigitSettings(Settings):
     checkpoint_steps: int = flag(
         0,
         "steps of a chunk of time, whose inner values the backward pass computes again instead of keeping them (fc): "
-        "less memory, a third more time; 0: all are kept",
+        "less memory, up to twice the time; 0: all are kept",
         "training",
         COUNT,
     )

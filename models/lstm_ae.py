@@ -143,7 +143,7 @@ class LSTMAutoencoder(Autoencoder):
         input_mean, input_std: the encoder reads (x - input_mean) / input_std, which should have about unit variance.
         checkpoint_steps: steps of a chunk of time. Only the states between chunks are kept for the backward pass, which
             computes what is inside of them again (Chen et al. 2016): memory for T / N + N steps instead of T, least at
-            N = sqrt(T), for a third more time. 0: everything is kept. Without `lengths` and `prediction_size` only.
+            N = sqrt(T), for one more forward pass. 0: everything is kept. Without `lengths` and `prediction_size` only.
         clock_periods: the name of `encoding_periods` in older checkpoints.
     """
 
