@@ -16,6 +16,7 @@ import lstm_ae_toy
 import stocktwits_sentiment
 from reporting import plots
 from training import flags
+from training.presets import Request, Script, recipe, with_values
 from training.settings import (
     COUNT,
     FRACTION,
@@ -23,14 +24,10 @@ from training.settings import (
     POSITIVE,
     POSITIVE_INT,
     SEED,
-    Request,
-    Script,
     Settings,
     UsageError,
     flag,
     one_of,
-    recipe,
-    with_values,
 )
 
 # ---- a script of this test's own -------------------------------------------------------------------------------------
@@ -188,7 +185,7 @@ SMALL = {  # flags that keep a random run of each function short; those that app
     (stocktwits_sentiment, "train"): f"{SAMPLE} --limit 40 --epochs 1 --lstm_sizes 3 --embedding_size 4",
     (stocktwits_sentiment, "baseline"): SAMPLE,
 }
-IGNORED = ("dataclasses", "training.settings", "training.flags", "copy")  # which read all settings
+IGNORED = ("dataclasses", "training.settings", "training.presets", "training.flags", "copy")  # which read all settings
 HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
 VALUES = {  # of flags of each type: small ones, and some that are too small or too large
     POSITIVE_INT: ["1", "2", "3", "5", "7", "14", "0"],
