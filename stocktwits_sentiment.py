@@ -31,18 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE_INT,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import COUNT, NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 RATE = number(float, 0, 0.95)
 READS = ("show_messages", "train", "baseline")  # functions that read labelled messages
@@ -267,8 +257,8 @@ from models.text_lstm import TextLSTM, ngram_places
 from models.word_vectors import cooccurrence_vectors
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 
 START_STD = 0.3  # of the embeddings' values
 SHOWN = 20  # messages that `predict` prints
@@ -519,7 +509,8 @@ def show_messages(request: Request, folder: Path) -> dict:
     tokens = [TOKENIZERS[settings.tokenizer](text) for text in data.train.texts]
     vocabulary = build_vocabulary(tokens, settings.min_count)
     counts = np.array([len(row) for row in tokens])
-    plots.histograms(folder / "lengths.png", {"": {"training messages": counts}}, "tokens of a message", "messages")
+    lengths = {"training messages": (np.arange(counts.max() + 1), np.bincount(counts))}
+    plots.curves(folder / "lengths.png", lengths, "length of a message (tokens)", "messages")
     few = LabelledTexts(data.train.texts[:5], data.train.labels[:5])
     encoded = EncodedTexts(few, TextLSTM(vocabulary, 1, [1], tokenizer=settings.tokenizer))
     words, *_ = encoded[torch.arange(len(encoded))]
@@ -557,28 +548,35 @@ def run_training(request: Request, folder: Path) -> dict:
 
 
 def test_ensemble(models: Sequence[TextLSTM], request: Request, folder: Path) -> tuple[dict, np.ndarray]:
-    """Metrics and logits (N,) of the models' mean logit on the test messages; those that all models get wrong are
-    written to errors.csv.
+    """Metrics and logits (N,) of the models' mean logit on the test messages, and errors.csv: the validation messages
+    that all models get wrong, since reading test messages would be a kind of training on them.
     """
     data = load(request)
-    labels = data.test.labels.numpy()
-    each = np.stack([logits(model, data.test, request) for model in models])  # (models, N)
-    together, wrong = each.mean(0), ~np.stack([binary_scores.correct(z, labels) for z in each])
-    opponent_wrong = ~binary_scores.correct(bag_of_words_logits(request, "test"), labels)
+    validation, test = (
+        np.stack([logits(model, split, request) for model in models]) for split in (data.validation, data.test)
+    )  # (models, N)
+    wrong = errors_of_all(test, data.test)
+    opponent_wrong = errors_of_all(bag_of_words_logits(request, "test")[None], data.test)
+    metrics = {**compared(test.mean(0), request), "val_accuracy": validation_accuracy(data, validation.mean(0))}
     rows = [
-        {"message": data.test.texts[i], "label": data.classes[int(labels[i])], "logit": f"{together[i]:.2f}"}
-        | {"bag_of_words": "wrong" if opponent_wrong[i] else "right"}
-        for i in np.flatnonzero(wrong.all(0))
+        {
+            "message": data.validation.texts[i],
+            "label": data.classes[int(data.validation.labels[i])],
+            "logit": f"{validation[:, i].mean():.2f}",
+        }
+        for i in np.flatnonzero(errors_of_all(validation, data.validation))
     ]
     tables.write_csv(folder / "errors.csv", rows)
-    validation = np.mean([logits(model, data.validation, request) for model in models], axis=0)
-    metrics = {**compared(together, request), "val_accuracy": validation_accuracy(data, validation)}
     return {
         **{f"ensemble_{name}": metrics[name] for name in ENSEMBLE_METRICS},
-        "right_in_all_seeds": float((~wrong).all(0).mean()),
-        "wrong_in_all_seeds": float(wrong.all(0).mean()),
-        "wrong_in_all_seeds_and_bag_of_words": float((wrong.all(0) & opponent_wrong).mean()),
-    }, together
+        "wrong_in_all_seeds": float(wrong.mean()),
+        "wrong_in_all_seeds_and_bag_of_words": float((wrong & opponent_wrong).mean()),
+    }, test.mean(0)
+
+
+def errors_of_all(z: np.ndarray, split: LabelledTexts) -> np.ndarray:
+    """Which texts (N,) all models get wrong, given their logits (models, N)."""
+    return ~np.any([binary_scores.correct(own, split.labels.numpy()) for own in z], axis=0)
 
 
 def predict(request: Request, folder: Path) -> dict:

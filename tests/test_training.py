@@ -27,8 +27,9 @@ from loaders.files import DataError
 from training import checkpoint, flags, loop, tables
 from training.checkpoint import CheckpointError
 from training.loop import Diverged
+from training.presets import Script
 from training.run import find_device, locked, prepare_process
-from training.settings import OPTIMIZERS, ROOT, Script, Settings, UsageError
+from training.settings import OPTIMIZERS, ROOT, Settings, UsageError
 from training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("no_flush")

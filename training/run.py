@@ -19,7 +19,8 @@ from loaders.files import DataError
 from training import checkpoint, data_parallel, flags
 from training.checkpoint import CheckpointError
 from training.loop import Failed
-from training.settings import Request, Script, Settings, UsageError
+from training.presets import Request, Script
+from training.settings import Settings, UsageError
 from training.signals import Interrupted, interruptible
 from training.tables import write_json
 
