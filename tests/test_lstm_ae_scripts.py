@@ -497,7 +497,9 @@ def test_a_random_walk_gives_mase_1(tmp_path, walk):
 def test_published_prediction_leaves_its_figures(tmp_path, walk):
     walk(25, 200)
     metrics = run_prices(tmp_path, "predict", "--preset", "published")
-    assert metrics["inputs"] == "high" and metrics["val_prediction_loss"] > 0
+    steps = (14 * metrics["known_next_days_mse"] + metrics["last_next_day_mse"]) / 15
+    assert metrics["inputs"] == "high" and metrics["test_prediction_loss"] == pytest.approx(steps, rel=1e-4)
+    assert 0 < metrics["persistence_mse"] < 1
     figures = {path.stem for path in (tmp_path / "predict").glob("*.png")}
     assert figures == {"mse_loss", "prediction_loss", "losses", "predictions", "companies", "rollout"}
 
