@@ -209,6 +209,7 @@ def test_pixels_alone_is_a_whole_request():
         (lstm_ae_snp500, "predict", "--inputs ohlcv", "--inputs high", ["--inputs", "ohlcv"]),
         (lstm_ae_snp500, "predict", "--window 50", "--window 30", ["--window", "50", "30"]),
         (adv_alstm, "train", "--dataset kdd17", "--dataset acl18", ["--dataset", "kdd17"]),
+        (lstm_ae_mnist, "classify", "--model fc --hidden_size 8", "--hidden_size 9", ["--hidden_size", "8"]),
         (jv_training, "basic", "--channels 8", "--channels 9", ["--channels", "8"]),
         (stocktwits_sentiment, "train", "--embedding_size 8", "--embedding_size 9", ["--embedding_size", "8"]),
     ],
