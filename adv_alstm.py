@@ -32,17 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from training import flags
-from training.settings import (
-    NOT_NEGATIVE,
-    POSITIVE_INT,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 # What each model leaves out of AdvALSTM, or does otherwise.
 MODELS: dict[str, dict] = {
@@ -253,8 +244,8 @@ from models.published_alstm import convert_published
 from reporting import movement as report
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 
 
 class AdvALSTM(AttentiveLSTM):

@@ -28,17 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    NOT_NEGATIVE,
-    POSITIVE_INT,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 PLACES = ("input", "convolution", "lstm")  # of dropout and batch norm, as in Classifier.py
 TRAINED = ("basic", "adversarial", "proximal")  # one model each; dropout and batch_norm compare many
@@ -231,8 +222,8 @@ from models.classifier_stack import ClassifierStack
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training.checkpoint import CheckpointError
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # of a perturbation of v, in norms of v
 RADII_OF_SEVERAL_STEPS, STEPS = (0.0, 0.1, 0.2, 0.3), 5  # of projected gradient ascent

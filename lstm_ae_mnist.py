@@ -30,19 +30,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    COUNT,
-    FRACTION,
-    POSITIVE_INT,
-    Request,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Request, Script, recipe
+from training.settings import COUNT, FRACTION, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 SIDE, PIXELS = 28, 784
 PATCH = 7  # pixels
@@ -127,6 +116,13 @@ class DigitSettings(Settings):
         several="grid",
         functions=["classify"],
     )
+    checkpoint_steps: int = flag(
+        0,
+        "steps of a chunk of time, whose inner values the backward pass computes again instead of keeping them (fc): "
+        "less memory, up to twice the time; 0: all are kept",
+        "training",
+        COUNT,
+    )
     shift: int = flag(
         0, "augmentation: digits moved by up to so many pixels in each direction", "training", number(int, 0, SIDE)
     )
@@ -169,8 +165,9 @@ class DigitSettings(Settings):
             raise UsageError(f"--input_size: expected a divisor of {PIXELS}, found {self.input_size}")
         if self.model != "fc" and self.kernel_size % 2 == 0:
             raise UsageError(f"--kernel_size: expected an odd number, found {self.kernel_size}")
-        if self.model != "fc" and self.num_layers > 1:
-            raise UsageError(f"--num_layers: used with --model fc only, and --model is {self.model}")
+        for name, usual in (("num_layers", 1), ("checkpoint_steps", 0)):
+            if self.model != "fc" and getattr(self, name) != usual:
+                raise UsageError(f"--{name}: used with --model fc only, and --model is {self.model}")
         for name, usual in (("channels", CHANNELS), ("kernel_size", KERNEL_SIZE)):
             if self.model == "fc" and getattr(self, name) != usual:
                 raise UsageError(f"--{name}: used with --model conv or both only, and --model is fc")
@@ -315,6 +312,7 @@ def build(settings: DigitSettings, classes: int) -> Autoencoder:
         settings.num_layers,
         input_mean=MEAN,
         input_std=STD,
+        checkpoint_steps=settings.checkpoint_steps,
         **arguments,
     )
 

@@ -29,18 +29,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    COUNT,
-    FRACTION,
-    POSITIVE_INT,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import COUNT, FRACTION, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
 VALIDATION_STRIDE = 5  # days between the starts of validation windows
@@ -213,8 +203,8 @@ from loaders.windows import (
 from models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 from training.trained import trained_settings, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------

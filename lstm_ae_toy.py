@@ -23,19 +23,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    COUNT,
-    FRACTION,
-    NOT_NEGATIVE,
-    POSITIVE_INT,
-    SEED,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE_INT, SEED, Settings, UsageError, flag, one_of
 
 SIGNALS, SEQUENCES, STEPS = ("waves", "uniform", "walk"), 10_000, 50
 APPLY = ("encode", "anomalies")  # the functions that apply a trained model
@@ -156,8 +145,8 @@ from loaders.toy import ToySignals, generate_signals, own_sequences, read_sequen
 from models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 from training.trained import trained_settings, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------

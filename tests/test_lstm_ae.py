@@ -1,12 +1,16 @@
 """The autoencoders: shapes, the bottleneck, gradients, padding, and how they start."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 
+from models import lstm_ae
 from models.lstm_ae import HEADS, ConvLSTMAutoencoder, LSTMAutoencoder, initialise_lstm, positional_encoding
 
 
@@ -154,6 +158,60 @@ def test_one_value_per_step_is_convolved_over_time():
     padded = torch.cat([torch.zeros(2, 2, 1), x], 1)[:, :, 0]
     for t in range(6):
         assert torch.equal(read[0][:, t, :, 0], padded[:, t : t + 3])
+
+
+# ---- chunks of time --------------------------------------------------------------------------------------------------
+
+
+def outputs_and_gradients(model, x):
+    model.zero_grad()
+    x = x.clone().requires_grad_()
+    output = model(x)
+    loss = output.reconstruction.square().sum() + output.code.sum() + output.logits.square().sum()
+    loss.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return {**parts(output), **gradients, "x": x.grad}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("steps", [1, 4, 5, 50])
+def test_chunks_of_time_change_nothing(monkeypatch, head, steps):
+    """Ten steps; with chunks that do and do not divide them."""
+    torch.manual_seed(0)
+    values = {"prediction_size": 0, "head": head, "num_layers": 2, "encoding_periods": (6.0,), "code_size": 2}
+    whole = lstm(**values).double()
+    chunked = lstm(**values, checkpoint_steps=steps).double()
+    chunked.load_state_dict(whole.state_dict())
+    x = sequences(steps=10).double()
+    results = outputs_and_gradients(chunked, x)
+    for name, value in outputs_and_gradients(whole, x).items():
+        torch.testing.assert_close(results[name], value, rtol=0, atol=1e-12, msg=lambda text, n=name: f"{n}: {text}")
+    monkeypatch.setattr(lstm_ae, "recomputed", lambda function, *arguments: function(*arguments))
+    for name, value in outputs_and_gradients(chunked, x).items():  # to the bit, whether recomputed or kept
+        assert torch.equal(results[name], value), name
+
+
+PEAK = """
+import resource, sys, torch
+from models.lstm_ae import LSTMAutoencoder
+torch.set_num_threads(1)
+model = LSTMAutoencoder(1, 32, checkpoint_steps=int(sys.argv[1]))
+model(torch.rand(16, 8, 1)).reconstruction.sum().backward()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model(torch.rand(16, 4096, 1)).reconstruction.sum().backward()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units")
+def test_chunks_of_time_take_less_memory():
+    """4,096 steps in chunks of 64; the bound is a half, the ratio a tenth or so."""
+    root = Path(lstm_ae.__file__).parent.parent
+    kept, recomputed = (
+        int(subprocess.run([sys.executable, "-c", PEAK, n], cwd=root, capture_output=True, check=True).stdout)
+        for n in ("0", "64")
+    )
+    assert recomputed < kept / 2
 
 
 # ---- the bottleneck --------------------------------------------------------------------------------------------------

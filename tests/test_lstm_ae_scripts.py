@@ -354,6 +354,8 @@ def test_images_of_ones_own(tmp_path):
         (("encode", "--epochs", "3"), "--epochs: not used by encode"),
         (("reconstruct", "--head", "deep"), "--head: not used by reconstruct"),
         (("classify", "--model", "both", "--num_layers", "2"), "--num_layers: used with --model fc only"),
+        (("classify", "--model", "conv", "--checkpoint_steps", "7"), "--checkpoint_steps: used with --model fc only"),
+        (("classify", "--model", "fc", "--channels", "7"), "--channels: used with --model conv or both only"),
     ],
 )
 def test_digits_refuse_in_one_line(tmp_path, capsys, argv, expected):
@@ -495,7 +497,9 @@ def test_a_random_walk_gives_mase_1(tmp_path, walk):
 def test_published_prediction_leaves_its_figures(tmp_path, walk):
     walk(25, 200)
     metrics = run_prices(tmp_path, "predict", "--preset", "published")
-    assert metrics["inputs"] == "high" and metrics["val_prediction_loss"] > 0
+    steps = (14 * metrics["known_next_days_mse"] + metrics["last_next_day_mse"]) / 15
+    assert metrics["inputs"] == "high" and metrics["test_prediction_loss"] == pytest.approx(steps, rel=1e-4)
+    assert 0 < metrics["persistence_mse"] < 1
     figures = {path.stem for path in (tmp_path / "predict").glob("*.png")}
     assert figures == {"mse_loss", "prediction_loss", "losses", "predictions", "companies", "rollout"}
 

@@ -18,6 +18,7 @@ def row(number, **metrics):
     [
         (MSE, {"a": 0.01, "b": 0.05}, "MSE 0.0100: 5.0 times smaller than that of PCA (0.0500)."),
         (MSE, {"a": 0.09, "b": 0.1}, "MSE 0.0900: 10.0 % below that of PCA (0.100)."),
+        (MSE, {"a": 0.31, "b": 0.1}, "MSE 0.310: 3.1 times as large as that of PCA (0.100)."),
         (
             MSE | {"goal": 0.05},
             {"a": 0.11, "b": 0.1},

@@ -13,19 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from training.settings import (
-    BACKENDS,
-    GROUPS,
-    PRESETS,
-    SEVERAL,
-    Flag,
-    Request,
-    Script,
-    Settings,
-    UsageError,
-    as_dict,
-    matches,
-)
+from training.presets import PRESETS, Request, Script, matches
+from training.settings import BACKENDS, GROUPS, SEVERAL, Flag, Settings, UsageError, as_dict
 
 NOT_DECIDING = ("function", "label", "in_worker")  # settings without a flag that do not decide the result
 
