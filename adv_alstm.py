@@ -427,8 +427,9 @@ def train_group(request: Request, folder: Path) -> list[dict]:
     trained = json.loads(record.read_text()) if record.exists() else {"settings": decided, "seconds": {}}
     if settings.dry_run:
         settings = flags.restored(settings, trained["settings"])
-    elif trained["settings"] != json.loads(json.dumps(decided)):
-        raise UsageError(f"--resume: {folder} was trained with other flags")
+    for name, value in trained["settings"].items():
+        if not settings.dry_run and json.loads(json.dumps(decided)).get(name) != value:
+            raise UsageError(f"--resume: {folder} was trained with --{name} {value}, not {decided.get(name)}")
     missing = [seed for seed in seeds if str(seed) not in trained["seconds"]]
     if missing and settings.dry_run:
         raise checkpoint.CheckpointError(f"--dry_run: no trained models of seeds {missing} in {folder}")
