@@ -36,6 +36,8 @@ from training.settings import POSITIVE_INT
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"
 LOCAL_FLAGS = ("data_dir", "output_dir")  # of the machine that a run was made on: not published
+# Other tables may hold data whose licence does not allow to pass them on, such as messages.
+PUBLISHED_TABLES = ("history.csv", "grid.csv", "comparison.csv", "starts.csv", "robustness.csv", "epsilon.csv")
 STATUSES = (0, 1, 2)  # of a script that ended by itself
 
 
@@ -190,7 +192,7 @@ def publish_run(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in [*source.glob("*.*"), *source.glob("*/grid.csv")]:  # each of several models has its own grid
-        if path.suffix in (".png", ".json", ".csv"):
+        if path.suffix in (".png", ".json") or path.name in PUBLISHED_TABLES:
             copy = target / path.relative_to(source)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, copy)
