@@ -12,9 +12,10 @@ report: $(VENV)/.installed  ## the studies in their quick profile, and outputs/r
 test: lint  ## lint and all tests, in under five minutes
 	$(RUN) -m pytest -q
 
-reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, and the counts that docs/reliability.md shows
+reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, their counts in docs/reliability.md, and the report in a browser
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(RUN) -m pytest -q tests -m reliability --counts=docs/results/reliability.json
+	$(RUN) -m pytest -q tests/test_browser.py
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

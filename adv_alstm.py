@@ -32,17 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from training import flags
-from training.settings import (
-    NOT_NEGATIVE,
-    POSITIVE_INT,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 # What each model leaves out of AdvALSTM, or does otherwise.
 MODELS: dict[str, dict] = {
@@ -229,6 +220,7 @@ SCRIPT = Script(
 if __name__ == "__main__":
     flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
+import itertools
 import json
 import statistics
 import sys
@@ -252,8 +244,8 @@ from models.published_alstm import convert_published
 from reporting import movement as report
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 
 
 class AdvALSTM(AttentiveLSTM):
@@ -435,8 +427,9 @@ def train_group(request: Request, folder: Path) -> list[dict]:
     trained = json.loads(record.read_text()) if record.exists() else {"settings": decided, "seconds": {}}
     if settings.dry_run:
         settings = flags.restored(settings, trained["settings"])
-    elif trained["settings"] != json.loads(json.dumps(decided)):
-        raise UsageError(f"--resume: {folder} was trained with other flags")
+    for name, value in trained["settings"].items():
+        if not settings.dry_run and json.loads(json.dumps(decided)).get(name) != value:
+            raise UsageError(f"--resume: {folder} was trained with --{name} {value}, not {decided.get(name)}")
     missing = [seed for seed in seeds if str(seed) not in trained["seconds"]]
     if missing and settings.dry_run:
         raise checkpoint.CheckpointError(f"--dry_run: no trained models of seeds {missing} in {folder}")
@@ -528,7 +521,7 @@ def compare(request: Request, folder: Path) -> dict:
         if start not in first:
             metrics[report.row_name(start, "start")] = scores_of_start(with_model(request, "alstm", start))
         metrics |= {report.row_name(*key): trained[report.row_name(*key)] for key in keys if key[0] == start}
-        add_gains(metrics, alstm, folder, start)
+    add_gains(metrics, alstm, folder, starts)
     rows = report.comparison(metrics, load(alstm).metadata["dataset"])
     tables.write_csv(folder / "comparison.csv", rows)
     report.accuracies(folder / "comparison.png", metrics)
@@ -557,19 +550,26 @@ def scores_of_start(request: Request) -> dict:
     return {"epochs": 0, **scores(make(settings).eval(), settings)}
 
 
-def add_gains(metrics: dict[str, dict], request: Request, folder: Path, start: str) -> None:
-    """How much more accurate each model of a start is, over all seeds, than its ALSTM and than "always up"."""
+def add_gains(metrics: dict[str, dict], request: Request, folder: Path, starts: list[str]) -> None:
+    """How much more accurate each model is, over all seeds, than the ALSTM of its start, than the same model from
+    random weights, and than "always up"."""
     part, shares = load(request).test, {}
-    for name in ("alstm", *PERTURBED):  # of each sample, the share of trainings that got it right
+    for start, name in itertools.product(starts, ("alstm", *PERTURBED)):
         seeds = range(request.seed, request.seed + request.seeds)
         paths = [group_folder(folder, start, name) / "seeds" / str(seed) / "best.pt" for seed in seeds]
-        shares[name] = np.mean([np.equal(*directions(AdvALSTM.load(path), part)) for path in paths], 0)
-    references = {"alstm": shares["alstm"], "always_up": part.y.numpy()}
-    for name, share in shares.items():
-        for other in references if name != "alstm" else ("always_up",):
-            keys = (f"gain_over_{other}", f"gain_over_{other}_low", f"gain_over_{other}_high")
-            values = movement_scores.gain(share, references[other], part.dates)
-            metrics[report.row_name(start, name)] |= dict(zip(keys, values, strict=True))
+        right = [np.equal(*directions(AdvALSTM.load(path), part)) for path in paths]
+        shares[start, name] = np.mean(right, 0)  # of each sample, the share of trainings that got it right
+    for (start, name), share in shares.items():
+        references = {
+            "alstm": shares[start, "alstm"],
+            "random": shares.get(("random", name)),
+            "always_up": part.y.numpy(),
+        }
+        for other, reference in references.items():
+            if reference is not None and reference is not share:
+                keys = (f"gain_over_{other}", f"gain_over_{other}_low", f"gain_over_{other}_high")
+                values = movement_scores.gain(share, reference, part.dates)
+                metrics[report.row_name(start, name)] |= dict(zip(keys, values, strict=True))
 
 
 def starts(request: Request, folder: Path) -> dict:

@@ -28,17 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    NOT_NEGATIVE,
-    POSITIVE_INT,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 PLACES = ("input", "convolution", "lstm")  # of dropout and batch norm, as in Classifier.py
 TRAINED = ("basic", "adversarial", "proximal")  # one model each; dropout and batch_norm compare many
@@ -231,8 +222,8 @@ from models.classifier_stack import ClassifierStack
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training.checkpoint import CheckpointError
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # of a perturbation of v, in norms of v
 RADII_OF_SEVERAL_STEPS, STEPS = (0.0, 0.1, 0.2, 0.3), 5  # of projected gradient ascent
@@ -509,29 +500,25 @@ def describe(metrics: dict) -> str:
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 TEST_PANEL = "test data (this curve chooses nothing)"
-CV_PANEL = "held-out folds of the cross-validation, whose last cross-entropy chooses"
+CV_PANEL = "held-out folds (their last cross-entropy chooses)"
 
 
 def curve(folder: Path, part: str, key: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of "accuracy", "loss" or "error", one minus the accuracy, of "train" or "val" data."""
     history = tables.read_table(folder / "history.csv")
-    return [row["epoch"] for row in history], [row[f"{part}_{key}"] for row in history]
-
-
-def error_curve(folder: Path) -> tuple[list[float], list[float]]:
-    """The error rate, whose small differences a logarithmic axis shows."""
-    epochs, accuracies = curve(folder, "val", "accuracy")
-    return epochs, [1 - accuracy for accuracy in accuracies]
+    values = [row[f"{part}_{'accuracy' if key == 'error' else key}"] for row in history]
+    return [row["epoch"] for row in history], [1 - value for value in values] if key == "error" else values
 
 
 def plot_training(folder: Path) -> None:
-    """Accuracy and cross-entropy against epochs: of training and test data, and in cross-validation."""
+    """Accuracy, error rate and cross-entropy against epochs: of training and test data, and in cross-validation."""
     folds = chosen_cv(folder)[0] / "folds"
-    for key, label in (("accuracy", "accuracy"), ("loss", "cross-entropy")):
+    for key, label in (("accuracy", "accuracy"), ("error", "error rate"), ("loss", "cross-entropy")):
         rows = {
             f"unseen: {TEST_PANEL}": {"training": curve(folder, "train", key), "unseen": curve(folder, "val", key)},
             f"unseen: {CV_PANEL}": {"training": curve(folds, "train", key), "unseen": curve(folds, "val", key)},
         }
-        plots.panels(folder / f"{key}.png", rows, "epoch", label, log=key == "loss")
+        plots.panels(folder / f"{key}.png", rows, "epoch", label, log=key != "accuracy")
 
 
 def plot_comparison(folders: dict[str, Path], path: Path) -> None:
@@ -657,7 +644,7 @@ def by_place(request: Request, folder: Path, rows: dict[str, dict]) -> dict:
     panels = {}
     for mode in epsilons:
         folders = {row: chosen_cv(folder / f"{mode}, {row}")[0] / "folds" for row in rows}
-        panels[f"{mode}, held-out folds"] = {row: error_curve(path) for row, path in folders.items()}
+        panels[f"{mode}, held-out folds"] = {row: curve(path, "val", "error") for row, path in folders.items()}
     plots.panels(folder / "error.png", panels, "epoch", "error rate", log=True)
     return metrics
 

@@ -5,7 +5,7 @@
     python lstm_ae_mnist.py --function classify --sequence pixels --model fc    # 784 steps of one pixel: 99.0 %
     python lstm_ae_mnist.py --function classify --preset published   # the study as it is written
     python lstm_ae_mnist.py --function classify --data fashion/      # other images, in four IDX files
-    python lstm_ae_mnist.py --function encode --model fc --data new-images-idx3-ubyte.gz    # codes of images, as CSV
+    python lstm_ae_mnist.py --function encode --data new-images-idx3-ubyte.gz    # codes of images, as CSV
 
 A digit is a sequence: 28 rows of 28 pixels, 16 patches of 7 x 7, 784 single pixels, or steps of any other divisor of
 784. An encoder reads it, the decoder writes it again from the code z alone, and (`classify`) the decoder's last hidden
@@ -30,26 +30,15 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    COUNT,
-    FRACTION,
-    POSITIVE_INT,
-    Request,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Request, Script, recipe
+from training.settings import COUNT, FRACTION, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 SIDE, PIXELS = 28, 784
 PATCH = 7  # pixels
 NAMED_SIZES = {"rows": SIDE, "patches": PATCH * PATCH, "pixels": 1}
 TRAIN, APPLY = ("reconstruct", "classify"), ("encode", "anomalies")
 HEADS, CLASS_LOSSES = ("shared", "deep", "separate"), ("cross_entropy", "nll")
-CONV = {"model": ("conv", "both")}
+CHANNELS, KERNEL_SIZE = 16, 5
 
 
 @dataclass(frozen=True)
@@ -88,7 +77,7 @@ class DigitSettings(Settings):
         several="each",
     )
     hidden_size: int = flag(128, "units of the LSTMs (fc)", "model", POSITIVE_INT, several="grid")
-    num_layers: int = flag(1, "stacked LSTM layers", "model", POSITIVE_INT, when={"model": "fc"})
+    num_layers: int = flag(1, "stacked LSTM layers (fc)", "model", POSITIVE_INT)
     positional_harmonics: int = flag(
         4,
         "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding",
@@ -96,8 +85,8 @@ class DigitSettings(Settings):
         COUNT,
         aliases=["clock_harmonics"],
     )
-    channels: int = flag(16, "channels of the hidden maps (conv)", "model", POSITIVE_INT, when=CONV)
-    kernel_size: int = flag(5, "odd size of the convolutions (conv)", "model", POSITIVE_INT, when=CONV)
+    channels: int = flag(CHANNELS, "channels of the hidden maps (conv)", "model", POSITIVE_INT)
+    kernel_size: int = flag(KERNEL_SIZE, "odd size of the convolutions (conv)", "model", POSITIVE_INT)
     head: str = flag(
         "shared",
         "what gives the class: shared: the decoder's last state; deep: the same through a hidden layer; separate: the "
@@ -127,6 +116,13 @@ class DigitSettings(Settings):
         several="grid",
         functions=["classify"],
     )
+    checkpoint_steps: int = flag(
+        0,
+        "steps of a chunk of time, whose inner values the backward pass computes again instead of keeping them (fc): "
+        "less memory, up to twice the time; 0: all are kept",
+        "training",
+        COUNT,
+    )
     shift: int = flag(
         0, "augmentation: digits moved by up to so many pixels in each direction", "training", number(int, 0, SIDE)
     )
@@ -140,8 +136,7 @@ class DigitSettings(Settings):
     )
     trained: Path | None = flag(
         None,
-        "run folder of the trained model; default: reconstruct in the output folder, with --model fc or conv its "
-        "subfolder if there is one",
+        "run folder of the trained model; default: reconstruct in the output folder, or fc in that one",
         "what to run",
         Path,
         functions=APPLY,
@@ -170,6 +165,12 @@ class DigitSettings(Settings):
             raise UsageError(f"--input_size: expected a divisor of {PIXELS}, found {self.input_size}")
         if self.model != "fc" and self.kernel_size % 2 == 0:
             raise UsageError(f"--kernel_size: expected an odd number, found {self.kernel_size}")
+        for name, usual in (("num_layers", 1), ("checkpoint_steps", 0)):
+            if self.model != "fc" and getattr(self, name) != usual:
+                raise UsageError(f"--{name}: used with --model fc only, and --model is {self.model}")
+        for name, usual in (("channels", CHANNELS), ("kernel_size", KERNEL_SIZE)):
+            if self.model == "fc" and getattr(self, name) != usual:
+                raise UsageError(f"--{name}: used with --model conv or both only, and --model is fc")
 
 
 RECONSTRUCT, CLASSIFY = {"function": "reconstruct"}, {"function": "classify"}
@@ -311,6 +312,7 @@ def build(settings: DigitSettings, classes: int) -> Autoencoder:
         settings.num_layers,
         input_mean=MEAN,
         input_std=STD,
+        checkpoint_steps=settings.checkpoint_steps,
         **arguments,
     )
 
@@ -424,7 +426,8 @@ def classify(request: Request, folder: Path) -> dict:
     runs, metrics = fit(request, folder)
     plot_digits(request, runs, folder)
     titles = {"loss": "weighted sum", "mse": "squared error per pixel", "class_loss": "cross-entropy of the class"}
-    rows = {title: curves_of(runs, folder, key) for key, title in titles.items()}
+    recorded = tables.read_table(folder / "history.csv")[0]  # runs of older versions have no class loss by itself
+    rows = {title: curves_of(runs, folder, key) for key, title in titles.items() if f"train_{key}" in recorded}
     dashed = training_of(rows["weighted sum"])
     plots.panels(folder / "loss.png", rows, "epoch", "loss", dashed=dashed, log=True)
     errors = {name: error_curve(curve) for name, curve in curves_of(runs, folder, "accuracy").items()}

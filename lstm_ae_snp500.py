@@ -29,18 +29,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    COUNT,
-    FRACTION,
-    POSITIVE_INT,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import COUNT, FRACTION, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
 VALIDATION_STRIDE = 5  # days between the starts of validation windows
@@ -144,9 +134,9 @@ class PriceSettings(Settings):
 RECONSTRUCT, PREDICT = {"function": "reconstruct"}, {"function": "predict"}
 PRESETS = {
     "best": [
-        recipe(RECONSTRUCT, minutes=3, hidden_size=128, batch_size=256, learning_rate=5e-3, stride=1, mirror=True),
-        recipe(RECONSTRUCT, epochs=12),
-        recipe({**RECONSTRUCT, "folds": 5}, minutes=6, epochs=6),
+        recipe(RECONSTRUCT, minutes=2, hidden_size=128, batch_size=256, learning_rate=5e-3, stride=1, mirror=True),
+        recipe(RECONSTRUCT, epochs=8),
+        recipe({**RECONSTRUCT, "folds": 5}, minutes=6, epochs=5),
         recipe(PREDICT, minutes=5, hidden_size=64, code_size=0, batch_size=512, learning_rate=3e-3, epochs=8),
         recipe(PREDICT, window=20, stride=1),
         recipe({**PREDICT, "inputs": "high"}, code_size=16, learning_rate=1e-3, epochs=5),
@@ -213,8 +203,8 @@ from loaders.windows import (
 from models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 from training.trained import trained_settings, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------
@@ -443,6 +433,21 @@ def test_prediction(settings: PriceSettings, folder: Path) -> dict:
         "val_mse": parts["validation"]["mse"],
         "test_prediction_loss": parts["test"]["prediction"],
         "val_prediction_loss": parts["validation"]["prediction"],
+        **(errors_by_step(model, test, settings) if settings.predict_every_step else {}),
+    }
+
+
+@torch.no_grad()
+def errors_by_step(model: nn.Module, windows: Samples, settings: PriceSettings) -> dict[str, float]:
+    """Squared errors of every day's next high where the window holds it and where it does not, and of persistence."""
+    predicted = torch.cat([model(x.to(settings.device)).prediction[:, :, 0].cpu() for x in windows.x.split(2000)])
+    errors = (predicted - windows.targets).square().mean(0)  # (T,)
+    high = list(INPUTS[settings.inputs]).index(HIGH)
+    persistence = (windows.x[:, -1, high] - windows.targets[:, -1]).square().mean()
+    return {
+        "known_next_days_mse": errors[:-1].mean().item(),
+        "last_next_day_mse": errors[-1].item(),
+        "persistence_mse": persistence.item(),
     }
 
 

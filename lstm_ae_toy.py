@@ -23,19 +23,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    COUNT,
-    FRACTION,
-    NOT_NEGATIVE,
-    POSITIVE_INT,
-    SEED,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE_INT, SEED, Settings, UsageError, flag, one_of
 
 SIGNALS, SEQUENCES, STEPS = ("waves", "uniform", "walk"), 10_000, 50
 APPLY = ("encode", "anomalies")  # the functions that apply a trained model
@@ -108,7 +97,7 @@ PRESETS = {
     "best": [
         recipe(batch_size=64, learning_rate=3e-3, epochs=100),
         recipe(GENERATED, input_size=25, mirror=True),
-        recipe({**GENERATED, "signal": "waves"}, minutes=5, hidden_size=256, batch_size=256, epochs=400),
+        recipe({**GENERATED, "signal": "waves"}, minutes=4, hidden_size=256, batch_size=256, epochs=300),
         recipe({**GENERATED, "signal": "waves"}, learning_rate=5e-3, filtering=0.3, stretch=0.9),
         recipe({**GENERATED, "signal": "waves", "fresh": True}, filtering=0.0, stretch=1.0, mirror=False),
         recipe({**GENERATED, "signal": "walk"}, minutes=1.5, batch_size=128, learning_rate=4e-3, epochs=150),
@@ -156,8 +145,8 @@ from loaders.toy import ToySignals, generate_signals, own_sequences, read_sequen
 from models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 from training.trained import trained_settings, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------

@@ -31,18 +31,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training import flags
-from training.settings import (
-    COUNT,
-    NOT_NEGATIVE,
-    POSITIVE_INT,
-    Script,
-    Settings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-    recipe,
-)
+from training.presets import Script, recipe
+from training.settings import COUNT, NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 RATE = number(float, 0, 0.95)
 READS = ("show_messages", "train", "baseline")  # functions that read labelled messages
@@ -267,8 +257,8 @@ from models.text_lstm import TextLSTM, ngram_places
 from models.word_vectors import cooccurrence_vectors
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
+from training.presets import Request
 from training.run import run_script
-from training.settings import Request
 
 START_STD = 0.3  # of the embeddings' values
 SHOWN = 20  # messages that `predict` prints

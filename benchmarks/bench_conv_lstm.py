@@ -1,24 +1,27 @@
 """Training step of the ConvLSTM beside the usual implementation: interleaved medians, one thread.
 
-    python benchmarks/bench_conv_lstm.py          # about two minutes
+    python benchmarks/bench_conv_lstm.py          # about four minutes
 
 usual         input and hidden map concatenated and convolved at every step, recorded by autograd: the structure of
               github.com/ndrplz/ConvLSTM_pytorch, with the same sizes and weights, written from Shi et al. 2015, eq. 3
 ours          conv_lstm.ConvLSTM
+bfloat16      either one under autocast
+convolutions  the convolutions of that step alone, channels last: forward, and the gradients of input and weight
 
 encoder       one channel per step; the loss reads the last hidden map
 decoder       one map of as many channels as the hidden state has, held for all steps; the loss reads all hidden maps
 autoencoder   `ConvLSTMAutoencoder` with either one in both places, and its reconstruction error
 
-Step by step in turn, in two processes: the usual one as it runs by itself (PyTorch gives freed memory back to the
-system; the scripts keep it, `keep_memory`), and both with freed memory kept. Before they are timed, both
-give the same outputs and gradients in float64, to 1e-10.
+Step by step in turn, in processor time (what the clock shows on a quiet core), in two processes: the usual one as it
+runs by itself (PyTorch gives freed memory back to the system; the scripts keep it, `keep_memory`), and all with freed
+memory kept. Before they are timed, both give the same outputs and gradients in float64, to 1e-10.
 """
 
 import argparse
 import functools
 import math
 import multiprocessing
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -31,22 +34,30 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from record import Row, record
-from timing import medians
 
 from models.conv_lstm import ConvLSTM
 from models.lstm_ae import ConvLSTMAutoencoder
 from training.run import keep_memory
 
-SIZES = (  # B, T, space, channels, kernel, target of the ratio
-    (64, 28, (28,), 32, 3, ">= 2"),
-    (16, 10, (32, 32), 64, 3, ">= 2"),
-    (64, 28, (28,), 16, 5, ""),  # as in lstm_ae_mnist.py
+SIZES = (  # B, T, space, channels, kernel; targets: float32, bfloat16 beside float32, beside autocast
+    (64, 28, (28,), 32, 3, (">= 2", ">= 2", ">= 1.6")),
+    (16, 10, (32, 32), 64, 3, (">= 2", ">= 4", ">= 1.8")),
+    (64, 28, (28,), 16, 5, ("", "", "")),  # as in lstm_ae_mnist.py
 )
+PARTS, DTYPES = ("encoder", "decoder", "autoencoder"), {"": torch.float32, ", bfloat16": torch.bfloat16}
 ABOUT = (
     "The usual implementation concatenates input and hidden map, convolves them at every step and lets autograd record "
     "it. `memory kept`: for both; `by itself`: for ours only, as either one runs without the other's surroundings. The "
-    "ratio is usual / ours. At 32 x 32 nine tenths of our time are convolutions, at the processor's limit; an encoder "
-    "has as many of them as the usual one, a decoder half as many."
+    "ratio is usual / ours. An encoder has as many convolutions as the usual one, a decoder half as many."
+)
+BFLOAT16_ABOUT = (
+    "Under autocast, freed memory kept for all. Two rows each: the usual implementation in float32 and under autocast, "
+    "over ours under autocast. How much bfloat16 gains is the processor's: with AMX its products are six times as fast "
+    "as in float32, with AVX-512 alone twice."
+)
+LIMIT_ABOUT = (
+    "The convolutions of the same step alone, channels last, over the whole step: the share of its time that no other "
+    "way of writing it can save, the choice of the convolution apart."
 )
 
 
@@ -115,15 +126,15 @@ def inputs(batch: int, steps: int, space: tuple[int, ...], channels: int, dtype:
 
 def check_equal(space: tuple[int, ...], channels: int, kernel: int) -> None:
     """The same losses, and gradients of the weights and of the input map, in float64 for a small batch."""
-    found: dict[str, list[tuple[Tensor, ...]]] = {}
+    results: dict[str, list[tuple[Tensor, ...]]] = {}
     for model in autoencoders(space, channels, kernel).values():
         x, z_map, weights = inputs(2, 3, space, channels, torch.float64)
         for part, loss in losses(model.double(), x, z_map, weights).items():
             value, recurrent = loss(), model.encoder if part == "encoder" else model.decoder
             kernels = [p for name, p in recurrent.named_parameters() if name.endswith("weight")]
             *of_kernels, of_map = torch.autograd.grad(value, [*kernels, z_map], materialize_grads=True)
-            found.setdefault(part, []).append((value.detach(), torch.cat(of_kernels, 1), of_map))
-    for part, (usual, ours) in found.items():
+            results.setdefault(part, []).append((value.detach(), torch.cat(of_kernels, 1), of_map))
+    for part, (usual, ours) in results.items():
         for a, b in zip(usual, ours, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10, msg=lambda text, p=part: f"{p}: {text}")
 
@@ -146,36 +157,113 @@ def steps_of(size: tuple) -> dict[tuple[str, str], tuple[nn.Module, Callable[[],
     }
 
 
-def seconds(size: tuple, part: str, way: str) -> float:
-    """Of one training step, in this process."""
-    model, loss = steps_of(size)[part, way]
-    model.zero_grad()
-    start = time.perf_counter()
-    loss().backward()
-    return time.perf_counter() - start
+def seconds(size: tuple, part: str, way: str, suffix: str) -> float:
+    """Of processor time, of one training step in this process."""
+    if way == "convolutions":
+        step = convolutions(size, part, DTYPES[suffix])
+    else:
+        model, loss = steps_of(size)[part, way]
+        model.zero_grad()
+
+        def step() -> None:
+            with torch.autocast("cpu", torch.bfloat16, enabled=bool(suffix)):
+                value = loss()
+            value.backward()
+
+    start = time.thread_time()
+    step()
+    return time.thread_time() - start
+
+
+@functools.lru_cache(maxsize=4)
+def convolutions(size: tuple, part: str, dtype: torch.dtype) -> Callable[[], None]:
+    """The convolutions of a training step of the encoder or the decoder."""
+    batch, steps, space, channels, kernel, _ = size
+    shape, window = (1, *space)[-2:], (1, kernel) if len(space) == 1 else (kernel, kernel)
+    padding = [k // 2 for k in window]
+
+    def maps(*sizes: int) -> Tensor:
+        return torch.randn(*sizes).to(dtype).contiguous(memory_format=torch.channels_last)
+
+    extra = 1 if part == "encoder" else 0  # the input's channel beside the hidden ones
+    read, hidden = maps(batch, channels + extra, *shape), maps(batch, channels, *shape)
+    weight, hidden_weight = maps(4 * channels, channels + extra, *window), maps(4 * channels, channels, *window)
+    grad = maps(batch, 4 * channels, *shape)
+
+    def gradient(x: Tensor, w: Tensor, mask: list[bool]) -> None:
+        torch.ops.aten.convolution_backward(grad, x, w, None, [1, 1], padding, [1, 1], False, [0, 0], 1, mask)
+
+    def step() -> None:
+        for t in range(steps):  # a decoder's first step is the convolution of its constant input
+            torch.nn.functional.conv2d(read, weight, padding=padding)
+            gradient(read, weight, [False, True, False])
+            if t or part == "decoder":
+                gradient(hidden, hidden_weight, [True, False, False])
+
+    return step
+
+
+def medians(functions: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Median of what each function returns, called in turn; the first call of each does not count."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        function()
+    for _ in range(rounds):
+        for name, function in functions.items():
+            times[name].append(function())
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure(size: tuple, part: str, kept: ProcessPoolExecutor, other: ProcessPoolExecutor) -> dict[str, float]:
+    """Seconds of every way."""
+    ways = {"usual, by itself": (other, "usual", "")}
+    for suffix in DTYPES:
+        for way in ("usual", "ours", *(() if part == "autoencoder" else ("convolutions",))):
+            ways[way + suffix] = (kept, way, suffix)
+    functions = {
+        name: lambda pool=pool, way=way, suffix=suffix: pool.submit(seconds, size, part, way, suffix).result()
+        for name, (pool, way, suffix) in ways.items()
+    }
+    return medians(functions, 4 if len(size[2]) == 2 else 25)
+
+
+def rows_of(size: tuple, part: str, times: dict[str, float]) -> tuple[list[Row], list[Row], list[Row]]:
+    """The rows of one size and part for the three tables."""
+    batch, steps, space, channels, kernel, (float32, bfloat16, autocast) = size
+    what = f"{part}, B={batch} T={steps} {'x'.join(map(str, (1, *space)[-2:]))} H={channels} k={kernel}"
+    plain, fast, limit = [], [], []
+    for label, usual in (("by itself", times["usual, by itself"]), ("memory kept", times["usual"])):
+        values = {"usual": usual, "ours": times["ours"]}
+        plain.append(Row(f"{what}, {label}", values, usual / times["ours"], float32))
+    ours = times["ours, bfloat16"]
+    for label, usual, target in (
+        ("float32", times["usual"], bfloat16),
+        ("autocast", times["usual, bfloat16"], autocast),
+    ):
+        fast.append(Row(f"{what}, usual in {label}", {"usual": usual, "ours, bfloat16": ours}, usual / ours, target))
+    if part != "autoencoder":
+        for suffix, target in (("", ">= 0.85"), (", bfloat16", ">= 0.5")):
+            values = {"convolutions": times[f"convolutions{suffix}"], "ours": times[f"ours{suffix}"]}
+            share = values["convolutions"] / values["ours"]
+            limit.append(Row(f"{what}{suffix}", values, share, target))
+    return plain, fast, limit
 
 
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args(argv)
     own = {"max_workers": 1, "mp_context": multiprocessing.get_context("spawn"), "initializer": prepare}
-    rows = []
+    tables: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
     with ProcessPoolExecutor(initargs=(True,), **own) as kept, ProcessPoolExecutor(initargs=(False,), **own) as other:
-        ways = {"usual, by itself": (other, "usual"), "usual": (kept, "usual"), "ours": (kept, "ours")}
         for size in SIZES:
-            batch, steps, space, channels, kernel, target = size
-            check_equal(space, channels, kernel)
-            for part in ("encoder", "decoder", "autoencoder"):
-                functions = {
-                    name: lambda pool=pool, way=way: pool.submit(seconds, size, part, way).result()  # noqa: B023
-                    for name, (pool, way) in ways.items()
-                }
-                found = medians(functions, 4 if len(space) == 2 else 25)
-                what = f"{part}, B={batch} T={steps} {'x'.join(map(str, (1, *space)[-2:]))} H={channels} k={kernel}"
-                for label, usual in (("by itself", found["usual, by itself"]), ("memory kept", found["usual"])):
-                    values = {"usual": usual, "ours": found["ours"]}
-                    rows.append(Row(f"{what}, {label}", values, usual / found["ours"], target))
-    return record("conv_lstm", "ConvLSTM, training step", ABOUT, rows)
+            check_equal(size[2], size[3], size[4])
+            for part in PARTS:
+                for table, rows in zip(tables, rows_of(size, part, measure(size, part, kept, other)), strict=True):
+                    table.extend(rows)
+    record("conv_lstm", "ConvLSTM, training step", ABOUT, tables[0])
+    record("conv_lstm", "ConvLSTM in bfloat16", BFLOAT16_ABOUT, tables[1])
+    record("conv_lstm", "ConvLSTM beside its convolutions", LIMIT_ABOUT, tables[2])
+    return [row for table in tables for row in table]
 
 
 if __name__ == "__main__":

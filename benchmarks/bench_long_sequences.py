@@ -6,12 +6,16 @@ usual              nn.LSTM, the code repeated 784 times, nn.LSTM, a linear layer
 ours               LSTMAutoencoder with freed memory kept (`keep_memory`), as the scripts run it
 ours, bfloat16     the same under autocast (`--precision bfloat16`)
 ours, compiled     the same with torch.compile, where there is a C++ compiler
+memory             peak memory of a step over 784 to 12,544 steps, B=8 H=64, all values kept or chunks of sqrt(T) steps
+                   computed again in the backward pass (`--checkpoint_steps`)
 two processes      the training of `lstm_ae_mnist.py --sequence pixels` under `torchrun --nproc_per_node 2`, beside one
                    process with one and with two threads: seconds of an epoch of 1,280 digits, validation included
 """
 
 import argparse
 import json
+import math
+import resource
 import shutil
 import statistics
 import subprocess
@@ -41,6 +45,12 @@ ABOUT = (
     "faster than a large matrix product here (below). The ratio is usual / ours. Left out, since they gained less than "
     "1.3: the decoder's input product computed once (in a sequence function of our own, .5 to .9 times as fast as "
     "nn.LSTM, which fuses its steps), and torch.compile."
+)
+MEMORY_STEPS = (784, 3136, 12544)  # squares of 28, 56 and 112
+MEMORY_ABOUT = (
+    "Peak resident memory of a training step, B=8 H=64, one value per step, less that of 8 steps. `chunks`: "
+    "only the states between chunks of sqrt(T) steps are kept, and the backward pass computes the chunks again "
+    "(`checkpoint_steps`); what is left grows with sqrt(T) and with the sequence itself. The ratio is kept / chunks."
 )
 FLOPS_ABOUT = (
     "Floating-point operations of the products of a step (forward, and twice as many backward) by its time, beside a "
@@ -109,6 +119,28 @@ def steps() -> list[Row]:
     return [Row(f"training step, {what}", v, v["usual"] / v["ours"], ">= 2") for what, v in values.items()]
 
 
+def peak_mebibytes(steps: int, chunk: int) -> float:
+    """Of a training step, beyond what a step over a few steps needs, in this process."""
+    model = LSTMAutoencoder(1, SIZES[0], checkpoint_steps=chunk)
+    peaks = []
+    for length in (8, steps):
+        model(torch.rand(8, length, 1)).reconstruction.square().mean().backward()
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return peaks[1] - peaks[0]
+
+
+def memory() -> list[Row]:
+    """Peak memory against the number of steps."""
+    rows = []
+    for steps in MEMORY_STEPS:
+        values = {}
+        for way, chunk in (("kept", 0), ("chunks", math.isqrt(steps))):
+            command = [sys.executable, __file__, "--peak", str(steps), str(chunk)]
+            values[way] = float(subprocess.run(command, capture_output=True, check=True).stdout)
+        rows.append(Row(f"{steps:,} steps", values, values["kept"] / values["chunks"]))
+    return rows
+
+
 def seconds_of_training(*command: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*command, "--output_dir", folder], cwd=ROOT, check=True)
@@ -147,12 +179,20 @@ def speeds(rows: list[Row]) -> Row:
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", choices=("kept", "given_back"), help=argparse.SUPPRESS)
+    parser.add_argument("--peak", type=int, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true", help="the table of memory only")
     flags = parser.parse_args(argv)
     torch.set_num_threads(1)
+    if flags.peak:
+        print(peak_mebibytes(*flags.peak))
+        return []
+    if flags.memory:
+        return record("long_sequences", "Memory at long sequences", MEMORY_ABOUT, memory(), "MiB")
     if flags.measure:
         print(json.dumps(measure(flags.measure == "kept")))
         return []
     rows = steps()
+    record("long_sequences", "Memory at long sequences", MEMORY_ABOUT, memory(), "MiB")
     record("long_sequences", "Sequences of 784 steps", ABOUT, [*rows, processes()])
     return record("long_sequences", "FLOP/s at 784 steps", FLOPS_ABOUT, [speeds(rows)], "GFLOP/s")
 

@@ -7,6 +7,7 @@ https://www.timeseriesclassification.com. Sequences may differ in length; missin
 Letters in shapes: M splits, N sequences, B batch, T time steps, I features.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from loaders.files import DataError, checked_limit, read_bytes, reading
 
@@ -27,30 +27,44 @@ Batch = tuple[Tensor, Tensor, Tensor]
 class Sequences:
     """Labelled sequences, the shortest first. `sequences[indices]` is a batch, padded to its own longest one.
 
-    values: N tensors (T, I) float32; lengths (N,) and labels (N,), from 0, int64.
+    steps: the steps of all sequences one after another (S, I) float32; starts, lengths and labels (N,) int64, labels
+    from 0. A selection shares the steps.
     """
 
     def __init__(self, values: Sequence[Tensor], labels: Tensor):
-        order = sorted(range(len(values)), key=lambda i: len(values[i]))
-        self.values = [values[i] for i in order]
-        self.labels = labels[order]
-        self.lengths = torch.tensor([len(value) for value in self.values])
-        self.padded = pad_sequence(self.values, batch_first=True)  # (N, T, I)
+        """values: N tensors (T, I)."""
+        lengths = torch.tensor([len(value) for value in values])
+        order = torch.argsort(lengths, stable=True)
+        self.steps = torch.cat([values[i] for i in order.tolist()])
+        self.lengths, self.labels = lengths[order], labels[order]
+        self.starts = self.lengths.cumsum(0) - self.lengths
 
     def __len__(self) -> int:
-        return len(self.values)
+        return len(self.lengths)
+
+    @property
+    def values(self) -> list[Tensor]:
+        """Each sequence (T, I)."""
+        places = zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
+        return [self.steps[start : start + length] for start, length in places]
 
     def __getitem__(self, indices: Tensor) -> Batch:
         """x (B, T, I) with zeros after each end, lengths (B,), labels (B,)."""
         lengths = self.lengths[indices]
-        return self.padded[indices, : int(lengths.max())], lengths, self.labels[indices]
+        time = torch.arange(int(lengths.max()))
+        rows = (self.starts[indices].unsqueeze(1) + time).clamp_max(len(self.steps) - 1)  # (B, T)
+        x = self.steps[rows].masked_fill((time >= lengths.unsqueeze(1)).unsqueeze(2), 0.0)
+        return x, lengths, self.labels[indices]
 
     def all(self) -> Batch:
         """Every sequence, as one batch."""
         return self[torch.arange(len(self))]
 
     def select(self, indices: Tensor) -> "Sequences":
-        return Sequences([self.values[i] for i in indices.tolist()], self.labels[indices])
+        indices = indices.sort().values  # in the order of length
+        part = copy.copy(self)
+        part.starts, part.lengths, part.labels = self.starts[indices], self.lengths[indices], self.labels[indices]
+        return part
 
 
 class Split(NamedTuple):

@@ -1,8 +1,8 @@
 """Many `LSTMClassifier`s of one shape trained as one: the seeds of a run, or the folds of a repeated cross-validation.
 
 A training step of one small LSTM is to a good part the overhead of small operations: M of them take about a third less
-time as batched products than one after another (benchmarks/bench_prox_lstm.py). The models share nothing else: loss, gradients and batch-norm statistics of
-each are those that it has on its own (tests/test_classifier_stack.py).
+time as batched products than one after another (benchmarks/bench_prox_lstm.py). The models share nothing else: loss,
+gradients and batch-norm statistics of each are those that it has on its own (tests/test_classifier_stack.py).
 
 Letters in shapes: M models, B batch, T time steps, I input size, C channels, H hidden size, K classes, D directions,
 G = D M LSTMs.

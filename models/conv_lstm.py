@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}  # by number of spatial axes
-CACHED_VALUES = 2**18  # gates that are worked on at a time
+CACHED_VALUES = 2**18  # of the gates that are worked on at a time: a megabyte, about what a core's cache holds
 
 
 def set_gate_biases(bias: Tensor, hidden: int, timescale: int | None, forget: int = 1) -> None:
@@ -183,7 +183,7 @@ class ConvLSTMFunction(torch.autograd.Function):
     tanh(a) = 2 sigmoid(2 a) - 1, one sigmoid covers all four gates. Differentiable once.
 
     Inside, the places of all maps are the rows of matrices, N = B * Y * X. What is done to each row by itself is done
-    to a few thousand values at a time (`slices`), which stay in the processor's cache from one product to the next.
+    to some of them at a time (`slices`), whose values stay in the processor's cache from one product to the next.
     """
 
     @staticmethod
@@ -216,13 +216,13 @@ class ConvLSTMFunction(torch.autograd.Function):
         weight, inputs, cells, tanh_cells, *gates = ctx.saved_tensors
         (steps, places, hidden), channels, maps = cells.shape, weight.shape[1] - cells.shape[2], inputs.shape[1:4]
         wants_x, wants_constant, wants_biases, wants_weight, _ = ctx.needs_input_grad
-        grad_sums = inputs.new_empty(steps, places, 4 * hidden)  # dL/d(arguments of the gates)
+        grad_sums = inputs.new_empty(steps, *maps, 4 * hidden)  # dL/d(arguments of the gates)
         grad_x = inputs.new_empty(steps, *maps, channels) if wants_x else None
-        grad_constant = torch.zeros_like(cells[0]).repeat(1, 4) if wants_constant else None
-        grad_biases = weight.new_zeros(steps, 4 * hidden)
-        weight_used = weight.to(inputs.dtype)
-        kernel = (weight_used if wants_x else weight_used[:, channels:]).contiguous(memory_format=torch.channels_last)
-        read = inputs.new_empty(*maps, kernel.shape[1])  # only its shape and type count
+        grad_constant = weight.new_zeros(places, 4 * hidden) if wants_constant else None
+        grad_biases = weight.new_zeros(steps, 4 * hidden) if wants_biases else None
+        used_weight = weight.to(inputs.dtype)
+        kernel = (used_weight if wants_x else used_weight[:, channels:]).contiguous(memory_format=torch.channels_last)
+        like_inputs = inputs.new_empty(*maps, kernel.shape[1])  # a gradient's shape, without values
         dc = torch.zeros_like(cells[0])  # dL/dc_t through the steps after t
         dh = torch.zeros_like(dc) if grad_last is None else grad_last.flatten(0, 2)  # the same of h_t
         for t in reversed(range(steps)):
@@ -231,30 +231,33 @@ class ConvLSTMFunction(torch.autograd.Function):
             for r in slices(places, hidden):
                 before = cells[t - 1, r] if t else None
                 d = update_gradient(gates[t][r], before, tanh_cells[t, r], dh[r], dc[r])
-                grad_sums[t, r] = d
+                grad_sums[t].flatten(0, 2)[r] = d
                 if wants_constant:
                     grad_constant[r] += d
                 if wants_biases:
                     grad_biases[t] += d.sum(0)
             if t or wants_x:
-                grad_inputs = convolution_gradient(grad_sums[t].unflatten(0, maps), read, kernel, of_input=True)
+                grad_inputs = convolution_gradient(grad_sums[t], like_inputs, kernel, of_input=True)
                 dh = grad_inputs[..., -hidden:].flatten(0, 2)
                 if wants_x:
                     grad_x[t] = grad_inputs[..., :channels]
-        grad_weight = None
-        if wants_weight:
-            grad_weight = torch.zeros_like(weight)
-            if steps > 1:
-                after, read = grad_sums[1:].unflatten(1, maps).flatten(0, 1), inputs[1:-1].flatten(0, 1)
-                grad_weight += convolution_gradient(after, read, weight_used, of_input=False)
-            if channels:
-                first, read = grad_sums[0].unflatten(0, maps), inputs[0, ..., :channels]
-                grad_weight[:, :channels] += convolution_gradient(
-                    first, read, weight_used[:, :channels], of_input=False
-                )
-        if wants_constant:
-            grad_constant = grad_constant.unflatten(0, maps)
-        return grad_x, grad_constant, grad_biases if wants_biases else None, grad_weight, None
+        grad_constant = grad_constant.unflatten(0, maps) if wants_constant else None
+        grad_weight = weight_gradient(grad_sums, inputs[:-1], used_weight).to(weight.dtype) if wants_weight else None
+        return grad_x, grad_constant, grad_biases, grad_weight, None
+
+
+def weight_gradient(grad_sums: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
+    """dL/dW in float32 or float64, from [x_t, h_{t-1}] (T, B, Y, X, C + H) and dL/dsums (T, B, Y, X, 4H): all steps as
+    one batch, but for the first, in which h has no part.
+    """
+    channels = weight.shape[1] - len(weight) // 4
+    grad = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+    if len(inputs) > 1:
+        grad += convolution_gradient(grad_sums[1:].flatten(0, 1), inputs[1:].flatten(0, 1), weight, of_input=False)
+    if channels:
+        kernel = weight[:, :channels]
+        grad[:, :channels] += convolution_gradient(grad_sums[0], inputs[0, ..., :channels], kernel, of_input=False)
+    return grad
 
 
 def step_sums(t: int, inputs: Tensor, kernel: Tensor, bias: Tensor, channels: int) -> Tensor:
@@ -267,13 +270,17 @@ def step_sums(t: int, inputs: Tensor, kernel: Tensor, bias: Tensor, channels: in
 
 
 def slices(rows: int, hidden: int) -> list[slice]:
-    """Parts of `rows` rows whose gates, 4 * hidden values each, fill about half of a core's cache of one megabyte."""
+    """Parts of `rows` rows, with about CACHED_VALUES values in their gates, 4 * hidden in a row."""
     size = max(1, CACHED_VALUES // (4 * hidden))
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
-def update(gates: Tensor, constant: Tensor | None, before: Tensor | None, cell: Tensor, tanh_cell: Tensor, h: Tensor):
-    """One step for some rows: from the arguments of the gates (n, 4H), which become the gates, and c_{t-1} (n, H)."""
+def update(
+    gates: Tensor, constant: Tensor | None, before: Tensor | None, cell: Tensor, tanh_cell: Tensor, h: Tensor
+) -> None:
+    """One step for some rows, in place. gates (n, 4H): their arguments less `constant`, replaced by the gates; before:
+    c_{t-1} (n, H), None at the first step; filled: cell, tanh_cell and h (n, H).
+    """
     values = gates.to(cell.dtype)
     if constant is not None:
         values += constant

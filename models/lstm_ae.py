@@ -9,13 +9,14 @@ Letters: B batch, T time steps, I input size, H hidden size, Z code size, K clas
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils.checkpoint import checkpoint
 
 from models.conv_lstm import CONVOLUTIONS, ConvLSTM, set_gate_biases
 
@@ -140,6 +141,9 @@ class LSTMAutoencoder(Autoencoder):
             for every sequence, so z stays the only thing that the decoder knows of x. Empty: none. A decoder of
             hundreds of steps with a constant input does not learn to count them.
         input_mean, input_std: the encoder reads (x - input_mean) / input_std, which should have about unit variance.
+        checkpoint_steps: steps of a chunk of time. Only the states between chunks are kept for the backward pass, which
+            computes what is inside of them again (Chen et al. 2016): memory for T / N + N steps instead of T, least at
+            N = sqrt(T), for one more forward pass. 0: everything is kept. Without `lengths` and `prediction_size` only.
         clock_periods: the name of `encoding_periods` in older checkpoints.
     """
 
@@ -158,6 +162,7 @@ class LSTMAutoencoder(Autoencoder):
         input_std: float = 0.25,
         head: str = "shared",
         log_probabilities: bool = False,
+        checkpoint_steps: int = 0,
         *,
         clock_periods: Sequence[float] = (),
     ):
@@ -177,7 +182,9 @@ class LSTMAutoencoder(Autoencoder):
             "input_std": input_std,
             "head": head,
             "log_probabilities": log_probabilities,
+            "checkpoint_steps": checkpoint_steps,
         }
+        self.checkpoint_steps = checkpoint_steps
         self.encoding_periods, self.input_mean, self.input_std = tuple(encoding_periods), input_mean, input_std
         self.code_size = code_size or hidden_size
         decoder_inputs = self.code_size + 2 * len(self.encoding_periods)
@@ -191,6 +198,41 @@ class LSTMAutoencoder(Autoencoder):
             self.class_decoder = nn.LSTM(decoder_inputs, hidden_size, num_layers, batch_first=True)
             initialise_lstm(self.class_decoder)
 
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> AutoencoderOutput:
+        """As `Autoencoder.forward`, in chunks of time while gradients are recorded if there are `checkpoint_steps`."""
+        whole = not self.checkpoint_steps or lengths is not None or self.prediction_head is not None
+        return super().forward(x, lengths) if whole or not torch.is_grad_enabled() else self.in_chunks(x)
+
+    def in_chunks(self, x: Tensor) -> AutoencoderOutput:
+        """Encodes and decodes x (B, T, I); the backward pass computes each chunk of time again."""
+        check_sequences(x, self.encoder.input_size, None)
+        state = None
+        for chunk in ((x - self.input_mean) / self.input_std).split(self.checkpoint_steps, 1):
+            _, *state = recomputed(self.read, self.encoder, chunk, state)
+        code = self.to_code(state[0][-1])
+        reconstruction, last = self.write_in_chunks(self.decoder, code, x.shape[1])
+        if self.class_decoder is not None:
+            _, last = self.write_in_chunks(self.class_decoder, code, x.shape[1])
+        logits = None if self.class_head is None else self.classify(last)
+        return AutoencoderOutput(reconstruction, code, logits, None)
+
+    def write_in_chunks(self, decoder: nn.LSTM, z: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """What a decoder writes, (B, steps, I), and its last hidden state (B, H)."""
+        written, state = [], None
+        for start in range(0, steps, self.checkpoint_steps):
+            inputs = self.decoder_inputs(z, steps, slice(start, start + self.checkpoint_steps))
+            own, *state = recomputed(self.read, decoder, inputs, state, self.reconstruct)
+            written.append(own)
+        return torch.cat(written, 1), state[0][-1]
+
+    @staticmethod
+    def read(
+        lstm: nn.LSTM, x: Tensor, state: Sequence[Tensor] | None, then: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """`then` of the hidden states over a chunk x (B, n, inputs), and the state (h, c) after it."""
+        states, (h, c) = lstm(x, None if state is None else tuple(state))
+        return None if then is None else then(states), h, c
+
     def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Sequences x (B, T, I), padded if `lengths` (B,) are given, to codes (B, Z)."""
         check_sequences(x, self.encoder.input_size, lengths)
@@ -202,15 +244,25 @@ class LSTMAutoencoder(Autoencoder):
 
     def unroll(self, decoder: nn.LSTM, z: Tensor, steps: int) -> Tensor:
         """Codes (B, Z) to the hidden states (B, steps, H) of a decoder."""
-        inputs = z.unsqueeze(1).expand(-1, steps, -1)
-        if self.encoding_periods:
-            encoding = positional_encoding(steps, self.encoding_periods).to(z)
-            inputs = torch.cat([inputs, encoding.expand(len(z), -1, -1)], 2)  # (B, steps, Z + 2 * periods)
-        states, _ = decoder(inputs)
+        states, _ = decoder(self.decoder_inputs(z, steps, slice(None)))
         return states
+
+    def decoder_inputs(self, z: Tensor, steps: int, chunk: slice) -> Tensor:
+        """What a decoder reads at the steps of `chunk`: codes (B, Z) and positional encoding, (B, n, Z + 2 periods)."""
+        count = len(range(steps)[chunk])
+        inputs = z.unsqueeze(1).expand(-1, count, -1)
+        if not self.encoding_periods:
+            return inputs
+        encoding = positional_encoding(steps, self.encoding_periods)[chunk].to(z)
+        return torch.cat([inputs, encoding.expand(len(z), -1, -1)], 2)
 
     def reconstruct(self, states: Tensor) -> Tensor:
         return torch.sigmoid(self.output(states))
+
+
+def recomputed(function: Callable, *arguments: object) -> tuple:
+    """`function(*arguments)`, whose intermediate values are not kept but computed again in the backward pass."""
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 def harmonic_periods(steps: float, harmonics: int) -> list[float]:

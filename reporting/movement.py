@@ -46,8 +46,8 @@ def label(name: str) -> str:
 
 
 def comparison(metrics: Mapping[str, dict], dataset: str) -> list[dict]:
-    """The rows of the table: percent and MCC, mean and deviation over seeds, interval by days, gain over the ALSTM of
-    the same start, published numbers."""
+    """The rows of the table: percent and MCC, mean and deviation over seeds, interval by days, gains over the ALSTM of
+    the same start, over the same model from random weights and over "always up", published numbers."""
     rows = []
     for name, own in metrics.items():
         row = {"model": label(name), "seeds": own.get("seeds", 1)}
@@ -57,8 +57,10 @@ def comparison(metrics: Mapping[str, dict], dataset: str) -> list[dict]:
                 row[f"{key}{end}"] = round(scale * own.get(f"{source}_mean", own[source]), digits)
             row[f"{key}_std"] = round(scale * own.get(f"test_{key}_std", 0.0), digits)
         row["accuracy_sigma"] = round(100 * own["test_accuracy_sigma"], 2)
-        for end in ("", "_low", "_high"):
-            row[f"over_alstm{end}"] = round(100 * own[f"gain_over_alstm{end}"], 2) if "gain_over_alstm" in own else ""
+        for other in ("alstm", "random", "always_up"):
+            for end in ("", "_low", "_high"):
+                gain = own.get(f"gain_over_{other}{end}")
+                row[f"over_{other}{end}"] = "" if gain is None else round(100 * gain, 2)
         row["published_accuracy"], row["published_mcc"] = PUBLISHED.get(dataset, {}).get(name, ("", ""))
         rows.append(row)
     return rows

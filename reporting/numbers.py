@@ -186,6 +186,8 @@ class Row:
         ratio = self.value / self.baseline
         if ratio < 0.5:
             return f"{1 / ratio:.1f} times smaller than that of {name}"
+        if ratio > 2:
+            return f"{ratio:.1f} times as large as that of {name}"
         return f"{100 * abs(1 - ratio):.1f} % {'below' if ratio < 1 else 'above'} that of {name}"
 
     def difference(self, name: str) -> str:
@@ -206,7 +208,9 @@ class Row:
             difference = self.value - self.baseline
             return minus(f"{difference * 100:+.1f} points" if self.kind.factor == 100 else f"{difference:+.3f}")
         ratio = self.value / self.baseline
-        return f"{1 / ratio:.1f} × lower" if ratio < 0.5 else minus(f"{100 * (ratio - 1):+.1f} %")
+        if ratio < 0.5 or ratio > 2:
+            return f"{1 / ratio:.1f} × lower" if ratio < 1 else f"{ratio:.1f} × as large"
+        return minus(f"{100 * (ratio - 1):+.1f} %")
 
     @property
     def says(self) -> str:
@@ -247,6 +251,8 @@ def row_of(number: Number, metrics: dict) -> Row | None:
 
 def rows_of(study: Study, metrics: dict) -> list[Row]:
     """The rows of all of a study's numbers that the run has."""
+    if study.alone and not any(isinstance(value, dict) for value in metrics.values()):
+        metrics = {study.alone: metrics}
     numbers = [own for number in study.numbers for own in for_each_model(number, metrics)]
     return [row for number in numbers if (row := row_of(number, metrics)) is not None]
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from loaders.files import DataError
+from training.presets import Request, Script
 from training.run import run_script
-from training.settings import NOT_NEGATIVE, Request, Script, Settings, flag
+from training.settings import NOT_NEGATIVE, Settings, flag
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 COUNTS = Counter()  # of what the tests marked `reliability` tried, by test

@@ -1,9 +1,11 @@
 """The convolutional LSTM and its written-out backward pass, against the definition step by step under autograd."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import conv1d, conv2d
+from torch.nn.functional import conv1d, conv2d, conv_transpose1d
 
 from models import conv_lstm
 from models.conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases, twice_less_one
@@ -268,6 +270,139 @@ def test_stays_in_float32_under_autocast_where_bfloat16_does_not_pay(monkeypatch
     found = torch.autograd.grad(loss_of(output, weights), inputs)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_slices_of_any_size_give_the_same(monkeypatch, constant):
+    """Places are worked on some at a time; 60 values are gates of three of the 15 places."""
+    model, arguments, weights = example(1, constant, True, 4)
+    expected, derivatives = model(*arguments), gradients(model, model, arguments, weights)
+    monkeypatch.setattr(conv_lstm, "CACHED_VALUES", 60)
+    assert len(conv_lstm.slices(15, 4)) == 5
+    for a, b in zip(model(*arguments), expected, strict=True):  # to the last bit or so: vectors have other ends
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-14)
+    for a, b in zip(gradients(model, model, arguments, weights), derivatives, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)  # sums over places are in another order
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"bf16": True}, True), ({"avx512_f": True}, False)],
+)
+def test_the_processor_decides_about_bfloat16(monkeypatch, flags, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    assert conv_lstm.low_precision_pays.__wrapped__("cpu") == expected
+    assert conv_lstm.low_precision_pays.__wrapped__("cuda")
+
+
+# ---- bfloat16 --------------------------------------------------------------------------------------------------------
+
+UNIT_ROUNDOFF = 2.0**-8  # of bfloat16: seven stored bits, so that rounding changes a number by this share at most
+
+
+class Rounding:
+    """Stands for every rounding to bfloat16: multiplies by 1 + delta, with a delta of zero for each number."""
+
+    def __init__(self):
+        self.deltas = []
+
+    def __call__(self, x):
+        self.deltas.append(torch.zeros_like(x, requires_grad=True))
+        return x * (1 + self.deltas[-1])
+
+
+def by_hand(model, x, steps, weights, rounded):
+    """Hidden maps of one spatial axis and the gradients of `loss_of` with respect to W_h, W_x, b and x, in float64,
+    with `rounded` wherever the model under autocast rounds. Maps are (B, channels, W), as conv1d has them.
+    """
+    hidden, pad = model.hidden_channels, model.hidden_conv.kernel_size[0] // 2
+    double = torch.ones(4 * hidden, 1, 1, dtype=x.dtype)
+    double[3 * hidden :] = 2  # tanh(a) = 2 sigmoid(2 a) - 1
+    kernels = [rounded(conv.weight.detach() * double) for conv in (model.input_conv, model.hidden_conv)]
+    bias, constant = model.input_conv.bias.detach() * double.flatten(), 0.0
+    if steps:  # the constant part stays in the weights' precision
+        constant = conv1d(x, model.input_conv.weight.detach() * double, bias, padding=pad)
+        inputs, bias = [None] * steps, rounded(torch.zeros_like(bias))
+    else:
+        inputs, bias = rounded(x).unbind(1), rounded(bias)
+    h, c = [torch.zeros(len(x), hidden, x.shape[-1], dtype=x.dtype)], [torch.zeros((), dtype=x.dtype)]
+    saved, tanh_c = [], []
+    for x_t in inputs:
+        sums = conv1d(h[-1], kernels[1], bias, padding=pad)
+        sums = sums if x_t is None else sums + conv1d(x_t, kernels[0], padding=pad)
+        gates = torch.sigmoid(rounded(sums) + constant)
+        i, f, o, s = gates.split(hidden, 1)
+        c.append(f * c[-1] + i * (2 * s - 1))
+        tanh_c.append(c[-1].tanh())
+        h.append(rounded(o * tanh_c[-1]))
+        saved.append(rounded(gates))  # for the backward pass
+    dh, dc, dx, d_bias, d_sums = weights[1], 0.0, [], 0.0, []
+    for t in reversed(range(len(inputs))):
+        i, f, o, s = saved[t].split(hidden, 1)
+        dh = rounded(dh + weights[0][:, t])
+        dc = dc + dh * o * (1 - tanh_c[t] ** 2)
+        d = torch.cat([dc * (2 * s - 1), dc * c[t].expand_as(dc), dh * tanh_c[t], 2 * dc * i], 1)
+        d = d * saved[t] * (1 - saved[t])
+        d_bias, dc = d_bias + d.sum((0, 2)), dc * f
+        d_sums.insert(0, rounded(d))
+        if not steps:
+            dx.insert(0, rounded(conv_transpose1d(d_sums[0], kernels[0], padding=pad)))
+        dh = rounded(conv_transpose1d(d_sums[0], kernels[1], padding=pad))
+
+    def of_kernel(maps, gradients):
+        """The gradient of a kernel, before it is rounded."""
+        own = torch.cat(maps), torch.cat(gradients)
+        columns = torch.nn.functional.pad(own[0], (pad, pad)).unfold(2, 2 * pad + 1, 1)  # (N, C, W, kernel)
+        return torch.einsum("nkw,ncwj->kcj", own[1], columns)
+
+    d_hidden = rounded(of_kernel(h[1:-1], d_sums[1:])) * double
+    outputs = torch.stack(h[1:], 1)
+    if steps:
+        return outputs, d_hidden
+    d_input = rounded(of_kernel(inputs[:1], d_sums[:1])) + rounded(of_kernel(inputs[1:], d_sums[1:]))
+    return outputs, d_hidden, d_input * double, d_bias * double.flatten(), torch.stack(dx, 1)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_bfloat16_is_within_the_sum_of_its_roundings(monkeypatch, constant):
+    """Every output and gradient differs from float64 by at most the unit roundoff times the sum, over all numbers that
+    are rounded, of how much it changes with that number's relative error: the first-order bound of forward analysis.
+    """
+    monkeypatch.setattr(conv_lstm, "low_precision_pays", lambda device_type: True)
+    torch.manual_seed(0)
+    model = ConvLSTM(2, 2, 3, 1)
+    x = torch.randn(2, *([] if constant else [3]), 2, 4, requires_grad=True)
+    weights = [torch.randn(2, 3, 2, 4).bfloat16().float(), torch.randn(2, 2, 4).bfloat16().float()]
+    steps = 3 if constant else None
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(x, steps)
+    assert outputs[0].dtype == outputs[1].dtype == torch.bfloat16
+    inputs = [model.hidden_conv.weight, model.input_conv.weight, model.input_conv.bias, x][: 1 if constant else None]
+    results = [outputs[0], *torch.autograd.grad(loss_of(outputs, weights), inputs)]
+
+    exact = copy.deepcopy(model).double()
+    rounded, exact_weights = Rounding(), [w.double() for w in weights]
+    exact_x = x.detach().double().requires_grad_()
+    expected = by_hand(exact, exact_x.detach(), steps, exact_weights, rounded)
+    loss = loss_of(reference(exact, exact_x, steps), exact_weights)
+    own = [exact.hidden_conv.weight, exact.input_conv.weight, exact.input_conv.bias, exact_x]
+    for value, other in zip(expected[1:], torch.autograd.grad(loss, own), strict=False):
+        torch.testing.assert_close(value, other, rtol=0, atol=1e-12)  # without roundings: what autograd says
+
+    for result, value in zip(results, expected, strict=True):
+        bound = [
+            sum(
+                g.abs().sum()
+                for g in torch.autograd.grad(v, rounded.deltas, retain_graph=True, allow_unused=True)
+                if g is not None
+            )
+            for v in value.flatten()
+        ]
+        bound = UNIT_ROUNDOFF * torch.stack(bound).view_as(value) + 1e-5  # and float32's own roundings
+        error = (result.double() - value).abs()
+        assert (error <= bound).all()
+        assert error.max() > 1e-4  # bfloat16 it was
+        assert bound.norm() < value.norm()  # and the bound says something
 
 
 def test_second_derivatives_are_refused():

@@ -1,6 +1,7 @@
 """Flags: declared once, resolved through presets, refused where they have no use, and none ignored."""
 
 import dataclasses
+import json
 import random
 import sys
 import warnings
@@ -16,6 +17,7 @@ import lstm_ae_toy
 import stocktwits_sentiment
 from reporting import plots
 from training import flags
+from training.presets import Request, Script, recipe, with_values
 from training.settings import (
     COUNT,
     FRACTION,
@@ -23,14 +25,10 @@ from training.settings import (
     POSITIVE,
     POSITIVE_INT,
     SEED,
-    Request,
-    Script,
     Settings,
     UsageError,
     flag,
     one_of,
-    recipe,
-    with_values,
 )
 
 # ---- a script of this test's own -------------------------------------------------------------------------------------
@@ -163,6 +161,73 @@ def test_a_request_says_what_it_does_not_have():
         _ = parse("--function fit")["fit"].epoch
 
 
+# ---- the scripts -----------------------------------------------------------------------------------------------------
+
+
+def refused_by(script, argv: list[str], capsys) -> str:
+    with pytest.raises(SystemExit) as caught:
+        flags.parse(script, argv)
+    line = capsys.readouterr().err
+    assert caught.value.code == 2 and line.count("\n") == 1
+    return line
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "parts"),
+    [
+        (jv_training, "--num_layers 3", ["--num_layers"]),
+        (jv_training, "--function dropout --epsilon 1", ["--epsilon", "not used by dropout", "adversarial"]),
+        (jv_training, "--function basic --basic_epochs 3", ["--basic_epochs", "not used by basic", "adversarial"]),
+        (lstm_ae_snp500, "--function predict --folds 5", ["--folds", "not used by predict", "reconstruct"]),
+        (lstm_ae_mnist, "--model both --num_layers 2", ["--num_layers", "--model is both"]),
+        (lstm_ae_mnist, "--function reconstruct --reconstruction_dominance .2 .8", ["not used by reconstruct"]),
+        (lstm_ae_mnist, "--function reconstruct --classification", ["--classification", "classify"]),
+        (lstm_ae_toy, "--function reconstruct --model conv", ["--model", "lstm_ae_toy.py has no such flag"]),
+        (lstm_ae_toy, "--function reconstruct --hidden_size None", ["leave the flag out for its default"]),
+    ],
+)
+def test_scripts_refuse_what_they_would_ignore(module, text, parts, capsys):
+    line = refused_by(module.SCRIPT, text.split(), capsys)
+    assert all(part in line for part in parts), line
+
+
+def test_an_error_names_no_flag_that_the_function_does_not_use():
+    """A window that no step of the reconstruction divides is fine for the prediction, which reads day by day."""
+    assert flags.parse(lstm_ae_snp500.SCRIPT, "--function predict --window 28".split())["predict"].window == 28
+
+
+def test_pixels_alone_is_a_whole_request():
+    request = flags.parse(lstm_ae_mnist.SCRIPT, "--function classify --sequence pixels".split())["classify"]
+    assert request.sequence == "pixels"
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "trained", "asked", "parts"),
+    [
+        (lstm_ae_toy, "reconstruct", "--signal walk", "--signal uniform", ["--signal", "walk", "uniform"]),
+        (lstm_ae_mnist, "classify", "--sequence pixels --model fc", "--sequence rows", ["--sequence", "pixels"]),
+        (lstm_ae_snp500, "predict", "--inputs ohlcv", "--inputs high", ["--inputs", "ohlcv"]),
+        (lstm_ae_snp500, "predict", "--window 50", "--window 30", ["--window", "50", "30"]),
+        (adv_alstm, "train", "--dataset kdd17", "--dataset acl18", ["--dataset", "kdd17"]),
+        (lstm_ae_mnist, "classify", "--model fc --hidden_size 8", "--hidden_size 9", ["--hidden_size", "8"]),
+        (jv_training, "basic", "--channels 8", "--channels 9", ["--channels", "8"]),
+        (stocktwits_sentiment, "train", "--embedding_size 8", "--embedding_size 9", ["--embedding_size", "8"]),
+    ],
+)
+def test_dry_run_refuses_what_contradicts_the_training(module, function, trained, asked, parts, tmp_path, capsys):
+    place = ["--function", function, "--output_dir", str(tmp_path)]
+    (request,) = flags.parse(module.SCRIPT, [*place, *trained.split()]).values()
+    (tmp_path / function).mkdir()
+    (tmp_path / function / "config.json").write_text(json.dumps(flags.describe(request)))
+    line = refused_by(module.SCRIPT, [*place, "--dry_run", *asked.split()], capsys)
+    assert "--dry_run" in line and all(part in line for part in parts), line
+    (again,) = flags.parse(module.SCRIPT, [*place, "--dry_run"]).values()
+    ignored = {"dry_run"}
+    assert {n: v for n, v in flags.describe(again).items() if n not in ignored} == {
+        n: v for n, v in flags.describe(request).items() if n not in ignored
+    }
+
+
 # ---- all scripts, flags at random ------------------------------------------------------------------------------------
 
 SAMPLE = "--source sample"
@@ -188,7 +253,7 @@ SMALL = {  # flags that keep a random run of each function short; those that app
     (stocktwits_sentiment, "train"): f"{SAMPLE} --limit 40 --epochs 1 --lstm_sizes 3 --embedding_size 4",
     (stocktwits_sentiment, "baseline"): SAMPLE,
 }
-IGNORED = ("dataclasses", "training.settings", "training.flags", "copy")  # which read all settings
+IGNORED = ("dataclasses", "training.settings", "training.presets", "training.flags", "copy")  # which read all settings
 HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
 VALUES = {  # of flags of each type: small ones, and some that are too small or too large
     POSITIVE_INT: ["1", "2", "3", "5", "7", "14", "0"],

@@ -22,8 +22,8 @@ from torch.utils.data import TensorDataset
 from training import checkpoint, flags, grid_search, loop, tables, workers
 from training.checkpoint import CheckpointError
 from training.loop import Diverged
+from training.presets import with_values
 from training.run import prepare_process
-from training.settings import with_values
 from training.signals import Interrupted
 from training.workers import WorkerLost
 

@@ -213,7 +213,7 @@ def test_a_checkpoint_of_one_classifier_is_a_start_for_every_seed(tmp_path):
 
 
 FIGURES = {
-    "basic": {"accuracy.png", "loss.png"},
+    "basic": {"accuracy.png", "error.png", "loss.png"},
     "adversarial": {"accuracy.png", "epsilon.png", "epsilon.csv"},
     "proximal": {"accuracy.png", "epsilon.png", "epsilon.csv"},
     "dropout": {"error.png", "places.png"},

@@ -22,6 +22,7 @@ import load_data
 from load_data import (
     generate_signals,
     mnist,
+    own_images,
     read_idx,
     scale_sequences,
     stock_prices,
@@ -343,6 +344,70 @@ def test_mnist_absent_partial_or_folder(small, tmp_path_factory, capsys):
     empty = tmp_path_factory.mktemp("empty")
     fails(["train-images-idx3-ubyte.gz", "--source sample"], mnist, empty, "full")
     assert capsys.readouterr().err == ""
+
+
+OWN = {  # names and content of a person's own files: 13 training images, 3 of them with class 9
+    "fashion-train-images-idx3-ubyte": np.arange(13 * 784).reshape(13, 28, 28) % 251,
+    "fashion-train-labels-idx1-ubyte": [9, 2, 2, 4, 9, 2, 4, 2, 2, 2, 4, 4, 9],
+    "fashion-test-images-idx3-ubyte": np.full((2, 28, 28), 7),
+    "fashion-test-labels-idx1-ubyte": [4, 9],
+}
+
+
+def write_own(folder, changes=()):
+    """The files of OWN with others in their place; None: not there. Every other one is gzipped."""
+    for number, (name, array) in enumerate({**OWN, **dict(changes)}.items()):
+        if array is not None:
+            content = array if isinstance(array, bytes) else idx(array)
+            packed = gzip.compress(content) if number % 2 else content
+            write(folder / f"{name}{'.gz' if number % 2 else ''}", packed)
+    return folder
+
+
+def test_own_images_by_hand(tmp_path):
+    data = own_images(write_own(tmp_path / "fashion"))
+    assert data.metadata == {
+        **{"data": "own", "file": "fashion", "classes": 3},
+        **{"train": 12, "validation": 1, "test": 2},
+    }
+    assert data.train_labels.tolist() == [2, 0, 0, 1, 2, 0, 1, 0, 0, 0, 1, 1]
+    assert data.validation_labels.tolist() == [2] and data.test_labels.tolist() == [1, 2]
+    assert data.train_images[1].flatten().tolist() == [(784 + i) % 251 for i in range(784)]
+    assert data.train_images.dtype == torch.uint8 and data.train_labels.dtype == torch.int64
+    assert (data.test_images == 7).all()
+    assert len(own_images(tmp_path / "fashion", limit=5).train_images) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"fashion-test-labels-idx1-ubyte": None},
+            "named *t10k*labels* or *test*labels*, found none",
+        ),
+        ({"train-labels-copy": [1]}, "found fashion-train-labels-idx1-ubyte.gz, train-labels-copy"),
+        ({"fashion-train-labels-idx1-ubyte": [1, 2]}, "expected 13 labels, one per image, found (2,)"),
+        ({"fashion-train-images-idx3-ubyte": np.zeros((13, 32, 32))}, "expected images of 28 x 28 pixels"),
+        ({"fashion-test-images-idx3-ubyte": np.zeros(2)}, "expected images of 28 x 28 pixels, found shape (2,)"),
+        ({"fashion-test-images-idx3-ubyte": b"GIF89a, not IDX"}, "expected IDX magic"),
+        ({"fashion-test-images-idx3-ubyte": b""}, "fashion-test-images"),
+        ({"fashion-test-images-idx3-ubyte": idx(np.zeros((2, 28, 28)))[:-1]}, "expected 1568 bytes"),
+        (
+            {
+                "fashion-train-images-idx3-ubyte": np.zeros((1, 28, 28)),
+                "fashion-train-labels-idx1-ubyte": [1],
+            },
+            "expected at least 2 training images, found 1",
+        ),
+    ],
+)
+def test_wrong_images_of_ones_own(tmp_path, changes, expected):
+    fails([expected, str(tmp_path)], own_images, write_own(tmp_path / "fashion", changes))
+
+
+def test_own_images_need_a_folder(tmp_path):
+    fails("absent: expected a folder", own_images, tmp_path / "absent")
+    fails("found a file", own_images, write(tmp_path / "file", b""))
 
 
 def test_mnist_falls_back_with_a_notice(tmp_path, capsys):

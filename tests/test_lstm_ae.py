@@ -1,13 +1,17 @@
 """The autoencoders: shapes, the bottleneck, gradients, padding, and how they start."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 
-from models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder, initialise_lstm, positional_encoding
+from models import lstm_ae
+from models.lstm_ae import HEADS, ConvLSTMAutoencoder, LSTMAutoencoder, initialise_lstm, positional_encoding
 
 
 def lstm(**values):
@@ -26,6 +30,9 @@ MODELS = {
     "encoding": lambda: lstm(code_size=2, num_layers=2, encoding_periods=(6.0, 3.0), timescale=6),
     "conv": conv,
     "conv encoding": lambda: conv(encoding_periods=(6.0, 3.0), timescale=6),
+    "deep": lambda: lstm(head="deep"),
+    "separate": lambda: lstm(head="separate", num_layers=2, log_probabilities=True),
+    "conv separate": lambda: conv(head="separate", encoding_periods=(6.0,)),
 }
 
 
@@ -93,6 +100,118 @@ def test_two_spatial_axes():
     torch.manual_seed(0)
     model = ConvLSTMAutoencoder((2, 4), 3, channels=2, encoding_periods=[5.0])
     assert model(torch.rand(2, 5, 8)).reconstruction.shape == (2, 5, 8)
+
+
+# ---- heads -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [lstm, conv])
+def test_heads_by_hand(make):
+    torch.manual_seed(0)
+    x = sequences()
+    for head in HEADS:
+        model = make(head=head)
+        decoder = model.decoder if head != "separate" else model.class_decoder
+        state = model.unroll(decoder, model.encode(x), 6)[:, -1].flatten(1)
+        if head == "deep":
+            state = (state @ model.hidden_layer.weight.T + model.hidden_layer.bias).clamp_min(0)
+        torch.testing.assert_close(model(x).logits, state @ model.class_head.weight.T + model.class_head.bias)
+
+
+def test_a_separate_head_shares_the_encoder_and_the_code_only():
+    torch.manual_seed(0)
+    for make in (lstm, conv):
+        for head in HEADS:
+            model = make(head=head)
+            model(sequences()).logits.square().sum().backward()
+            reached = any(p.grad is not None for p in model.decoder.parameters())
+            assert reached == (head != "separate")
+            assert all(p.grad is not None for p in model.encoder.parameters())
+
+
+def test_log_probabilities():
+    torch.manual_seed(0)
+    model = lstm(log_probabilities=True)
+    plain = lstm()
+    plain.load_state_dict(model.state_dict())
+    logits = model(sequences()).logits
+    torch.testing.assert_close(logits.exp().sum(1), torch.ones(4))
+    torch.testing.assert_close(logits, plain(sequences()).logits.log_softmax(1))
+    classes = torch.arange(4)
+    torch.testing.assert_close(nll_loss(logits, classes), cross_entropy(plain(sequences()).logits, classes))
+
+
+def test_unknown_head():
+    with pytest.raises(ValueError, match="head must be one of shared, deep, separate, not 'wide'"):
+        lstm(head="wide")
+
+
+def test_one_value_per_step_is_convolved_over_time():
+    """The encoder's gates see the last three values at each step; what comes later changes nothing before it."""
+    torch.manual_seed(0)
+    model = conv(map_shape=(1,), channels=3, kernel_size=3)
+    x, read = torch.rand(2, 6, 1), []
+    model.encoder.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    output = model(x)
+    assert output.reconstruction.shape == (2, 6, 1) and output.logits.shape == (2, 4)
+    assert read[0].shape == (2, 6, 3, 1)
+    padded = torch.cat([torch.zeros(2, 2, 1), x], 1)[:, :, 0]
+    for t in range(6):
+        assert torch.equal(read[0][:, t, :, 0], padded[:, t : t + 3])
+
+
+# ---- chunks of time --------------------------------------------------------------------------------------------------
+
+
+def outputs_and_gradients(model, x):
+    model.zero_grad()
+    x = x.clone().requires_grad_()
+    output = model(x)
+    loss = output.reconstruction.square().sum() + output.code.sum() + output.logits.square().sum()
+    loss.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    return {**parts(output), **gradients, "x": x.grad}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("steps", [1, 4, 5, 50])
+def test_chunks_of_time_change_nothing(monkeypatch, head, steps):
+    """Ten steps; with chunks that do and do not divide them."""
+    torch.manual_seed(0)
+    values = {"prediction_size": 0, "head": head, "num_layers": 2, "encoding_periods": (6.0,), "code_size": 2}
+    whole = lstm(**values).double()
+    chunked = lstm(**values, checkpoint_steps=steps).double()
+    chunked.load_state_dict(whole.state_dict())
+    x = sequences(steps=10).double()
+    results = outputs_and_gradients(chunked, x)
+    for name, value in outputs_and_gradients(whole, x).items():
+        torch.testing.assert_close(results[name], value, rtol=0, atol=1e-12, msg=lambda text, n=name: f"{n}: {text}")
+    monkeypatch.setattr(lstm_ae, "recomputed", lambda function, *arguments: function(*arguments))
+    for name, value in outputs_and_gradients(chunked, x).items():  # to the bit, whether recomputed or kept
+        assert torch.equal(results[name], value), name
+
+
+PEAK = """
+import resource, sys, torch
+from models.lstm_ae import LSTMAutoencoder
+torch.set_num_threads(1)
+model = LSTMAutoencoder(1, 32, checkpoint_steps=int(sys.argv[1]))
+model(torch.rand(16, 8, 1)).reconstruction.sum().backward()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model(torch.rand(16, 4096, 1)).reconstruction.sum().backward()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units")
+def test_chunks_of_time_take_less_memory():
+    """4,096 steps in chunks of 64; the bound is a half, the ratio a tenth or so."""
+    root = Path(lstm_ae.__file__).parent.parent
+    kept, recomputed = (
+        int(subprocess.run([sys.executable, "-c", PEAK, n], cwd=root, capture_output=True, check=True).stdout)
+        for n in ("0", "64")
+    )
+    assert recomputed < kept / 2
 
 
 # ---- the bottleneck --------------------------------------------------------------------------------------------------

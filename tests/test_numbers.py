@@ -18,6 +18,7 @@ def row(number, **metrics):
     [
         (MSE, {"a": 0.01, "b": 0.05}, "MSE 0.0100: 5.0 times smaller than that of PCA (0.0500)."),
         (MSE, {"a": 0.09, "b": 0.1}, "MSE 0.0900: 10.0 % below that of PCA (0.100)."),
+        (MSE, {"a": 0.31, "b": 0.1}, "MSE 0.310: 3.1 times as large as that of PCA (0.100)."),
         (
             MSE | {"goal": 0.05},
             {"a": 0.11, "b": 0.1},
@@ -110,3 +111,15 @@ def test_the_rows_of_the_summary():
 def test_which_data():
     assert numbers.source_of({"data": "sample"}) == "sample" == numbers.source_of({"fc": {"data": "sample"}})
     assert numbers.source_of({"fc": {}}) is None
+
+
+def test_a_run_of_one_model_stands_beside_the_runs_of_several():
+    study = Study("x", "y", "", "", alone="fc", numbers=(Number("MSE", "fc/a", "mse"), Number("MSE", "conv/a", "mse")))
+    assert [row.value for row in numbers.rows_of(study, {"fc": {"a": 1.0}, "conv": {"a": 2.0}})] == [1.0, 2.0]
+    assert [(row.number.key, row.value) for row in numbers.rows_of(study, {"a": 3.0})] == [("fc/a", 3.0)]
+
+
+def test_a_number_of_every_model():
+    number = Number("accuracy of *", "*/a", "accuracy", baseline="*/b", name="majority")
+    rows = numbers.rows_of(Study("x", "y", "", "", numbers=(number,)), {"data": "full", "one": {"a": 0.5, "b": 0.25}})
+    assert [(row.number.label, row.model, row.baseline) for row in rows] == [("accuracy of one", "one", 0.25)]

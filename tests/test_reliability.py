@@ -215,7 +215,7 @@ def test_a_script_refuses_a_checkpoint_that_is_not_its_own(tmp_path, capsys, kin
 
 TOY = "--quiet --limit 48 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --mirror --stretch 0.8".split()
 SAMPLE = ["--quiet", "--source", "sample"]
-MNIST = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4 --channels 2".split()]
+MNIST = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4".split()]
 STOCKS = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4".split()]
 VOWELS = [*SAMPLE, *"--limit 27 --epochs 2 --basic_epochs 2 --folds 2 --hidden_size 3 --channels 3".split()]
 MOVEMENT = "--quiet --epochs 2 --batch_size 64 --hidden_size 2 --steps 3".split()
@@ -225,8 +225,8 @@ TRAININGS = {  # script, function, flags
     "toy grid": (lstm_ae_toy, "reconstruct", [*TOY, "--learning_rate", "0.01", "0.001", "--seeds", "2"]),
     "toy fresh": (lstm_ae_toy, "reconstruct", [*TOY, "--fresh", "--filtering", "0.1"]),
     "digits fc": (lstm_ae_mnist, "reconstruct", [*MNIST, "--model", "fc", "--shift", "1"]),
-    "digits conv": (lstm_ae_mnist, "reconstruct", [*MNIST, "--model", "conv"]),
-    "digits both": (lstm_ae_mnist, "classify", [*MNIST, "--model", "both", "--dropout", "0.2"]),
+    "digits conv": (lstm_ae_mnist, "reconstruct", [*MNIST, "--model", "conv", "--channels", "2"]),
+    "digits both": (lstm_ae_mnist, "classify", [*MNIST, "--model", "both", "--channels", "2", "--dropout", "0.2"]),
     "stocks": (lstm_ae_snp500, "reconstruct", STOCKS),
     "stocks folds": (lstm_ae_snp500, "reconstruct", [*STOCKS, "--folds", "3"]),
     "stocks predict": (lstm_ae_snp500, "predict", [*STOCKS, "--window", "10"]),

@@ -27,8 +27,9 @@ from loaders.files import DataError
 from training import checkpoint, flags, loop, tables
 from training.checkpoint import CheckpointError
 from training.loop import Diverged
+from training.presets import Script
 from training.run import find_device, locked, prepare_process
-from training.settings import OPTIMIZERS, ROOT, Script, Settings, UsageError
+from training.settings import OPTIMIZERS, ROOT, Settings, UsageError
 from training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("no_flush")
@@ -186,7 +187,7 @@ def test_run_writes_config_and_metrics(tmp_path):
     config = json.loads((tmp_path / "first" / "config.json").read_text())
     commit = config.pop("git_commit")
     assert commit is None or len(commit) == 40
-    assert config.pop("format") == checkpoint.FORMAT
+    assert config.pop("format") == checkpoint.FORMAT and config.pop("machine").endswith(" cores")
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     assert config.pop("versions") == versions
     request = SCRIPT.request("first", learning_rate=[0.1], seed=3, quiet=True, device="cpu")

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, distributed
 
-from training.settings import Request
+from training.presets import Request
 
 
 def size() -> int:

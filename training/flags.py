@@ -13,19 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from training.settings import (
-    BACKENDS,
-    GROUPS,
-    PRESETS,
-    SEVERAL,
-    Flag,
-    Request,
-    Script,
-    Settings,
-    UsageError,
-    as_dict,
-    matches,
-)
+from training.presets import PRESETS, Request, Script, matches
+from training.settings import BACKENDS, GROUPS, SEVERAL, Flag, Settings, UsageError, as_dict
 
 NOT_DECIDING = ("function", "label", "in_worker")  # settings without a flag that do not decide the result
 
@@ -51,7 +40,7 @@ def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
         requests = {}
         for name in chosen:
             used = {flag: value for flag, value in given.items() if name in script.users(flag)}
-            requests[name] = checked(as_trained(Request(script, name, preset, used)))
+            requests[name] = checked(as_trained(Request(script, name, preset, used)), used)
     except UsageError as error:
         parser.error(f"argument {error}")
     for package in needed_packages(requests.values()):
@@ -85,11 +74,11 @@ def refuse_unused(script: Script, chosen: tuple[str, ...], function: str | None,
             raise UsageError(f"--{name}: not used by {which}; it is a flag of {' and '.join(users)}")
 
 
-def checked(request: Request) -> Request:
-    """The request, if its flags go together. Raises UsageError."""
+def checked(request: Request, given: Iterable[str]) -> Request:
+    """The request, if its flags go together; `given`: those given by hand. Raises UsageError."""
     flags = request.script.flags()
-    for name in request.given:
-        for other, accepted in flags[name].when.items() if name in flags else ():
+    for name in given:
+        for other, accepted in flags[name].when.items():
             value = request.values[other]
             if not matches(value, accepted):
                 needed = " or ".join(text_of(one) for one in accepted)

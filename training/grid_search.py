@@ -15,7 +15,8 @@ from training import checkpoint, workers
 from training.checkpoint import CheckpointError
 from training.flags import deciding, restored, text_of
 from training.loop import Diverged, Result
-from training.settings import Request, Settings, UsageError, with_values
+from training.presets import Request, with_values
+from training.settings import Settings, UsageError
 from training.tables import read_table, write_csv
 from training.workers import WorkerLost
 

@@ -1,14 +1,15 @@
 """Running a script: one locked folder per function, bad input reported in one line, seeds and threads."""
 
+import contextlib
 import ctypes
 import gc
 import json
+import os
 import platform
 import random
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
@@ -19,7 +20,8 @@ from loaders.files import DataError
 from training import checkpoint, data_parallel, flags
 from training.checkpoint import CheckpointError
 from training.loop import Failed
-from training.settings import Request, Script, Settings, UsageError
+from training.presets import Request, Script
+from training.settings import Settings, UsageError
 from training.signals import Interrupted, interruptible
 from training.tables import write_json
 
@@ -105,7 +107,7 @@ def run_function(request: Request, function: Callable[[Request, Path], dict], ow
     return metrics
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(folder: Path):
     """Makes the folder and locks it. Raises UsageError if another run holds it."""
     try:
@@ -122,6 +124,15 @@ def locked(folder: Path):
         lock.release()
 
 
+def machine() -> str:
+    """The processor and its number of cores."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):  # Linux says which processor it is in a file only
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return f"{name}, {os.cpu_count()} cores"
+
+
 def describe_run(request: Request) -> dict:
     try:
         git = subprocess.run(
@@ -131,4 +142,10 @@ def describe_run(request: Request) -> dict:
     except (OSError, subprocess.TimeoutExpired):
         commit = None
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    return {**flags.describe(request), "format": checkpoint.FORMAT, "versions": versions, "git_commit": commit}
+    return {
+        **flags.describe(request),
+        "format": checkpoint.FORMAT,
+        "versions": versions,
+        "machine": machine(),
+        "git_commit": commit,
+    }

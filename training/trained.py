@@ -6,7 +6,8 @@ from pathlib import Path
 from training import checkpoint
 from training.checkpoint import CheckpointError
 from training.flags import restored
-from training.settings import Request, Settings
+from training.presets import Request
+from training.settings import Settings
 from training.tables import write_csv
 
 

@@ -16,8 +16,9 @@ import joblib
 from joblib.externals.loky import get_reusable_executor
 
 from training.loop import Failed
+from training.presets import Request, with_values
 from training.run import prepare_process
-from training.settings import Request, Settings, UsageError, module_name, with_values
+from training.settings import Settings, UsageError, module_name
 from training.signals import Interrupted, handlers
 
 
