@@ -96,11 +96,11 @@ GENERATED = {"function": "reconstruct", "data": None}
 PRESETS = {
     "best": [
         recipe(batch_size=64, learning_rate=3e-3, epochs=100),
-        recipe(GENERATED, input_size=25, mirror=True),
-        recipe({**GENERATED, "signal": "waves"}, minutes=4, hidden_size=256, batch_size=256, epochs=300),
-        recipe({**GENERATED, "signal": "waves"}, learning_rate=5e-3, filtering=0.3, stretch=0.9),
+        recipe(GENERATED, mirror=True),
+        recipe({**GENERATED, "signal": "waves"}, minutes=4, hidden_size=256, input_size=25, batch_size=256),
+        recipe({**GENERATED, "signal": "waves"}, learning_rate=5e-3, epochs=300, filtering=0.3, stretch=0.9),
         recipe({**GENERATED, "signal": "waves", "fresh": True}, filtering=0.0, stretch=1.0, mirror=False),
-        recipe({**GENERATED, "signal": "walk"}, minutes=1.5, batch_size=128, learning_rate=4e-3, epochs=150),
+        recipe({**GENERATED, "signal": "walk"}, minutes=2, epochs=150),
         recipe({**GENERATED, "signal": "uniform"}, minutes=1, epochs=60),
     ],
     "published": [
