@@ -486,11 +486,11 @@ class ProxLSTM(Proximal, nn.LSTM):
         state = hx or (data.new_zeros(expected),) * 2
         if packed and hx and input.sorted_indices is not None:
             state = [part[:, input.sorted_indices] for part in state]
-        found = [
+        layers = [
             self.run(data, batch_sizes, [part[k] for part in state], self.all_weights[k], reverse=bool(k))
             for k in range(directions)
         ]
-        outputs, h, c = zip(*found, strict=True)
+        outputs, h, c = zip(*layers, strict=True)
         output, h, c = torch.cat(outputs, -1), torch.stack(h), torch.stack(c)
         if not packed:
             output = output.view(*by_time.shape[:2], -1)

@@ -169,9 +169,9 @@ def speeds(rows: list[Row]) -> Row:
     a, b = torch.rand(2, 2048, 2048)
     maps = torch.rand(16, 64, 32, 32).contiguous(memory_format=torch.channels_last)
     convolution = nn.Conv2d(64, 256, 3, padding=1, bias=False).requires_grad_(False)
-    found = medians({"matrix product": lambda: a @ b, "convolution": lambda: convolution(maps)}, 5)
+    times = medians({"matrix product": lambda: a @ b, "convolution": lambda: convolution(maps)}, 5)
     operations = {"matrix product": 2 * 2048**3, "convolution": 2 * maps.numel() * 256 * 9}
-    values = {name: operations[name] / seconds / 1e9 for name, seconds in found.items()}
+    values = {name: operations[name] / seconds / 1e9 for name, seconds in times.items()}
     (row,) = [row for row in rows if row.what.endswith(f"H={hidden}")]
     return Row(f"H={hidden}", {way: 3 * products / row.values[way] / 1e9 for way in ("usual", "ours")} | values)
 

@@ -99,8 +99,8 @@ def row_of(number: int) -> Row | None:
     if result.returncode:
         print(f"left out: {study.title}: {result.stderr.strip().splitlines()[-1]}", flush=True)
         return None
-    found = json.loads(result.stdout.splitlines()[-1])
-    return Row(study.title + ("" if found["data"] else " (bundled sample)"), {"peak": found["MiB"]})
+    peak = json.loads(result.stdout.splitlines()[-1])
+    return Row(study.title + ("" if peak["data"] else " (bundled sample)"), {"peak": peak["MiB"]})
 
 
 def main(argv: list[str] | None = None) -> list[Row]:

@@ -134,8 +134,8 @@ def costs(rounds: int) -> list[Row]:
         for size in SIZES:
             steps = {name: training_step(name, batch, STEPS, size) for name in methods(batch, size)}
             slow = {name: steps.pop(name) for name in ("blackbox",) if name in steps}
-            found = medians(steps, rounds) | medians(slow, 1)
-            rows.append(Row(f"B={batch} H={size}", found, found["auto"] / found["LSTMCell"]))
+            times = medians(steps, rounds) | medians(slow, 1)
+            rows.append(Row(f"B={batch} H={size}", times, times["auto"] / times["LSTMCell"]))
     return rows
 
 
@@ -144,9 +144,9 @@ def memory_rows() -> list[Row]:
     names = {size: ["auto", *(name for name in methods(BATCHES[0], size) if name != "auto")] for size in SIZES}
     tasks = [(name, BATCHES[0], size) for size in SIZES for name in names[size]]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(tasks, pool.map(lambda task: peak_memory(*task), tasks), strict=True))
+        times = dict(zip(tasks, pool.map(lambda task: peak_memory(*task), tasks), strict=True))
     return [
-        Row(f"B={BATCHES[0]} H={size}", {task[0]: mib for task, mib in found.items() if task[2] == size})
+        Row(f"B={BATCHES[0]} H={size}", {task[0]: mib for task, mib in times.items() if task[2] == size})
         for size in SIZES
     ]
 
@@ -197,9 +197,9 @@ def named_ratios(rounds: int) -> list[Row]:
     rows = []
     for batch, steps, size, target in RATIOS:
         names = ("LSTMCell", "nn.LSTM", "auto")
-        found = medians({name: training_step(name, batch, steps, size) for name in names}, rounds)
+        times = medians({name: training_step(name, batch, steps, size) for name in names}, rounds)
         what = f"B={batch} T={steps} I=H={size}"
-        rows.append(Row(f"auto / LSTMCell loop, {what}", found, found["auto"] / found["LSTMCell"], f"<= {target:g}"))
+        rows.append(Row(f"auto / LSTMCell loop, {what}", times, times["auto"] / times["LSTMCell"], f"<= {target:g}"))
         if len(rows) == 1:
             for name in ("blackbox", "by sample"):
                 samples = 3 if name == "by sample" else batch
@@ -207,8 +207,8 @@ def named_ratios(rounds: int) -> list[Row]:
                 step()
                 slow = (time.perf_counter() - start) * batch / samples
                 goal = f">= {BLACKBOX_TARGET:g}" if name == "by sample" else ""
-                values = {"auto": found["auto"], name: slow}
-                rows.append(Row(f"{name} / auto, {what}", values, slow / found["auto"], goal))
+                values = {"auto": times["auto"], name: slow}
+                rows.append(Row(f"{name} / auto, {what}", values, slow / times["auto"], goal))
     return rows
 
 
@@ -229,8 +229,8 @@ def stack_rows(rounds: int) -> list[Row]:
             for model, *own in zip(models, *batch, strict=True):
                 model.loss(*own)[0].backward()
 
-        found = medians({"one by one": one_by_one, "stack": stacked}, rounds)
-        rows.append(Row(mode, found, found["one by one"] / found["stack"]))
+        times = medians({"one by one": one_by_one, "stack": stacked}, rounds)
+        rows.append(Row(mode, times, times["one by one"] / times["stack"]))
     return rows
 
 

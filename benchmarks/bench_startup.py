@@ -68,10 +68,10 @@ def present(kind: str | None) -> bool:
 def run(code: str) -> float:
     """Seconds of a process until it ends with the status REACHED."""
     start = time.perf_counter()
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     seconds = time.perf_counter() - start
-    if found.returncode != REACHED:
-        raise RuntimeError(f"expected status {REACHED}, found {found.returncode}: {found.stderr[-500:]}")
+    if process.returncode != REACHED:
+        raise RuntimeError(f"expected status {REACHED}, found {process.returncode}: {process.stderr[-500:]}")
     return seconds
 
 

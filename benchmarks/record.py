@@ -135,8 +135,8 @@ def bars_of(section: dict) -> list[Bar]:
 
 def number_in(target: str) -> float | None:
     """Of a target such as ">= 2"."""
-    found = re.search(r"\d+(\.\d+)?", target)
-    return float(found[0]) if found else None
+    match = re.search(r"\d+(\.\d+)?", target)
+    return float(match[0]) if match else None
 
 
 def figure_name(title: str) -> str:

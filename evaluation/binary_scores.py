@@ -38,8 +38,8 @@ def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[
 
 def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error (Naeini, Cooper and Hauskrecht 2015): the bins' mean |probability - share|."""
-    found = reliability(logits, labels, bins)
-    return float(np.average(np.abs(found["probability"] - found["share"]), weights=found["count"]))
+    table = reliability(logits, labels, bins)
+    return float(np.average(np.abs(table["probability"] - table["share"]), weights=table["count"]))
 
 
 def platt_scaling(scores: np.ndarray, labels: np.ndarray, iterations: int = 50) -> tuple[float, float]:

@@ -52,10 +52,10 @@ def movement_scores(predicted: np.ndarray, actual: np.ndarray, dates: np.ndarray
     share = accuracy(predicted, actual)
     sums = day_sums(outcomes(predicted, actual), dates)  # (D, 4)
     drawn = draw_days(len(sums), seed) @ sums  # (K, 4)
-    found = {"accuracy": share, "mcc": mcc(predicted, actual), "accuracy_sigma": binomial_sigma(share, len(actual))}
+    scores = {"accuracy": share, "mcc": mcc(predicted, actual), "accuracy_sigma": binomial_sigma(share, len(actual))}
     for name, values in (("accuracy", drawn[:, :2].sum(1) / drawn.sum(1)), ("mcc", mcc_of_counts(drawn))):
-        found[f"{name}_low"], found[f"{name}_high"] = (float(q) for q in np.quantile(values, [0.025, 0.975]))
-    return found
+        scores[f"{name}_low"], scores[f"{name}_high"] = (float(q) for q in np.quantile(values, [0.025, 0.975]))
+    return scores
 
 
 def gain(correct: np.ndarray, other: np.ndarray, dates: np.ndarray, seed: int = 0) -> tuple[float, float, float]:

@@ -47,7 +47,7 @@ MAX_VALUES = 2**26  # 512 MiB of float64: the largest table that is built
 
 
 class MovementSet(NamedTuple):
-    """Where a data set lies in the archive, how its dates are split, and what must be found."""
+    """Where a data set lies in the archive, how its dates are split, and its expected counts."""
 
     folder: str
     prices: str  # the folder of raw prices in it

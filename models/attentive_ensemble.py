@@ -237,13 +237,13 @@ class Ensemble:
         order = torch.stack([torch.randperm(len(samples), generator=g) for g in self.generators]).to(self.device)
         sums: dict[str, Tensor] = {}
         for indices in order.split(batch_size, 1):
-            found = self.losses(gathered(samples, sign, indices))
-            if not torch.isfinite(found["loss"]).all():
-                raise FloatingPointError(f"a loss is not finite: {found['loss'].tolist()}")
+            losses = self.losses(gathered(samples, sign, indices))
+            if not torch.isfinite(losses["loss"]).all():
+                raise FloatingPointError(f"a loss is not finite: {losses['loss'].tolist()}")
             self.optimizer.zero_grad()
-            found["loss"].sum().backward()
+            losses["loss"].sum().backward()
             self.optimizer.step()
-            for name, value in found.items():
+            for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value.detach().double() * indices.shape[1]
         return [
             {name: (total[k] / len(samples)).item() for name, total in sums.items()} for k in range(len(self.models))

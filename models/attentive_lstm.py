@@ -194,6 +194,8 @@ class AttentiveLSTM(nn.Module):
     ) -> History:
         """Trains with Adam and keeps the epoch of the best validation accuracy (the last one without validation data).
 
+        This short loop stands beside that of the scripts, since the class works without folders, settings and files.
+
         A model that has weights goes on from them; `history` gets the returned object and `best_epoch` the number, from
         1, of the epoch whose weights are kept. The generators of PyTorch are left as they were.
 

@@ -139,8 +139,8 @@ def rebuild(path: Path, *classes: type[nn.Module]) -> nn.Module:
     described = load(path).get("model")
     known = {cls.__name__: cls for cls in classes}
     if not isinstance(described, dict) or described.get("name") not in known:
-        found = described.get("name") if isinstance(described, dict) else None
-        raise CheckpointError(f"{path}: expected a model of {' or '.join(known)}, found {found}")
+        name = described.get("name") if isinstance(described, dict) else None
+        raise CheckpointError(f"{path}: expected a model of {' or '.join(known)}, found {name}")
     try:
         model = known[described["name"]](**described["arguments"])
         model.load_state_dict(described["weights"])
