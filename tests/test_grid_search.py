@@ -579,3 +579,13 @@ def test_a_new_run_with_fewer_seeds_forgets_the_others(tmp_path):
     fit(tmp_path, seeds=3)
     fit(tmp_path, seeds=2)
     assert sorted(path.name for path in (tmp_path / "seeds").iterdir()) == ["0", "1"]
+
+
+def diverge(settings, folder):
+    raise Diverged("the loss is nan")
+
+
+def test_a_score_that_diverges_before_it_has_a_folder(tmp_path):
+    with pytest.raises(Diverged, match="every combination"):
+        grid_search.fit(grid_request(), tmp_path, train_on_everything, check_model, score=diverge)
+    assert (tmp_path / "grid" / "diverged.txt").read_text() == "diverged: the loss is nan"

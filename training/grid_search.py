@@ -186,6 +186,7 @@ def train_or_diverge(settings: Settings, folder: Path, train: Train) -> Result |
     try:
         return train(settings, folder)
     except Diverged as error:
+        folder.mkdir(parents=True, exist_ok=True)  # a cross-validation may have diverged in a folder of its own
         checkpoint.write_atomically(note, f"diverged: {error}".encode())
         return f"diverged: {error}"
 
