@@ -115,7 +115,7 @@ def as_trained(request: Request) -> Request:
         return request
     try:
         config = json.loads(path.read_text())
-        preset, fixed = config.get("preset", "best"), trained_with(request.script, config)
+        preset, fixed = config.get("preset", "best"), trained_with(request.script.flags(), config)
     except (OSError, ValueError, TypeError, AttributeError):
         raise UsageError(f"--dry_run: cannot read {path}; run once without --dry_run") from None
     earlier = Request(request.script, request.function, preset, fixed)
@@ -126,21 +126,8 @@ def as_trained(request: Request) -> Request:
     return earlier.with_values(**request.given)
 
 
-def trained_with(script: Script, config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that decided the result of a run, from its `config.json`, under their present names."""
-    values = {}
-    for name, described in script.flags().items():
-        for spelling in (name, *described.aliases):
-            if described.decides and spelling in config and name not in ("device", "threads"):
-                value = config[spelling]
-                values[name] = Path(value) if described.parse is Path and value is not None else value
-                break
-    return values
-
-
-def restored(settings: Settings, saved: dict[str, Any]) -> Settings:
-    """The settings with everything that decided the result of a training, from the flags in its checkpoint."""
-    flags = {field.name: field.metadata.get("flag") for field in dataclasses.fields(settings)}
+def trained_with(flags: dict[str, Flag | None], saved: dict[str, Any]) -> dict[str, Any]:
+    """The saved settings that decided the result of a training, under their present names. None: without a flag."""
     values = {}
     for name, described in flags.items():
         for spelling in (name, *(described.aliases if described else ())):
@@ -149,7 +136,17 @@ def restored(settings: Settings, saved: dict[str, Any]) -> Settings:
                 value = tuple(value) if isinstance(value, list) else value
                 values[name] = Path(value) if described and described.parse is Path and value is not None else value
                 break
-    return dataclasses.replace(settings, **values)
+    return values
+
+
+def restored(settings: Settings, saved: dict[str, Any]) -> Settings:
+    """The settings with everything that decided the result of a training, from the flags in its checkpoint."""
+    return dataclasses.replace(settings, **trained_with(declared(settings), saved))
+
+
+def declared(settings: Settings) -> dict[str, Flag | None]:
+    """The declaration of each setting's flag by name, None for settings without one."""
+    return {field.name: field.metadata.get("flag") for field in dataclasses.fields(settings)}
 
 
 def plain(value: Any) -> Any:
@@ -170,8 +167,7 @@ def describe(request: Request) -> dict[str, Any]:
 
 def deciding(settings: Settings) -> dict[str, Any]:
     """The settings that decide a training's result, as plain types, which its checkpoints hold."""
-    flags = {field.name: field.metadata.get("flag") for field in dataclasses.fields(settings)}
-    names = [n for n, f in flags.items() if n not in NOT_DECIDING and (f is None or f.decides)]
+    names = [n for n, f in declared(settings).items() if n not in NOT_DECIDING and (f is None or f.decides)]
     values = as_dict(settings)
     return {name: plain(values[name]) for name in names}
 
