@@ -14,8 +14,7 @@ import io
 import re
 import sys
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -154,22 +153,6 @@ def kind(token: str) -> str:
 def normalize(text: str) -> str:
     """What makes two messages the same text: their tokens, with tickers and users by kind."""
     return " ".join(map(kind, tokenize(text)))
-
-
-def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int = 2) -> list[str]:
-    """SPECIAL, then every other token with at least `min_count` occurrences in tokenised texts, frequent ones first."""
-    counts = Counter(token for tokens in texts for token in tokens)
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [*SPECIAL, *(token for token, count in ranked if count >= min_count and token not in SPECIAL)]
-
-
-def encode(tokens: Iterable[str], index: Mapping[str, int]) -> list[int]:
-    """The places of tokens in a vocabulary, given as {token: place}.
-
-    A ticker or user that the vocabulary does not name is <ticker> or <user>, any other token <unknown>.
-    """
-    unknown = index[UNKNOWN]
-    return [index.get(token, index.get(kind(token), unknown)) for token in tokens]
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

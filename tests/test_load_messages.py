@@ -16,9 +16,6 @@ import load_data
 from loaders import messages as load_messages
 from loaders.files import DataError
 from loaders.messages import (
-    SPECIAL,
-    build_vocabulary,
-    encode,
     labelled_messages,
     normalize,
     read_texts,
@@ -112,23 +109,6 @@ def test_what_counts_as_the_same_text():
     assert normalize("$SPY @ann: buy at $7.50,\nhttps://c.d/e") == normalize("$AAPL  @joe: BUY at $12, http://a.b")
     assert normalize("buy at 12") != normalize("buy at")
     assert normalize("$") == "$" and normalize("@") == "@" and normalize("@@@") == "@@"
-
-
-def test_vocabulary_by_hand():
-    texts = [tokenize(text) for text in ("b a $spy", "a b c", "a $12 $12 d")]
-    assert build_vocabulary(texts, 2) == [*SPECIAL, "a", "b"]
-    assert build_vocabulary(texts, 1) == [*SPECIAL, "a", "b", "$spy", "c", "d"]
-    assert build_vocabulary([], 1) == list(SPECIAL)
-
-
-def test_unknown_words_are_read_by_kind():
-    index = {word: place for place, word in enumerate([*SPECIAL, "buy", "$spy"])}
-    named = {name: index[name] for name in SPECIAL}
-    assert encode(["buy", "$spy"], index) == [7, 8] and index["<padding>"] == 0
-    assert encode(tokenize("sell $AAPL @joe $5 6 http://x.y"), index) == [
-        named[f"<{name}>"] for name in ("unknown", "ticker", "user", "price", "number", "link")
-    ]
-    assert encode(tokenize(" "), index) == [named["<unknown>"]]
 
 
 # ---- split -----------------------------------------------------------------------------------------------------------
