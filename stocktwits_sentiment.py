@@ -244,10 +244,10 @@ from loaders.messages import (
     LabelledTexts,
     Messages,
     labelled_messages,
-    read_texts,
     spy_messages,
     tokenize,
 )
+from loaders.text_files import read_texts
 from models.adversarial import compute_perturbation
 from models.text_lstm import TextLSTM
 from models.word_vectors import cooccurrence_vectors
