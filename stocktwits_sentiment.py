@@ -239,14 +239,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from evaluation import bag_of_words, binary_scores
 from loaders.encoded_texts import EncodedTexts, build_vocabulary, encode, index_of, repeated_bigrams
-from loaders.messages import (
-    TOKENIZERS,
-    LabelledTexts,
-    Messages,
-    labelled_messages,
-    spy_messages,
-    tokenize,
-)
+from loaders.messages import TOKENIZERS, LabelledTexts, Messages, labelled_messages, spy_messages, tokenize
 from loaders.text_files import read_texts
 from models.adversarial import compute_perturbation
 from models.text_lstm import TextLSTM
@@ -274,16 +267,15 @@ EXAMPLES = (  # what `predict` scores when the whole study runs
     "$SPY puts for Friday, this rally has no volume",
     "$SPY what a day",
 )
-Asked = SentimentSettings | Request
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
-def load(settings: Asked) -> Messages:
+def load(settings: SentimentSettings | Request) -> Messages:
     return messages(*data_source(settings))
 
 
-def data_source(settings: Asked) -> tuple:
+def data_source(settings: SentimentSettings | Request) -> tuple:
     names = ("data", "text_column", "label_column", "data_dir", "source", "limit")
     return tuple(getattr(settings, name) for name in names)
 
@@ -399,11 +391,11 @@ def test(settings: SentimentSettings, folder: Path) -> dict:
     }
 
 
-def compared(z: np.ndarray, settings: Asked) -> dict:
+def compared(z: np.ndarray, settings: SentimentSettings | Request) -> dict:
     """Metrics of logits (N,) of the test messages, beside those of the majority class and the bag of words."""
     data, opponent = load(settings), bag_of_words_logits(settings, "test")
     labels = data.test.labels.numpy()
-    right, opponent_right = (binary_scores.correct(logit, labels) for logit in (z, opponent))
+    right, opponent_right = (binary_scores.correct(own, labels) for own in (z, opponent))
     return {
         **binary_scores.summary(z, labels),
         "majority_accuracy": majority_accuracy(data),
@@ -414,15 +406,15 @@ def compared(z: np.ndarray, settings: Asked) -> dict:
 
 
 def validation_accuracy(data: Messages, z: np.ndarray) -> float:
-    return float(binary_scores.correct(z, data.validation.labels.numpy()).mean())
+    return binary_scores.accuracy(z, data.validation.labels.numpy())
 
 
-def trained(path: Path, settings: Asked) -> TextLSTM:
+def trained(path: Path, settings: SentimentSettings | Request) -> TextLSTM:
     return checkpoint.rebuild(path, TextLSTM).to(settings.device)
 
 
 @torch.no_grad()
-def logits(model: TextLSTM, split: LabelledTexts, settings: Asked) -> np.ndarray:
+def logits(model: TextLSTM, split: LabelledTexts, settings: SentimentSettings | Request) -> np.ndarray:
     """The model's logits (N,) of the texts, in their order."""
     data = encoded(split, model)
     z = torch.empty(len(data))
@@ -449,7 +441,7 @@ def fit_bag_of_words(*source) -> bag_of_words.BagOfWords:
     return bag_of_words.fit_best(texts[0], train.labels.numpy(), texts[1], validation.labels.numpy())
 
 
-def bag_of_words_logits(settings: Asked, split: str) -> np.ndarray:
+def bag_of_words_logits(settings: SentimentSettings | Request, split: str) -> np.ndarray:
     texts = getattr(load(settings), split).texts
     return fit_bag_of_words(*data_source(settings)).logits([tokenize(text) for text in texts])
 
@@ -505,30 +497,34 @@ def run_training(request: Request, folder: Path) -> dict:
 
 
 def test_ensemble(models: Sequence[TextLSTM], request: Request, folder: Path) -> tuple[dict, np.ndarray]:
-    """Metrics and logits (N,) of the models' mean logit on the test messages, and errors.csv: the validation messages
-    that all models get wrong, since reading test messages would be a kind of training on them.
-    """
+    """Metrics and logits (N,) of the models' mean logit on the test messages; writes errors.csv, see `write_errors`."""
     data = load(request)
     validation, test = (
         np.stack([logits(model, split, request) for model in models]) for split in (data.validation, data.test)
     )  # (models, N)
-    wrong = binary_scores.wrong_in_all(test, data.test.labels.numpy())
-    opponent_right = binary_scores.correct(bag_of_words_logits(request, "test"), data.test.labels.numpy())
+    write_errors(folder / "errors.csv", validation, data)
     metrics = {**compared(test.mean(0), request), "val_accuracy": validation_accuracy(data, validation.mean(0))}
-    rows = [
-        {
-            "message": data.validation.texts[i],
-            "label": data.classes[int(data.validation.labels[i])],
-            "logit": f"{validation[:, i].mean():.2f}",
-        }
-        for i in np.flatnonzero(binary_scores.wrong_in_all(validation, data.validation.labels.numpy()))
-    ]
-    tables.write_csv(folder / "errors.csv", rows)
+    labels, opponent = data.test.labels.numpy(), bag_of_words_logits(request, "test")
+    wrong = binary_scores.wrong_in_all(test, labels)
+    both_wrong = wrong & ~binary_scores.correct(opponent, labels)
     return {
         **{f"ensemble_{name}": metrics[name] for name in ENSEMBLE_METRICS},
         "wrong_in_all_seeds": float(wrong.mean()),
-        "wrong_in_all_seeds_and_bag_of_words": float((wrong & ~opponent_right).mean()),
+        "wrong_in_all_seeds_and_bag_of_words": float(both_wrong.mean()),
     }, test.mean(0)
+
+
+def write_errors(path: Path, z: np.ndarray, data: Messages) -> None:
+    """The validation messages that all models get wrong, given their logits z (models, N).
+
+    Not the test messages: to read them would be a kind of training on them.
+    """
+    texts, labels = data.validation
+    rows = [
+        {"message": texts[i], "label": data.classes[int(labels[i])], "logit": f"{z[:, i].mean():.2f}"}
+        for i in np.flatnonzero(binary_scores.wrong_in_all(z, labels.numpy()))
+    ]
+    tables.write_csv(path, rows)
 
 
 def predict(request: Request, folder: Path) -> dict:
@@ -553,7 +549,7 @@ def predict(request: Request, folder: Path) -> dict:
     }
 
 
-def explain(model: TextLSTM, texts: Sequence[str], settings: Asked, count: int = 5) -> list[dict]:
+def explain(model: TextLSTM, texts: Sequence[str], settings: SentimentSettings | Request, count: int = 5) -> list[dict]:
     """Per message the probability of the second class, and the words that move its logit most (`word_slopes`)."""
     data = encoded(LabelledTexts(list(texts), torch.zeros(len(texts))), model)
     predictions: list[dict] = [{}] * len(texts)

@@ -11,6 +11,11 @@ def correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (logits > 0) == (labels > 0.5)
 
 
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Share of right predictions."""
+    return float(correct(logits, labels).mean())
+
+
 def wrong_in_all(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which samples (N,) all of several models get wrong; logits (models, N)."""
     return ~np.any([correct(own, labels) for own in logits], axis=0)
@@ -84,10 +89,10 @@ def platt_scaling(scores: np.ndarray, labels: np.ndarray, iterations: int = 50) 
 
 def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The numbers that stand in `metrics.json` for test data."""
-    accuracy = float(correct(logits, labels).mean())
+    share = accuracy(logits, labels)
     return {
-        "test_accuracy": accuracy,
-        "test_accuracy_sigma": binomial_sigma(accuracy, len(labels)),
+        "test_accuracy": share,
+        "test_accuracy_sigma": binomial_sigma(share, len(labels)),
         "test_log_loss": log_loss(logits, labels),
         "calibration_error": calibration_error(logits, labels),
     }
