@@ -240,7 +240,10 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> Results:
     parser = make_parser()
     flags = parser.parse_args(argv)
-    chosen = [s for s in STUDIES if not flags.only or {s.script, s.path} & set(flags.only)]
+    studies = [study for study in STUDIES if presets_of(study, flags.profile)]
+    chosen = [s for s in studies if not flags.only or {s.script, s.path} & set(flags.only)]
+    if absent := set(flags.only or ()) - {name for s in chosen for name in (s.script, s.path)}:
+        parser.error(f"argument --only: {', '.join(sorted(absent))}: in the profile full only")
     if flags.list:
         for study in chosen:
             for preset in presets_of(study, flags.profile):
