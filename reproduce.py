@@ -29,7 +29,8 @@ from loaders.files import DownloadError
 from reporting import browser, report
 from reporting.report import Failure, Result, Results, read_json
 from reporting.schedule import Task, run_pool
-from reporting.studies import PRESETS, STUDIES, Study
+from reporting.studies import PRESETS, SCRIPTS, STUDIES, Study
+from training import flag_tables
 from training.flags import Parser
 from training.settings import POSITIVE_INT
 
@@ -184,6 +185,7 @@ def publish(output: Path) -> None:
     (RESULTS / "summary.json").write_text(json.dumps(report.summary_of(results), indent=2) + "\n")
     readme = ROOT / "README.md"
     readme.write_text(with_table(readme.read_text(), results))
+    (RESULTS.parent / "flags.md").write_text(flags_page())
     report.write_report(results, "full", RESULTS)
 
 
@@ -218,6 +220,11 @@ def with_table(readme: str, results: Results) -> str:
     marked = re.compile(r"(<!-- results -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
     shown = report.markdown_table(results, "docs/results/report/report.md")
     return marked.sub(lambda m: m[1] + shown + m[2], readme)
+
+
+def flags_page() -> str:
+    """docs/flags.md"""
+    return flag_tables.page(importlib.import_module(name).SCRIPT for name in SCRIPTS)
 
 
 # ---- command line ----------------------------------------------------------------------------------------------------
