@@ -208,7 +208,6 @@ import json
 import statistics
 
 import filelock
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -531,19 +530,17 @@ def plot_comparison(folders: dict[str, Path], path: Path) -> None:
 
 
 def plot_epsilons(metrics: dict[str, dict], path: Path) -> None:
-    """Accuracy against epsilon on test data and in cross-validation."""
+    """Accuracy against epsilon on test data and in cross-validation, beside that of the plain model on test data."""
     rows = sorted((m for m in metrics.values() if m["epsilon"] > 0), key=lambda m: m["epsilon"])
-    x = [float(np.log10(row["epsilon"])) for row in rows]
+    x = [row["epsilon"] for row in rows]
     means, stds = zip(*map(mean_and_std, rows), strict=True)
+    folds = [row["cv_accuracy"] for row in rows], [row["cv_accuracy_error"] for row in rows]
     series = {
         "test, mean and standard deviation of the seeds": (x, means, stds),
-        "cross-validation, standard error": (
-            x,
-            [row["cv_accuracy"] for row in rows],
-            [row["cv_accuracy_error"] for row in rows],
-        ),
+        "cross-validation, standard error": (x, *folds),
     }
-    plots.points(path, series, "logarithm of ε to base 10", "accuracy")
+    levels = {"plain from the same start, test": mean_and_std(metrics["plain"])[0]}
+    plots.points(path, series, "ε", "accuracy", levels=levels, log_x=True)
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
