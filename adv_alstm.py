@@ -676,10 +676,10 @@ RECORD = (
 def training_record(path: Path) -> dict:
     """The metrics that the training of a model left beside it, {} if there are none."""
     try:
-        record = json.loads((path.parent / "metrics.json").read_text())
-    except (OSError, ValueError):
+        record = tables.read_json(path.parent / "metrics.json")
+    except checkpoint.CheckpointError:
         return {}
-    return record if isinstance(record, dict) and "test_accuracy" in record else {}
+    return record if "test_accuracy" in record else {}
 
 
 def steps_of(path: Path) -> int:

@@ -13,6 +13,7 @@ import gzip
 import hashlib
 import http.client
 import os
+import re
 import stat
 import struct
 import sys
@@ -26,6 +27,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest table or toy set that is built
+MAX_TEXT_CELLS, MAX_COLUMNS = 2**24, 2**14  # of a CSV file: text takes ten times the memory
+SEPARATORS = (b",", b";", b"\t")
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 SOURCES = ("auto", "full", "sample")
 MAX_BYTES = 2**28  # no file here unpacks to more than 48 MB; what claims more is refused
@@ -74,6 +77,18 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         raise
     except MALFORMED as error:
         raise DataError(f"{path}: expected {expected}, found {reason(error)}") from error
+
+
+def check_table_size(path: Path | str, data: bytes) -> None:
+    """Raises DataError for a CSV file, whatever separates its cells, that is too large to be read as text."""
+    first_line = re.match(rb"[^\r\n]*", data)[0]
+    columns = 1 + max(map(first_line.count, SEPARATORS))
+    cells = data.count(b"\n") + data.count(b"\r") + max(map(data.count, SEPARATORS))
+    if columns > MAX_COLUMNS or cells > MAX_TEXT_CELLS:
+        raise DataError(
+            f"{path}: expected a table of at most {MAX_COLUMNS} columns and {MAX_TEXT_CELLS} cells, "
+            f"found about {columns} and {cells}"
+        )
 
 
 def is_web_page(head: bytes) -> bool:

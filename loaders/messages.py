@@ -25,8 +25,10 @@ import torch
 from torch import Tensor
 
 from loaders.files import (
+    MAX_BYTES,
     SAMPLES,
     DataError,
+    check_table_size,
     checked_limit,
     choose,
     download,
@@ -243,7 +245,9 @@ def read_texts(path: Path | str, text_column: str) -> list[str]:
     if path.suffix.lower() != ".txt" and path != Path("-"):
         return _read_columns(path, (text_column,))[text_column].tolist()
     name, expected = Path("standard input") if path == Path("-") else path, "text with a message per line"
-    data = sys.stdin.buffer.read() if path == Path("-") else read_bytes(path, expected)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == Path("-") else read_bytes(path, expected)
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{name}: expected {expected}, at most {MAX_BYTES} bytes, found more")
     with reading(name, expected):
         texts = _decode(name, data).splitlines()
     if not texts:
@@ -257,6 +261,7 @@ def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = Non
         f"a CSV table in UTF-8, UTF-16 or Latin-1 with the column{'s'[: len(columns) - 1]} {' and '.join(columns)}"
     )
     data = read_bytes(path, expected)
+    check_table_size(path, data)
     with reading(path, expected):
         text = data.decode(encoding) if encoding else _decode(path, data)
         first_line = re.split(r"[\r\n]", text, maxsplit=1)[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from loaders.files import DataError, reading
+from loaders.files import DataError, check_table_size, reading
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")
 
@@ -27,6 +27,7 @@ def read_rows(path: Path, data: bytes, expected: str) -> pd.DataFrame:
     """
     if not data.strip():
         raise DataError(f"{path}: expected {expected}, found an empty file")
+    check_table_size(path, data)
     with reading(path, expected):
         try:
             rows = pd.read_csv(io.BytesIO(data), header=None, dtype=str, keep_default_na=False, skip_blank_lines=False)

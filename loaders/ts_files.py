@@ -18,7 +18,7 @@ from torch import Tensor
 
 from loaders.files import DataError, checked_limit, read_bytes, reading
 
-MAX_STEPS, MAX_VALUE = 100_000, 1e6  # of one sequence: a file that claims more is damaged
+MAX_STEPS, MAX_FEATURES, MAX_VALUE = 100_000, 10_000, 1e6  # of one sequence: a file that claims more is damaged
 IGNORED = -100  # the label of a place that no sequence fills; `torch.nn.functional.cross_entropy` leaves it out
 MISSING = ("?", "nan")
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -133,6 +133,7 @@ def read_ts(path: Path) -> TimeSeries:
         values, labels = [], []
         for number, line in enumerate(lines[start:], start + 1):
             if line.strip() and not line.startswith("#"):
+                check_counts(path, number, line)
                 *features, label = line.split(":") if has_classes else [*line.split(":"), ""]
                 label = label.strip()
                 if has_classes and (not label or (classes and label not in classes)):
@@ -185,6 +186,16 @@ def class_names(path: Path, header: dict[str, str]) -> tuple[bool, tuple[str, ..
 def numbers_first(name: str) -> tuple[bool, int, str]:
     """The order of class names that no header gives: numbers by value, then the others by letters."""
     return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
+
+
+def check_counts(path: Path, number: int, line: str) -> None:
+    """Raises DataError for a line of more features, or values of a feature, than would be taken apart."""
+    features, values = line.count(":"), line.count(",")
+    if features > MAX_FEATURES or values > MAX_STEPS * (1 + features):
+        raise DataError(
+            f"{path}, line {number}: expected at most {MAX_FEATURES} features of {MAX_STEPS} values, found about "
+            f"{features} and {values} values in all"
+        )
 
 
 def parse_sequence(path: Path, number: int, features: list[str]) -> Tensor:

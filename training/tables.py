@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 
 from training import checkpoint
+from training.checkpoint import CheckpointError
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -13,11 +16,39 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
+    """A table with a header. Text that a spreadsheet would take for a formula gets an apostrophe before it."""
     text = io.StringIO()
+    rows = [{as_text(name): as_text(cell) for name, cell in row.items()} for row in rows]
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     checkpoint.write_atomically(path, text.getvalue().encode())
+
+
+def as_text(cell: object) -> object:
+    """The cell, or, for text that begins like a formula and is no number, the cell after an apostrophe.
+
+    So advises OWASP ("CSV injection"): a message or a company's name that begins with = + - @, tab or carriage return
+    would be computed by the spreadsheet that opens the file.
+    """
+    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file. Raises CheckpointError for a file that is no plain one, or holds anything else."""
+    try:
+        content = json.loads(checkpoint.read_plain_file(path))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(error).__name__}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found a {type(content).__name__}")
+    return content
 
 
 def read_table(path: Path) -> list[dict[str, float]]:
