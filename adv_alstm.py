@@ -684,10 +684,11 @@ def training_record(path: Path) -> dict:
 
 def steps_of(path: Path) -> int:
     """Days per window of a trained model, from the checkpoint beside it."""
-    saved = checkpoint.load_latest(path.with_name("last.pt")) or {"flags": {}}
-    if "steps" not in saved["flags"]:
-        raise UsageError(f"--steps: expected the days per window of {path}, which has no last.pt beside it")
-    return saved["flags"]["steps"]
+    flags = (checkpoint.load_latest(path.with_name("last.pt")) or {}).get("flags")
+    steps = flags.get("steps") if isinstance(flags, dict) else None
+    if not isinstance(steps, int) or steps < 1:
+        raise UsageError(f"--steps: expected the days per window of {path}, which has no last.pt beside it with them")
+    return steps
 
 
 FUNCTIONS = {"train": train_models, "compare": compare, "starts": starts, "plot": plot, "predict": predict}

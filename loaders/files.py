@@ -17,6 +17,7 @@ import re
 import stat
 import struct
 import sys
+import tokenize
 import urllib.error
 import urllib.request
 import zipfile
@@ -46,6 +47,7 @@ MALFORMED = (
     MemoryError,
     csv.Error,
     struct.error,
+    tokenize.TokenError,  # of the header of an array of NumPy
     zlib.error,
     zipfile.BadZipFile,
 )

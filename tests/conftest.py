@@ -105,17 +105,16 @@ def without_figures(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(f"reporting.plots.{name}", lambda *_, **__: None)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """trained(script, *argv): the output folder of a tiny training, which is done once."""
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """tiny_model(name): the run folder of a model of `tiny_models.MODELS`, which is trained once."""
+    import tiny_models  # the scripts, and seconds
 
     @functools.cache
-    def train(script, *argv):
-        folder = tmp_path_factory.mktemp("trained")
+    def train(name):
         with pytest.MonkeyPatch.context() as patch:
             without_figures(patch)
-            script.main([*argv, "--quiet", "--output_dir", str(folder)])
-        return folder
+            return tiny_models.train(name, tmp_path_factory.mktemp(name))
 
     return train
 

@@ -5,10 +5,7 @@ what the scripts leave. A dozen files per door in `make test`, 500 in `make reli
 """
 
 import csv
-import functools
-import gzip
 import io
-import math
 import sys
 
 import movement_archive
@@ -30,6 +27,7 @@ from loaders.files import DataError
 pytest.importorskip("hypothesis")
 from fuzzing import changed_bytes, changed_text, put, zipped
 from hypothesis import strategies as st
+from tiny_models import IMAGES, LINES, PRICES, SEQUENCES, SERIES, STOCKS, TOY, TS, VOWELS, gzipped, message_table
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),  # of a file that fails
@@ -51,27 +49,12 @@ def numbers(path, *names):
     return values
 
 
-def is_finite(value):
-    return all(map(is_finite, value.values())) if isinstance(value, dict) else math.isfinite(value)
-
-
-gzipped = functools.partial(gzip.compress, mtime=0)
-
 # ---- own tables of sequences and of prices ---------------------------------------------------------------------------
-
-SEQUENCES = "a,b,c,d\n" + "".join(f"{k},{k * k % 7},{-k / 4},{k % 5}\n" for k in range(12))
-TOY = "--epochs 1 --hidden_size 2 --batch_size 4 --positional_harmonics 1 --input_size 2 --code_size 2".split()
 
 
 @pytest.mark.parametrize("function", ["reconstruct", "encode"])
-def test_any_table_of_sequences(tmp_path, fuzz, door, trained, function):
-    good = put(tmp_path / "good.csv", SEQUENCES.encode())
-    more = TOY if function == "reconstruct" else []
-    if function == "encode":
-        more = [
-            "--trained",
-            trained(lstm_ae_toy, "--function", "reconstruct", "--data", str(good), *TOY) / "reconstruct",
-        ]
+def test_any_table_of_sequences(tmp_path, fuzz, door, tiny_model, function):
+    more = TOY if function == "reconstruct" else ["--trained", tiny_model("sequences")]
 
     def load(data):
         return door(lstm_ae_toy, "--function", function, "--data", put(tmp_path / "mine.csv", data), *more)
@@ -86,26 +69,12 @@ def test_any_table_of_sequences(tmp_path, fuzz, door, trained, function):
     fuzz(changed_text(SEQUENCES) | changed_text(SEQUENCES).map(gzipped), load, check, FEW)
 
 
-DAYS = [f"2014-{month:02d}-{day:02d}" for month in (1, 2, 3, 4) for day in range(1, 16)]
-PRICES = "symbol,date,open,high,low,close,volume\n" + "".join(
-    f"{symbol},{day},{k + 5}.5,{k + 6 + k % 3}.75,{k + 5},{k + 5}.25,{1000 * k + 1}\n"
-    for symbol in ("BB", "A", "C.C")
-    for k, day in enumerate(DAYS)
-)
-SERIES = "date,north,south\n" + "".join(f"{day},{k % 7 + 1}.5,{k % 5 + 2}\n" for k, day in enumerate(DAYS))
-STOCKS = "--epochs 1 --hidden_size 2 --batch_size 64 --window 4".split()
-
-
 @pytest.mark.parametrize("function", ["reconstruct", "encode", "tomorrow"])
 @pytest.mark.parametrize("form", ["rows", "columns", "zip"])
-def test_any_table_of_prices(tmp_path, fuzz, door, trained, form, function):
+def test_any_table_of_prices(tmp_path, fuzz, door, tiny_model, form, function):
     text = SERIES if form == "columns" else PRICES
-    good = put(tmp_path / "good.csv", text.encode())
-    trains = {"encode": "reconstruct", "tomorrow": "predict"}.get(function)
-    more = [*STOCKS, "--input_size", "2"]
-    if trains:
-        own = [*STOCKS, *(["--input_size", "2"] if function == "encode" else ["--inputs", "high"])]
-        more = ["--trained", trained(lstm_ae_snp500, "--function", trains, "--data", str(good), *own) / trains]
+    model = {"encode": "prices", "tomorrow": "tomorrow"}.get(function)
+    more = ["--trained", tiny_model(model)] if model else [*STOCKS, "--input_size", "2"]
     name = "mine.zip" if form == "zip" else "mine.csv"
     files = changed_text(text)
     if form == "zip":
@@ -124,23 +93,11 @@ def test_any_table_of_prices(tmp_path, fuzz, door, trained, form, function):
         files,
         lambda data: door(lstm_ae_snp500, "--function", function, "--data", put(tmp_path / name, data), *more),
         check,
-        SHORT,
+        FEW,
     )
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------
-
-
-def idx(shape, payload):
-    return b"\0\0\x08" + bytes([len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape) + payload
-
-
-IMAGES = {
-    "my-train-images": idx((12, 28, 28), bytes(k % 256 for k in range(12 * 784))),
-    "my-train-labels.gz": gzipped(idx((12,), bytes([3, 5, 9] * 4))),
-    "my-test-images.gz": gzipped(idx((4, 28, 28), bytes(k % 251 for k in range(4 * 784)))),
-    "my-test-labels": idx((4,), bytes([3, 5, 9, 5])),
-}
 
 
 @st.composite
@@ -173,12 +130,8 @@ def test_any_folder_of_images(tmp_path, fuzz):
     fuzz(image_folders(), load, check, SHORT)
 
 
-def test_any_images_to_encode(tmp_path, fuzz, door, trained):
-    folder = tmp_path / "good"
-    for name, content in IMAGES.items():
-        put(folder / name, content)
-    argv = "--function reconstruct --model fc --epochs 1 --hidden_size 2 --code_size 2 --batch_size 8".split()
-    model = trained(lstm_ae_mnist, *argv, "--positional_harmonics", "1", "--data", str(folder)) / "reconstruct"
+def test_any_images_to_encode(tmp_path, fuzz, door, tiny_model):
+    model = tiny_model("images")
 
     def load(data):
         path = put(tmp_path / "images", data)
@@ -192,19 +145,6 @@ def test_any_images_to_encode(tmp_path, fuzz, door, trained):
 
 
 # ---- sequences with classes ------------------------------------------------------------------------------------------
-
-
-def ts_file(sequences, seed):
-    rng = np.random.default_rng(seed)
-    rows = []
-    for k in range(sequences):
-        x = rng.normal(size=(2, 4 + k % 3)).round(3)
-        rows.append(":".join(",".join(map(str, column)) for column in x) + f":{'ab'[k % 2]}")
-    return "# a comment\n@dimensions 2\n@classLabel true a b\n@data\n" + "\n".join(rows) + "\n"
-
-
-TS = {"train": ts_file(8, 1), "test": ts_file(5, 2)}
-VOWELS = "--folds 2 --repeats 1 --seeds 1 --epochs 1 --batch_size 4 --hidden_size 2 --channels 2".split()
 
 
 @st.composite
@@ -231,9 +171,8 @@ def test_any_pair_of_ts_files(tmp_path, fuzz, door):
     fuzz(ts_files(), load, check, FEW)
 
 
-def test_any_ts_file_to_classify(tmp_path, fuzz, door, trained):
-    good = put_ts(tmp_path / "good", {part: text.encode() for part, text in TS.items()})
-    model = trained(jv_training, "--function", "basic", *VOWELS, *good) / "basic" / "best.pt"
+def test_any_ts_file_to_classify(tmp_path, fuzz, door, tiny_model):
+    model = tiny_model("classes") / "best.pt"
 
     def load(data):
         path = put(tmp_path / "mine.ts", data)
@@ -248,16 +187,6 @@ def test_any_ts_file_to_classify(tmp_path, fuzz, door, trained):
 
 # ---- own daily prices ------------------------------------------------------------------------------------------------
 
-STEPS = "3"
-
-
-@pytest.fixture
-def movement_model(tmp_path, trained):
-    """A model of windows of three days."""
-    good = put(tmp_path / "good.csv", movement_archive.price_file(movement_archive.random_prices(1)).encode())
-    argv = ["--function", "train", "--model", "alstm", "--epochs", "1", "--steps", STEPS, "--dataset", str(good)]
-    return trained(adv_alstm, *argv) / "train" / "best.pt"
-
 
 def several_stocks():
     """A long file of two stocks."""
@@ -269,12 +198,12 @@ FORMS = [*test_price_files.FORMS, several_stocks]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=[form.__name__ for form in FORMS])
-def test_any_form_of_prices(tmp_path, fuzz, door, movement_model, form):
-    text = form()
+def test_any_form_of_prices(tmp_path, fuzz, door, tiny_model, form):
+    text, model = form(), tiny_model("movement") / "best.pt"
 
     def load(data):
         path = put(tmp_path / "AAPL.csv", data)
-        return door(adv_alstm, "--function", "predict", "--dataset", path, "--checkpoint", movement_model)
+        return door(adv_alstm, "--function", "predict", "--dataset", path, "--checkpoint", model)
 
     def check(metrics):
         scores = numbers(tmp_path / "outputs" / "predict" / "predictions.csv", "score")
@@ -285,19 +214,12 @@ def test_any_form_of_prices(tmp_path, fuzz, door, movement_model, form):
 
 # ---- messages --------------------------------------------------------------------------------------------------------
 
-WORDS = ("buy", "sell", "$250", "@joe", "https://a.b", "don’t é", "!!!!", "=1+1")
-LINES = [f"{WORDS[i % 8]} {WORDS[i // 8 % 8]} {i % 3}x{i}" for i in range(40)]
 CLOTHES = {  # separator and encoding
     "comma": (",", "utf-8"),
     "semicolon": (";", "utf-8-sig"),
     "tab": ("\t", "utf-16"),
     "latin1": (",", "cp1252"),
 }
-
-
-def message_table(separator):
-    rows = [f'{i}{separator}"{line}"{separator}{("bad", "good")[i % 2]}\n' for i, line in enumerate(LINES)]
-    return f"id{separator}text{separator}label\n{''.join(rows)}"
 
 
 def dressed(data, encoding):
@@ -326,16 +248,9 @@ def test_any_labelled_messages(tmp_path, fuzz, clothes):
     fuzz(dressed_tables(clothes), load, check, SHORT)
 
 
-@pytest.fixture
-def message_model(tmp_path, trained):
-    path = put(tmp_path / "good.csv", message_table(",").encode())
-    own = "--function train --epochs 1 --hidden_size 2 --num_layers 1 --embedding_size 4 --ngram_buckets 8".split()
-    own += ["--data", str(path), "--text_column", "text", "--label_column", "label"]
-    return trained(stocktwits_sentiment, *own) / "train" / "best.pt"
-
-
 @pytest.mark.parametrize("kind", [*CLOTHES, "lines", "input"])
-def test_any_messages_to_score(tmp_path, fuzz, door, message_model, monkeypatch, kind):
+def test_any_messages_to_score(tmp_path, fuzz, door, tiny_model, monkeypatch, kind):
+    model = tiny_model("messages") / "best.pt"
     files = changed_text("\n".join(LINES) + "\n", " ") if kind in ("lines", "input") else dressed_tables(kind)
     name = {"lines": "mine.txt", "input": "-"}.get(kind, "mine.csv")
 
@@ -344,9 +259,7 @@ def test_any_messages_to_score(tmp_path, fuzz, door, message_model, monkeypatch,
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         column = ["--text_column", "text"]
         try:
-            return door(
-                stocktwits_sentiment, "--function", "predict", "--file", path, "--checkpoint", message_model, *column
-            )
+            return door(stocktwits_sentiment, "--function", "predict", "--file", path, "--checkpoint", model, *column)
         except DataError as error:
             raise DataError(str(error).replace("standard input", str(tmp_path))) from None
 
