@@ -47,6 +47,7 @@ MESSAGES_CLASSES = ("bearish", "bullish")
 SAMPLE = SAMPLES / "messages" / "messages.csv"
 SPLIT_KEY = b"2017"  # another key would be another random split
 SEPARATORS = ",;\t"
+MAX_CHARACTERS = 1_000_000  # of a message: longer ones are no messages, and their tokens fill the memory
 
 PADDING, UNKNOWN, TICKER, USER, LINK, PRICE, NUMBER = SPECIAL = (
     "<padding>",  # at place 0 of every vocabulary; no text holds it
@@ -252,7 +253,16 @@ def read_texts(path: Path | str, text_column: str) -> list[str]:
         texts = _decode(name, data).splitlines()
     if not texts:
         raise DataError(f"{name}: expected {expected}, found none")
+    check_lengths(name, texts, range(1, len(texts) + 1))
     return texts
+
+
+def check_lengths(path: Path, texts: Sequence[str], lines: Iterable[int]) -> None:
+    for line, text in zip(lines, texts, strict=True):
+        if len(text) > MAX_CHARACTERS:
+            raise DataError(
+                f"{path}, line {line}: expected a message of at most {MAX_CHARACTERS} characters, found {len(text)}"
+            )
 
 
 def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> pd.DataFrame:
@@ -274,7 +284,10 @@ def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = Non
     rows = table.iloc[1:][(table.iloc[1:] != "").any(axis=1)]
     if rows.empty:
         raise DataError(f"{path}: expected {expected}, found no rows")
-    return rows[[header.index(name) for name in columns]].set_axis(list(columns), axis=1)
+    rows = rows[[header.index(name) for name in columns]].set_axis(list(columns), axis=1)
+    for name in columns:
+        check_lengths(path, rows[name].tolist(), rows.index)
+    return rows
 
 
 def _parse(text: str, separator: str) -> pd.DataFrame:

@@ -26,12 +26,16 @@ def write_csv(path: Path, rows: list[dict]) -> None:
 
 
 def as_text(cell: object) -> object:
-    """The cell, or, for text that begins like a formula and is no number, the cell after an apostrophe.
+    """The cell; text that begins like a formula and is no number stands after an apostrophe.
 
     So advises OWASP ("CSV injection"): a message or a company's name that begins with = + - @, tab or carriage return
-    would be computed by the spreadsheet that opens the file.
+    would be computed by the spreadsheet that opens the file. Line breaks become \\n, which the csv module quotes: it
+    leaves \\r as it is, at which a reader begins another row.
     """
-    if not isinstance(cell, str) or not cell.startswith(FORMULA_STARTS):
+    if not isinstance(cell, str):
+        return cell
+    formula, cell = cell.startswith(FORMULA_STARTS), cell.replace("\r\n", "\n").replace("\r", "\n")
+    if not formula:
         return cell
     try:
         float(cell)
