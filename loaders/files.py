@@ -28,7 +28,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest table or toy set that is built
-MAX_TEXT_CELLS, MAX_COLUMNS = 2**24, 2**14  # of a CSV file: text takes ten times the memory
+MAX_TEXT_CELLS, MAX_COLUMNS, MAX_LINE = 2**24, 2**14, 2**24  # of a CSV file: text takes ten times the memory
 SEPARATORS = (b",", b";", b"\t")
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 SOURCES = ("auto", "full", "sample")
@@ -91,6 +91,12 @@ def check_table_size(path: Path | str, data: bytes) -> None:
             f"{path}: expected a table of at most {MAX_COLUMNS} columns and {MAX_TEXT_CELLS} cells, "
             f"found about {columns} and {cells}"
         )
+    start = 0
+    while start + MAX_LINE < len(data):  # from one line break to the last one that is near enough
+        end = start + MAX_LINE + 1
+        start = 1 + max(data.rfind(b"\n", start, end), data.rfind(b"\r", start, end))
+        if not start:
+            raise DataError(f"{path}: expected lines of at most {MAX_LINE} bytes, found a longer one")
 
 
 def is_web_page(head: bytes) -> bool:

@@ -249,6 +249,7 @@ def read_texts(path: Path | str, text_column: str) -> list[str]:
     data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == Path("-") else read_bytes(path, expected)
     if len(data) > MAX_BYTES:
         raise DataError(f"{name}: expected {expected}, at most {MAX_BYTES} bytes, found more")
+    check_table_size(name, data)
     with reading(name, expected):
         texts = _decode(name, data).splitlines()
     if not texts:

@@ -35,7 +35,7 @@ NAMES = {
 }
 NO_PRICE = ("", "null", "nan", "na", "n/a", "none", "-")
 LEAST, MOST = 1e-6, 1e9  # dollars: what is outside is no price
-TICKER = r"[\w.^=&/ -]{1,32}"
+TICKER = r"[\w.^=&/-](?:[\w.^=&/ -]{0,30}[\w.^=&/-])?"  # spaces inside only
 DATE = r"(\d{4})([-/]?)(\d{1,2})\2(\d{1,2})(?:[ T]\d{2}:\d{2}\S*)?|(\d{1,2})/(\d{1,2})/(\d{4})"
 
 

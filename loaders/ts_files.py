@@ -18,6 +18,7 @@ from torch import Tensor
 
 from loaders.files import DataError, checked_limit, read_bytes, reading
 
+MAX_LINES = 2**22
 MAX_STEPS, MAX_FEATURES, MAX_VALUE = 100_000, 10_000, 1e6  # of one sequence: a file that claims more is damaged
 IGNORED = -100  # the label of a place that no sequence fills; `torch.nn.functional.cross_entropy` leaves it out
 MISSING = ("?", "nan")
@@ -127,7 +128,10 @@ def read_ts(path: Path) -> TimeSeries:
     values and regression targets.
     """
     with reading(path, "a .ts file"):
-        lines = read_bytes(path, "a .ts file").decode("utf-8-sig").splitlines()
+        data = read_bytes(path, "a .ts file")
+        if data.count(b"\n") > MAX_LINES:
+            raise DataError(f"{path}: expected at most {MAX_LINES} lines, found more")
+        lines = data.decode("utf-8-sig").splitlines()
         header, start = read_header(path, lines)
         has_classes, classes = class_names(path, header)
         values, labels = [], []

@@ -79,6 +79,8 @@ def fit_scale(values: Tensor) -> Scale:
     highs, log_volume = values[:, :, HIGH], torch.log1p(values[:, :, VOLUME])
     if not (highs > 0).all():
         raise DataError(f"--data: expected highs above 0, whose relative changes are predicted, found {highs.min():g}")
+    if highs.shape[1] < 3:
+        raise DataError(f"--data: expected at least 3 dates to scale daily changes by, found {highs.shape[1]}")
     change = daily_changes(highs)
     sigma, volume_std = change.std(1).clamp_min(1e-6), log_volume.std(1).clamp_min(1e-6)
     return Scale(sigma, change.abs().mean(1), log_volume.mean(1), volume_std)

@@ -106,9 +106,9 @@ def load(path: Path) -> dict:
     Raises CheckpointError if the file is missing, damaged or not a checkpoint of this collection.
     """
     sealed = read_plain_file(path)
-    data, seal, digest = sealed[: -len(SEAL) - 64], sealed[-len(SEAL) - 64 : -64], sealed[-64:]
-    if seal != SEAL:
+    if sealed[-len(SEAL) - 64 : -64] != SEAL:
         raise CheckpointError(f"{path}: not a checkpoint of this collection, or cut short ({len(sealed)} bytes)")
+    data, digest = sealed[: -len(SEAL) - 64], sealed[-64:]
     if hashlib.sha256(data).hexdigest().encode() != digest:
         raise CheckpointError(f"{path}: damaged: its content does not match its checksum")
     try:
@@ -126,15 +126,15 @@ def load(path: Path) -> dict:
     return content
 
 
-def read_plain_file(path: Path) -> bytes:
-    """The content of a file, which is no pipe, device or folder, and not beyond MAX_BYTES."""
+def read_plain_file(path: Path, most: int = MAX_BYTES) -> bytes:
+    """The content of a file, which is no pipe, device or folder, and of at most `most` bytes."""
     try:
         status = os.stat(path)
-        if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES:
+        if stat.S_ISREG(status.st_mode) and status.st_size <= most:
             return Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read it: {error.strerror}") from None
-    raise CheckpointError(f"{path}: expected a plain file of at most {MAX_BYTES} bytes, found something else")
+    raise CheckpointError(f"{path}: expected a plain file of at most {most} bytes, found something else")
 
 
 def load_latest(path: Path) -> dict | None:

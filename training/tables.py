@@ -8,6 +8,7 @@ from pathlib import Path
 from training import checkpoint
 from training.checkpoint import CheckpointError
 
+MAX_JSON = 2**24  # bytes
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -47,7 +48,7 @@ def as_text(cell: object) -> object:
 def read_json(path: Path) -> dict:
     """The object in a JSON file. Raises CheckpointError for a file that is no plain one, or holds anything else."""
     try:
-        content = json.loads(checkpoint.read_plain_file(path))
+        content = json.loads(checkpoint.read_plain_file(path, MAX_JSON))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise CheckpointError(f"{path}: expected a JSON object, found {type(error).__name__}") from None
     if not isinstance(content, dict):
