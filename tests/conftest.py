@@ -72,7 +72,7 @@ def fuzz(thorough, count, tmp_path, capsys):
         outcomes = []
 
         @settings(
-            max_examples=int(os.environ.get("EXAMPLES", 500)) if thorough else short,
+            max_examples=500 if thorough else short,
             derandomize=True,
             deadline=None,
             database=None,
