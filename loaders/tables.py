@@ -55,7 +55,8 @@ def to_numbers(path: Path, text: pd.DataFrame) -> np.ndarray:
     for row, column in np.argwhere(np.isnan(numbers)):
         cell = text.iat[row, column]
         if cell.strip().lower() not in MISSING:
-            raise DataError(f"{path}, line {text.index[row]}: expected a number, found {cell[:40]!r}")
+            place = f"{path}, line {text.index[row]}"
+            raise DataError(f"{place}: expected a number, found {cell[:40]!r} in column {text.columns[column] + 1}")
     return numbers
 
 

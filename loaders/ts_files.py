@@ -228,7 +228,11 @@ def checked_values(path: Path, number: int, rows: list) -> Tensor:
         raise DataError(f"{path}, line {number}: expected numbers, found {error}") from None
     good = np.abs(values) < MAX_VALUE
     if not good.all():
-        raise DataError(f"{path}, line {number}: expected values below {MAX_VALUE:g}, found {values[~good][0]:g}")
+        step, feature = np.argwhere(~good)[0]
+        raise DataError(
+            f"{path}, line {number}: expected values below {MAX_VALUE:g}, found {values[step, feature]:g} "
+            f"in step {step + 1} of feature {feature + 1}"
+        )
     return torch.from_numpy(values.astype(np.float32))
 
 
