@@ -4,15 +4,16 @@ import codecs
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from loaders.files import DataError, read_bytes, reading
+from loaders.files import MAX_BYTES, DataError, check_table_size, read_bytes, reading
 
 SEPARATORS = ",;\t|"
 ENCODINGS = "UTF-8, UTF-16 with a byte order mark, or Latin-1"
+MAX_CHARACTERS = 1_000_000  # of a message: longer ones are no messages, and their tokens fill the memory
 
 
 def read_texts(path: Path | str, column: str) -> list[str]:
@@ -22,11 +23,24 @@ def read_texts(path: Path | str, column: str) -> list[str]:
     if not piped and not path.name.lower().removesuffix(".gz").endswith(".txt"):
         return read_columns(path, (column,))[column].tolist()
     name, expected = Path("standard input") if piped else path, "text with a message per line"
-    data = sys.stdin.buffer.read() if piped else read_bytes(path, expected)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1) if piped else read_bytes(path, expected)
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{name}: expected {expected}, at most {MAX_BYTES} bytes, found more")
+    check_table_size(name, data)
     texts = decode(name, data).splitlines()
     if not texts:
         raise DataError(f"{name}: expected {expected}, found none")
+    check_lengths(name, texts, range(1, len(texts) + 1))
     return texts
+
+
+def check_lengths(path: Path, texts: Sequence[str], lines: Iterable[int]) -> None:
+    """Raises DataError for the first text with more than MAX_CHARACTERS, with its line."""
+    for line, text in zip(lines, texts, strict=True):
+        if len(text) > MAX_CHARACTERS:
+            raise DataError(
+                f"{path}, line {line}: expected a message of at most {MAX_CHARACTERS} characters, found {len(text)}"
+            )
 
 
 def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> pd.DataFrame:
@@ -38,6 +52,7 @@ def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None
     plural = "s" if len(columns) > 1 else ""
     expected = f"a CSV table whose first line names the column{plural} {' and '.join(columns)}"
     data = read_bytes(path, expected)
+    check_table_size(path, data)
     with reading(path, expected):
         text = data.decode(encoding) if encoding else decode(path, data)
         table = parse(text, separator_of(text, columns))
@@ -50,7 +65,10 @@ def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None
     rows = table.iloc[1:][(table.iloc[1:] != "").any(axis=1)]
     if rows.empty:
         raise DataError(f"{path}: expected {expected}, found no rows")
-    return rows[[header.index(name) for name in columns]].set_axis(list(columns), axis=1)
+    rows = rows[[header.index(name) for name in columns]].set_axis(list(columns), axis=1)
+    for name in columns:
+        check_lengths(path, rows[name].tolist(), rows.index)
+    return rows
 
 
 def separator_of(text: str, columns: Sequence[str]) -> str:
