@@ -60,6 +60,12 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def memory_of_process(key: str) -> int:
+    """KiB of this process now (VmRSS) or at its peak (VmHWM), on Linux; ru_maxrss may hold its parent's peak."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    return int(line.split()[1])
+
+
 def cells(row: Row, unit: str) -> list[str]:
     values = [f"{name} {amount(value, unit)}" for name, value in row.values.items()]
     ratio = [] if row.ratio is None else [f"ratio {number(row.ratio)}"]
@@ -83,8 +89,9 @@ def page(sections: dict[str, dict]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Medians of interleaved rounds. The machine is shared: take the ratios. `make bench` "
-        "measures everything anew; a script of `benchmarks/` alone replaces its own table and figure.",
+        "Medians of interleaved rounds, in processor time (of one thread, what the clock shows on a quiet core) except "
+        "where several processes train. The machine is shared: take the ratios. `make bench` measures everything anew; "
+        "a script of `benchmarks/` alone replaces its own tables and figures.",
     ]
     for title, section in sections.items():
         rows = [Row(**row) for row in section["rows"]]
