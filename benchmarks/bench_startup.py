@@ -43,8 +43,8 @@ SCRIPTS = {  # the function with the longest preparation, what it reads, and by 
 }
 SCRIPTS_ABOUT = (
     "From the start of a script to the last training batch of its first epoch, on 64 sequences, beside a process that "
-    "imports torch and takes one step of Adam, and beside the loader alone; the rest is the overhead. The last row is a "
-    "whole command, with its training, test and figures. `--help` answers before torch is imported."
+    "imports torch and takes one step of Adam, and beside the loader alone; the rest is the overhead. The last row is "
+    "a whole command, with its training, test and figures. `--help` answers before torch is imported."
 )
 WHOLE = "--limit 1500 --epochs 2"  # of the toy script
 REACHED = 42  # the exit status at the place up to which the seconds count
