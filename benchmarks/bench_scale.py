@@ -71,7 +71,7 @@ TRAININGS = {  # on bundled or generated data
 PROCESSES_ABOUT = (
     "Processor seconds of the training alone (no imports, no files of data), in one process and in the slower of two "
     "under torchrun, which share every batch and all-reduce the gradients at every step. The ratio is what two free "
-    "cores gain, less the time that one process waits for the other. Batches that are small already gain little."
+    "cores gain, less the time that one process waits for the other: small batches gain little."
 )
 
 
@@ -219,7 +219,13 @@ def processes(rounds: int) -> list[Row]:
             for number, own in enumerate(times.values(), 1):
                 own.append(seconds_of_training(script, number))
         values = {way: statistics.median(own) for way, own in times.items()}
-        rows.append(Row(f"{script} {TRAININGS[script]}", values, values["one process"] / values["two processes, each"]))
+        rows.append(
+            Row(
+                f"{script}, {TRAININGS[script].split()[0]}",
+                values,
+                values["one process"] / values["two processes, each"],
+            )
+        )
     return rows
 
 
