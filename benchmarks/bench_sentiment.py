@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     keep_memory()
     data = load(settings)
     model = script.build(settings, data)
-    encoded = script.EncodedTexts(data.train, model)
+    encoded = script.encoded(data.train, model)
     generator = torch.Generator().manual_seed(0)
     similar = spread([encoded[i] for i in encoded.batches(len(encoded), settings.batch_size, generator)])
     mixed = [encoded[i] for i in loop.random_batches(len(encoded), settings.batch_size, generator)[:BATCHES]]

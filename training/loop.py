@@ -9,7 +9,7 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,10 +50,6 @@ class Result(NamedTuple):
 def random_batches(size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
     """Indices of an epoch's batches: every sequence once, in random order, the last batch possibly smaller."""
     return list(torch.randperm(size, generator=generator).split(batch_size))
-
-
-def in_random_order(batches: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def train(
