@@ -54,6 +54,7 @@ class Cable:
         self.passes, self.target = threading.Event(), port
         self.passes.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
+        self.sockets = [self.listener]
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -62,6 +63,7 @@ class Cable:
             while True:
                 near = self.listener.accept()[0]
                 far = socket.create_connection(("127.0.0.1", self.target))
+                self.sockets += [near, far]
                 for ends in ((near, far), (far, near)):
                     threading.Thread(target=self.carry, args=ends, daemon=True).start()
 
@@ -71,6 +73,13 @@ class Cable:
                 self.passes.wait()
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.passes.set()
+        for own in self.sockets:
+            with contextlib.suppress(OSError):
+                own.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for it
+            own.close()
 
 
 class Dask:
@@ -102,7 +111,7 @@ class Dask:
     def __exit__(self, *_):
         for host in self.hosts:
             kill_host(host)
-        self.cable.listener.close()
+        self.cable.close()
 
 
 def search(folder, *more):
