@@ -18,20 +18,30 @@ Deviations from the published grid (uniform signals, best validation loss 0.0001
 Question, protocol and results: docs/lstm_ae_toy.md.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from training import flags
 from training.presets import Script, recipe
-from training.settings import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE_INT, SEED, Settings, UsageError, flag, one_of
+from training.settings import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE_INT,
+    SEED,
+    AutoencoderSettings,
+    UsageError,
+    flag,
+    one_of,
+)
 
 SIGNALS, SEQUENCES, STEPS = ("waves", "uniform", "walk"), 10_000, 50
-APPLY = ("encode", "anomalies")  # the functions that apply a trained model
 
 
 @dataclass(frozen=True)
-class ToySettings(Settings):
+class ToySettings(AutoencoderSettings):
     """The flags of this script beside those of all."""
 
     hidden_size: int = flag(128, "units of the LSTMs", "model", POSITIVE_INT, several="grid")
@@ -64,23 +74,6 @@ class ToySettings(Settings):
     data_seed: int = flag(0, "seed of the generated sequences, or of the split of --data", "data", SEED)
     data: Path | None = flag(
         None, "CSV file with one sequence per row, instead of generated ones", "data", Path, metavar="FILE"
-    )
-    trained: Path | None = flag(
-        None,
-        "run folder of the trained model; default: reconstruct in the output folder",
-        "what to run",
-        Path,
-        functions=APPLY,
-        decides=False,
-        metavar="FOLDER",
-    )
-    quantile: float = flag(
-        0.99,
-        "share of the validation sequences whose error is not above the threshold of an anomaly",
-        "what to run",
-        FRACTION,
-        functions=["anomalies"],
-        decides=False,
     )
     source: str = flag("auto", "", "data", refused="the sequences are generated, or read from --data")
     data_dir: Path = flag(None, "", "data", refused="the sequences are generated, or read from --data")
@@ -137,7 +130,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import TensorDataset
 
-from evaluation import anomalies as scores
+from evaluation.anomalies import judge
 from evaluation.baselines import fit_pca, reconstruction_baselines
 from loaders.augmentation import random_filters, random_mirrors, random_stretches
 from loaders.files import DataError
@@ -147,7 +140,7 @@ from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training.presets import Request
 from training.run import run_script
-from training.trained import trained_settings, write_codes
+from training.trained import in_batches, trained_model, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
@@ -333,49 +326,45 @@ def sequences_to_judge(request: Request, trained: ToySignals) -> tuple[Tensor, l
     return x, [f"row {i}" for i in range(1, len(x) + 1)]
 
 
-@torch.no_grad()
-def reconstruction(model: nn.Module, x: Tensor, device: str) -> Tensor:
-    """Sequences (N, T) through the autoencoder."""
-    steps = as_steps(x.float(), model.arguments["input_size"])
-    return torch.cat([model(part.to(device)).reconstruction.flatten(1).cpu() for part in steps.split(1000)])
-
-
 def encode(request: Request, folder: Path) -> dict:
     """Writes the codes of sequences to codes.csv."""
-    settings, path = trained_settings(request, "reconstruct", "signal")
-    model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device)
+    model, settings, path = trained_model(request, "reconstruct", "signal", LSTMAutoencoder)
     x, names = sequences_to_judge(request, load(settings))
-    with torch.no_grad():
-        steps = as_steps(x, model.arguments["input_size"]).split(1000)
-        codes = torch.cat([model.encode(part.to(settings.device)).cpu() for part in steps])
-    write_codes(folder / "codes.csv", names, codes.tolist())
+    codes = in_batches(model.encode, as_steps(x, settings.input_size), settings.device)
+    write_codes(folder / "codes.csv", names, codes)
     return {"model": str(path), "sequences": len(names), "code_size": model.code_size}
 
 
 def anomalies(request: Request, folder: Path) -> dict:
     """Ranks sequences by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
-    settings, path = trained_settings(request, "reconstruct", "signal")
-    model, data = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device), load(settings)
+    model, settings, path = trained_model(request, "reconstruct", "signal", LSTMAutoencoder)
+    data = load(settings)
     x, names = sequences_to_judge(request, data)
+    reconstruct, pca = reconstruction(model, settings), fit_pca(data.train, model.code_size)
+    rows, metrics = judge(
+        x,
+        names,
+        reconstruct,
+        pca,
+        validation=data.validation,
+        test=data.test,
+        quantile=request.quantile,
+        seed=settings.seed,
+        prepare=lambda x: scale_sequences(x)[0],
+    )
+    tables.write_csv(folder / "anomalies.csv", rows)
+    plot_worst(rows, dict(zip(names, zip(x, reconstruct(x), strict=True), strict=True)), folder)
+    return {"model": str(path), "sequences": len(rows), **metrics}
+
+
+def reconstruction(model: nn.Module, settings: ToySettings) -> Callable[[Tensor], Tensor]:
+    """The function that sends sequences (N, T) through the autoencoder."""
 
     def reconstruct(x: Tensor) -> Tensor:
-        return reconstruction(model, x, settings.device)
+        steps = as_steps(x.float(), settings.input_size)
+        return in_batches(lambda x: model(x).reconstruction, steps, settings.device).flatten(1)
 
-    pca = fit_pca(data.train, model.code_size)
-    metrics = scores.detect(
-        reconstruct, pca, data.validation, data.test, request.quantile, settings.seed, lambda x: scale_sequences(x)[0]
-    )
-    estimate = reconstruct(x)
-    rows = scores.ranking(scores.step_errors(x, estimate), metrics["threshold"], names)
-    tables.write_csv(folder / "anomalies.csv", rows)
-    plot_worst(rows, dict(zip(names, zip(x, estimate, strict=True), strict=True)), folder)
-    return {
-        "model": str(path),
-        "sequences": len(rows),
-        "anomalous": sum(row["anomalous"] for row in rows),
-        "quantile": request.quantile,
-        **metrics,
-    }
+    return reconstruct
 
 
 def plot_worst(rows: list[dict], sequences: dict[str, tuple[Tensor, Tensor]], folder: Path) -> None:
