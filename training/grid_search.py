@@ -140,7 +140,7 @@ def copy_up(source: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("best.pt", "last.pt", "history.csv"):
         checkpoint.write_atomically(folder / file, (source / file).read_bytes())
-    for fold in source.glob("fold*"):
+    for fold in source.glob("fold[0-9]*"):
         copy_up(fold, folder / fold.name)
 
 
