@@ -38,6 +38,7 @@ from training.settings import (
 )
 
 SIGNALS, SEQUENCES, STEPS = ("waves", "uniform", "walk"), 10_000, 50
+OUTPUT_LAYERS = ("sigmoid", "linear")
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,24 @@ class ToySettings(AutoencoderSettings):
         COUNT,
         aliases=["clock_harmonics"],
     )
+    output_layer: str = flag(
+        "sigmoid",
+        "last layer of the decoder",
+        "model",
+        one_of(*OUTPUT_LAYERS),
+        metavar=f"{{{','.join(OUTPUT_LAYERS)}}}",
+    )
     fresh: bool = flag(False, "new sequences of the same kind in every batch of training", "training")
+    extension: int = flag(
+        0,
+        "steps that linear prediction adds at both ends of a sequence before --stretch and --filtering",
+        "training",
+        COUNT,
+    )
     stretch: float = flag(
         1.0,
-        "augmentation of every other sequence: shortest share of it that is stretched to its length; 1: none",
+        "augmentation of every other sequence: shortest share s of it that is stretched to its length; with "
+        "--extension also up to 2 - s of its length compressed; 1: none",
         "training",
         FRACTION,
     )
@@ -83,6 +98,8 @@ class ToySettings(AutoencoderSettings):
             raise UsageError(f"--input_size: expected a divisor of {STEPS}, found {self.input_size}")
         if self.data is not None and self.fresh:
             raise UsageError("--fresh: used with generated sequences only, not with --data")
+        if self.extension and not (self.filtering or self.stretch < 1):
+            raise UsageError("--extension: used with --filtering or --stretch only")
 
 
 GENERATED = {"function": "reconstruct", "data": None}
@@ -132,7 +149,7 @@ from torch.utils.data import TensorDataset
 
 from evaluation.anomalies import judge
 from evaluation.baselines import fit_pca, reconstruction_baselines
-from loaders.augmentation import random_filters, random_mirrors, random_stretches
+from loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
 from loaders.files import DataError
 from loaders.toy import ToySignals, generate_signals, own_sequences, read_sequences, scale_sequences, toy_signals
 from models.lstm_ae import LSTMAutoencoder, harmonic_periods
@@ -177,23 +194,24 @@ def as_steps(x: Tensor, input_size: int) -> Tensor:
 
 def make_step(settings: ToySettings) -> loop.Step:
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-        (x,) = batch
+        x, *extensions = batch
         if model.training:
-            x = augmented(x, settings)
+            x = augmented(x, *extensions, settings)
         return {"loss": mse_loss(model(as_steps(x, settings.input_size)).reconstruction.float().flatten(1), x)}
 
     return step
 
 
-def augmented(x: Tensor, settings: ToySettings) -> Tensor:
-    """What training sees in place of the sequences x (B, T)."""
+def augmented(x: Tensor, longer: Tensor, settings: ToySettings) -> Tensor:
+    """What training sees in place of x (B, T). longer: the same sequences with `extension` more steps at both ends."""
+    length = x.shape[1]
     if settings.fresh:
         seed = int(torch.randint(2**62, ()))  # from PyTorch's generator, whose state is in the checkpoint
-        x = scale_sequences(generate_signals(settings.signal, *x.shape, seed))[0].to(x.device)
+        x = longer = scale_sequences(generate_signals(settings.signal, *x.shape, seed))[0].to(x.device)
     if settings.filtering or settings.stretch < 1:
-        changed = random_filters(x, settings.filtering) if settings.filtering else x
-        changed = random_stretches(changed, settings.stretch, x.shape[1])
-        # half of them stay as they are: what is stretched lacks the highest frequencies
+        changed = random_filters(longer, settings.filtering) if settings.filtering else longer
+        shortest, longest = settings.stretch * length, min((2 - settings.stretch) * length, changed.shape[1])
+        changed = random_stretches(changed, shortest, longest, length)
         x = torch.where(torch.rand(len(x), 1, device=x.device) < 0.5, changed, x)
     return random_mirrors(x) if settings.mirror else x
 
@@ -207,8 +225,10 @@ def train(settings: ToySettings, folder: Path) -> loop.Result:
         settings.code_size or None,
         settings.num_layers,
         encoding_periods=harmonic_periods(steps, settings.positional_harmonics),
+        output_layer=settings.output_layer,
     )
-    training, validation = TensorDataset(data.train), TensorDataset(data.validation)
+    training = TensorDataset(data.train, extended(data.train, settings.extension))
+    validation = TensorDataset(data.validation)
     return loop.train(model, make_step(settings), training, validation, settings, folder)
 
 
