@@ -35,6 +35,7 @@ from training.settings import COUNT, FRACTION, POSITIVE_INT, AutoencoderSettings
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
 VALIDATION_STRIDE = 5  # days between the starts of validation windows
 TRAIN = ("reconstruct", "predict")
+OUTPUT_LAYERS = ("sigmoid", "linear")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,14 @@ class PriceSettings(AutoencoderSettings):
         COUNT,
         functions=["reconstruct"],
         aliases=["clock_harmonics"],
+    )
+    output_layer: str = flag(
+        "sigmoid",
+        "last layer of the decoder",
+        "model",
+        one_of(*OUTPUT_LAYERS),
+        functions=["reconstruct"],
+        metavar=f"{{{','.join(OUTPUT_LAYERS)}}}",
     )
     inputs: str = flag(
         "ohlcv",
@@ -114,15 +123,15 @@ class PriceSettings(AutoencoderSettings):
             raise UsageError(f"--input_size: expected a divisor of --window {self.window}, found {self.input_size}")
 
 
-RECONSTRUCT, PREDICT = {"function": "reconstruct"}, {"function": "predict"}
+RECONSTRUCT, PREDICT, SP500 = {"function": "reconstruct"}, {"function": "predict"}, {"data": None}
 PRESETS = {
     "best": [
-        recipe(RECONSTRUCT, minutes=2, hidden_size=128, batch_size=256, learning_rate=5e-3, stride=1, mirror=True),
-        recipe(RECONSTRUCT, epochs=8),
-        recipe({**RECONSTRUCT, "folds": 5}, minutes=6, epochs=5),
-        recipe(PREDICT, minutes=5, hidden_size=64, code_size=0, batch_size=512, learning_rate=3e-3, epochs=8),
-        recipe(PREDICT, window=20, stride=1),
-        recipe({**PREDICT, "inputs": "high"}, code_size=16, learning_rate=1e-3, epochs=5),
+        recipe(RECONSTRUCT, hidden_size=128, batch_size=64, learning_rate=3e-3, epochs=60, stride=1, mirror=True),
+        recipe({**RECONSTRUCT, **SP500}, minutes=2, batch_size=256, learning_rate=5e-3, epochs=8),
+        recipe({**RECONSTRUCT, **SP500, "folds": 5}, minutes=6, epochs=5),
+        recipe(PREDICT, hidden_size=64, code_size=0, batch_size=64, epochs=30, window=20, stride=1),
+        recipe({**PREDICT, **SP500}, minutes=5, batch_size=512, learning_rate=3e-3, epochs=8),
+        recipe({**PREDICT, **SP500, "inputs": "high"}, code_size=16, learning_rate=1e-3, epochs=5),
     ],
     "published": [
         recipe(hidden_size=32, code_size=0, input_size=1, positional_harmonics=0),
@@ -270,6 +279,7 @@ def train_reconstruction(settings: PriceSettings, folder: Path) -> loop.Result:
         settings.code_size or None,
         settings.num_layers,
         encoding_periods=harmonic_periods(steps, settings.positional_harmonics),
+        output_layer=settings.output_layer,
     )
     train = TensorDataset(scaled(part_windows(data, settings, "train"))[: settings.limit])
     validation = TensorDataset(scaled(part_windows(data, settings, "validation")))
