@@ -73,14 +73,14 @@ class ToySettings(AutoencoderSettings):
     )
     stretch: float = flag(
         1.0,
-        "augmentation of every other sequence: shortest share s of it that is stretched to its length; with "
-        "--extension also up to 2 - s of its length compressed; 1: none",
+        "augmentation: shortest share s of a sequence that is stretched to its length; with --extension also up to "
+        "2 - s times its length compressed; 1: none",
         "training",
         FRACTION,
     )
     filtering: float = flag(
         0.0,
-        "augmentation of every other sequence: standard deviation of a random filter's coefficients; 0: none",
+        "augmentation: standard deviation of a random filter's coefficients; 0: none",
         "training",
         NOT_NEGATIVE,
     )
@@ -107,10 +107,13 @@ PRESETS = {
     "best": [
         recipe(batch_size=64, learning_rate=3e-3, epochs=100),
         recipe(GENERATED, mirror=True),
-        recipe({**GENERATED, "signal": "waves"}, minutes=4, hidden_size=256, input_size=25, batch_size=256),
-        recipe({**GENERATED, "signal": "waves"}, learning_rate=5e-3, epochs=300, filtering=0.3, stretch=0.9),
-        recipe({**GENERATED, "signal": "waves", "fresh": True}, filtering=0.0, stretch=1.0, mirror=False),
-        recipe({**GENERATED, "signal": "walk"}, minutes=2, epochs=150),
+        recipe({**GENERATED, "signal": ("waves", "walk")}, input_size=25, output_layer="linear", precision="bfloat16"),
+        recipe({**GENERATED, "signal": "waves"}, minutes=4, hidden_size=192, num_layers=2, batch_size=256),
+        recipe({**GENERATED, "signal": "waves"}, learning_rate=5e-3, epochs=240),
+        recipe({**GENERATED, "signal": "waves", "fresh": False}, filtering=0.3, stretch=0.9, extension=6),
+        recipe({**GENERATED, "signal": "waves", "fresh": True}, mirror=False),
+        recipe({**GENERATED, "signal": "walk"}, minutes=2, hidden_size=256, batch_size=128, learning_rate=5e-3),
+        recipe({**GENERATED, "signal": "walk"}, epochs=120),
         recipe({**GENERATED, "signal": "uniform"}, minutes=1, epochs=60),
     ],
     "published": [
@@ -209,10 +212,9 @@ def augmented(x: Tensor, longer: Tensor, settings: ToySettings) -> Tensor:
         seed = int(torch.randint(2**62, ()))  # from PyTorch's generator, whose state is in the checkpoint
         x = longer = scale_sequences(generate_signals(settings.signal, *x.shape, seed))[0].to(x.device)
     if settings.filtering or settings.stretch < 1:
-        changed = random_filters(longer, settings.filtering) if settings.filtering else longer
-        shortest, longest = settings.stretch * length, min((2 - settings.stretch) * length, changed.shape[1])
-        changed = random_stretches(changed, shortest, longest, length)
-        x = torch.where(torch.rand(len(x), 1, device=x.device) < 0.5, changed, x)
+        longer = random_filters(longer, settings.filtering) if settings.filtering else longer
+        shortest, longest = settings.stretch * length, min((2 - settings.stretch) * length, longer.shape[1])
+        x = random_stretches(longer, min(shortest, longest), longest, length)
     return random_mirrors(x) if settings.mirror else x
 
 

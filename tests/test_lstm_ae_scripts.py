@@ -82,11 +82,14 @@ def toy_settings(**changes) -> toy.ToySettings:
     return toy.ToySettings(**{"signal": "waves", "device": "cpu", **changes})
 
 
-def test_augmentation_changes_half_of_the_sequences():
+@pytest.mark.parametrize("extension", [0, 6])
+def test_augmentation_changes_every_sequence_of_training(extension):
     torch.manual_seed(0)
     x = toy_signals("waves", 400).train
-    same = (toy.augmented(x, x, toy_settings(stretch=0.8, filtering=0.1)) == x).all(1)
-    assert 0.4 < same.float().mean() < 0.6
+    changed = toy.augmented(x, extended(x, extension), toy_settings(stretch=0.9, filtering=0.1, extension=extension))
+    assert changed.shape == x.shape and not (changed == x).all(1).any()
+    highest = [sequences.sub(0.5).abs().diff(dim=1).square().mean() for sequences in (changed, x)]
+    assert (highest[0] > 0.95 * highest[1]) == bool(extension)  # without extension, frequencies can only fall
     assert toy.augmented(x, x, toy_settings()) is x
 
 
