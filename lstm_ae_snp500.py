@@ -4,7 +4,7 @@
     python lstm_ae_snp500.py --function reconstruct                  # test windows of three stocks, in dollars
     python lstm_ae_snp500.py --function reconstruct --folds 5        # every block of time is test data once
     python lstm_ae_snp500.py --function reconstruct --folds 5 --hidden_size 64 128      # a grid, scored by the folds
-    python lstm_ae_snp500.py --function predict                      # MASE about .80; persistence is 1
+    python lstm_ae_snp500.py --function predict                      # MASE about .81; persistence is 1
     python lstm_ae_snp500.py --function predict --inputs high        # MASE just below 1: highs hold almost nothing
     python lstm_ae_snp500.py --function predict --preset published   # every day predicted, reconstruction beside it
     python lstm_ae_snp500.py --function tomorrow --data newest.csv   # the next high of each stock in a file
