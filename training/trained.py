@@ -1,5 +1,6 @@
 """A model that an earlier run trained, for the functions that apply it to data."""
 
+import argparse
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -31,10 +32,27 @@ def trained_model(
             f"{folder}: expected a trained model (best.pt, last.pt), found none; "
             f"run --function {function} first, or give its folder with --trained"
         )
-    if own_flag not in saved.get("flags", {}):
+    flags = saved.get("flags")
+    if not isinstance(flags, dict) or own_flag not in flags:
         raise CheckpointError(f"{folder}: expected a model that {request.script.name}.py trained, found another one")
-    settings = dataclasses.replace(restored(request.single(), saved["flags"]), device=request.device)
+    try:
+        settings = dataclasses.replace(restored(request.single(), flags), device=request.device)
+        check_settings(settings)
+    except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
+        raise CheckpointError(f"{folder}: expected the settings of a training, found {error}") from None
     return checkpoint.rebuild(folder / "best.pt", *classes).to(settings.device), settings, folder
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises ValueError or ArgumentTypeError if a value is none that its flag accepts, or values do not go together."""
+    for field in dataclasses.fields(settings):
+        flag, value = field.metadata.get("flag"), getattr(settings, field.name)
+        if flag is None or flag.refused or (value is None and field.default is None):
+            continue
+        for one in value if isinstance(value, tuple) and flag.several in ("list", "each") else (value,):
+            if not (isinstance(one, bool) if flag.parse is None else flag.parse(str(one)) == one):
+                raise ValueError(f"{field.name} {one!r}")
+    settings.check()
 
 
 @torch.no_grad()
