@@ -31,18 +31,18 @@ from pathlib import Path
 
 from training import flags
 from training.presets import Request, Script, recipe
-from training.settings import COUNT, FRACTION, POSITIVE_INT, Settings, UsageError, flag, number, one_of
+from training.settings import COUNT, FRACTION, POSITIVE_INT, AutoencoderSettings, UsageError, flag, number, one_of
 
 SIDE, PIXELS = 28, 784
 PATCH = 7  # pixels
 NAMED_SIZES = {"rows": SIDE, "patches": PATCH * PATCH, "pixels": 1}
-TRAIN, APPLY = ("reconstruct", "classify"), ("encode", "anomalies")
+TRAIN = ("reconstruct", "classify")
 HEADS, CLASS_LOSSES = ("shared", "deep", "separate"), ("cross_entropy", "nll")
 CHANNELS, KERNEL_SIZE = 16, 5
 
 
 @dataclass(frozen=True)
-class DigitSettings(Settings):
+class DigitSettings(AutoencoderSettings):
     """The flags of this script beside those of all."""
 
     model: str = flag(
@@ -134,23 +134,6 @@ class DigitSettings(Settings):
         Path,
         metavar="PATH",
     )
-    trained: Path | None = flag(
-        None,
-        "run folder of the trained model; default: reconstruct in the output folder, or fc in that one",
-        "what to run",
-        Path,
-        functions=APPLY,
-        decides=False,
-        metavar="FOLDER",
-    )
-    quantile: float = flag(
-        0.99,
-        "share of the validation images whose error is not above the threshold of an anomaly",
-        "what to run",
-        FRACTION,
-        functions=["anomalies"],
-        decides=False,
-    )
 
     @property
     def pixels(self) -> int:
@@ -233,8 +216,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, nll_loss, pad
 from torch.utils.data import TensorDataset
 
-from evaluation import anomalies as scores
 from evaluation import baselines
+from evaluation.anomalies import judge
 from evaluation.binary_scores import binomial_sigma
 from loaders.mnist import Mnist, mnist, own_images, read_images
 from models.conv_lstm import low_precision_pays
@@ -242,7 +225,7 @@ from models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, ha
 from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training.run import run_script
-from training.trained import trained_settings, write_codes
+from training.trained import in_batches, trained_model, write_codes
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, for the encoder's input
 LONG = 100  # steps from which on the encoder's gates start with memories as long as the sequence
@@ -517,18 +500,16 @@ def plot_code_sizes(metrics: dict[str, dict], folder: Path) -> None:
     plots.curves(folder / "code_sizes.png", series, *labels, log=True, levels=mean, dashed=["PCA"], markers=True)
 
 
-@torch.no_grad()
 def plot_confusion(runs: dict[str, Request], folder: Path) -> None:
     matrices = {}
     for name, path in grid_search.model_folders(runs, folder).items():
         settings = runs[name].single()
         data, model = load(settings), trained(path, settings.device)
         classes = data.metadata["classes"]
-        counts = np.zeros((classes, classes), int)
-        for images, labels in zip(data.test_images.split(500), data.test_labels.split(500), strict=True):
-            predicted = model(as_sequences(images.to(settings.device), settings)).logits.argmax(1).cpu()
-            np.add.at(counts, (labels.numpy(), predicted.numpy()), 1)
-        matrices[name] = counts
+        x = as_sequences(data.test_images, settings)
+        predicted = in_batches(lambda x, model=model: model(x).logits.argmax(1), x, settings.device)
+        matrices[name] = np.zeros((classes, classes), int)
+        np.add.at(matrices[name], (data.test_labels.numpy(), predicted.numpy()), 1)
     plots.confusion(folder / "confusion.png", matrices, range(classes))
 
 
@@ -541,8 +522,7 @@ def load_trained(request: Request) -> tuple[Autoencoder, DigitSettings, Path]:
     beside = request.output_dir / "reconstruct" / "fc"  # where both kinds of model were trained
     if request.trained is None and (beside / "best.pt").exists():
         request = request.with_values(trained=beside)
-    settings, folder = trained_settings(request, "reconstruct", "sequence")
-    return trained(folder, settings.device), settings, folder
+    return trained_model(request, "reconstruct", "sequence", LSTMAutoencoder, ConvLSTMAutoencoder)
 
 
 def images_to_judge(request: Request, data: Mnist) -> tuple[Tensor, list[str]]:
@@ -556,18 +536,15 @@ def images_to_judge(request: Request, data: Mnist) -> tuple[Tensor, list[str]]:
     return images / 255, [f"{kind} {i}" for i in range(1, len(images) + 1)]
 
 
-@torch.no_grad()
 def encode(request: Request, folder: Path) -> dict:
     """Writes the codes of images to codes.csv."""
     model, settings, path = load_trained(request)
     images, names = images_to_judge(request, load(settings))
-    parts = [as_sequences(part.to(settings.device), settings) for part in images.split(500)]
-    codes = torch.cat([model.encode(x).cpu() for x in parts])
-    write_codes(folder / "codes.csv", names, codes.tolist())
+    codes = in_batches(model.encode, as_sequences(images, settings), settings.device)
+    write_codes(folder / "codes.csv", names, codes)
     return {"model": str(path), "images": len(names), "code_size": model.code_size}
 
 
-@torch.no_grad()
 def anomalies(request: Request, folder: Path) -> dict:
     """Ranks images by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
     model, settings, path = load_trained(request)
@@ -576,18 +553,23 @@ def anomalies(request: Request, folder: Path) -> dict:
 
     def reconstruct(pixels: Tensor) -> Tensor:
         """Images (N, 784) through the autoencoder."""
-        parts = [as_sequences(part.view(-1, SIDE, SIDE).to(settings.device), settings) for part in pixels.split(500)]
-        return torch.cat([as_images(model(x).reconstruction, settings).flatten(1).cpu() for x in parts])
+        x = as_sequences(pixels.view(-1, SIDE, SIDE), settings)
+        return as_images(in_batches(lambda x: model(x).reconstruction, x, settings.device), settings).flatten(1)
 
-    pca = baselines.fit_pca(data.train_images / 255, model.code_size)
-    known = [(part / 255).flatten(1) for part in (data.validation_images, data.test_images)]
-    metrics = scores.detect(reconstruct, pca, *known, request.quantile, settings.seed, lambda x: x.clamp(0, 1))
-    estimate = reconstruct(images.flatten(1))
-    rows = scores.ranking(scores.step_errors(images.flatten(1), estimate), metrics["threshold"], names)
+    rows, metrics = judge(
+        images.flatten(1),
+        names,
+        reconstruct,
+        baselines.fit_pca(data.train_images / 255, model.code_size),
+        validation=(data.validation_images / 255).flatten(1),
+        test=(data.test_images / 255).flatten(1),
+        quantile=request.quantile,
+        seed=settings.seed,
+        prepare=lambda x: x.clamp(0, 1),
+    )
     tables.write_csv(folder / "anomalies.csv", rows)
-    plot_worst(rows, names, images, estimate.view(-1, SIDE, SIDE), folder)
-    anomalous = sum(row["anomalous"] for row in rows)
-    return {"model": str(path), "images": len(rows), "anomalous": anomalous, "quantile": request.quantile, **metrics}
+    plot_worst(rows, names, images, reconstruct(images.flatten(1)).view(-1, SIDE, SIDE), folder)
+    return {"model": str(path), "images": len(rows), **metrics}
 
 
 def plot_worst(rows: list[dict], names: list[str], images: Tensor, restored: Tensor, folder: Path) -> None:

@@ -4,7 +4,7 @@
     python lstm_ae_snp500.py --function reconstruct                  # test windows of three stocks, in dollars
     python lstm_ae_snp500.py --function reconstruct --folds 5        # every block of time is test data once
     python lstm_ae_snp500.py --function reconstruct --folds 5 --hidden_size 64 128      # a grid, scored by the folds
-    python lstm_ae_snp500.py --function predict                      # MASE about .80; persistence is 1
+    python lstm_ae_snp500.py --function predict                      # MASE about .81; persistence is 1
     python lstm_ae_snp500.py --function predict --inputs high        # MASE just below 1: highs hold almost nothing
     python lstm_ae_snp500.py --function predict --preset published   # every day predicted, reconstruction beside it
     python lstm_ae_snp500.py --function tomorrow --data newest.csv   # the next high of each stock in a file
@@ -30,15 +30,16 @@ from pathlib import Path
 
 from training import flags
 from training.presets import Script, recipe
-from training.settings import COUNT, FRACTION, POSITIVE_INT, Settings, UsageError, flag, number, one_of
+from training.settings import COUNT, FRACTION, POSITIVE_INT, AutoencoderSettings, UsageError, flag, number, one_of
 
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
 VALIDATION_STRIDE = 5  # days between the starts of validation windows
-TRAIN, APPLY = ("reconstruct", "predict"), ("encode", "anomalies", "tomorrow")
+TRAIN = ("reconstruct", "predict")
+OUTPUT_LAYERS = ("sigmoid", "linear")
 
 
 @dataclass(frozen=True)
-class PriceSettings(Settings):
+class PriceSettings(AutoencoderSettings):
     """The flags of this script beside those of all."""
 
     code_size: int = flag(16, "values of the bottleneck; 0: the encoder's last hidden state", "model", COUNT)
@@ -50,6 +51,14 @@ class PriceSettings(Settings):
         COUNT,
         functions=["reconstruct"],
         aliases=["clock_harmonics"],
+    )
+    output_layer: str = flag(
+        "sigmoid",
+        "last layer of the decoder",
+        "model",
+        one_of(*OUTPUT_LAYERS),
+        functions=["reconstruct"],
+        metavar=f"{{{','.join(OUTPUT_LAYERS)}}}",
     )
     inputs: str = flag(
         "ohlcv",
@@ -105,23 +114,6 @@ class PriceSettings(Settings):
     )
     window: int = flag(50, "days per sequence", "data", number(int, 2), trains=True)
     stride: int = flag(5, "days between the starts of training windows", "data", POSITIVE_INT, trains=True)
-    trained: Path | None = flag(
-        None,
-        "run folder of the trained model; default: reconstruct, or predict for tomorrow, in the output folder",
-        "what to run",
-        Path,
-        functions=APPLY,
-        decides=False,
-        metavar="FOLDER",
-    )
-    quantile: float = flag(
-        0.99,
-        "share of the validation windows whose error is not above the threshold of an anomaly",
-        "what to run",
-        FRACTION,
-        functions=["anomalies"],
-        decides=False,
-    )
     fold: int | None = None  # the block of time that is test data; None: the 60/20/20 split
 
     def check(self) -> None:
@@ -131,15 +123,15 @@ class PriceSettings(Settings):
             raise UsageError(f"--input_size: expected a divisor of --window {self.window}, found {self.input_size}")
 
 
-RECONSTRUCT, PREDICT = {"function": "reconstruct"}, {"function": "predict"}
+RECONSTRUCT, PREDICT, SP500 = {"function": "reconstruct"}, {"function": "predict"}, {"data": None}
 PRESETS = {
     "best": [
-        recipe(RECONSTRUCT, minutes=2, hidden_size=128, batch_size=256, learning_rate=5e-3, stride=1, mirror=True),
-        recipe(RECONSTRUCT, epochs=8),
-        recipe({**RECONSTRUCT, "folds": 5}, minutes=6, epochs=5),
-        recipe(PREDICT, minutes=5, hidden_size=64, code_size=0, batch_size=512, learning_rate=3e-3, epochs=8),
-        recipe(PREDICT, window=20, stride=1),
-        recipe({**PREDICT, "inputs": "high"}, code_size=16, learning_rate=1e-3, epochs=5),
+        recipe(RECONSTRUCT, hidden_size=128, batch_size=64, learning_rate=3e-3, epochs=60, stride=1, mirror=True),
+        recipe({**RECONSTRUCT, **SP500}, minutes=2, batch_size=256, learning_rate=5e-3, epochs=8),
+        recipe({**RECONSTRUCT, **SP500, "folds": 5}, minutes=6, epochs=5),
+        recipe(PREDICT, hidden_size=64, code_size=0, batch_size=64, epochs=30, window=20, stride=1),
+        recipe({**PREDICT, **SP500}, minutes=5, batch_size=512, learning_rate=3e-3, epochs=8),
+        recipe({**PREDICT, **SP500, "inputs": "high"}, code_size=16, learning_rate=1e-3, epochs=5),
     ],
     "published": [
         recipe(hidden_size=32, code_size=0, input_size=1, positional_harmonics=0),
@@ -180,7 +172,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 from torch.utils.data import TensorDataset
 
-from evaluation import anomalies as scores
+from evaluation.anomalies import judge
 from evaluation.baselines import fit_pca, reconstruction_baselines
 from evaluation.forecasts import linear_mase, mase_interval
 from loaders.augmentation import random_mirrors
@@ -205,7 +197,7 @@ from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training.presets import Request
 from training.run import run_script
-from training.trained import trained_settings, write_codes
+from training.trained import in_batches, trained_model, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
@@ -289,6 +281,7 @@ def train_reconstruction(settings: PriceSettings, folder: Path) -> loop.Result:
         settings.code_size or None,
         settings.num_layers,
         encoding_periods=harmonic_periods(steps, settings.positional_harmonics),
+        output_layer=settings.output_layer,
     )
     train = TensorDataset(scaled(part_windows(data, settings, "train"))[: settings.limit])
     validation = TensorDataset(scaled(part_windows(data, settings, "validation")))
@@ -317,11 +310,10 @@ def test_reconstruction(settings: PriceSettings, folder: Path) -> dict:
     }
 
 
-@torch.no_grad()
 def reconstruct_scaled(model: nn.Module, x: Tensor, device: str) -> Tensor:
     """Scaled windows (N, T) through the autoencoder."""
     steps = as_steps(x.float(), model.arguments["input_size"])
-    return torch.cat([model(part.to(device)).reconstruction.cpu() for part in steps.split(1000)]).flatten(1)
+    return in_batches(lambda x: model(x).reconstruction, steps, device).flatten(1)
 
 
 def reconstruct_dollars(model: nn.Module, dollars: Tensor, device: str) -> Tensor:
@@ -439,10 +431,9 @@ def test_prediction(settings: PriceSettings, folder: Path) -> dict:
     }
 
 
-@torch.no_grad()
 def errors_by_step(model: nn.Module, windows: Samples, settings: PriceSettings) -> dict[str, float]:
     """Squared errors of every day's next high where the window holds it and where it does not, and of persistence."""
-    predicted = torch.cat([model(x.to(settings.device)).prediction[:, :, 0].cpu() for x in windows.x.split(2000)])
+    predicted = in_batches(lambda x: model(x).prediction[:, :, 0], windows.x, settings.device)
     errors = (predicted - windows.targets).square().mean(0)  # (T,)
     high = list(INPUTS[settings.inputs]).index(HIGH)
     persistence = (windows.x[:, -1, high] - windows.targets[:, -1]).square().mean()
@@ -453,10 +444,9 @@ def errors_by_step(model: nn.Module, windows: Samples, settings: PriceSettings) 
     }
 
 
-@torch.no_grad()
 def predict_highs(model: nn.Module, windows: Samples, device: str) -> Tensor:
     """The next day's high in dollars, (N,)."""
-    predicted = torch.cat([model(x.to(device)).prediction[:, -1, 0].cpu() for x in windows.x.split(2000)])
+    predicted = in_batches(lambda x: model(x).prediction[:, -1, 0], windows.x, device)
     return windows.last + (predicted - 0.5).double() * windows.dollars
 
 
@@ -486,7 +476,7 @@ def roll_out(model: nn.Module, values: Tensor, scale_values: Tensor, days: int, 
 def plot_prices(request: Request, folder: Path) -> dict:
     """Draws the daily high of some stocks."""
     data = all_prices(request)
-    names = request.symbols or [s for s in SHOWN[:2] if s in data.symbols] or data.symbols[:2]
+    names = shown_symbols(request, data.symbols, 2)
     chosen = select_symbols(data, names)
     series = {name: (chosen.dates, values[:, HIGH].numpy()) for name, values in zip(names, chosen.values, strict=True)}
     plots.curves(folder / "prices.png", series, "date", "daily high (USD)")
@@ -642,42 +632,34 @@ def windows_to_judge(request: Request, trained: PriceSettings) -> tuple[Tensor, 
 
 def encode(request: Request, folder: Path) -> dict:
     """Writes the codes of windows to codes.csv."""
-    settings, path = trained_settings(request, "reconstruct", "window")
-    model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device)
+    model, settings, path = trained_model(request, "reconstruct", "window", LSTMAutoencoder)
     dollars, names = windows_to_judge(request, settings)
-    with torch.no_grad():
-        steps = as_steps(scaled(dollars), model.arguments["input_size"]).split(1000)
-        codes = torch.cat([model.encode(part.to(settings.device)).cpu() for part in steps])
-    write_codes(folder / "codes.csv", names, codes.tolist())
+    codes = in_batches(model.encode, as_steps(scaled(dollars), settings.input_size), settings.device)
+    write_codes(folder / "codes.csv", names, codes)
     return {"model": str(path), "windows": len(names), "code_size": model.code_size}
 
 
 def anomalies(request: Request, folder: Path) -> dict:
     """Ranks windows by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
-    settings, path = trained_settings(request, "reconstruct", "window")
-    model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device)
+    model, settings, path = trained_model(request, "reconstruct", "window", LSTMAutoencoder)
     data = load(settings)
     train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
-
-    def reconstruct(x: Tensor) -> Tensor:
-        return reconstruct_scaled(model, x, settings.device)
-
-    metrics = scores.detect(
-        reconstruct, fit_pca(train, model.code_size), validation, test, request.quantile, settings.seed, scaled
-    )
     dollars, names = windows_to_judge(request, settings)
-    x = scaled(dollars)
-    rows = scores.ranking(scores.step_errors(x, reconstruct(x)), metrics["threshold"], names)
+    rows, metrics = judge(
+        scaled(dollars),
+        names,
+        lambda x: reconstruct_scaled(model, x, settings.device),
+        fit_pca(train, model.code_size),
+        validation=validation,
+        test=test,
+        quantile=request.quantile,
+        seed=settings.seed,
+        prepare=scaled,
+    )
     tables.write_csv(folder / "anomalies.csv", rows)
     restored = reconstruct_dollars(model, dollars, settings.device)
     plot_worst(rows, dict(zip(names, zip(dollars, restored, strict=True), strict=True)), folder)
-    return {
-        "model": str(path),
-        "windows": len(rows),
-        "anomalous": sum(row["anomalous"] for row in rows),
-        "quantile": request.quantile,
-        **metrics,
-    }
+    return {"model": str(path), "windows": len(rows), **metrics}
 
 
 def plot_worst(rows: list[dict], windows: dict[str, tuple[Tensor, Tensor]], folder: Path) -> None:
@@ -693,8 +675,7 @@ def plot_worst(rows: list[dict], windows: dict[str, tuple[Tensor, Tensor]], fold
 
 def tomorrow(request: Request, folder: Path) -> dict:
     """Writes the next day's high of each stock to tomorrow.csv."""
-    settings, path = trained_settings(request, "predict", "predict_every_step")
-    model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device)
+    model, settings, path = trained_model(request, "predict", "predict_every_step", LSTMAutoencoder)
     if request.data is None:
         data = load(settings)
         known = data.values[:, split_dates(len(data.dates))["train"]]

@@ -18,20 +18,31 @@ Deviations from the published grid (uniform signals, best validation loss 0.0001
 Question, protocol and results: docs/lstm_ae_toy.md.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from training import flags
 from training.presets import Script, recipe
-from training.settings import COUNT, FRACTION, NOT_NEGATIVE, POSITIVE_INT, SEED, Settings, UsageError, flag, one_of
+from training.settings import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE_INT,
+    SEED,
+    AutoencoderSettings,
+    UsageError,
+    flag,
+    one_of,
+)
 
 SIGNALS, SEQUENCES, STEPS = ("waves", "uniform", "walk"), 10_000, 50
-APPLY = ("encode", "anomalies")  # the functions that apply a trained model
+OUTPUT_LAYERS = ("sigmoid", "linear")
 
 
 @dataclass(frozen=True)
-class ToySettings(Settings):
+class ToySettings(AutoencoderSettings):
     """The flags of this script beside those of all."""
 
     hidden_size: int = flag(128, "units of the LSTMs", "model", POSITIVE_INT, several="grid")
@@ -46,16 +57,30 @@ class ToySettings(Settings):
         COUNT,
         aliases=["clock_harmonics"],
     )
+    output_layer: str = flag(
+        "sigmoid",
+        "last layer of the decoder",
+        "model",
+        one_of(*OUTPUT_LAYERS),
+        metavar=f"{{{','.join(OUTPUT_LAYERS)}}}",
+    )
     fresh: bool = flag(False, "new sequences of the same kind in every batch of training", "training")
+    extension: int = flag(
+        0,
+        "steps that linear prediction adds at both ends of a sequence before --stretch and --filtering",
+        "training",
+        COUNT,
+    )
     stretch: float = flag(
         1.0,
-        "augmentation of every other sequence: shortest share of it that is stretched to its length; 1: none",
+        "augmentation: shortest share s of a sequence that is stretched to its length; with --extension also up to "
+        "2 - s times its length compressed; 1: none",
         "training",
         FRACTION,
     )
     filtering: float = flag(
         0.0,
-        "augmentation of every other sequence: standard deviation of a random filter's coefficients; 0: none",
+        "augmentation: standard deviation of a random filter's coefficients; 0: none",
         "training",
         NOT_NEGATIVE,
     )
@@ -65,23 +90,6 @@ class ToySettings(Settings):
     data: Path | None = flag(
         None, "CSV file with one sequence per row, instead of generated ones", "data", Path, metavar="FILE"
     )
-    trained: Path | None = flag(
-        None,
-        "run folder of the trained model; default: reconstruct in the output folder",
-        "what to run",
-        Path,
-        functions=APPLY,
-        decides=False,
-        metavar="FOLDER",
-    )
-    quantile: float = flag(
-        0.99,
-        "share of the validation sequences whose error is not above the threshold of an anomaly",
-        "what to run",
-        FRACTION,
-        functions=["anomalies"],
-        decides=False,
-    )
     source: str = flag("auto", "", "data", refused="the sequences are generated, or read from --data")
     data_dir: Path = flag(None, "", "data", refused="the sequences are generated, or read from --data")
 
@@ -90,6 +98,8 @@ class ToySettings(Settings):
             raise UsageError(f"--input_size: expected a divisor of {STEPS}, found {self.input_size}")
         if self.data is not None and self.fresh:
             raise UsageError("--fresh: used with generated sequences only, not with --data")
+        if self.extension and not (self.filtering or self.stretch < 1):
+            raise UsageError("--extension: used with --filtering or --stretch only")
 
 
 GENERATED = {"function": "reconstruct", "data": None}
@@ -97,10 +107,13 @@ PRESETS = {
     "best": [
         recipe(batch_size=64, learning_rate=3e-3, epochs=100),
         recipe(GENERATED, mirror=True),
-        recipe({**GENERATED, "signal": "waves"}, minutes=4, hidden_size=256, input_size=25, batch_size=256),
-        recipe({**GENERATED, "signal": "waves"}, learning_rate=5e-3, epochs=300, filtering=0.3, stretch=0.9),
-        recipe({**GENERATED, "signal": "waves", "fresh": True}, filtering=0.0, stretch=1.0, mirror=False),
-        recipe({**GENERATED, "signal": "walk"}, minutes=2, epochs=150),
+        recipe({**GENERATED, "signal": ("waves", "walk")}, input_size=25, output_layer="linear", precision="bfloat16"),
+        recipe({**GENERATED, "signal": "waves"}, minutes=4, hidden_size=192, num_layers=2, batch_size=256),
+        recipe({**GENERATED, "signal": "waves"}, learning_rate=5e-3, epochs=240),
+        recipe({**GENERATED, "signal": "waves", "fresh": False}, filtering=0.3, stretch=0.9, extension=6),
+        recipe({**GENERATED, "signal": "waves", "fresh": True}, mirror=False),
+        recipe({**GENERATED, "signal": "walk"}, minutes=2, hidden_size=256, batch_size=128, learning_rate=5e-3),
+        recipe({**GENERATED, "signal": "walk"}, epochs=120),
         recipe({**GENERATED, "signal": "uniform"}, minutes=1, epochs=60),
     ],
     "published": [
@@ -137,9 +150,9 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import TensorDataset
 
-from evaluation import anomalies as scores
+from evaluation.anomalies import judge
 from evaluation.baselines import fit_pca, reconstruction_baselines
-from loaders.augmentation import random_filters, random_mirrors, random_stretches
+from loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
 from loaders.files import DataError
 from loaders.toy import ToySignals, generate_signals, own_sequences, read_sequences, scale_sequences, toy_signals
 from models.lstm_ae import LSTMAutoencoder, harmonic_periods
@@ -147,7 +160,7 @@ from reporting import plots
 from training import checkpoint, grid_search, loop, tables
 from training.presets import Request
 from training.run import run_script
-from training.trained import trained_settings, write_codes
+from training.trained import in_batches, trained_model, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
@@ -184,24 +197,24 @@ def as_steps(x: Tensor, input_size: int) -> Tensor:
 
 def make_step(settings: ToySettings) -> loop.Step:
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-        (x,) = batch
+        x, *extensions = batch
         if model.training:
-            x = augmented(x, settings)
+            x = augmented(x, *extensions, settings)
         return {"loss": mse_loss(model(as_steps(x, settings.input_size)).reconstruction.float().flatten(1), x)}
 
     return step
 
 
-def augmented(x: Tensor, settings: ToySettings) -> Tensor:
-    """What training sees in place of the sequences x (B, T)."""
+def augmented(x: Tensor, longer: Tensor, settings: ToySettings) -> Tensor:
+    """What training sees in place of x (B, T). longer: the same sequences with `extension` more steps at both ends."""
+    length = x.shape[1]
     if settings.fresh:
         seed = int(torch.randint(2**62, ()))  # from PyTorch's generator, whose state is in the checkpoint
-        x = scale_sequences(generate_signals(settings.signal, *x.shape, seed))[0].to(x.device)
+        x = longer = scale_sequences(generate_signals(settings.signal, *x.shape, seed))[0].to(x.device)
     if settings.filtering or settings.stretch < 1:
-        changed = random_filters(x, settings.filtering) if settings.filtering else x
-        changed = random_stretches(changed, settings.stretch, x.shape[1])
-        # half of them stay as they are: what is stretched lacks the highest frequencies
-        x = torch.where(torch.rand(len(x), 1, device=x.device) < 0.5, changed, x)
+        longer = random_filters(longer, settings.filtering) if settings.filtering else longer
+        shortest, longest = settings.stretch * length, min((2 - settings.stretch) * length, longer.shape[1])
+        x = random_stretches(longer, min(shortest, longest), longest, length)
     return random_mirrors(x) if settings.mirror else x
 
 
@@ -214,8 +227,10 @@ def train(settings: ToySettings, folder: Path) -> loop.Result:
         settings.code_size or None,
         settings.num_layers,
         encoding_periods=harmonic_periods(steps, settings.positional_harmonics),
+        output_layer=settings.output_layer,
     )
-    training, validation = TensorDataset(data.train), TensorDataset(data.validation)
+    training = TensorDataset(data.train, extended(data.train, settings.extension))
+    validation = TensorDataset(data.validation)
     return loop.train(model, make_step(settings), training, validation, settings, folder)
 
 
@@ -333,49 +348,45 @@ def sequences_to_judge(request: Request, trained: ToySignals) -> tuple[Tensor, l
     return x, [f"row {i}" for i in range(1, len(x) + 1)]
 
 
-@torch.no_grad()
-def reconstruction(model: nn.Module, x: Tensor, device: str) -> Tensor:
-    """Sequences (N, T) through the autoencoder."""
-    steps = as_steps(x.float(), model.arguments["input_size"])
-    return torch.cat([model(part.to(device)).reconstruction.flatten(1).cpu() for part in steps.split(1000)])
-
-
 def encode(request: Request, folder: Path) -> dict:
     """Writes the codes of sequences to codes.csv."""
-    settings, path = trained_settings(request, "reconstruct", "signal")
-    model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device)
+    model, settings, path = trained_model(request, "reconstruct", "signal", LSTMAutoencoder)
     x, names = sequences_to_judge(request, load(settings))
-    with torch.no_grad():
-        steps = as_steps(x, model.arguments["input_size"]).split(1000)
-        codes = torch.cat([model.encode(part.to(settings.device)).cpu() for part in steps])
-    write_codes(folder / "codes.csv", names, codes.tolist())
+    codes = in_batches(model.encode, as_steps(x, settings.input_size), settings.device)
+    write_codes(folder / "codes.csv", names, codes)
     return {"model": str(path), "sequences": len(names), "code_size": model.code_size}
 
 
 def anomalies(request: Request, folder: Path) -> dict:
     """Ranks sequences by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
-    settings, path = trained_settings(request, "reconstruct", "signal")
-    model, data = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder).to(settings.device), load(settings)
+    model, settings, path = trained_model(request, "reconstruct", "signal", LSTMAutoencoder)
+    data = load(settings)
     x, names = sequences_to_judge(request, data)
+    reconstruct, pca = reconstruction(model, settings), fit_pca(data.train, model.code_size)
+    rows, metrics = judge(
+        x,
+        names,
+        reconstruct,
+        pca,
+        validation=data.validation,
+        test=data.test,
+        quantile=request.quantile,
+        seed=settings.seed,
+        prepare=lambda x: scale_sequences(x)[0],
+    )
+    tables.write_csv(folder / "anomalies.csv", rows)
+    plot_worst(rows, dict(zip(names, zip(x, reconstruct(x), strict=True), strict=True)), folder)
+    return {"model": str(path), "sequences": len(rows), **metrics}
+
+
+def reconstruction(model: nn.Module, settings: ToySettings) -> Callable[[Tensor], Tensor]:
+    """The function that sends sequences (N, T) through the autoencoder."""
 
     def reconstruct(x: Tensor) -> Tensor:
-        return reconstruction(model, x, settings.device)
+        steps = as_steps(x.float(), settings.input_size)
+        return in_batches(lambda x: model(x).reconstruction, steps, settings.device).flatten(1)
 
-    pca = fit_pca(data.train, model.code_size)
-    metrics = scores.detect(
-        reconstruct, pca, data.validation, data.test, request.quantile, settings.seed, lambda x: scale_sequences(x)[0]
-    )
-    estimate = reconstruct(x)
-    rows = scores.ranking(scores.step_errors(x, estimate), metrics["threshold"], names)
-    tables.write_csv(folder / "anomalies.csv", rows)
-    plot_worst(rows, dict(zip(names, zip(x, estimate, strict=True), strict=True)), folder)
-    return {
-        "model": str(path),
-        "sequences": len(rows),
-        "anomalous": sum(row["anomalous"] for row in rows),
-        "quantile": request.quantile,
-        **metrics,
-    }
+    return reconstruct
 
 
 def plot_worst(rows: list[dict], sequences: dict[str, tuple[Tensor, Tensor]], folder: Path) -> None:

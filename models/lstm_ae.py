@@ -23,12 +23,13 @@ from models.conv_lstm import CONVOLUTIONS, ConvLSTM, set_gate_biases
 
 HEADS = ("shared", "deep", "separate")
 HEAD_WIDTH = 128  # units of the hidden layer of the head "deep"
+OUTPUT_LAYERS = ("sigmoid", "linear")
 
 
 class AutoencoderOutput(NamedTuple):
     """Output of a forward pass. Heads that the model does not have are None."""
 
-    reconstruction: Tensor  # (B, T, I), in [0, 1]
+    reconstruction: Tensor  # (B, T, I), in [0, 1] but for a linear output layer
     code: Tensor  # (B, Z)
     logits: Tensor | None  # (B, K); log-probabilities if the model has `log_probabilities`
     prediction: Tensor | None  # (B, T, P), in [0, 1]: step t holds the estimate of step t + 1
@@ -99,7 +100,7 @@ class Autoencoder(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def decode(self, z: Tensor, steps: int) -> Tensor:
-        """Codes z (B, Z) to sequences (B, steps, I) with values in [0, 1]."""
+        """Codes z (B, Z) to sequences (B, steps, I)."""
         return self.reconstruct(self.unroll(self.decoder, z, steps))
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> AutoencoderOutput:
@@ -129,7 +130,7 @@ class Autoencoder(nn.Module):
 
 
 class LSTMAutoencoder(Autoencoder):
-    """Encoder LSTM -> z -> decoder LSTM -> x~_t = sigmoid(U h~_t + b).
+    """Encoder LSTM -> z -> decoder LSTM -> x~_t = sigmoid(U h~_t + b), or with a linear output layer 1/2 + U h~_t + b.
 
     Args:
         input_size: I, values per step.
@@ -146,6 +147,8 @@ class LSTMAutoencoder(Autoencoder):
         checkpoint_steps: steps of a chunk of time. Only the states between chunks are kept for the backward pass, which
             computes what is inside of them again (Chen et al. 2016): memory for T / N + N steps instead of T, least at
             N = sqrt(T), for one more forward pass. 0: everything is kept. Without `lengths` and `prediction_size` only.
+        output_layer: "sigmoid" or "linear". A sigmoid reaches 0 and 1 at infinite arguments only, which costs it more
+            where the sequences reach these than a linear layer, whose values may leave [0, 1].
         clock_periods: the name of `encoding_periods` in older checkpoints.
     """
 
@@ -165,6 +168,7 @@ class LSTMAutoencoder(Autoencoder):
         head: str = "shared",
         log_probabilities: bool = False,
         checkpoint_steps: int = 0,
+        output_layer: str = "sigmoid",
         *,
         clock_periods: Sequence[float] = (),
     ):
@@ -185,7 +189,10 @@ class LSTMAutoencoder(Autoencoder):
             "head": head,
             "log_probabilities": log_probabilities,
             "checkpoint_steps": checkpoint_steps,
+            "output_layer": output_layer,
         }
+        if output_layer not in OUTPUT_LAYERS:
+            raise ValueError(f"output_layer must be one of {', '.join(OUTPUT_LAYERS)}, not {output_layer!r}")
         self.checkpoint_steps = checkpoint_steps
         self.encoding_periods, self.input_mean, self.input_std = tuple(encoding_periods), input_mean, input_std
         self.code_size = code_size or hidden_size
@@ -259,7 +266,8 @@ class LSTMAutoencoder(Autoencoder):
         return torch.cat([inputs, encoding.expand(len(z), -1, -1)], 2)
 
     def reconstruct(self, states: Tensor) -> Tensor:
-        return torch.sigmoid(self.output(states))
+        x = self.output(states)
+        return torch.sigmoid(x) if self.arguments["output_layer"] == "sigmoid" else 0.5 + x
 
 
 def recomputed(function: Callable, *arguments: object) -> tuple:

@@ -28,6 +28,7 @@ MODELS = {
     "layers": lambda: lstm(num_layers=3),
     "code": lambda: lstm(code_size=2),
     "encoding": lambda: lstm(code_size=2, num_layers=2, encoding_periods=(6.0, 3.0), timescale=6),
+    "linear": lambda: lstm(output_layer="linear"),
     "conv": conv,
     "conv encoding": lambda: conv(encoding_periods=(6.0, 3.0), timescale=6),
     "deep": lambda: lstm(head="deep"),
@@ -63,7 +64,8 @@ def test_shapes_and_ranges(model):
     output = model(10 * x - 5)  # inputs outside of [0, 1] as well
     assert output.reconstruction.shape == (4, 6, 3) and output.logits.shape == (4, 4)
     assert output.code.shape == (4, model.code_size)
-    assert ((output.reconstruction >= 0) & (output.reconstruction <= 1)).all()
+    if model.arguments.get("output_layer") != "linear":
+        assert ((output.reconstruction >= 0) & (output.reconstruction <= 1)).all()
     if output.prediction is not None:
         assert output.prediction.shape == (4, 6, 2)
         assert ((output.prediction > 0) & (output.prediction < 1)).all()
@@ -139,6 +141,16 @@ def test_log_probabilities():
     torch.testing.assert_close(logits, plain(sequences()).logits.log_softmax(1))
     classes = torch.arange(4)
     torch.testing.assert_close(nll_loss(logits, classes), cross_entropy(plain(sequences()).logits, classes))
+
+
+def test_output_layers_differ_by_the_sigmoid():
+    torch.manual_seed(0)
+    linear, sigmoid = lstm(output_layer="linear"), lstm()
+    sigmoid.load_state_dict(linear.state_dict())
+    x = sequences()
+    torch.testing.assert_close(torch.sigmoid(linear(x).reconstruction - 0.5), sigmoid(x).reconstruction)
+    with pytest.raises(ValueError, match="output_layer must be one of sigmoid, linear, not 'tanh'"):
+        lstm(output_layer="tanh")
 
 
 def test_unknown_head():

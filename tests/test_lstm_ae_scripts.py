@@ -14,10 +14,10 @@ from test_windows import random_walk
 import lstm_ae_mnist as mnist
 import lstm_ae_snp500 as snp500
 import lstm_ae_toy as toy
-from loaders.augmentation import random_filters, random_mirrors, random_stretches
+from loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
 from loaders.mnist import read_images
 from loaders.prices import StockPrices
-from loaders.toy import read_sequences, scale_sequences, toy_signals
+from loaders.toy import generate_signals, read_sequences, scale_sequences, toy_signals
 from loaders.windows import HIGH, RANGE, fit_scale
 from models.lstm_ae import LSTMAutoencoder
 from training import checkpoint
@@ -41,7 +41,7 @@ def test_random_stretches_keep_slow_sines_and_the_scale():
     torch.manual_seed(0)
     time = torch.linspace(0, 1, 50)
     x = scale_sequences(torch.sin(2 * torch.pi * (2 * time + torch.rand(20, 1))))[0]
-    stretched = random_stretches(x, 0.5)
+    stretched = random_stretches(x, 25, 50, 50)
     assert stretched.min() >= 0 and stretched.max() <= 1
     torch.testing.assert_close(stretched.mean(1), torch.full((20,), 0.5))
     # each one is offset + a sine of a frequency between 1 and 2 cycles: three unknowns fit it, at the best frequency
@@ -52,7 +52,16 @@ def test_random_stretches_keep_slow_sines_and_the_scale():
         fitted = basis @ torch.linalg.lstsq(basis, stretched.T).solution
         best = torch.minimum(best, (fitted.T - stretched).square().mean(1))
     assert best.max() < 1e-4
-    torch.testing.assert_close(random_stretches(x, 1.0), x, atol=1e-5, rtol=0)  # the whole sequence: as it was
+    torch.testing.assert_close(random_stretches(x, 50, 50, 50), x, atol=1e-5, rtol=0)  # the whole sequence: as it was
+    assert random_stretches(x, 30, 40, 12).shape == (20, 12)
+
+
+def test_three_sines_are_extended_as_they_go_on():
+    longer = generate_signals("waves", 100, 66)
+    x, offset, scale = scale_sequences(longer[:, 8:58])
+    error = extended(x, 8) - ((longer - offset) / scale + 0.5)
+    assert error.abs().max() < 0.01 and error[:, 4:62].abs().max() < 1e-3
+    assert extended(x, 0) is x
 
 
 @pytest.mark.parametrize("steps", [50, 48])
@@ -73,12 +82,15 @@ def toy_settings(**changes) -> toy.ToySettings:
     return toy.ToySettings(**{"signal": "waves", "device": "cpu", **changes})
 
 
-def test_augmentation_changes_half_of_the_sequences():
+@pytest.mark.parametrize("extension", [0, 6])
+def test_augmentation_changes_every_sequence_of_training(extension):
     torch.manual_seed(0)
     x = toy_signals("waves", 400).train
-    same = (toy.augmented(x, toy_settings(stretch=0.8, filtering=0.1)) == x).all(1)
-    assert 0.4 < same.float().mean() < 0.6
-    assert toy.augmented(x, toy_settings()) is x
+    changed = toy.augmented(x, extended(x, extension), toy_settings(stretch=0.9, filtering=0.1, extension=extension))
+    assert changed.shape == x.shape and not (changed == x).all(1).any()
+    highest = [sequences.sub(0.5).abs().diff(dim=1).square().mean() for sequences in (changed, x)]
+    assert (highest[0] > 0.95 * highest[1]) == bool(extension)  # without extension, frequencies can only fall
+    assert toy.augmented(x, x, toy_settings()) is x
 
 
 def test_fresh_sequences_are_others_every_time_of_the_same_kind_and_seeded():
@@ -86,7 +98,7 @@ def test_fresh_sequences_are_others_every_time_of_the_same_kind_and_seeded():
     batches = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        batches += [toy.augmented(x, settings), toy.augmented(x, settings)]
+        batches += [toy.augmented(x, x, settings), toy.augmented(x, x, settings)]
     assert torch.equal(batches[0], batches[2]) and torch.equal(batches[1], batches[3])
     assert len(torch.cat([x, batches[0], batches[1], batches[4]]).unique(dim=0)) == 4 * len(x)
     torch.testing.assert_close(batches[0].mean(0), x.mean(0), atol=0.05, rtol=0)  # the dip of steps 20 to 29 is there
@@ -170,6 +182,10 @@ def test_toy_finds_planted_spikes_in_what_it_has_learnt(tmp_path):
         (("reconstruct", "--data", "{rows}", "--fresh"), "--fresh: used with generated sequences only"),
         (("reconstruct", "--data", "{rows}", "--input_size", "5"), "--input_size: expected a divisor of 12"),
         (("reconstruct", "--data", "{nothing}"), "No such file"),
+        (
+            ("reconstruct", "--extension", "5", "--signal", "walk"),
+            "--extension: used with --filtering or --stretch only",
+        ),
         (("encode",), "run --function reconstruct first"),
         (("anomalies", "--trained", "{nothing}"), "expected a trained model"),
         (("encode", "--epochs", "3"), "--epochs: not used by encode"),

@@ -205,15 +205,16 @@ def make_parser(script: Script) -> Parser:
     presets = [name for name in PRESETS if name in script.presets]
     groups["training"].add_argument("--preset", choices=presets, help="one of the recipes above (default: best)")
     for name, described in script.flags().items():
-        add_flag(groups[described.group], name, described, default_text(script, name))
+        users = script.users(name) if described.functions else ()
+        add_flag(groups[described.group], name, described, users, default_text(script, name))
     return parser
 
 
-def add_flag(group: argparse._ArgumentGroup, name: str, described: Flag, default: str) -> None:
+def add_flag(group: argparse._ArgumentGroup, name: str, described: Flag, users: tuple[str, ...], default: str) -> None:
     if described.refused:  # known, so that the answer says why
         group.add_argument(f"--{name}", dest=name, nargs="*", help=argparse.SUPPRESS)
         return
-    used = f" [{', '.join(described.functions)}]" if described.functions else ""
+    used = f" [{', '.join(users)}]" if users else ""
     text = "; ".join(part for part in (described.help, SEVERAL.get(described.several, "")) if part) + used
     shown = f"{text} (default: {default})" if default else text
     for place, spelling in enumerate((name, *described.aliases)):

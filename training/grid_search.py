@@ -136,9 +136,12 @@ def repeat(settings: Settings, folder: Path, train: Train, test: Test) -> dict:
 
 
 def copy_up(source: Path, folder: Path) -> None:
-    """Copies the selected model's files into `folder`."""
+    """Copies the selected model's files into `folder`, with those of its folds."""
+    folder.mkdir(parents=True, exist_ok=True)
     for file in ("best.pt", "last.pt", "history.csv"):
         checkpoint.write_atomically(folder / file, (source / file).read_bytes())
+    for fold in source.glob("fold[0-9]*"):
+        copy_up(fold, folder / fold.name)
 
 
 def remove(path: Path) -> None:

@@ -76,7 +76,7 @@ class Script:
         if described.refused:
             return ()
         if described.functions:
-            return described.functions
+            return tuple(function for function in described.functions if function in self.functions)
         return self.trains if described.trains else tuple(self.functions)
 
     def request(self, function: str, preset: str = "best", **given) -> "Request":

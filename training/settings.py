@@ -237,6 +237,29 @@ class Settings:
         return restore_settings, (module_name(type(self)), type(self).__qualname__, as_dict(self))
 
 
+@dataclasses.dataclass(frozen=True)
+class AutoencoderSettings(Settings):
+    """The flags of the functions that apply a trained autoencoder."""
+
+    trained: Path | None = flag(
+        None,
+        "run folder of the trained model; default: the one in the output folder",
+        "what to run",
+        Path,
+        functions=("encode", "anomalies", "tomorrow"),
+        decides=False,
+        metavar="FOLDER",
+    )
+    quantile: float = flag(
+        0.99,
+        "share of the validation sequences whose error is not above the threshold of an anomaly",
+        "what to run",
+        FRACTION,
+        functions=["anomalies"],
+        decides=False,
+    )
+
+
 def as_dict(settings: Settings) -> dict:
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 

@@ -2,7 +2,11 @@
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
+from torch import Tensor, nn
 
 from training import checkpoint
 from training.checkpoint import CheckpointError
@@ -12,10 +16,13 @@ from training.settings import Settings
 from training.tables import write_csv
 
 
-def trained_settings(request: Request, function: str, own_flag: str) -> tuple[Settings, Path]:
-    """The settings of a trained model and its folder: `--trained`, or what `function` left in the output folder.
+def trained_model(
+    request: Request, function: str, own_flag: str, *classes: type[nn.Module]
+) -> tuple[nn.Module, Settings, Path]:
+    """A trained model, its settings and its folder: `--trained`, or what `function` left in the output folder.
 
     own_flag: a flag that only this script has, by which its models are told from those of others.
+    classes: of the models that the script trains.
     Raises CheckpointError if there is no such model.
     """
     folder = request.trained or request.output_dir / function
@@ -33,7 +40,7 @@ def trained_settings(request: Request, function: str, own_flag: str) -> tuple[Se
         check_settings(settings)
     except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
         raise CheckpointError(f"{folder}: expected the settings of a training, found {error}") from None
-    return settings, folder
+    return checkpoint.rebuild(folder / "best.pt", *classes).to(settings.device), settings, folder
 
 
 def check_settings(settings: Settings) -> None:
@@ -48,8 +55,14 @@ def check_settings(settings: Settings) -> None:
     settings.check()
 
 
-def write_codes(path: Path, names: list[str], codes: list[list[float]]) -> None:
-    """A CSV file with one row per sequence: its name and the values of its code."""
-    write_csv(
-        path, [{"sequence": n, **{f"z{k}": v for k, v in enumerate(z, 1)}} for n, z in zip(names, codes, strict=True)]
-    )
+@torch.no_grad()
+def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, device: str, size: int = 500) -> Tensor:
+    """`function` of x (N, ...), `size` rows at a time on `device`; the result (N, ...) is on the processor."""
+    return torch.cat([function(rows.to(device)).cpu() for rows in x.split(size)])
+
+
+def write_codes(path: Path, names: list[str], codes: Tensor) -> None:
+    """A CSV file with one row per sequence: its name and the values of its code, codes (N, Z)."""
+    columns = [f"z{k}" for k in range(1, codes.shape[1] + 1)]
+    rows = zip(names, codes.tolist(), strict=True)
+    write_csv(path, [{"sequence": name, **dict(zip(columns, code, strict=True))} for name, code in rows])
