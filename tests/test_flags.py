@@ -176,6 +176,7 @@ def refused_by(script, argv: list[str], capsys) -> str:
     ("module", "text", "parts"),
     [
         (jv_training, "--num_layers 3", ["--num_layers"]),
+        (stocktwits_sentiment, "--function train --no_linear --part_loss 1", ["--part_loss: used with --linear only,"]),
         (jv_training, "--function dropout --epsilon 1", ["--epsilon", "not used by dropout", "adversarial"]),
         (jv_training, "--function basic --basic_epochs 3", ["--basic_epochs", "not used by basic", "adversarial"]),
         (lstm_ae_snp500, "--function predict --folds 5", ["--folds", "not used by predict", "reconstruct"]),
