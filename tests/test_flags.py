@@ -7,6 +7,7 @@ import sys
 import warnings
 
 import pytest
+from conftest import without_figures
 
 import adv_alstm
 import jv_training
@@ -15,7 +16,6 @@ import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
 import stocktwits_sentiment
-from reporting import plots
 from training import flags
 from training.presets import Request, Script, recipe, with_values
 from training.settings import (
@@ -322,9 +322,7 @@ def few_digits(monkeypatch):
 @pytest.mark.parametrize("module", sorted({m for m, _ in SMALL}, key=lambda m: m.__name__), ids=lambda m: m.__name__)
 def test_flags_at_random(module, tmp_path, monkeypatch, capsys, thorough, count, reads, no_flush, few_digits):
     """Every run ends well, or in one line with status 2; what was given is read by someone."""
-    for name, figure in vars(plots).items():
-        if callable(figure) and getattr(figure, "__module__", "") == plots.__name__:
-            monkeypatch.setattr(plots, name, lambda *_, **__: None)
+    without_figures(monkeypatch)
     generator = random.Random(0)
     functions = [function for own, function in SMALL if own is module]
     runs = 500 if thorough else 12

@@ -285,7 +285,10 @@ def clear_caches() -> None:
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, no_flush):
-    """run(name, folder, *flags): a script as from the command line; few test digits, no figures, and no network."""
+    """run(name, folder, *flags): a script as from the command line; few test digits, no figures, and no network.
+
+    The name is that of a training above, or script, function and flags.
+    """
     digits = load_data.mnist("", "sample", 48)
     few = {name: getattr(digits, name)[:32] for name in digits._fields if name.startswith(("validation_", "test_"))}
     monkeypatch.setattr(lstm_ae_mnist, "digits", lambda *_: digits._replace(**few))
@@ -303,7 +306,7 @@ def run(monkeypatch, tmp_path, no_flush):
         monkeypatch.setattr(plots, figure, lambda *_, **__: None)
 
     def call(name, folder, *flags):
-        script, function, own = TRAININGS[name]
+        script, function, own = name if isinstance(name, tuple) else TRAININGS[name]
         places = ["--output_dir", str(folder)]
         if script is not lstm_ae_toy:  # whose data are generated
             places += ["--data_dir", str(tmp_path / "data")]

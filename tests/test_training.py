@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from loaders.files import DataError
-from training import checkpoint, flags, loop, tables
+from training import checkpoint, flags, formats, loop, tables
 from training.checkpoint import CheckpointError
 from training.loop import Diverged
 from training.presets import Script
@@ -187,7 +187,8 @@ def test_run_writes_config_and_metrics(tmp_path):
     config = json.loads((tmp_path / "first" / "config.json").read_text())
     commit = config.pop("git_commit")
     assert commit is None or len(commit) == 40
-    assert config.pop("format") == checkpoint.FORMAT and config.pop("machine").endswith(" cores")
+    assert (config.pop("format"), config.pop("version")) == (formats.FORMAT, formats.VERSION)
+    assert config.pop("machine").endswith(" cores")
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     assert config.pop("versions") == versions
     request = SCRIPT.request("first", learning_rate=[0.1], seed=3, quiet=True, device="cpu")

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-FORMAT = 1  # of checkpoints and config.json; files written before it was recorded have none
+from training.formats import FORMAT, VERSION, written_later
+
 SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
 # Exceptions raised by forged content, or by a model class that has changed since.
 MALFORMED = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
@@ -79,7 +80,7 @@ def remove_temporaries(folder: Path) -> None:
 
 def save(path: Path, content: dict, keep_previous: bool = False) -> None:
     buffer = io.BytesIO()
-    torch.save({**content, "format": FORMAT}, buffer)
+    torch.save({**content, "format": FORMAT, "version": VERSION}, buffer)
     data = buffer.getvalue()
     write_atomically(path, data + SEAL + hashlib.sha256(data).hexdigest().encode(), keep_previous)
 
@@ -105,9 +106,9 @@ def load(path: Path) -> dict:
         raise CheckpointError(f"{path}: holds more than plain types and tensors: {reason}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a dictionary, found a {type(content).__name__}")
-    if content.pop("format", 0) not in range(FORMAT + 1):
-        raise CheckpointError(f"{path}: written by a later version of this collection; update it to read this file")
-    return content
+    if later := written_later(content):
+        raise CheckpointError(f"{path}: {later}")
+    return {name: value for name, value in content.items() if name not in ("format", "version")}
 
 
 def load_latest(path: Path) -> dict | None:

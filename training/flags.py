@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from training.formats import written_later
 from training.presets import PRESETS, Request, Script, matches
 from training.settings import BACKENDS, GROUPS, SEVERAL, Flag, Settings, UsageError, as_dict
 
@@ -138,15 +139,20 @@ def earlier_request(request: Request, folder: Path) -> Request:
     script, function = request.script, request.function
     try:
         config = json.loads(path.read_text())
+        if later := written_later(config):
+            raise UsageError(f"--dry_run: {path}: {later}")
         preset, fixed = config.get("preset", "best"), trained_with(script.flags(), config, request.output_dir)
+        fixed["seeds"], given = int(config.get("seeds", 1)), config.get("given")
+    except UsageError:
+        raise
     except (OSError, ValueError, TypeError, AttributeError):
         raise UsageError(f"--dry_run: cannot read {path}; run once without --dry_run") from None
-    fixed["seeds"] = config.get("seeds", 1)
     if source := data_read(folder):
         fixed["source"] = source
     usual, values = (Request(script, function, preset, {}, own).values for own in ({}, fixed))
-    given = config.get("given", [name for name in fixed if plain(values[name]) != plain(usual[name])])
-    return Request(script, function, preset, {name: fixed[name] for name in given if name in fixed}, fixed)
+    if not isinstance(given, list):  # earlier versions did not note what was given by hand
+        given = [name for name in fixed if plain(values[name]) != plain(usual[name])]
+    return Request(script, function, preset, {name: fixed[name] for name in fixed if name in given}, fixed)
 
 
 def data_read(folder: Path) -> str | None:
@@ -229,7 +235,11 @@ def describe(request: Request) -> dict[str, Any]:
 
 def deciding(settings: Settings) -> dict[str, Any]:
     """The settings that decide a training's result, as plain types, which its checkpoints hold."""
-    names = [n for n, f in declared(settings).items() if n not in NOT_DECIDING and (f is None or f.decides)]
+    names = [
+        name
+        for name, described in declared(settings).items()
+        if name not in NOT_DECIDING and (described is None or (described.decides and not described.refused))
+    ]
     values = as_dict(settings)
     return {name: plain(values[name], settings.output_dir) for name in names}
 
