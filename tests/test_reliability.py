@@ -219,7 +219,8 @@ TOY = "--quiet --limit 48 --epochs 2 --batch_size 16 --hidden_size 4 --code_size
 SAMPLE = ["--quiet", "--source", "sample"]
 MNIST = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4".split()]
 STOCKS = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4".split()]
-VOWELS = [*SAMPLE, *"--limit 27 --epochs 2 --basic_epochs 2 --folds 2 --hidden_size 3 --channels 3".split()]
+VOWELS = [*SAMPLE, *"--limit 27 --epochs 2 --folds 2 --repeats 1 --hidden_size 3 --channels 3".split()]
+FROM_BASIC = [*VOWELS, "--basic_epochs", "2", "--epsilon", "0.1"]
 MOVEMENT = "--quiet --epochs 2 --batch_size 64 --hidden_size 2 --steps 3".split()
 MESSAGES = "--quiet --epochs 2 --hidden_size 4 --embedding_size 3 --batch_size 16 --piece_buckets 20".split()
 TRAININGS = {  # script, function, flags
@@ -233,8 +234,8 @@ TRAININGS = {  # script, function, flags
     "stocks folds": (lstm_ae_snp500, "reconstruct", [*STOCKS, "--folds", "3"]),
     "stocks predict": (lstm_ae_snp500, "predict", [*STOCKS, "--window", "10"]),
     "vowels basic": (jv_training, "basic", VOWELS),
-    "vowels adversarial": (jv_training, "adversarial", [*VOWELS, "--epsilon", "0.1"]),
-    "vowels proximal": (jv_training, "proximal", [*VOWELS, "--epsilon", "0.1"]),
+    "vowels adversarial": (jv_training, "adversarial", FROM_BASIC),
+    "vowels proximal": (jv_training, "proximal", FROM_BASIC),
     "vowels dropout": (jv_training, "dropout", VOWELS),
     "vowels batch norm": (jv_training, "batch_norm", VOWELS),
     "movement": (adv_alstm, "train", MOVEMENT),

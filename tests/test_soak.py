@@ -19,7 +19,19 @@ from pathlib import Path
 
 import filelock
 import pytest
-from test_reliability import MESSAGES, MNIST, MOVEMENT, SAMPLE, STOCKS, TOY, TRAININGS, VOWELS, everything, run  # noqa: F401
+from test_reliability import (  # noqa: F401
+    FROM_BASIC,
+    MESSAGES,
+    MNIST,
+    MOVEMENT,
+    SAMPLE,
+    STOCKS,
+    TOY,
+    TRAININGS,
+    VOWELS,
+    everything,
+    run,
+)
 from test_training import same
 
 import adv_alstm
@@ -51,7 +63,7 @@ SEARCHES = {  # for several processes, which see the bundled data only
     "stocks search": (lstm_ae_snp500, "predict", [*STOCKS, "--window", "10", *GRID, "--seeds", "2"]),
     "stocks folds search": (lstm_ae_snp500, "reconstruct", [*STOCKS, "--folds", "3", *GRID]),
     "vowels search": (jv_training, "basic", [*VOWELS, "--dropout", "0", "0.3"]),
-    "vowels models": (jv_training, "adversarial", [*VOWELS, "--epsilon", "0.1", "1"]),
+    "vowels models": (jv_training, "adversarial", [*FROM_BASIC, "1"]),
     "movement search": (adv_alstm, "train", [*SMALL_MOVEMENT, "--start", "own", "--epsilon", "0.1", "1"]),
     "movement groups": (adv_alstm, "compare", [*SMALL_MOVEMENT, "--seeds", "2"]),
     "messages search": (stocktwits_sentiment, "train", [*SMALL_MESSAGES, *GRID, "--seeds", "2"]),

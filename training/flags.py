@@ -147,7 +147,7 @@ def earlier_request(request: Request, folder: Path) -> Request:
         raise
     except (OSError, ValueError, TypeError, AttributeError):
         raise UsageError(f"--dry_run: cannot read {path}; run once without --dry_run") from None
-    if source := data_read(folder):
+    if "source" not in fixed and (source := data_read(folder)):
         fixed["source"] = source
     usual, values = (Request(script, function, preset, {}, own).values for own in ({}, fixed))
     if not isinstance(given, list):  # earlier versions did not note what was given by hand
