@@ -224,7 +224,7 @@ def soak(run, tmp_path, count, request, monkeypatch):  # noqa: F811
     monkeypatch.setenv("TMPDIR", str(temporary))
     chance = random.Random(f"{request.node.name} {request.config.getoption('--seed')}")
 
-    def call(name: str, kills: int, *flags: str) -> Counter:
+    def call(name: str, kills: int, *flags: str) -> None:
         training = ALL[name]
         run(training, tmp_path / "whole")
         whole, total = everything(tmp_path / "whole"), Counter()
@@ -251,7 +251,7 @@ def soak(run, tmp_path, count, request, monkeypatch):  # noqa: F811
             assert not one.leftovers(), one.leftovers()
             total += one.counts
         count(sum(total.values()))
-        return total
+        print(name, *flags, dict(total))  # pytest -s shows them
 
     return call
 
