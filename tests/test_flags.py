@@ -8,6 +8,8 @@ import warnings
 
 import pytest
 from conftest import without_figures
+from test_reliability import without_seconds
+from test_training import same
 
 import adv_alstm
 import jv_training
@@ -311,6 +313,13 @@ def reads(monkeypatch):
     return names
 
 
+def again(module, argv: list[str]) -> dict:
+    """The metrics of a dry run, which knows from the run folder what was asked of the training."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return without_seconds(module.main([*argv, "--dry_run"]))
+
+
 @pytest.fixture
 def few_digits(monkeypatch):
     """32 digits to validate on and 32 to test on instead of 1,000 each."""
@@ -334,11 +343,14 @@ def test_flags_at_random(module, tmp_path, monkeypatch, capsys, thorough, count,
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                module.main([*argv, "--output_dir", str(tmp_path / str(number % 3)), "--quiet"])
+                place = ["--output_dir", str(tmp_path / str(number % 3)), "--quiet"]
+                metrics = module.main([*argv, *place])
         except SystemExit as stopped:
             line = capsys.readouterr().err
             assert stopped.code in (1, 2) and line.count("\n") == 1 and "Traceback" not in line, (shown, line)
             assert stopped.code == 2 or "loss" in line, (shown, line)  # status 1: it diverged
         else:
             assert set(names) <= reads, (shown, set(names) - reads)
+            if argv[1] in module.SCRIPT.trains and (thorough or number % 4 == 0):
+                assert same(again(module, [*argv[:2], *place]), without_seconds(metrics)), shown
         count(1)
