@@ -9,8 +9,8 @@ RUN := OMP_NUM_THREADS=1 $(VENV)/bin/python
 report: $(VENV)/.installed  ## the studies in their quick profile, and outputs/report/index.html
 	$(RUN) reproduce.py --jobs 2 || [ $$? -eq 3 ]  # 3: some data could not be fetched, as the page says
 
-test: lint  ## lint and all tests, in under five minutes
-	$(RUN) -m pytest -q
+test: lint  ## lint and all tests, a process per core
+	$(RUN) -m pytest -q -n auto --dist loadfile
 
 reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, their counts in docs/reliability.md, and the report in a browser
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

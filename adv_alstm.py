@@ -679,18 +679,19 @@ RECORD = (
 def training_record(path: Path) -> dict:
     """The metrics that the training of a model left beside it, {} if there are none."""
     try:
-        record = json.loads((path.parent / "metrics.json").read_text())
-    except (OSError, ValueError):
+        record = tables.read_json(path.parent / "metrics.json")
+    except checkpoint.CheckpointError:
         return {}
-    return record if isinstance(record, dict) and "test_accuracy" in record else {}
+    return record if "test_accuracy" in record else {}
 
 
 def steps_of(path: Path) -> int:
     """Days per window of a trained model, from the checkpoint beside it."""
-    saved = checkpoint.load_latest(path.with_name("last.pt")) or {"flags": {}}
-    if "steps" not in saved["flags"]:
-        raise UsageError(f"--steps: expected the days per window of {path}, which has no last.pt beside it")
-    return saved["flags"]["steps"]
+    flags = (checkpoint.load_latest(path.with_name("last.pt")) or {}).get("flags")
+    steps = flags.get("steps") if isinstance(flags, dict) else None
+    if not isinstance(steps, int) or steps < 1:
+        raise UsageError(f"--steps: expected the days per window of {path}, which has no last.pt beside it with them")
+    return steps
 
 
 FUNCTIONS = {"train": train_models, "compare": compare, "starts": starts, "plot": plot, "predict": predict}

@@ -165,13 +165,13 @@ PRESETS = {
         recipe(batch_size=27, learning_rate=3e-3, epochs=60),
         recipe({"function": ("adversarial", "proximal")}, epochs=30, repeats=2),
         recipe({"function": "adversarial"}, epsilon=(0.01, 0.1, 0.3, 1.0, 3.0)),
-        recipe({"function": "proximal"}, epsilon=(0.1, 1.0, 5.0, 20.0)),
+        recipe({"function": "proximal"}, epsilon=(0.1, 1.0, 5.0, 20.0, 100.0)),
         recipe({"function": COMPARED}, repeats=1),
     ],
     "published": [
         recipe(batch_size=27, learning_rate=1e-3, schedule="constant", epochs=60, **PLAIN),
         recipe({"function": "adversarial"}, epochs=50, repeats=2, epsilon=(0.01, 0.1, 0.3, 1.0, 3.0)),
-        recipe({"function": "proximal"}, epochs=100, repeats=1, epsilon=(0.1, 1.0, 5.0, 20.0)),
+        recipe({"function": "proximal"}, epochs=100, repeats=1, epsilon=(0.1, 1.0, 5.0, 20.0, 100.0)),
         recipe({"function": COMPARED}, repeats=1, dropout=0.3),
         recipe({"function": "batch_norm"}, dropout_places=("lstm",)),
     ],
@@ -208,7 +208,6 @@ import json
 import statistics
 
 import filelock
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -531,19 +530,17 @@ def plot_comparison(folders: dict[str, Path], path: Path) -> None:
 
 
 def plot_epsilons(metrics: dict[str, dict], path: Path) -> None:
-    """Accuracy against epsilon on test data and in cross-validation."""
+    """Accuracy against epsilon on test data and in cross-validation, beside that of the plain model on test data."""
     rows = sorted((m for m in metrics.values() if m["epsilon"] > 0), key=lambda m: m["epsilon"])
-    x = [float(np.log10(row["epsilon"])) for row in rows]
+    x = [row["epsilon"] for row in rows]
     means, stds = zip(*map(mean_and_std, rows), strict=True)
+    folds = [row["cv_accuracy"] for row in rows], [row["cv_accuracy_error"] for row in rows]
     series = {
         "test, mean and standard deviation of the seeds": (x, means, stds),
-        "cross-validation, standard error": (
-            x,
-            [row["cv_accuracy"] for row in rows],
-            [row["cv_accuracy_error"] for row in rows],
-        ),
+        "cross-validation, standard error": (x, *folds),
     }
-    plots.points(path, series, "logarithm of ε to base 10", "accuracy")
+    levels = {"plain from the same start, test": mean_and_std(metrics["plain"])[0]}
+    plots.points(path, series, "ε", "accuracy", levels=levels, log_x=True)
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -656,25 +653,32 @@ def robustness(request: Request, folder: Path) -> dict:
     """Tests the models of adversarial and proximal on perturbed, noisy, shortened and incomplete sequences."""
     models = trained_models(request.output_dir)
     batch = load(request).test.all()
-    several = robust.accuracies_under_attack
+
+    def each(accuracies, *arguments):
+        return lambda stack, sizes: torch.stack([accuracies(stack, batch, size, *arguments) for size in sizes])
+
+    missing = tuple(round(1 - share, 2) for share in SHARES)
     tests = {
-        "attack": (RADII, lambda stack, size: several(stack, batch, size, 1)),
-        f"attack_{STEPS}_steps": (RADII_OF_SEVERAL_STEPS, lambda stack, size: several(stack, batch, size, STEPS)),
-        "noise": (NOISES, lambda stack, std: robust.accuracies_under_noise(stack, batch, std, request.seed)),
-        "first_share": (SHARES, lambda stack, share: robust.accuracies_cut_short(stack, batch, share)),
-        "missing_share": (
-            tuple(round(1 - share, 2) for share in SHARES),
-            lambda stack, share: robust.accuracies_with_steps_missing(stack, batch, share, request.seed),
+        "attack": (RADII, lambda stack, radii: robust.accuracies_under_attack(stack, batch, radii, 1)),
+        f"attack_{STEPS}_steps": (
+            RADII_OF_SEVERAL_STEPS,
+            lambda stack, radii: robust.accuracies_under_attack(stack, batch, radii, STEPS),
         ),
+        "noise": (NOISES, each(robust.accuracies_under_noise, request.seed)),
+        "first_share": (SHARES, each(robust.accuracies_cut_short)),
+        "missing_share": (missing, each(robust.accuracies_with_steps_missing, request.seed)),
     }
     metrics, lines = {"data": load(request).metadata["data"]}, {name: {} for name in tests}
     for model, path in models.items():
         stack = checkpoint.rebuild(path, ClassifierStack)
         metrics[model] = {"seeds": stack.arguments["models"]}
         for name, (sizes, accuracies) in tests.items():
-            values = [accuracies(stack, size).mean().item() for size in sizes]
-            lines[name][model] = sizes, values
-            metrics[model] |= {f"accuracy_{name}_{s:g}": value for s, value in zip(sizes, values, strict=True)}
+            found = accuracies(stack, sizes)  # (R, M)
+            lines[name][model] = sizes, found.mean(1).tolist()
+            for size, values in zip(sizes, found, strict=True):
+                metrics[model][f"accuracy_{name}_{size:g}"] = values.mean().item()
+                if len(values) > 1:
+                    metrics[model][f"accuracy_{name}_{size:g}_std"] = values.std().item()
     plot_robustness(lines, folder)
     return metrics
 

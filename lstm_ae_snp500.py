@@ -228,7 +228,9 @@ def load(settings: PriceSettings | Request) -> StockPrices:
     data = all_prices(settings)
     complete = complete_symbols(data)
     if not complete:
-        raise DataError(f"{data.metadata['file']}: expected a series with a value on every date, found none")
+        raise DataError(
+            f"{settings.data or data.metadata['file']}: expected a series with a value on every date, found none"
+        )
     return select_symbols(data, complete)
 
 

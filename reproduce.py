@@ -29,7 +29,8 @@ from loaders.files import DownloadError
 from reporting import browser, report
 from reporting.report import Failure, Result, Results, read_json
 from reporting.schedule import Task, run_pool
-from reporting.studies import PRESETS, STUDIES, Study
+from reporting.studies import PRESETS, SCRIPTS, STUDIES, Study
+from training import flag_tables
 from training.flags import Parser
 from training.settings import POSITIVE_INT
 
@@ -184,6 +185,7 @@ def publish(output: Path) -> None:
     (RESULTS / "summary.json").write_text(json.dumps(report.summary_of(results), indent=2) + "\n")
     readme = ROOT / "README.md"
     readme.write_text(with_table(readme.read_text(), results))
+    (RESULTS.parent / "flags.md").write_text(flags_page())
     report.write_report(results, "full", RESULTS)
 
 
@@ -220,6 +222,11 @@ def with_table(readme: str, results: Results) -> str:
     return marked.sub(lambda m: m[1] + shown + m[2], readme)
 
 
+def flags_page() -> str:
+    """docs/flags.md"""
+    return flag_tables.page(importlib.import_module(name).SCRIPT for name in SCRIPTS)
+
+
 # ---- command line ----------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +247,10 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> Results:
     parser = make_parser()
     flags = parser.parse_args(argv)
-    chosen = [s for s in STUDIES if not flags.only or {s.script, s.path} & set(flags.only)]
+    studies = [study for study in STUDIES if presets_of(study, flags.profile)]
+    chosen = [s for s in studies if not flags.only or {s.script, s.path} & set(flags.only)]
+    if absent := set(flags.only or ()) - {name for s in chosen for name in (s.script, s.path)}:
+        parser.error(f"argument --only: {', '.join(sorted(absent))}: in the profile full only")
     if flags.list:
         for study in chosen:
             for preset in presets_of(study, flags.profile):

@@ -13,9 +13,11 @@ import gzip
 import hashlib
 import http.client
 import os
+import re
 import stat
 import struct
 import sys
+import tokenize
 import urllib.error
 import urllib.request
 import zipfile
@@ -26,6 +28,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest table or toy set that is built
+MAX_TEXT_CELLS, MAX_COLUMNS, MAX_LINE = 2**24, 2**14, 2**24  # of a CSV file: text takes ten times the memory
+SEPARATORS = (b",", b";", b"\t")
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 SOURCES = ("auto", "full", "sample")
 MAX_BYTES = 2**28  # no file here unpacks to more than 48 MB; what claims more is refused
@@ -43,6 +47,7 @@ MALFORMED = (
     MemoryError,
     csv.Error,
     struct.error,
+    tokenize.TokenError,  # of the header of an array of NumPy
     zlib.error,
     zipfile.BadZipFile,
 )
@@ -74,6 +79,24 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         raise
     except MALFORMED as error:
         raise DataError(f"{path}: expected {expected}, found {reason(error)}") from error
+
+
+def check_table_size(path: Path | str, data: bytes) -> None:
+    """Raises DataError for a CSV file, whatever separates its cells, that is too large to be read as text."""
+    first_line = re.match(rb"[^\r\n]*", data)[0]
+    columns = 1 + max(map(first_line.count, SEPARATORS))
+    cells = data.count(b"\n") + data.count(b"\r") + max(map(data.count, SEPARATORS))
+    if columns > MAX_COLUMNS or cells > MAX_TEXT_CELLS:
+        raise DataError(
+            f"{path}: expected a table of at most {MAX_COLUMNS} columns and {MAX_TEXT_CELLS} cells, "
+            f"found about {columns} and {cells}"
+        )
+    start = 0
+    while start + MAX_LINE < len(data):  # from one line break to the last one that is near enough
+        end = start + MAX_LINE + 1
+        start = 1 + max(data.rfind(b"\n", start, end), data.rfind(b"\r", start, end))
+        if not start:
+            raise DataError(f"{path}: expected lines of at most {MAX_LINE} bytes, found a longer one")
 
 
 def is_web_page(head: bytes) -> bool:

@@ -25,8 +25,10 @@ import torch
 from torch import Tensor
 
 from loaders.files import (
+    MAX_BYTES,
     SAMPLES,
     DataError,
+    check_table_size,
     checked_limit,
     choose,
     download,
@@ -45,6 +47,7 @@ MESSAGES_CLASSES = ("bearish", "bullish")
 SAMPLE = SAMPLES / "messages" / "messages.csv"
 SPLIT_KEY = b"2017"  # another key would be another random split
 SEPARATORS = ",;\t"
+MAX_CHARACTERS = 1_000_000  # of a message: longer ones are no messages, and their tokens fill the memory
 
 PADDING, UNKNOWN, TICKER, USER, LINK, PRICE, NUMBER = SPECIAL = (
     "<padding>",  # at place 0 of every vocabulary; no text holds it
@@ -243,12 +246,24 @@ def read_texts(path: Path | str, text_column: str) -> list[str]:
     if path.suffix.lower() != ".txt" and path != Path("-"):
         return _read_columns(path, (text_column,))[text_column].tolist()
     name, expected = Path("standard input") if path == Path("-") else path, "text with a message per line"
-    data = sys.stdin.buffer.read() if path == Path("-") else read_bytes(path, expected)
+    data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == Path("-") else read_bytes(path, expected)
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{name}: expected {expected}, at most {MAX_BYTES} bytes, found more")
+    check_table_size(name, data)
     with reading(name, expected):
         texts = _decode(name, data).splitlines()
     if not texts:
         raise DataError(f"{name}: expected {expected}, found none")
+    check_lengths(name, texts, range(1, len(texts) + 1))
     return texts
+
+
+def check_lengths(path: Path, texts: Sequence[str], lines: Iterable[int]) -> None:
+    for line, text in zip(lines, texts, strict=True):
+        if len(text) > MAX_CHARACTERS:
+            raise DataError(
+                f"{path}, line {line}: expected a message of at most {MAX_CHARACTERS} characters, found {len(text)}"
+            )
 
 
 def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> pd.DataFrame:
@@ -257,6 +272,7 @@ def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = Non
         f"a CSV table in UTF-8, UTF-16 or Latin-1 with the column{'s'[: len(columns) - 1]} {' and '.join(columns)}"
     )
     data = read_bytes(path, expected)
+    check_table_size(path, data)
     with reading(path, expected):
         text = data.decode(encoding) if encoding else _decode(path, data)
         first_line = re.split(r"[\r\n]", text, maxsplit=1)[0]
@@ -269,7 +285,10 @@ def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = Non
     rows = table.iloc[1:][(table.iloc[1:] != "").any(axis=1)]
     if rows.empty:
         raise DataError(f"{path}: expected {expected}, found no rows")
-    return rows[[header.index(name) for name in columns]].set_axis(list(columns), axis=1)
+    rows = rows[[header.index(name) for name in columns]].set_axis(list(columns), axis=1)
+    for name in columns:
+        check_lengths(path, rows[name].tolist(), rows.index)
+    return rows
 
 
 def _parse(text: str, separator: str) -> pd.DataFrame:

@@ -27,6 +27,7 @@ import pandas as pd
 from loaders.files import (
     SAMPLES,
     DataError,
+    check_table_size,
     choose,
     download,
     first_present,
@@ -201,6 +202,7 @@ def _feature_rows(path: Path, name: str, days: int) -> np.ndarray:
     label, data = f"{path}: {name}", read_part(path, name)
     if data.count(b"\n") > days + 1:
         raise DataError(f"{label}: expected {days} rows, found more")
+    check_table_size(label, data)
     with reading(label, f"{days} rows of 13 numbers"):
         values = pd.read_csv(io.BytesIO(data), header=None, keep_default_na=False, encoding="ascii").to_numpy(float)
     if values.shape != (days, 13):

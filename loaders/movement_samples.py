@@ -76,7 +76,7 @@ def split_samples(
             f"{dates[3] or table.dates[-1]}"
         )
     if not 1 <= steps < count:
-        raise DataError(f"steps: expected 1 to {count - 1} days per window, found {steps}")
+        raise DataError(f"--steps: expected 1 to {count - 1} days per window, found {steps}")
     bounds = zip(first, [*first[1:], end], strict=True)
     parts = [window_samples(table, start, stop, steps) for start, stop in bounds]
     parts[0] = MovementPart(*(field[: checked_limit(limit)] for field in parts[0]))
@@ -126,7 +126,7 @@ def latest_windows(table: MovementTable, steps: int) -> MovementPart:
     Its `dates` are the windows' last days: what is predicted comes after them.
     """
     if not 1 <= steps <= len(table.dates):
-        raise DataError(f"steps: expected 1 to {len(table.dates)} days per window, found {steps}")
+        raise DataError(f"--steps: expected 1 to {len(table.dates)} days per window, found {steps}")
     day, stock = np.nonzero(_whole(table, steps).T)
     y = torch.full((len(day),), -1)
     x = _windows(table, steps, stock, day)

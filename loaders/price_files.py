@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from loaders.files import DataError, read_bytes, reading
+from loaders.files import DataError, check_table_size, read_bytes, reading
 
 PRICE_TABLE = "a table of Date, Open, High, Low, Close and, if there is one, Adj Close"
 ENDINGS = (".csv", ".csv.gz", ".txt")
@@ -35,7 +35,7 @@ NAMES = {
 }
 NO_PRICE = ("", "null", "nan", "na", "n/a", "none", "-")
 LEAST, MOST = 1e-6, 1e9  # dollars: what is outside is no price
-TICKER = r"[\w.^=&/ -]{1,32}"
+TICKER = r"[\w.^=&/-](?:[\w.^=&/ -]{0,30}[\w.^=&/-])?"  # spaces inside only
 DATE = r"(\d{4})([-/]?)(\d{1,2})\2(\d{1,2})(?:[ T]\d{2}:\d{2}\S*)?|(\d{1,2})/(\d{1,2})/(\d{4})"
 
 
@@ -66,6 +66,7 @@ def read_prices(path: Path | str) -> list[StockPrices]:
 
 def parse_prices(path: str, data: bytes, ticker: str) -> list[StockPrices]:
     """The stocks of one CSV file, given as bytes; `path` names it in errors, and `ticker` a stock without a symbol."""
+    check_table_size(path, data)
     with reading(path, PRICE_TABLE):
         options = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
         cells = pd.read_csv(io.BytesIO(data), encoding="utf-8-sig", **options)

@@ -225,7 +225,8 @@ def _series_table(path: Path, rows: pd.DataFrame, metadata: dict) -> StockPrices
     _check_size(path, len(series), len(rows))
     numbers = to_numbers(path, rows.drop(columns=date_at))  # (D, S)
     for row, column in np.argwhere(np.isinf(numbers) | (np.abs(numbers) >= 1e15))[:1]:
-        raise DataError(f"{path}, line {rows.index[row]}: expected a number below 1e15, found {numbers[row, column]:g}")
+        place, name = f"{path}, line {rows.index[row]}", series[column]
+        raise DataError(f"{place}: expected a number below 1e15, found {numbers[row, column]:g} in {name[:40]!r}")
     order = np.argsort(rows[date_at].to_numpy())
     values = torch.from_numpy(numbers[order].T.copy()).unsqueeze(2).repeat(1, 1, len(PRICE_FIELDS))
     values[:, :, PRICE_FIELDS.index("volume")] *= 0  # NaN stays NaN

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from loaders.files import DataError, reading
+from loaders.files import DataError, check_table_size, reading
 
 MISSING = ("", "na", "n/a", "nan", "null", "none")
 
@@ -27,6 +27,7 @@ def read_rows(path: Path, data: bytes, expected: str) -> pd.DataFrame:
     """
     if not data.strip():
         raise DataError(f"{path}: expected {expected}, found an empty file")
+    check_table_size(path, data)
     with reading(path, expected):
         try:
             rows = pd.read_csv(io.BytesIO(data), header=None, dtype=str, keep_default_na=False, skip_blank_lines=False)
@@ -54,7 +55,8 @@ def to_numbers(path: Path, text: pd.DataFrame) -> np.ndarray:
     for row, column in np.argwhere(np.isnan(numbers)):
         cell = text.iat[row, column]
         if cell.strip().lower() not in MISSING:
-            raise DataError(f"{path}, line {text.index[row]}: expected a number, found {cell[:40]!r}")
+            place = f"{path}, line {text.index[row]}"
+            raise DataError(f"{place}: expected a number, found {cell[:40]!r} in column {text.columns[column] + 1}")
     return numbers
 
 

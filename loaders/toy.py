@@ -119,7 +119,8 @@ def read_sequences(path: Path) -> Tensor:
         raise DataError(f"{path}: expected {OWN_TABLE}, found {numbers.shape[0]} rows of {numbers.shape[1]} numbers")
     for row, column in np.argwhere(~np.isfinite(numbers))[:1]:
         cell = rows.iat[row, column][:40]
-        raise DataError(f"{path}, line {rows.index[row]}: expected a finite number in every column, found {cell!r}")
+        place = f"{path}, line {rows.index[row]}"
+        raise DataError(f"{place}: expected a finite number in every column, found {cell!r} in column {column + 1}")
     return torch.from_numpy(numbers)
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from loaders.files import DataError, checked_limit, read_bytes, reading
 
-MAX_STEPS, MAX_VALUE = 100_000, 1e6  # of one sequence: a file that claims more is damaged
+MAX_LINES = 2**22
+MAX_STEPS, MAX_FEATURES, MAX_VALUE = 100_000, 10_000, 1e6  # of one sequence: a file that claims more is damaged
 IGNORED = -100  # the label of a place that no sequence fills; `torch.nn.functional.cross_entropy` leaves it out
 MISSING = ("?", "nan")
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -127,12 +128,16 @@ def read_ts(path: Path) -> TimeSeries:
     values and regression targets.
     """
     with reading(path, "a .ts file"):
-        lines = read_bytes(path, "a .ts file").decode("utf-8-sig").splitlines()
+        data = read_bytes(path, "a .ts file")
+        if data.count(b"\n") > MAX_LINES:
+            raise DataError(f"{path}: expected at most {MAX_LINES} lines, found more")
+        lines = data.decode("utf-8-sig").splitlines()
         header, start = read_header(path, lines)
         has_classes, classes = class_names(path, header)
         values, labels = [], []
         for number, line in enumerate(lines[start:], start + 1):
             if line.strip() and not line.startswith("#"):
+                check_counts(path, number, line)
                 *features, label = line.split(":") if has_classes else [*line.split(":"), ""]
                 label = label.strip()
                 if has_classes and (not label or (classes and label not in classes)):
@@ -187,6 +192,16 @@ def numbers_first(name: str) -> tuple[bool, int, str]:
     return not name.isdecimal(), int(name) if name.isdecimal() else 0, name
 
 
+def check_counts(path: Path, number: int, line: str) -> None:
+    """Raises DataError for a line of more features, or values of a feature, than would be taken apart."""
+    features, values = line.count(":"), line.count(",")
+    if features > MAX_FEATURES or values > MAX_STEPS * (1 + features):
+        raise DataError(
+            f"{path}, line {number}: expected at most {MAX_FEATURES} features of {MAX_STEPS} values, found about "
+            f"{features} and {values} values in all"
+        )
+
+
 def parse_sequence(path: Path, number: int, features: list[str]) -> Tensor:
     """(T, I) float32 of I texts of T values, from line `number` of the file."""
     columns = [feature.split(",") for feature in features]
@@ -213,7 +228,11 @@ def checked_values(path: Path, number: int, rows: list) -> Tensor:
         raise DataError(f"{path}, line {number}: expected numbers, found {error}") from None
     good = np.abs(values) < MAX_VALUE
     if not good.all():
-        raise DataError(f"{path}, line {number}: expected values below {MAX_VALUE:g}, found {values[~good][0]:g}")
+        step, feature = np.argwhere(~good)[0]
+        raise DataError(
+            f"{path}, line {number}: expected values below {MAX_VALUE:g}, found {values[step, feature]:g} "
+            f"in step {step + 1} of feature {feature + 1}"
+        )
     return torch.from_numpy(values.astype(np.float32))
 
 

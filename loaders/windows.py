@@ -78,7 +78,9 @@ def fit_scale(values: Tensor) -> Scale:
     """The scale of each stock from its training dates, values (S, D, 5). Raises DataError for highs not above 0."""
     highs, log_volume = values[:, :, HIGH], torch.log1p(values[:, :, VOLUME])
     if not (highs > 0).all():
-        raise DataError(f"prices: expected highs above 0, whose relative changes are predicted, found {highs.min():g}")
+        raise DataError(f"--data: expected highs above 0, whose relative changes are predicted, found {highs.min():g}")
+    if highs.shape[1] < 3:
+        raise DataError(f"--data: expected at least 3 dates to scale daily changes by, found {highs.shape[1]}")
     change = daily_changes(highs)
     sigma, volume_std = change.std(1).clamp_min(1e-6), log_volume.std(1).clamp_min(1e-6)
     return Scale(sigma, change.abs().mean(1), log_volume.mean(1), volume_std)
@@ -105,7 +107,7 @@ def scaled_samples(both: Tensor, scale: Scale, length: int, inputs: str) -> Samp
     """Windows and the day after each, both (S, days, T + 1, 5) in dollars and shares, as Samples."""
     last = both[:, :, -2, HIGH]  # (S, days)
     if not (last > 0).all():
-        raise DataError(f"prices: expected highs above 0, whose relative changes are predicted, found {last.min():g}")
+        raise DataError(f"--data: expected highs above 0, whose relative changes are predicted, found {last.min():g}")
     columns = INPUTS[inputs]
     x = torch.empty(*both.shape[:2], length, len(columns))  # (S, days, T, features)
     targets = torch.empty(*both.shape[:2], length)

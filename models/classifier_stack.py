@@ -167,7 +167,7 @@ def mean_cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
     """(M,) of logits (M, B, K) and labels (M, B), of which those below 0 are left out."""
     counts = labels >= 0
     losses = cross_entropy(logits.mT, labels.clamp_min(0), reduction="none")
-    return (losses * counts).sum(1) / counts.sum(1)
+    return (losses * counts).sum(1) / counts.sum(1).clamp_min(1)  # 0 for a model that has none
 
 
 def run_lstms(v: Tensor, w_ih: Tensor, w_hh: Tensor, bias: Tensor) -> Tensor:

@@ -123,7 +123,8 @@ class Autoencoder(nn.Module):
         if self.hidden_layer is not None:
             state = torch.relu(self.hidden_layer(state))
         logits = self.class_head(self.dropout(state))
-        return logits.float().log_softmax(1) if self.log_probabilities else logits
+        working = torch.promote_types(logits.dtype, torch.float32)
+        return logits.to(working).log_softmax(1) if self.log_probabilities else logits
 
 
 class LSTMAutoencoder(Autoencoder):

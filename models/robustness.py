@@ -1,8 +1,10 @@
 """Accuracy of stacked classifiers on sequences that were perturbed, made noisy, cut short or had steps removed.
 
 Every function takes a `ClassifierStack` and a batch (x (N, T, I), lengths (N,), labels (N,)) and returns the accuracy
-of each of the M models on it, (M,).
+of each of the M models on it, (M,); for several sizes of the perturbation (R, M).
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,25 +26,34 @@ def is_right(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(2) == labels).double().mean(1)
 
 
-def accuracies_under_attack(stack: ClassifierStack, batch: Batch, radius: float, steps: int) -> Tensor:
-    """With a perturbation of v, of norm `radius` times that of the sequence v, found by gradient ascent on the loss.
+def accuracies_under_attack(stack: ClassifierStack, batch: Batch, radii: Sequence[float], steps: int) -> Tensor:
+    """(R, M): with perturbations of v whose norms are `radii` times that of the sequence v, by gradient ascent on the
+    loss.
 
-    One step: along the gradient. Every model is attacked by its own gradient.
+    Every model is attacked by its own gradient. One step goes along the gradient at v, which is the same for all radii.
     """
     x, lengths, labels = (tensor.expand(stack.arguments["models"], *tensor.shape) for tensor in batch)
     with torch.no_grad():
         v, lengths = stack.features(x, lengths)
         v[torch.arange(v.shape[2]) >= lengths.unsqueeze(2)] = 0  # what no LSTM sees does not count in the norm
     sequences = v.flatten(0, 1)  # (M N, T, C)
+    norms = sequences.flatten(1).norm(dim=1)
 
     def loss(perturbed: Tensor) -> Tensor:
         logits = stack.classify(perturbed.view_as(v), lengths)
         return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
 
-    norms = sequences.flatten(1).norm(dim=1)
-    perturbation = find_perturbation(loss, sequences, radius * norms, steps) if radius else torch.zeros_like(sequences)
+    def perturbation(radius: float) -> Tensor:
+        return find_perturbation(loss, sequences, radius * norms, steps) if radius else torch.zeros_like(sequences)
+
+    along = perturbation(1.0) if steps == 1 else None
     with torch.no_grad():
-        return is_right(stack.classify((sequences + perturbation).view_as(v), lengths), labels)
+        right = []
+        for radius in radii:
+            with torch.enable_grad():
+                moved = sequences + (radius * along if steps == 1 else perturbation(radius))
+            right.append(is_right(stack.classify(moved.view_as(v), lengths), labels))
+    return torch.stack(right)
 
 
 def accuracies_under_noise(stack: ClassifierStack, batch: Batch, std: float, seed: int) -> Tensor:

@@ -74,11 +74,21 @@ def points(
     xlabel: str,
     ylabel: str,
     diagonal: str | None = None,
+    levels: Mapping[str, float] | None = None,
+    log_x: bool = False,
 ) -> Path:
-    """Named lines of points (x, y) with error bars of +- the third array; `diagonal` names a line y = x."""
+    """Named lines of points (x, y) with error bars of +- the third array; `diagonal` names a line y = x, `levels` has
+    horizontal ones; with `log_x` the ticks are the points' own x."""
     figure, axes = plt.subplots(figsize=(7, 4.2))
     if diagonal:
         axes.axline((0, 0), slope=1, color="0.35", linestyle=":", linewidth=1.3, label=diagonal)
+    for name, level in (levels or {}).items():
+        axes.axhline(level, color="0.35", linestyle=":", linewidth=1.3, label=name)
+    if log_x:
+        ticks = sorted({value for x, _, _ in series.values() for value in x})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
     for name, (x, y, error) in series.items():
         axes.errorbar(x, y, error, label=name, marker="o", markersize=4, capsize=2)
     axes.set(xlabel=xlabel, ylabel=ylabel)

@@ -124,6 +124,11 @@ class Section:
         """The number that stands for the study."""
         return self.first.rows[0] if self.runs and self.first.rows else None
 
+    def main_of(self, preset: str) -> Row | None:
+        """The same number of the run with this preset."""
+        rows = next((run.by_key for run in self.runs if run.preset == preset), {})
+        return rows.get(self.main.number.key) if self.main else None
+
     @property
     def anchor(self) -> str:
         return self.study.path.replace("/", "-")

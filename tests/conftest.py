@@ -1,6 +1,8 @@
 """Fixtures of several test modules."""
 
 import dataclasses
+import functools
+import gc
 import inspect
 import json
 import os
@@ -59,6 +61,88 @@ def count(request):
 def thorough(request) -> bool:
     """False in `make test`, True in `make reliability`: one test, two sizes."""
     return request.param == "full"
+
+
+@pytest.fixture
+def fuzz(thorough, count, tmp_path, capsys):
+    """fuzz(strategy, load, check): for each example, `load(example)` gives what `check` accepts, or a DataError.
+
+    The examples are the same ones every time; `short` of them in `make test`.
+    """
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    def run(strategy, load, check, short=25):
+        outcomes = []
+
+        @settings(
+            max_examples=500 if thorough else short,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(strategy)
+        def one(example):
+            try:
+                result = load(example)
+            except DataError as error:
+                message = str(error)
+                named = str(tmp_path) in message or ": error: --" in message  # the file or the flag
+                assert named and message.isprintable() and len(message) < 2000, message
+                outcomes.append(False)
+            else:
+                check(result)
+                outcomes.append(True)
+
+        one()
+        # the files are neither all good nor all bad
+        assert len(outcomes) < 25 or {*outcomes} == {True, False}
+        count(len(outcomes))
+
+    return run
+
+
+def without_figures(patch: pytest.MonkeyPatch) -> None:
+    for name in ("curves", "points", "panels", "image_columns", "intervals", "histograms", "confusion", "dots"):
+        patch.setattr(f"reporting.plots.{name}", lambda *_, **__: None)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """tiny_model(name): the run folder of a model of `tiny_models.MODELS`, which is trained once."""
+    import tiny_models  # the scripts, and seconds
+
+    @functools.cache
+    def train(name):
+        with pytest.MonkeyPatch.context() as patch:
+            without_figures(patch)
+            return tiny_models.train(name, tmp_path_factory.mktemp(name))
+
+    return train
+
+
+@pytest.fixture
+def door(tmp_path, monkeypatch, capsys):
+    """door(script, *argv): what the script's `main` returns, without figures; DataError if it ends as for bad input."""
+    without_figures(monkeypatch)
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 1)  # it counts them, a sixth of the time of a tiny run
+    monkeypatch.setattr("training.run.describe_run", lambda request: {})  # asks git
+
+    def run(script, *argv):
+        for kept in vars(script).values():
+            if hasattr(kept, "cache_clear"):
+                kept.cache_clear()  # the next file has the same name
+        capsys.readouterr()
+        try:
+            return script.main([*map(str, argv), "--quiet", "--output_dir", str(tmp_path / "outputs")])
+        except SystemExit as end:
+            output = capsys.readouterr()
+            errors = [line for line in output.err.splitlines() if not line.startswith("NOTICE")]
+            assert end.code == 2 and len(errors) == 1 and not output.out, (end.code, output)
+            raise DataError(errors[0]) from None
+
+    return run
 
 
 def fails(expected, function, *arguments, **named):

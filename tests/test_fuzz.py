@@ -7,8 +7,6 @@ The files are valid ones of the real formats, a few cells wide, with cells, line
 import gzip
 import hashlib
 import io
-import zipfile
-from pathlib import Path
 
 import movement_archive
 import numpy as np
@@ -22,143 +20,14 @@ from loaders import mnist as mnist_loader
 from loaders import movement as load_movement
 from loaders import prices as price_loader
 from loaders import vowels as load_vowels
-from loaders.files import DataError
 from loaders.prices import own_prices
 from loaders.toy import own_sequences
 
 pytest.importorskip("hypothesis")
-from hypothesis import HealthCheck, Phase, given, settings
+from fuzzing import changed_bytes, changed_text, put, zipped
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a file that fails
-
-CELLS = [  # what may stand where a number, a date or a name is expected
-    "",
-    " ",
-    "0",
-    "-1",
-    "1",
-    "2.5",
-    "1e309",
-    "1e-400",
-    "-0.0",
-    "nan",
-    "inf",
-    "NULL",
-    "1_000",
-    "0x10",
-    "١",
-    "9" * 400,
-    "\0",
-    '"',
-    '"a',
-    "a,b",
-    "2013-02-30",
-    "2013-01-05",
-    "1/5/2013",
-    "0000-00-00",
-    "A" * 40,
-    "é",
-    "@data",
-    "?",
-    ":",
-    "=1+1",
-]
-
-
-@st.composite
-def changed_text(draw, text: str, separators: str = ",") -> bytes:
-    """Up to three lines changed, and then perhaps bytes."""
-    lines = text.split("\n")
-    for _ in range(draw(st.integers(0, 3))):
-        at = draw(st.integers(0, len(lines) - 1))
-        kind = draw(st.sampled_from(["cell", "cell", "cell", "drop", "repeat", "swap", "cells"]))
-        cells = lines[at].split(separators[0])
-        place = draw(st.integers(0, len(cells) - 1))
-        if kind == "cell":
-            cells[place] = draw(st.sampled_from(CELLS))
-        elif kind == "cells":
-            cells[place:] = cells[place:][: draw(st.integers(0, 2))] * draw(st.integers(0, 3))
-        lines[at] = separators[0].join(cells)
-        if kind == "drop":
-            del lines[at : at + draw(st.integers(1, 3))]
-            lines = lines or [""]
-        elif kind == "repeat":
-            lines.insert(draw(st.integers(0, len(lines))), lines[at])
-        elif kind == "swap":
-            other = draw(st.integers(0, len(lines) - 1))
-            lines[at], lines[other] = lines[other], lines[at]
-    data = draw(st.sampled_from(["\n", "\n", "\n", "\r\n", "\r"])).join(lines).encode()
-    return data if draw(st.booleans()) else draw(changed_bytes(data))
-
-
-@st.composite
-def changed_bytes(draw, data: bytes) -> bytes:
-    """Up to three pieces flipped, cut, put in or repeated."""
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, max(0, len(data) - 1)))
-        length = draw(st.integers(0, 40))
-        kind = draw(st.sampled_from(["flip", "cut", "put", "repeat", "end"]))
-        if kind == "flip":
-            data = data[:at] + bytes(byte ^ draw(st.integers(0, 255)) for byte in data[at : at + 1]) + data[at + 1 :]
-        elif kind == "cut":
-            data = data[:at] + data[at + length :]
-        elif kind == "put":
-            data = data[:at] + draw(st.binary(max_size=8)) + data[at:]
-        elif kind == "repeat":
-            data = data[:at] + data[at : at + length] * 2 + data[at + length :]
-        else:
-            data = data[:at]
-    return data
-
-
-@pytest.fixture
-def fuzz(thorough, count, tmp_path, capsys):
-    """fuzz(strategy, load, check): for each example, `load(example)` gives what `check` accepts, or a DataError."""
-
-    def run(strategy, load, check):
-        outcomes = []
-
-        @settings(
-            max_examples=500 if thorough else 25,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(strategy)
-        def one(example):
-            try:
-                result = load(example)
-            except DataError as error:
-                message = str(error)
-                assert message.isprintable() and str(tmp_path) in message and len(message) < 2000
-                outcomes.append(False)
-            else:
-                check(result)
-                outcomes.append(True)
-
-        one()
-        assert True in outcomes and False in outcomes  # the files are neither all good nor all bad
-        count(len(outcomes))
-
-    return run
-
-
-def put(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-    return path
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # without the time of day
-    return buffer.getvalue()
-
 
 # ---- digits ----------------------------------------------------------------------------------------------------------
 
@@ -369,7 +238,9 @@ def arrays(draw) -> np.ndarray:
 @st.composite
 def course_files(draw) -> bytes:
     """Of other contents. (Other bytes are no course file: its checksum comes first.)"""
-    part, kind = draw(st.sampled_from(["train", "test"])), draw(st.sampled_from(["data", "label", "cell"]))
+    part, kind = draw(st.sampled_from(["train", "test"])), draw(st.sampled_from(["data", "label", "cell", "whole"]))
+    if kind == "whole":
+        return course_file()
     content = draw(st.sampled_from(CONTENTS) | arrays())
     if kind == "cell" and content is not None:
         cells = np.empty((1, sum(COUNTS[part])), object)

@@ -114,7 +114,7 @@ def test_the_studys_own_figure_is_first(results, tmp_path):
 def test_the_markdown_page(results, tmp_path):
     report.write_report(results, "full", tmp_path)
     text = (tmp_path / "report" / "report.md").read_text()
-    assert "| number | best | as published | baseline | published | target | |" in text
+    assert "| number | best | as published | baseline | literature | target | |" in text
     assert "| test MSE | 0.100 | 0.200 | PCA 0.400 | 0.000100, elsewhere | below PCA | reached |" in text
     assert "![Waves & more: Second](../best/second.png)" in text and "- Digits: no <data>" in text
     assert "{{" not in text and "\n\n\n\n" not in text
@@ -122,7 +122,7 @@ def test_the_markdown_page(results, tmp_path):
 
 def test_the_table_has_one_row_per_study(results):
     lines = report.markdown_table(results, "page.md").splitlines()
-    name, numbers = "[Waves & more](page.md#waves--more)", "0.100 | PCA 0.400 | 0.000100, elsewhere"
+    name, numbers = "[Waves & more](page.md#waves--more)", "0.100 | 0.200 | PCA 0.400 | 0.000100, elsewhere"
     assert lines[2:] == [f"| {name} | test MSE | {numbers} | below PCA | reached |"]
 
 

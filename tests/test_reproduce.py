@@ -89,13 +89,18 @@ def test_a_study_longer_than_its_share_trains_in_several_processes(monkeypatch, 
     assert argv == (["--jobs", "2", "--resume"], [])
 
 
-def test_only_some(two_studies, tmp_path, capsys):
+def test_only_some(two_studies, monkeypatch, capsys):
     for name in ("lstm_ae_toy/reconstruct", "lstm_ae_toy"):
         reproduce.main(["--list", "--only", name])
         assert capsys.readouterr().out.count("\n") == (1 if "/" in name else 2)
     with pytest.raises(SystemExit) as stopped:
         reproduce.main(["--only", "lstm_ae_toy/absent"])
     assert stopped.value.code == 2 and "lstm_ae_toy/absent" in capsys.readouterr().err
+    full_only = next(study for study in STUDIES if "quick" not in study.presets)
+    monkeypatch.setattr(reproduce, "STUDIES", (full_only,))
+    with pytest.raises(SystemExit) as stopped:
+        reproduce.main(["--only", full_only.path])
+    assert stopped.value.code == 2 and f"{full_only.path}: in the profile full only" in capsys.readouterr().err
 
 
 def test_a_pdf_needs_a_browser(two_studies, monkeypatch, tmp_path, capsys):
@@ -126,13 +131,13 @@ def test_every_study_names_flags_that_its_script_has(study, capsys):
     for preset in study.presets:
         requests = flags.parse(script.SCRIPT, study.arguments(preset).split())
         assert list(requests) == [study.function], capsys.readouterr().err
-    assert study.presets[-1] == "quick"
+    assert study.presets[0] != "quick"
 
 
 def test_studies_have_names_of_their_own_and_refer_to_one_another():
     paths = [study.path for study in STUDIES]
     assert len(set(paths)) == len(paths) and {study.script for study in STUDIES} == set(SCRIPTS)
-    folders = [reproduce.results_folder(study, preset) for study in STUDIES for preset in study.presets[:-1]]
+    folders = [reproduce.results_folder(s, preset) for s in STUDIES for preset in reproduce.presets_of(s, "full")]
     assert len(set(folders)) == len(folders)
     assert {path for study in STUDIES for path in study.needs} <= set(paths)
     assert {finding.study for finding in FINDINGS} <= set(paths)
@@ -176,6 +181,11 @@ def test_the_readmes_results_table_is_the_one_of_the_published_numbers():
     assert readme == reproduce.with_table(readme, results)
     summary = json.loads((reproduce.RESULTS / "summary.json").read_text())
     assert summary == json.loads(json.dumps(reproduce.report.summary_of(results)))
+
+
+def test_the_page_of_flags_is_the_one_of_the_scripts():
+    """`python reproduce.py --publish` renews it."""
+    assert (ROOT / "docs" / "flags.md").read_text() == reproduce.flags_page()
 
 
 def test_the_published_report_is_the_one_of_the_published_numbers(tmp_path):

@@ -48,7 +48,7 @@ def test_each_model_has_its_own_accuracy(stack, batch):
 
 def test_nothing_changed_is_nothing_lost(stack, batch):
     clean = accuracies(stack, batch)
-    assert torch.equal(accuracies_under_attack(stack, batch, 0.0, 3), clean)
+    assert torch.equal(accuracies_under_attack(stack, batch, [0.0], 3)[0], clean)
     assert torch.equal(accuracies_under_noise(stack, batch, 0.0, 1), clean)
     assert torch.equal(accuracies_cut_short(stack, batch, 1.0), clean)
     assert torch.equal(accuracies_with_steps_missing(stack, batch, 0.0, 1), clean)
@@ -66,12 +66,13 @@ def test_an_attack_of_one_step_goes_along_the_gradient_of_each_model(stack, batc
         norms = v.detach().flatten(1).norm(dim=1)[:, None, None]
         with torch.no_grad():
             expected.append((model.classify(v + 0.8 * norms * r, steps).argmax(1) == labels).double().mean())
-    found = accuracies_under_attack(stack, batch, 0.8, 1)
-    assert torch.equal(found, torch.stack(expected)) and found[0] < 1
+    unmoved, moved = accuracies_under_attack(stack, batch, [0.0, 0.8], 1)
+    assert torch.equal(moved, torch.stack(expected)) and moved[0] < 1
+    assert torch.equal(unmoved, accuracies(stack, batch))
 
 
 def test_a_strong_attack_of_several_steps_is_at_least_as_strong(stack, batch):
-    one, many = (accuracies_under_attack(stack, batch, 2.0, steps) for steps in (1, 10))
+    one, many = (accuracies_under_attack(stack, batch, [2.0], steps)[0] for steps in (1, 10))
     assert (many <= one).all() and many[0] < 1
 
 

@@ -9,17 +9,33 @@ import io
 import os
 import pickle
 import shutil
+import stat
 import warnings
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training.formats import FORMAT, VERSION, written_later
 
 SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
+MAX_BYTES = 2**32  # of a file
+MAX_COUNT = 10_000  # layers or steps in a model's arguments, whatever the number of its weights
 # Exceptions raised by forged content, or by a model class that has changed since.
-MALFORMED = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError)
+MALFORMED = (
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    ArithmeticError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+)
 
 
 class CheckpointError(ValueError):
@@ -90,16 +106,16 @@ def load(path: Path) -> dict:
 
     Raises CheckpointError if the file is missing, damaged or not a checkpoint of this collection.
     """
-    try:
-        sealed = Path(path).read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read a checkpoint: {error.strerror}") from None
-    data, seal, digest = sealed[: -len(SEAL) - 64], sealed[-len(SEAL) - 64 : -64], sealed[-64:]
-    if seal != SEAL:
+    sealed = read_plain_file(path)
+    if sealed[-len(SEAL) - 64 : -64] != SEAL:
         raise CheckpointError(f"{path}: not a checkpoint of this collection, or cut short ({len(sealed)} bytes)")
+    data, digest = sealed[: -len(SEAL) - 64], sealed[-64:]
     if hashlib.sha256(data).hexdigest().encode() != digest:
         raise CheckpointError(f"{path}: damaged: its content does not match its checksum")
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > len(data):
+                raise ValueError("its parts are larger than the file")  # torch.save compresses nothing: a bomb
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MALFORMED as error:
         reason = str(error).strip().split("\n")[0]
@@ -109,6 +125,17 @@ def load(path: Path) -> dict:
     if later := written_later(content):
         raise CheckpointError(f"{path}: {later}")
     return {name: value for name, value in content.items() if name not in ("format", "version")}
+
+
+def read_plain_file(path: Path, most: int = MAX_BYTES) -> bytes:
+    """The content of a file, which is no pipe, device or folder, and of at most `most` bytes."""
+    try:
+        status = os.stat(path)
+        if stat.S_ISREG(status.st_mode) and status.st_size <= most:
+            return Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read it: {error.strerror}") from None
+    raise CheckpointError(f"{path}: expected a plain file of at most {most} bytes, found something else")
 
 
 def load_latest(path: Path) -> dict | None:
@@ -143,9 +170,27 @@ def rebuild(path: Path, *classes: type[nn.Module]) -> nn.Module:
         name = described.get("name") if isinstance(described, dict) else None
         raise CheckpointError(f"{path}: expected a model of {' or '.join(known)}, found {name}")
     try:
-        model = known[described["name"]](**described["arguments"])
-        model.load_state_dict(described["weights"])
+        model_class, arguments, weights = known[described["name"]], described["arguments"], described["weights"]
+        check_sizes(model_class, arguments, weights)
+        model = model_class(**arguments)
+        model.load_state_dict(weights)
     except MALFORMED as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: does not fit the class {described['name']}: {reason}") from None
     return model.eval()
+
+
+def check_sizes(model_class: type[nn.Module], arguments: Mapping, weights: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless the model of these arguments has the weights' sizes; it is not made in memory for that.
+
+    Also for weights that are not finite.
+    """
+    most = max(MAX_COUNT, sum(weight.numel() for weight in weights.values()))
+    for name, value in arguments.items():
+        if isinstance(value, int) and value > most:
+            raise ValueError(f"expected {name} of at most {most}, found {value}")
+    with torch.device("meta"):
+        model_class(**arguments).load_state_dict({name: weight.to("meta") for name, weight in weights.items()})
+    for name, weight in weights.items():
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"expected finite weights, found others in {name}")

@@ -143,7 +143,7 @@ def copy_up(source: Path, folder: Path) -> None:
 
 def remove(path: Path) -> None:
     """What an earlier run left."""
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

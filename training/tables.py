@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 
 from training import checkpoint
+from training.checkpoint import CheckpointError
+
+MAX_JSON = 2**24  # bytes
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -13,11 +17,43 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
+    """A table with a header. Text that a spreadsheet would take for a formula gets an apostrophe before it."""
     text = io.StringIO()
+    rows = [{as_text(name): as_text(cell) for name, cell in row.items()} for row in rows]
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     checkpoint.write_atomically(path, text.getvalue().encode())
+
+
+def as_text(cell: object) -> object:
+    """The cell; text that begins like a formula and is no number stands after an apostrophe.
+
+    So advises OWASP ("CSV injection"): a message or a company's name that begins with = + - @, tab or carriage return
+    would be computed by the spreadsheet that opens the file. Line breaks become \\n, which the csv module quotes: it
+    leaves \\r as it is, at which a reader begins another row.
+    """
+    if not isinstance(cell, str):
+        return cell
+    formula, cell = cell.startswith(FORMULA_STARTS), cell.replace("\r\n", "\n").replace("\r", "\n")
+    if not formula:
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file. Raises CheckpointError for a file that is no plain one, or holds anything else."""
+    try:
+        content = json.loads(checkpoint.read_plain_file(path, MAX_JSON))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(error).__name__}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found a {type(content).__name__}")
+    return content
 
 
 def read_table(path: Path) -> list[dict[str, float]]:

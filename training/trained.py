@@ -1,5 +1,6 @@
 """A model that an earlier run trained, for the functions that apply it to data."""
 
+import argparse
 import dataclasses
 from pathlib import Path
 
@@ -24,10 +25,27 @@ def trained_settings(request: Request, function: str, own_flag: str) -> tuple[Se
             f"{folder}: expected a trained model (best.pt, last.pt), found none; "
             f"run --function {function} first, or give its folder with --trained"
         )
-    if own_flag not in saved.get("flags", {}):
+    flags = saved.get("flags")
+    if not isinstance(flags, dict) or own_flag not in flags:
         raise CheckpointError(f"{folder}: expected a model that {request.script.name}.py trained, found another one")
-    settings = restored(request.single(), saved["flags"])
-    return dataclasses.replace(settings, device=request.device), folder
+    try:
+        settings = dataclasses.replace(restored(request.single(), flags), device=request.device)
+        check_settings(settings)
+    except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
+        raise CheckpointError(f"{folder}: expected the settings of a training, found {error}") from None
+    return settings, folder
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises ValueError or ArgumentTypeError if a value is none that its flag accepts, or values do not go together."""
+    for field in dataclasses.fields(settings):
+        flag, value = field.metadata.get("flag"), getattr(settings, field.name)
+        if flag is None or flag.refused or (value is None and field.default is None):
+            continue
+        for one in value if isinstance(value, tuple) and flag.several in ("list", "each") else (value,):
+            if not (isinstance(one, bool) if flag.parse is None else flag.parse(str(one)) == one):
+                raise ValueError(f"{field.name} {one!r}")
+    settings.check()
 
 
 def write_codes(path: Path, names: list[str], codes: list[list[float]]) -> None:

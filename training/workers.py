@@ -34,6 +34,7 @@ class WorkerLost(Failed):
 Task = tuple[Settings | Request, Path]
 # Exceptions of the backends for a dead worker, by name, since their packages need not be installed.
 LOST = {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
+NO_SCHEDULER = {"FutureCancelledError", "CancelledError", "CommClosedError"}  # the same for a dead scheduler of Dask
 STOPPED: list[int] = []  # signals that this worker process got; it starts no further task
 
 
@@ -83,9 +84,11 @@ def together(arguments: list[tuple], backend: str, jobs: int) -> list:
             results = joblib.Parallel(batch_size=1, **options)(
                 joblib.delayed(function)(*own, worker=True) for own in arguments
             )
-        except Exception:
+        except Exception as error:
             if received:  # a worker that had not begun a task
                 raise Interrupted(received[0], "; --resume goes on") from None
+            if type(error).__name__ in NO_SCHEDULER:
+                raise Failed("the scheduler of the cluster is lost; --resume with another one goes on") from None
             raise
     stopped = [result for result in results if isinstance(result, Interrupted)]
     if stopped:
@@ -143,7 +146,10 @@ def cluster(backend: str, scheduler: str | None, jobs: int):
         import ray
         from ray.util.joblib import register_ray
 
-        ray.init(scheduler, ignore_reinit_error=True, **({} if scheduler else {"num_cpus": jobs}))
+        try:
+            ray.init(scheduler, ignore_reinit_error=True, **({} if scheduler else {"num_cpus": jobs}))
+        except (OSError, ValueError, ray.exceptions.RayError) as error:
+            raise UsageError(f"--scheduler: no Ray cluster at {scheduler}: {' '.join(str(error).split())}") from None
         register_ray()
         with joblib.parallel_config("ray"):
             yield

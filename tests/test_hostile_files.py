@@ -1,0 +1,300 @@
+"""Run folders and checkpoints of others, damaged and forged, and files made to hang or to fill the memory.
+
+Whatever stands in a file: the promised result, or one line and status 2, in bounded memory.
+"""
+
+import contextlib
+import copy
+import csv
+import functools
+import gzip
+import hashlib
+import io
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from loaders import messages, mnist, price_files, prices, toy, ts_files
+from loaders.files import MAX_BYTES, DataError
+from training import checkpoint, tables
+
+pytest.importorskip("hypothesis")
+import tiny_models
+from fuzzing import changed_bytes, put
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Generating overly large repr"),  # of a file that fails
+    pytest.mark.filterwarnings("ignore:.*going on from last.previous.pt"),
+    pytest.mark.usefixtures("no_flush"),
+]
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+# Model, function, and the flag that takes its run folder or its checkpoint.
+DOORS = {
+    "toy": ("sequences", "encode", "trained"),
+    "prices": ("prices", "encode", "trained"),
+    "tomorrow": ("tomorrow", "tomorrow", "trained"),
+    "images": ("images", "encode", "trained"),
+    "classes": ("classes", "predict", "checkpoint"),
+    "pretrained": ("classes", "adversarial", "pretrained"),
+    "movement": ("movement", "predict", "checkpoint"),
+    "start": ("movement", "train", "start"),
+    "messages": ("messages", "predict", "checkpoint"),
+}
+FORGED = [None, True, -1, 0, 1, 3, 10**6, 10**12, -0.5, 0.5, 1e300, math.nan, "", "x", [], [1], {}, {"x": 1}]
+FORGED += [torch.zeros(0), torch.zeros(3), torch.full((2, 2), math.nan), torch.zeros(2, dtype=torch.int64)]
+
+
+def places(content, path=()):
+    """The paths of all parts of nested dictionaries and lists."""
+    items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+def model_places(content):
+    """The paths that decide a model and its settings; the state of the optimizer is for resuming."""
+    return [path for path in places(content) if path[0] in ("model", "flags", "epoch", "averaged", "format")]
+
+
+@st.composite
+def forged(draw, content):
+    """A checkpoint with one to three parts left out or replaced."""
+    content = copy.deepcopy(content)
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from(model_places(content) or [("x",)]))
+        owner = content
+        for key in path[:-1]:
+            owner = owner[key]
+        if draw(st.integers(0, 3)) == 0:
+            with contextlib.suppress(LookupError):
+                del owner[path[-1]]
+        else:
+            owner[path[-1]] = draw(st.sampled_from(FORGED))
+    return content
+
+
+@st.composite
+def run_folders(draw, folder):
+    """Name and new content, bytes or a dictionary, of one checkpoint of a run folder."""
+    name = draw(st.sampled_from(["best.pt", "last.pt"]))
+    if draw(st.integers(0, 3)) == 0:
+        return name, draw(changed_bytes((folder / name).read_bytes()))
+    return name, draw(forged(checkpoint.load(folder / name)))
+
+
+def arguments(door, folder, tmp_path):
+    """Flags beside the one that is tested, for a run of milliseconds."""
+    name, function, flag = DOORS[door]
+    script, _, files, more = tiny_models.MODELS[name]
+    argv = ["--function", function, f"--{flag}", folder if flag == "trained" else folder / "best.pt"]
+    if door == "messages":
+        return script, [*argv, "--text", "buy the dip", "sell"]
+    if function in ("adversarial", "train"):
+        argv += [*more, *("--epsilon 0.1 --basic_epochs 1".split() if function == "adversarial" else [])]
+    if door == "classes":
+        files = {"data": files["test"]}
+    for key, content in files.items():
+        if not isinstance(content, dict) and flag != "trained":
+            argv += [f"--{key}", put(tmp_path / "data" / f"{key}.ts", content.encode())]
+    return script, argv
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_any_checkpoint(tmp_path, fuzz, door, tiny_model, name):
+    whole, folder = tiny_model(DOORS[name][0]), tmp_path / "trained"
+    script, argv = arguments(name, folder, tmp_path)
+
+    def load(example):
+        file, content = example
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole, folder, ignore=shutil.ignore_patterns("grid", "folds", "seeds", "*.previous.pt"))
+        if isinstance(content, dict):
+            checkpoint.save(folder / file, content)
+        else:
+            put(folder / file, content)
+        return door(script, *argv)
+
+    def check(metrics):
+        assert metrics
+        assert not any(isinstance(value, float) and math.isnan(value) for value in metrics.values())
+
+    fuzz(run_folders(whole), load, check, 2)
+
+
+# ---- files that are no files, and files that fill the memory ---------------------------------------------------------
+
+READERS = {  # the functions that read one file of a person, by a name that such a file may have
+    "sequences.csv": toy.read_sequences,
+    "prices.csv": prices.own_prices,
+    "prices.zip": prices.own_prices,
+    "forms.csv": price_files.read_prices,
+    "images": mnist.read_images,
+    "classes.ts": ts_files.read_ts,
+    "labelled.csv": functools.partial(messages.labelled_messages, text_column="text", label_column="label"),
+    "messages.csv": functools.partial(messages.read_texts, text_column="text"),
+    "messages.txt": functools.partial(messages.read_texts, text_column="text"),
+    "best.pt": checkpoint.load,
+    "metrics.json": tables.read_json,
+}
+
+
+def make_special(kind, path):
+    if kind == "folder":
+        path.mkdir()
+        (path / "x.dat").touch()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"device": "/dev/zero", "link to itself": path, "broken link": path.with_name("none")}[kind])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such files there")
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "link to itself", "broken link"])
+def test_what_is_no_file(tmp_path, kind):
+    """Refused at once: a pipe would block for ever, a device never end."""
+    for name, read in READERS.items():
+        path = tmp_path / name
+        make_special(kind, path)
+        with pytest.raises((DataError, checkpoint.CheckpointError)) as caught:
+            read(path)
+        assert str(path) in str(caught.value) and str(caught.value).isprintable()
+
+
+HUGE = ["line", "digits", "columns", "features", "wide row", "rows", "gzip bomb", "zip bomb"]
+
+
+def write_huge(path, kind):
+    zeros = bytes(2**24)
+    if kind == "line":  # 1 GiB without a line break
+        with open(path, "wb") as file:
+            file.truncate(2**30)
+    elif kind == "digits":  # one cell of nearly as much as is read of a file
+        path.write_bytes(b"text,label\n" + b"1" * (2**28 - 2**10))
+    elif kind == "gzip bomb":  # 1 GiB, in parts
+        path.write_bytes(gzip.compress(zeros, 1, mtime=0) * 64)
+    elif kind == "zip bomb":
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+            archive.open("prices.csv", "w", force_zip64=True) as member,
+        ):
+            for _ in range(64):
+                member.write(zeros)
+    else:
+        start, part, number = {
+            "columns": (b"", b"1,", 10**7),
+            "features": (b"@data\n", b"1:", 10**7),
+            "wide row": (b"text,label\n", b"1,", 10**7),
+            "rows": (b"text,label\n", b"1,1\n", 3 * 10**7),
+        }[kind]
+        path.write_bytes(start + part * number)
+
+
+def memory(name):
+    """Bytes of this program, now or at its peak."""
+    return 1024 * int(re.search(name + r":\s+(\d+)", Path("/proc/self/status").read_text())[1])
+
+
+def read_huge(folder, kind):
+    """Every reader on a file of this kind; prints the peak of the memory. In a program of its own."""
+    before = memory("VmRSS")
+    for name, read in READERS.items():
+        path = Path(folder, name)
+        write_huge(path, kind)
+        try:
+            read(path)
+        except (DataError, checkpoint.CheckpointError) as error:
+            assert str(path) in str(error) and str(error).isprintable() and len(str(error)) < 1000, error
+        path.unlink()
+    print(memory("VmHWM") - before)
+
+
+@pytest.mark.reliability
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", ["line", "digits", "columns", "features", "wide row", "rows", "gzip bomb", "zip bomb"])
+def test_huge_files_do_not_fill_the_memory(tmp_path, count, kind):
+    """Every reader takes each of them, of the right kind or not, in at most six times the bytes that it reads."""
+    program = "import sys; from test_hostile_files import read_huge; read_huge(*sys.argv[1:])"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), kind], env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) < 6 * MAX_BYTES, f"{int(ended.stdout) / 2**20:.0f} MiB"
+    count(len(READERS))
+
+
+def test_a_bomb_in_a_checkpoint(tmp_path):
+    """Parts of zeros, compressed: 64 MiB in a file of some kilobytes, under the right checksum."""
+    saved = io.BytesIO()
+    torch.save({"x": torch.zeros(2**24)}, saved)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(saved) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    data = packed.getvalue()
+    path = put(tmp_path / "best.pt", data + checkpoint.SEAL + hashlib.sha256(data).hexdigest().encode())
+    with pytest.raises(checkpoint.CheckpointError, match="its parts are larger than the file"):
+        checkpoint.load(path)
+
+
+# ---- links out of the folder -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such links there")
+def test_links_out_of_a_run_folder_lead_nowhere(tmp_path, door, tiny_model):
+    """What a new run replaces and removes is in its folder; what links in it point at stays as it is."""
+    outside = tmp_path / "outside"
+    for name in ("best.pt", ".best.pt.1.tmp", "grid/history.csv"):
+        put(outside / name, b"mine")
+    folder = tmp_path / "outputs" / "reconstruct"
+    folder.mkdir(parents=True)
+    (folder / "best.pt").symlink_to(outside / "best.pt")
+    (folder / "config.json").symlink_to(outside / "best.pt")
+    (folder / "more").symlink_to(outside)
+    (folder / ".x.tmp").symlink_to(outside / "best.pt")
+    script, function, files, more = tiny_models.MODELS["sequences"]
+    data = put(tmp_path / "mine.csv", files["data"].encode())
+    assert door(script, "--function", function, "--data", data, *more)["data"] == "own"
+    assert all(path.read_bytes() == b"mine" for path in outside.rglob("*") if path.is_file())
+    assert len(list(outside.rglob("*"))) == 4 and not (folder / "best.pt").is_symlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such links there")
+def test_a_grid_that_is_a_link_is_removed_and_what_it_points_at_is_not(tmp_path, door):
+    outside = put(tmp_path / "outside" / "mine.txt", b"mine").parent
+    folder = tmp_path / "outputs" / "reconstruct"
+    folder.mkdir(parents=True)
+    (folder / "grid").symlink_to(outside)
+    script, function, files, more = tiny_models.MODELS["sequences"]
+    data = put(tmp_path / "mine.csv", files["data"].encode())
+    door(script, "--function", function, "--data", data, *more)
+    assert (outside / "mine.txt").read_bytes() == b"mine" and not (folder / "grid").exists()
+
+
+# ---- formulas --------------------------------------------------------------------------------------------------------
+
+
+def test_text_is_no_formula_and_numbers_stay(tmp_path):
+    cells = ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "-", "a=1", "a\rb", "", "=cmd|' /C calc'!A0"]
+    values = [-1.5, 0, "-1.25", "+2", "-inf", "1e-3"]
+    tables.write_csv(tmp_path / "x.csv", [{"=name": cell, "number": value} for cell in cells for value in values])
+    with open(tmp_path / "x.csv", newline="") as file:
+        header, *left = csv.reader(file)
+    assert header == ["'=name", "number"]
+    assert [row[1] for row in left] == [str(value) for value in values] * len(cells)
+    texts = [row[0] for row in left[:: len(values)]]
+    marked = [f"'{cell}" if cell.startswith(tuple("=+-@\t\r")) else cell for cell in cells]
+    assert texts == [cell.replace("\r", "\n") for cell in marked]
