@@ -103,11 +103,6 @@ def fuzz(thorough, count, tmp_path, capsys):
     return run
 
 
-def without_figures(patch: pytest.MonkeyPatch) -> None:
-    for name in ("curves", "points", "panels", "image_columns", "intervals", "histograms", "confusion", "dots"):
-        patch.setattr(f"reporting.plots.{name}", lambda *_, **__: None)
-
-
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """tiny_model(name): the run folder of a model of `tiny_models.MODELS`, which is trained once."""

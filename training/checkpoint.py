@@ -91,7 +91,7 @@ def remove_temporaries(folder: Path) -> None:
     """Deletes temporary files that a killed process left in the folder, which no other process may be writing to."""
     for ending in ("tmp", "link"):
         for path in folder.rglob(f".*.{ending}"):
-            path.unlink()
+            path.unlink(missing_ok=True)  # of a worker that is just ending
 
 
 def save(path: Path, content: dict, keep_previous: bool = False) -> None:
