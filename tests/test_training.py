@@ -1,5 +1,6 @@
 """Flags, run folders and the training loop: the same numbers whatever happens to the process."""
 
+import contextlib
 import copy
 import csv
 import gc
@@ -24,7 +25,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from loaders.files import DataError
-from training import checkpoint, flags, formats, loop, tables
+from training import checkpoint, flags, formats, loop, signals, tables
 from training.checkpoint import CheckpointError
 from training.loop import Diverged
 from training.presets import Script
@@ -488,6 +489,12 @@ def test_signal_during_the_last_save_is_not_lost(tmp_path, monkeypatch):
     model, _ = fit(tmp_path / "a", resume=True)
     whole, _ = fit(tmp_path / "whole")
     assert same(outcome(tmp_path / "a", model), outcome(tmp_path / "whole", whole))
+
+
+def test_a_signal_is_not_swallowed_where_exceptions_are():
+    """As in `load_state_dict`, which turns every Exception into a RuntimeError of its own."""
+    with signals.interruptible(), pytest.raises(Interrupted), contextlib.suppress(Exception):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_second_signal_ends_at_once(tmp_path, monkeypatch):

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 
-class Interrupted(Exception):
-    """SIGINT or SIGTERM ended the run after its state was saved."""
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM ended the run after its state was saved.
+
+    Not an Exception, as KeyboardInterrupt is none: it is raised anywhere, and libraries turn those into their own.
+    """
 
     def __init__(self, signum: int, where: str = ""):
         super().__init__(signum, where)  # the arguments themselves: a worker process sends it pickled
