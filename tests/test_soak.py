@@ -51,7 +51,7 @@ ALONE = {  # beside the trainings of test_reliability.py, in one process
     "stocks grid folds": (lstm_ae_snp500, "reconstruct", [*STOCKS, "--folds", "3", *GRID]),
     "vowels grid seeds": (jv_training, "basic", [*VOWELS, "--dropout", "0", "0.3", "--seeds", "2"]),
     "movement grid seeds": (adv_alstm, "train", [*MOVEMENT, "--epsilon", "0.1", "1", "--seeds", "2"]),
-    "movement compare": (adv_alstm, "compare", [*MOVEMENT, "--seeds", "2"]),
+    "movement compare": (adv_alstm, "compare", [*MOVEMENT, "--start", "random", "own", "--seeds", "2"]),
     "movement plot": (adv_alstm, "plot", MOVEMENT),
     "messages grid seeds": (stocktwits_sentiment, "train", [*MESSAGES, *GRID, "--seeds", "2"]),
 }
