@@ -181,10 +181,11 @@ class Soak:
         if kind == "worker":
             self.counts[kind] += kill_worker(child, self.chance)
         elif kind == "SIGSTOP":
-            os.killpg(child, signal.SIGSTOP)
-            time.sleep(self.chance.uniform(0, 0.3))
-            os.killpg(child, signal.SIGCONT)
-            self.counts[kind] += 1
+            with contextlib.suppress(ProcessLookupError):  # it has no session of its own yet
+                os.killpg(child, signal.SIGSTOP)
+                time.sleep(self.chance.uniform(0, 0.3))
+                os.killpg(child, signal.SIGCONT)
+                self.counts[kind] += 1
         else:
             os.kill(child, getattr(signal, kind.split()[-1]))
             if kind == "two SIGTERM":
