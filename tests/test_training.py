@@ -491,10 +491,16 @@ def test_signal_during_the_last_save_is_not_lost(tmp_path, monkeypatch):
     assert same(outcome(tmp_path / "a", model), outcome(tmp_path / "whole", whole))
 
 
-def test_a_signal_is_not_swallowed_where_exceptions_are():
-    """As in `load_state_dict`, which turns every Exception into a RuntimeError of its own."""
-    with signals.interruptible(), pytest.raises(Interrupted), contextlib.suppress(Exception):
-        signal.raise_signal(signal.SIGTERM)
+@pytest.mark.parametrize("after", [None, RuntimeError("trying to pop from empty mode stack")])
+def test_a_signal_is_not_swallowed_where_exceptions_are(after):
+    """As in `load_state_dict`, which turns every Exception into a RuntimeError, and in contexts that it leaves."""
+    with pytest.raises(Interrupted), signals.interruptible():
+        try:
+            with contextlib.suppress(Exception):
+                signal.raise_signal(signal.SIGTERM)
+        finally:
+            if after:
+                raise after
 
 
 def test_second_signal_ends_at_once(tmp_path, monkeypatch):

@@ -22,13 +22,23 @@ class Interrupted(BaseException):
 
 @contextmanager
 def interruptible():
-    """Makes SIGINT and SIGTERM raise Interrupted at once; inside `deferred_signals` they wait for a safe point."""
+    """Makes SIGINT and SIGTERM raise Interrupted at once; inside `deferred_signals` they wait for a safe point.
+
+    A library that was interrupted in its midst may end in an error of its own, which is then Interrupted, too.
+    """
+    received: list[int] = []
 
     def stop(signum, frame):
+        received.append(signum)
         raise Interrupted(signum)
 
     with handlers(stop):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if received:
+                raise Interrupted(received[0]) from error
+            raise
 
 
 @contextmanager

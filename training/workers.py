@@ -198,5 +198,9 @@ def call_in_worker(*arguments, **more):
     except Interrupted as error:
         STOPPED.append(error.signum)
         return error
+    except Exception:
+        if STOPPED:  # a library that the signal interrupted in its midst
+            return Interrupted(STOPPED[0], "; --resume goes on")
+        raise
     finally:
         running = False
