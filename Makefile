@@ -1,7 +1,7 @@
 # Every target makes its own virtual environment in .venv first, and skips that when requirements.txt has not changed.
 PYTHON ?= python3
 VENV := .venv
-BENCHMARKS := conv_lstm long_sequences grid startup memory prox_lstm adv_alstm sentiment
+BENCHMARKS := conv_lstm long_sequences mnist scale grid startup memory prox_lstm adv_alstm sentiment
 RUN := OMP_NUM_THREADS=1 $(VENV)/bin/python
 
 .PHONY: report test reliability lint bench clean

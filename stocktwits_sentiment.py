@@ -229,39 +229,29 @@ if __name__ == "__main__":
     flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
-from torch.nn.utils.rnn import pad_sequence
 
 from evaluation import bag_of_words, binary_scores
-from loaders.messages import (
-    TOKENIZERS,
-    LabelledTexts,
-    Messages,
-    build_vocabulary,
-    encode,
-    labelled_messages,
-    read_texts,
-    spy_messages,
-    tokenize,
-)
+from loaders.encoded_texts import EncodedTexts, build_vocabulary, encode, index_of, repeated_bigrams
+from loaders.messages import TOKENIZERS, LabelledTexts, Messages, labelled_messages, spy_messages, tokenize
+from loaders.text_files import read_texts
 from models.adversarial import compute_perturbation
-from models.text_lstm import TextLSTM, ngram_places
+from models.text_lstm import TextLSTM
 from models.word_vectors import cooccurrence_vectors
 from reporting import plots
+from reporting.sentiment import plot_scores
 from training import checkpoint, grid_search, loop, tables
 from training.presets import Request
 from training.run import run_script
 
 START_STD = 0.3  # of the embeddings' values
-SHOWN = 20  # messages that `predict` prints
+SHOWN, SHOWN_BATCH = 20, 5  # messages that `predict` and `show_messages` print
 ENSEMBLE_METRICS = (
     "test_accuracy",
     "test_accuracy_sigma",
@@ -277,16 +267,15 @@ EXAMPLES = (  # what `predict` scores when the whole study runs
     "$SPY puts for Friday, this rally has no volume",
     "$SPY what a day",
 )
-Asked = SentimentSettings | Request
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
-def load(settings: Asked) -> Messages:
+def load(settings: SentimentSettings | Request) -> Messages:
     return messages(*data_source(settings))
 
 
-def data_source(settings: Asked) -> tuple:
+def data_source(settings: SentimentSettings | Request) -> tuple:
     names = ("data", "text_column", "label_column", "data_dir", "source", "limit")
     return tuple(getattr(settings, name) for name in names)
 
@@ -300,41 +289,8 @@ def messages(
     return spy_messages(data_dir, source, limit)
 
 
-class EncodedTexts:
-    """Texts as a model reads them: `data[indices]` is (words (B, T), n-grams (B, T, P), lengths (B), labels (B))."""
-
-    def __init__(self, split: LabelledTexts, model: TextLSTM):
-        index = {word: place for place, word in enumerate(model.vocabulary)}
-        tokens = [TOKENIZERS[model.tokenizer](text) for text in split.texts]
-        names = {token: place for place, token in enumerate(dict.fromkeys(token for row in tokens for token in row))}
-        lengths = [len(row) for row in tokens]
-        self.words = torch.tensor([place for row in tokens for place in encode(row, index)]).split(lengths)
-        # also of unknown words
-        self.names = torch.tensor([names[token] for row in tokens for token in row]).split(lengths)
-        self.lengths = torch.tensor(lengths)
-        self.labels = split.labels
-        self.ngrams = ngram_places(list(names), model.ngram_buckets) if model.ngram_buckets else None
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def __getitem__(self, indices: Tensor) -> loop.Batch:
-        words, names = (
-            pad_sequence([rows[i] for i in indices.tolist()], batch_first=True) for rows in (self.words, self.names)
-        )
-        ngrams = words.new_zeros(*words.shape, 0) if self.ngrams is None else self.ngrams[names]
-        return words, ngrams, self.lengths[indices], self.labels[indices]
-
-    def batches(self, size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-        """Random batches of texts of similar length, most of them of the same, in random order."""
-        order = torch.argsort(self.lengths + torch.rand(size, generator=generator))
-        return loop.in_random_order(order.split(batch_size), generator)
-
-    def by_length(self, batch_size: int = 1000) -> list[Tensor]:
-        """All texts once, in batches of the same length, which need no padding."""
-        order = torch.argsort(self.lengths, stable=True)
-        counts = self.lengths[order].unique_consecutive(return_counts=True)[1].tolist()
-        return [batch for group in order.split(counts) for batch in group.split(batch_size)]
+def encoded(split: LabelledTexts, model: TextLSTM) -> EncodedTexts:
+    return EncodedTexts(split, model.vocabulary, model.tokenizer, model.ngram_buckets)
 
 
 # ---- training and test -----------------------------------------------------------------------------------------------
@@ -343,7 +299,7 @@ class EncodedTexts:
 def build(settings: SentimentSettings, data: Messages) -> TextLSTM:
     tokens = [TOKENIZERS[settings.tokenizer](text) for text in data.train.texts]
     vocabulary = build_vocabulary(tokens, settings.min_count)
-    index = {word: place for place, word in enumerate(vocabulary)}
+    index = index_of(vocabulary)
     texts = [encode(row, index) for row in tokens]
     model = TextLSTM(
         vocabulary,
@@ -368,12 +324,6 @@ def build(settings: SentimentSettings, data: Messages) -> TextLSTM:
     elif settings.embedding_start == "uniform":
         nn.init.uniform_(model.embedding.weight, -1, 1)
     return model
-
-
-def repeated_bigrams(texts: list[list[int]], words: int, min_count: int) -> list[int]:
-    """The bigrams that occur at least `min_count` times, as codes first * V + second."""
-    counts = Counter(a * words + b for text in texts for a, b in pairwise(text))
-    return sorted(code for code, count in counts.items() if count >= min_count)
 
 
 def layer_sizes(settings: SentimentSettings) -> list[int]:
@@ -415,7 +365,7 @@ def train(settings: SentimentSettings, folder: Path) -> loop.Result:
     data = load(settings)
     settings = flags.with_data_read(settings, data.metadata)
     model = build(settings, data)
-    training, validation = (EncodedTexts(split, model) for split in (data.train, data.validation))
+    training, validation = (encoded(split, model) for split in (data.train, data.validation))
     return loop.train(
         model,
         make_step(settings),
@@ -430,12 +380,8 @@ def train(settings: SentimentSettings, folder: Path) -> loop.Result:
 
 
 def test(settings: SentimentSettings, folder: Path) -> dict:
-    return score(settings, folder / "best.pt")
-
-
-def score(settings: Asked, path: Path) -> dict:
     """The metrics of a trained model on the test messages, beside those of the majority class and the bag of words."""
-    data, model = load(settings), trained(path, settings)
+    data, model = load(settings), trained(folder / "best.pt", settings)
     return {
         "data": data.metadata["data"],
         "training_messages": len(data.train.texts),
@@ -446,11 +392,11 @@ def score(settings: Asked, path: Path) -> dict:
     }
 
 
-def compared(z: np.ndarray, settings: Asked) -> dict:
+def compared(z: np.ndarray, settings: SentimentSettings | Request) -> dict:
     """Metrics of logits (N,) of the test messages, beside those of the majority class and the bag of words."""
     data, opponent = load(settings), bag_of_words_logits(settings, "test")
     labels = data.test.labels.numpy()
-    right, opponent_right = (binary_scores.correct(logit, labels) for logit in (z, opponent))
+    right, opponent_right = (binary_scores.correct(own, labels) for own in (z, opponent))
     return {
         **binary_scores.summary(z, labels),
         "majority_accuracy": majority_accuracy(data),
@@ -461,17 +407,17 @@ def compared(z: np.ndarray, settings: Asked) -> dict:
 
 
 def validation_accuracy(data: Messages, z: np.ndarray) -> float:
-    return float(binary_scores.correct(z, data.validation.labels.numpy()).mean())
+    return binary_scores.accuracy(z, data.validation.labels.numpy())
 
 
-def trained(path: Path, settings: Asked) -> TextLSTM:
+def trained(path: Path, settings: SentimentSettings | Request) -> TextLSTM:
     return checkpoint.rebuild(path, TextLSTM).to(settings.device)
 
 
 @torch.no_grad()
-def logits(model: TextLSTM, split: LabelledTexts, settings: Asked) -> np.ndarray:
+def logits(model: TextLSTM, split: LabelledTexts, settings: SentimentSettings | Request) -> np.ndarray:
     """The model's logits (N,) of the texts, in their order."""
-    data = EncodedTexts(split, model)
+    data = encoded(split, model)
     z = torch.empty(len(data))
     for indices in data.by_length():
         *inputs, _ = loop.fetch(data, indices, settings.device)
@@ -496,7 +442,7 @@ def fit_bag_of_words(*source) -> bag_of_words.BagOfWords:
     return bag_of_words.fit_best(texts[0], train.labels.numpy(), texts[1], validation.labels.numpy())
 
 
-def bag_of_words_logits(settings: Asked, split: str) -> np.ndarray:
+def bag_of_words_logits(settings: SentimentSettings | Request, split: str) -> np.ndarray:
     texts = getattr(load(settings), split).texts
     return fit_bag_of_words(*data_source(settings)).logits([tokenize(text) for text in texts])
 
@@ -512,9 +458,9 @@ def show_messages(request: Request, folder: Path) -> dict:
     counts = np.array([len(row) for row in tokens])
     lengths = {"training messages": (np.arange(counts.max() + 1), np.bincount(counts))}
     plots.curves(folder / "lengths.png", lengths, "length of a message (tokens)", "messages")
-    few = LabelledTexts(data.train.texts[:5], data.train.labels[:5])
-    encoded = EncodedTexts(few, TextLSTM(vocabulary, 1, [1], tokenizer=settings.tokenizer))
-    words, *_ = encoded[torch.arange(len(encoded))]
+    few = LabelledTexts(data.train.texts[:SHOWN_BATCH], data.train.labels[:SHOWN_BATCH])
+    batch = EncodedTexts(few, vocabulary, settings.tokenizer, 0)
+    words, *_ = batch[torch.arange(len(batch))]
     return {
         "data": data.metadata["data"],
         **{name: data.metadata[name] for name in ("train", "validation", "test")},
@@ -524,7 +470,7 @@ def show_messages(request: Request, folder: Path) -> dict:
         "most_tokens": int(counts.max()),
         "messages": [
             {"label": data.classes[int(label)], "message": text, "tokens": " ".join(row), "places": spaced(places)}
-            for text, label, row, places in zip(few.texts, few.labels, tokens, encoded.words, strict=False)
+            for text, label, row, places in zip(few.texts, few.labels, tokens, batch.words, strict=False)
         ],
         "batch": [spaced(row) for row in words],  # the same messages; 0 is padding
     }
@@ -539,45 +485,47 @@ def run_training(request: Request, folder: Path) -> dict:
     metrics = grid_search.fit(request, folder, train, test)
     for name, key, ylabel in (("loss", "error", request.loss.replace("_", " ")), ("accuracy", "accuracy", "accuracy")):
         plots.curves(folder / f"{name}.png", tables.read_curves(folder, key), "epoch", ylabel)
-    models = {"LSTM": logits(trained(folder / "best.pt", request), load(request).test, request)}
+    data = load(request)
+    models = {"LSTM": logits(trained(folder / "best.pt", request), data.test, request)}
     if request.seeds > 1:
         paths = [folder / "seeds" / str(request.seed + i) / "best.pt" for i in range(request.seeds)]
         own, models["ensemble"] = test_ensemble([trained(path, request) for path in paths], request, folder)
         metrics |= own
-    plot_scores(request, models, folder)
+    models["bag of words"] = bag_of_words_logits(request, "test")
+    lengths = np.array([len(tokenize(text)) for text in data.test.texts])
+    plot_scores(folder, models, data.test.labels.numpy(), lengths, data.classes)
     return metrics
 
 
 def test_ensemble(models: Sequence[TextLSTM], request: Request, folder: Path) -> tuple[dict, np.ndarray]:
-    """Metrics and logits (N,) of the models' mean logit on the test messages, and errors.csv: the validation messages
-    that all models get wrong, since reading test messages would be a kind of training on them.
-    """
+    """Metrics and logits (N,) of the models' mean logit on the test messages; writes errors.csv, see `write_errors`."""
     data = load(request)
     validation, test = (
         np.stack([logits(model, split, request) for model in models]) for split in (data.validation, data.test)
     )  # (models, N)
-    wrong = errors_of_all(test, data.test)
-    opponent_wrong = errors_of_all(bag_of_words_logits(request, "test")[None], data.test)
+    write_errors(folder / "errors.csv", validation, data)
     metrics = {**compared(test.mean(0), request), "val_accuracy": validation_accuracy(data, validation.mean(0))}
-    rows = [
-        {
-            "message": data.validation.texts[i],
-            "label": data.classes[int(data.validation.labels[i])],
-            "logit": f"{validation[:, i].mean():.2f}",
-        }
-        for i in np.flatnonzero(errors_of_all(validation, data.validation))
-    ]
-    tables.write_csv(folder / "errors.csv", rows)
+    labels, opponent = data.test.labels.numpy(), bag_of_words_logits(request, "test")
+    wrong = binary_scores.wrong_in_all(test, labels)
+    both_wrong = wrong & ~binary_scores.correct(opponent, labels)
     return {
         **{f"ensemble_{name}": metrics[name] for name in ENSEMBLE_METRICS},
         "wrong_in_all_seeds": float(wrong.mean()),
-        "wrong_in_all_seeds_and_bag_of_words": float((wrong & opponent_wrong).mean()),
+        "wrong_in_all_seeds_and_bag_of_words": float(both_wrong.mean()),
     }, test.mean(0)
 
 
-def errors_of_all(z: np.ndarray, split: LabelledTexts) -> np.ndarray:
-    """Which texts (N,) all models get wrong, given their logits (models, N)."""
-    return ~np.any([binary_scores.correct(own, split.labels.numpy()) for own in z], axis=0)
+def write_errors(path: Path, z: np.ndarray, data: Messages) -> None:
+    """The validation messages that all models get wrong, given their logits z (models, N).
+
+    Not the test messages: to read them would be a kind of training on them.
+    """
+    texts, labels = data.validation
+    rows = [
+        {"message": texts[i], "label": data.classes[int(labels[i])], "logit": f"{z[:, i].mean():.2f}"}
+        for i in np.flatnonzero(binary_scores.wrong_in_all(z, labels.numpy()))
+    ]
+    tables.write_csv(path, rows)
 
 
 def predict(request: Request, folder: Path) -> dict:
@@ -602,21 +550,16 @@ def predict(request: Request, folder: Path) -> dict:
     }
 
 
-def explain(model: TextLSTM, texts: Sequence[str], settings: Asked, count: int = 5) -> list[dict]:
-    """Per message the probability of the second class, and the words with the largest gradients of the logit by their
-    presence: by how much the logit would fall, to first order, if the word faded.
-    """
-    data = EncodedTexts(LabelledTexts(list(texts), torch.zeros(len(texts))), model)
+def explain(model: TextLSTM, texts: Sequence[str], settings: SentimentSettings | Request, count: int = 5) -> list[dict]:
+    """Per message the probability of the second class, and the words that move its logit most (`word_slopes`)."""
+    data = encoded(LabelledTexts(list(texts), torch.zeros(len(texts))), model)
     predictions: list[dict] = [{}] * len(texts)
     for indices in data.by_length():
-        words, ngrams, lengths, _ = loop.fetch(data, indices, settings.device)
-        presence = torch.ones(words.shape, device=settings.device, requires_grad=True)  # (B, T)
-        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no gradients in evaluation mode
-            logit = model(words, ngrams, lengths, presence)
-            (gradient,) = torch.autograd.grad(logit.sum(), presence)
-        for place, p, slopes in zip(indices.tolist(), logit.sigmoid().tolist(), gradient.tolist(), strict=True):
+        *inputs, _ = loop.fetch(data, indices, settings.device)
+        logit, slopes = model.word_slopes(*inputs)
+        for place, p, own in zip(indices.tolist(), logit.sigmoid().tolist(), slopes.tolist(), strict=True):
             tokens = TOKENIZERS[model.tokenizer](texts[place])
-            strongest = sorted(zip(tokens, slopes, strict=False), key=lambda pair: -abs(pair[1]))[:count]
+            strongest = sorted(zip(tokens, own, strict=True), key=lambda pair: -abs(pair[1]))[:count]
             moved = "  ".join(f"{token} {slope:+.2f}" for token, slope in strongest)
             predictions[place] = {"message": texts[place], "probability": round(p, 4), "words": moved}
     return predictions
@@ -639,40 +582,6 @@ def baseline(request: Request, folder: Path) -> dict:
         f"most_{data.classes[0]}": ranked[:15].tolist(),
         f"most_{data.classes[1]}": ranked[::-1][:15].tolist(),
     }
-
-
-# ---- figures ---------------------------------------------------------------------------------------------------------
-
-
-def plot_scores(request: Request, models: dict[str, np.ndarray], folder: Path) -> None:
-    """Calibration, confusion matrices and accuracy against length of models, given by their logits (N,) of the test
-    messages, and of the bag of words.
-    """
-    data = load(request)
-    labels, second = data.test.labels.numpy(), data.classes[1]
-    models = {**models, "bag of words": bag_of_words_logits(request, "test")}
-    series = {}
-    for name, z in models.items():
-        bins = binary_scores.reliability(z, labels)
-        sigma = binary_scores.binomial_sigma(bins["share"], bins["count"])
-        series[name] = (bins["probability"], bins["share"], sigma)
-    labelled = f"predicted probability of {second}", f"share of {second} messages"
-    plots.points(folder / "calibration.png", series, *labelled, diagonal="perfect calibration")
-    matrices = {name: binary_scores.confusion(z, labels) for name, z in models.items()}
-    plots.confusion(folder / "confusion.png", matrices, data.classes)
-    lengths = np.array([len(tokenize(text)) for text in data.test.texts])
-    series = {name: by_length(lengths, binary_scores.correct(z, labels)) for name, z in models.items()}
-    plots.points(folder / "lengths.png", series, "length of the message (tokens)", "test accuracy")
-
-
-def by_length(lengths: np.ndarray, right: np.ndarray, groups: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean length, accuracy and its sigma in groups of about equally many messages of neighbouring lengths."""
-    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, groups + 1)[1:-1]))
-    place = np.searchsorted(edges, lengths, side="left")
-    members = [place == k for k in range(len(edges) + 1) if (place == k).any()]
-    shares = np.array([right[own].mean() for own in members])
-    sigma = binary_scores.binomial_sigma(shares, np.array([own.sum() for own in members]))
-    return np.array([lengths[own].mean() for own in members]), shares, sigma
 
 
 FUNCTIONS = {"show_messages": show_messages, "train": run_training, "predict": predict, "baseline": baseline}

@@ -13,7 +13,7 @@ import argparse
 import dataclasses
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from torch.utils.data import TensorDataset
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from record import Row, record
-from timing import medians
+from timing import medians, processor_seconds
 
 import adv_alstm
 from load_data import DataError
@@ -82,10 +82,9 @@ def beside_epochs(settings: adv_alstm.MovementSettings, training: TensorDataset,
     small = [TensorDataset(*part[:64]) for part in (training, validation)]
     short = dataclasses.replace(settings, epochs=20)
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
         model = adv_alstm.make(short).build(11)
-        loop.train(model, adv_alstm.step, *small, short, Path(folder), "accuracy", True)
-        return (time.perf_counter() - start) / short.epochs
+        train = partial(loop.train, model, adv_alstm.step, *small, short, Path(folder), "accuracy", True)
+        return processor_seconds(train) / short.epochs
 
 
 def main(argv: list[str] | None = None) -> list[Row]:

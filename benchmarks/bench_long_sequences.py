@@ -6,7 +6,7 @@ usual              nn.LSTM, the code repeated 784 times, nn.LSTM, a linear layer
 ours               LSTMAutoencoder with freed memory kept (`keep_memory`), as the scripts run it
 ours, bfloat16     the same under autocast (`--precision bfloat16`)
 ours, compiled     the same with torch.compile, where there is a C++ compiler
-memory             peak memory of a step over 784 to 12,544 steps, B=8 H=64, all values kept or chunks of sqrt(T) steps
+memory             peak memory of a step over 784 to 16,384 steps, B=8 H=64, all values kept or chunks of sqrt(T) steps
                    computed again in the backward pass (`--checkpoint_steps`)
 two processes      the training of `lstm_ae_mnist.py --sequence pixels` under `torchrun --nproc_per_node 2`, beside one
                    process with one and with two threads: seconds of an epoch of 1,280 digits, validation included
@@ -15,7 +15,6 @@ two processes      the training of `lstm_ae_mnist.py --sequence pixels` under `t
 import argparse
 import json
 import math
-import resource
 import shutil
 import statistics
 import subprocess
@@ -30,7 +29,7 @@ from torch.nn.functional import mse_loss
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from record import ROOT, Row, record
+from record import ROOT, Row, memory_of_process, record
 from timing import medians
 
 from models.lstm_ae import LSTMAutoencoder
@@ -46,7 +45,7 @@ ABOUT = (
     "1.3: the decoder's input product computed once (in a sequence function of our own, .5 to .9 times as fast as "
     "nn.LSTM, which fuses its steps), and torch.compile."
 )
-MEMORY_STEPS = (784, 3136, 12544)  # squares of 28, 56 and 112
+MEMORY_STEPS = (784, 4096, 16384)  # squares of 28, 64 and 128
 MEMORY_ABOUT = (
     "Peak resident memory of a training step, B=8 H=64, one value per step, less that of 8 steps. `chunks`: "
     "only the states between chunks of sqrt(T) steps are kept, and the backward pass computes the chunks again "
@@ -125,7 +124,7 @@ def peak_mebibytes(steps: int, chunk: int) -> float:
     peaks = []
     for length in (8, steps):
         model(torch.rand(8, length, 1)).reconstruction.square().mean().backward()
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        peaks.append(memory_of_process("VmHWM") / 1024)
     return peaks[1] - peaks[0]
 
 

@@ -24,19 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from record import ROOT, Row, record
 
-from reporting.studies import STUDIES
+from reporting.studies import STUDIES, Study
 from training import loop
 
 BATCHES = 20
 EVALUATE = loop.evaluate
-SHORT = {
-    "jv_training": "--epochs 1 --basic_epochs 1 --seeds 1 --folds 2 --epsilon 1",
-    "lstm_ae_toy": "--epochs 1",
-    "lstm_ae_mnist": "--epochs 1",
-    "lstm_ae_snp500": "--epochs 1 --seeds 1",
-    "adv_alstm": "--epochs 1 --seeds 1",
-    "stocktwits_sentiment": "--epochs 1 --seeds 1",
-}
+SHORT = {"epochs": 1, "seeds": 1, "basic_epochs": 1}  # where a function has them
+SHORT_VOWELS = {"folds": 2, "epsilon": 1}
 NEEDS = {"robustness": ("adversarial", "proximal")}  # what reads models of other functions: trained before it
 ABOUT = (
     "Largest resident memory of the process, PyTorch's libraries included (the first row), with whole data, batches "
@@ -76,15 +70,26 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
 
 
+def commands(study: Study, folder: str) -> list[list[str]]:
+    """The command lines of a study, cut short: those of the functions whose models it reads, and its own."""
+    script = importlib.import_module(study.script).SCRIPT
+    values = SHORT | (SHORT_VOWELS if study.script == "jv_training" else {})
+    lines = []
+    for function in (*NEEDS.get(study.function, ()), study.function):
+        used = [name for name in values if name in script.flags() and function in script.users(name)]
+        short = " ".join(f"--{name} {values[name]}" for name in used)
+        lines.append(f"--function {function} {study.flags} {short} --quiet --output_dir {folder}".split())
+    return lines
+
+
 def measure(number: int) -> dict:
     """Runs a study in this process; its peak, and whether the data were whole."""
     study = STUDIES[number]
     loop.Training, loop.evaluate = ShortTraining, short_evaluation
     script = importlib.import_module(study.script)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        for function in (*NEEDS.get(study.function, ()), study.function):
-            flags = f"--function {function} {study.flags} {SHORT[study.script]} --quiet --output_dir {folder}"
-            metrics = script.main(flags.split())
+        for argv in commands(study, folder):
+            metrics = script.main(argv)
     return {"MiB": peak(), "data": '"data": "sample"' not in json.dumps(metrics)}
 
 

@@ -21,7 +21,6 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,8 +30,8 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from record import RESULTS, Row, record
-from timing import medians
+from record import RESULTS, Row, memory_of_process, record
+from timing import medians, processor_seconds
 
 from Classifier import MODES, LSTMClassifier
 from models.classifier_stack import ClassifierStack
@@ -161,15 +160,9 @@ def measure_memory(name: str, batch: int, size: int) -> None:
     torch.set_num_threads(1)
     training_step(name, 2, 2, 4)()  # what the libraries load on first use
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
-    before = memory("VmRSS")
+    before = memory_of_process("VmRSS")
     training_step(name, batch, STEPS, size)()
-    print((memory("VmHWM") - before) / 1024)
-
-
-def memory(key: str) -> int:
-    """KiB of this process now (VmRSS) or at its peak (VmHWM)."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
-    return int(line.split()[1])
+    print((memory_of_process("VmHWM") - before) / 1024)
 
 
 def draw(rows: list[Row], path: Path) -> None:
@@ -203,9 +196,7 @@ def named_ratios(rounds: int) -> list[Row]:
         if len(rows) == 1:
             for name in ("blackbox", "by sample"):
                 samples = 3 if name == "by sample" else batch
-                step, start = training_step(name, samples, steps, size), time.perf_counter()
-                step()
-                slow = (time.perf_counter() - start) * batch / samples
+                slow = processor_seconds(training_step(name, samples, steps, size)) * batch / samples
                 goal = f">= {BLACKBOX_TARGET:g}" if name == "by sample" else ""
                 values = {"auto": times["auto"], name: slow}
                 rows.append(Row(f"{name} / auto, {what}", values, slow / times["auto"], goal))

@@ -7,14 +7,13 @@ similar    batches of similar length, as `stocktwits_sentiment.py` makes them: n
 packed     random batches, packed
 padded     random batches padded to 244 steps, all of them read, as a published tutorial does (it counted characters)
 
-Seconds are those of a training epoch of 72,852 messages, from steps on batches of all lengths, and once processor time.
+Seconds are those of a training epoch of 72,852 messages, from steps on batches of all lengths.
 Prediction includes tokens, probabilities and the words that moved each.
 Where the $SPY messages are not at hand, random words stand in for them, in messages of the same lengths.
 """
 
 import dataclasses
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from torch.nn.functional import pad
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from record import Row, record
-from timing import medians
+from timing import medians, processor_seconds
 
 import stocktwits_sentiment as script
 from loaders.files import DataError
@@ -81,13 +80,6 @@ def training(settings: script.SentimentSettings, model: TextLSTM, batches: list)
     return run
 
 
-def processor_seconds(function: Callable[[], None]) -> float:
-    """What one call takes of one core, which does not depend on how busy the machine is with something else."""
-    start = time.process_time()
-    function()
-    return time.process_time() - start
-
-
 def predict(model: TextLSTM, texts: list[str], settings: script.SentimentSettings) -> float:
     """Seconds of processor time for the texts, their tokens included."""
     for tokenizer in script.TOKENIZERS.values():
@@ -116,7 +108,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     keep_memory()
     data = load(settings)
     model = script.build(settings, data)
-    encoded = script.EncodedTexts(data.train, model)
+    encoded = script.encoded(data.train, model)
     generator = torch.Generator().manual_seed(0)
     similar = spread([encoded[i] for i in encoded.batches(len(encoded), settings.batch_size, generator)])
     mixed = [encoded[i] for i in loop.random_batches(len(encoded), settings.batch_size, generator)[:BATCHES]]
@@ -124,7 +116,6 @@ def main(argv: list[str] | None = None) -> list[Row]:
     functions = {name: training(settings, model, batches) for name, batches in ways.items()}
     whole = MESSAGES / (BATCHES * settings.batch_size)  # of an epoch in the batches
     epoch = {name: value * whole for name, value in medians(functions, 3).items()}
-    processor = processor_seconds(functions["similar"]) * whole
     rows = [
         Row(
             f"epoch, {data.metadata['data']} data, beside {way}",
@@ -133,7 +124,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
         )
         for way in ("packed", "padded")
     ]
-    rows.append(Row("the same, of the processor", {"similar": processor}, None, "< 1 minute"))
+    rows.append(Row("one epoch", {"similar": epoch["similar"]}, None, "< 1 minute"))
     seconds = predict(model.eval(), data.train.texts[:PREDICTED], settings)
     rows.append(
         Row(f"predict, 1,000 messages ({PREDICTED / seconds:,.0f} per second)", {"predict": 1000 * seconds / PREDICTED})

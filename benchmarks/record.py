@@ -18,6 +18,9 @@ RESULTS = ROOT / "docs" / "results"
 UNITS = ((120.0, 60.0, "min"), (1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (0.0, 1e-6, "us"))  # from, seconds, name
 
 
+BY_THE_CLOCK = ("grid",)  # what runs in several processes at a time
+
+
 class Row(NamedTuple):
     """One comparison: seconds (or MiB) of each way, and the ratio that has a target."""
 
@@ -40,7 +43,11 @@ def record(
         print(f"{row.what}: {', '.join(cells(row, unit))}", flush=True)
     path = RESULTS / "benchmarks.json"
     sections = json.loads(path.read_text()) if path.exists() else {}
-    machine = {"processor": processor(), "torch": torch.__version__}
+    machine = {
+        "processor": processor(),
+        "torch": torch.__version__,
+        "processor_time": unit == "s" and script not in BY_THE_CLOCK,
+    }
     content = {"about": about, "unit": unit, "figure": figure, **machine, "rows": [row._asdict() for row in rows]}
     sections[title] = {"script": f"benchmarks/bench_{script}.py", **content}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +65,12 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def memory_of_process(key: str) -> int:
+    """KiB of this process now (VmRSS) or at its peak (VmHWM), on Linux; ru_maxrss may hold its parent's peak."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    return int(line.split()[1])
 
 
 def cells(row: Row, unit: str) -> list[str]:
@@ -83,8 +96,9 @@ def page(sections: dict[str, dict]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Medians of interleaved rounds. The machine is shared: take the ratios. `make bench` "
-        "measures everything anew; a script of `benchmarks/` alone replaces its own table and figure.",
+        "Medians of interleaved rounds. The machine is shared: take the ratios. Processor time, where a table says so, "
+        "is that of one thread, what the clock shows on a quiet core. `make bench` measures everything anew; a script "
+        "of `benchmarks/` alone replaces its own tables and figures.",
     ]
     for title, section in sections.items():
         rows = [Row(**row) for row in section["rows"]]
@@ -99,7 +113,8 @@ def page(sections: dict[str, dict]) -> str:
             section["about"],
             *picture,
             "",
-            f"`{section['script']}`, {section['processor']}, torch {section['torch']}.",
+            f"`{section['script']}`, {section['processor']}, torch {section['torch']}"
+            + (", processor time." if section.get("processor_time") else "."),
             "",
         ]
         lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]

@@ -11,6 +11,16 @@ def correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return (logits > 0) == (labels > 0.5)
 
 
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Share of right predictions."""
+    return float(correct(logits, labels).mean())
+
+
+def wrong_in_all(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which samples (N,) all of several models get wrong; logits (models, N)."""
+    return ~np.any([correct(own, labels) for own in logits], axis=0)
+
+
 def binomial_sigma(share: np.ndarray | float, count: np.ndarray | float) -> np.ndarray | float:
     """Standard deviation of a share of `count` independent trials, sqrt(p (1 - p) / n)."""
     return (share * (1 - share) / count) ** 0.5
@@ -42,6 +52,21 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) ->
     return float(np.average(np.abs(table["probability"] - table["share"]), weights=table["count"]))
 
 
+def accuracy_by_length(
+    right: np.ndarray, lengths: np.ndarray, groups: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean length, accuracy and its sigma in groups of about equally many samples of neighbouring lengths.
+
+    right: which predictions (N,) are right; lengths (N,).
+    """
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, groups + 1)[1:-1]))
+    place = np.searchsorted(edges, lengths, side="left")
+    members = [place == k for k in range(len(edges) + 1) if (place == k).any()]
+    shares = np.array([right[own].mean() for own in members])
+    sigma = binomial_sigma(shares, np.array([own.sum() for own in members]))
+    return np.array([lengths[own].mean() for own in members]), shares, sigma
+
+
 def platt_scaling(scores: np.ndarray, labels: np.ndarray, iterations: int = 50) -> tuple[float, float]:
     """(slope, intercept) such that slope * score + intercept is a calibrated logit, fitted on scores and labels (N,).
 
@@ -64,10 +89,10 @@ def platt_scaling(scores: np.ndarray, labels: np.ndarray, iterations: int = 50) 
 
 def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The numbers that stand in `metrics.json` for test data."""
-    accuracy = float(correct(logits, labels).mean())
+    share = accuracy(logits, labels)
     return {
-        "test_accuracy": accuracy,
-        "test_accuracy_sigma": binomial_sigma(accuracy, len(labels)),
+        "test_accuracy": share,
+        "test_accuracy_sigma": binomial_sigma(share, len(labels)),
         "test_log_loss": log_loss(logits, labels),
         "calibration_error": calibration_error(logits, labels),
     }

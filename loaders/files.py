@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 MAX_CELLS = 2**26  # 512 MiB of float64: the largest table or toy set that is built
 MAX_TEXT_CELLS, MAX_COLUMNS, MAX_LINE = 2**24, 2**14, 2**24  # of a CSV file: text takes ten times the memory
-SEPARATORS = (b",", b";", b"\t")
+SEPARATORS = (b",", b";", b"\t", b"|")
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "samples"
 SOURCES = ("auto", "full", "sample")
 MAX_BYTES = 2**28  # no file here unpacks to more than 48 MB; what claims more is refused

@@ -7,15 +7,12 @@ depends on the normalised text alone and not on the file's order, so no normalis
 Letters in shapes: N messages.
 """
 
-import codecs
 import hashlib
 import html
-import io
 import re
 import sys
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -25,17 +22,14 @@ import torch
 from torch import Tensor
 
 from loaders.files import (
-    MAX_BYTES,
     SAMPLES,
     DataError,
-    check_table_size,
     checked_limit,
     choose,
     download,
     first_present,
-    read_bytes,
-    reading,
 )
+from loaders.text_files import read_columns
 
 MESSAGES_URL = (
     "https://raw.githubusercontent.com/GarrettHoffman/lstm-oreilly/"
@@ -46,8 +40,6 @@ MESSAGES_SHA256 = "2764ef980af1af85d2c4d180ced1ce54cf20186b7a07c301304dbd72a5a4e
 MESSAGES_CLASSES = ("bearish", "bullish")
 SAMPLE = SAMPLES / "messages" / "messages.csv"
 SPLIT_KEY = b"2017"  # another key would be another random split
-SEPARATORS = ",;\t"
-MAX_CHARACTERS = 1_000_000  # of a message: longer ones are no messages, and their tokens fill the memory
 
 PADDING, UNKNOWN, TICKER, USER, LINK, PRICE, NUMBER = SPECIAL = (
     "<padding>",  # at place 0 of every vocabulary; no text holds it
@@ -159,22 +151,6 @@ def normalize(text: str) -> str:
     return " ".join(map(kind, tokenize(text)))
 
 
-def build_vocabulary(texts: Iterable[Sequence[str]], min_count: int = 2) -> list[str]:
-    """SPECIAL, then every other token with at least `min_count` occurrences in tokenised texts, frequent ones first."""
-    counts = Counter(token for tokens in texts for token in tokens)
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [*SPECIAL, *(token for token, count in ranked if count >= min_count and token not in SPECIAL)]
-
-
-def encode(tokens: Iterable[str], index: Mapping[str, int]) -> list[int]:
-    """The places of tokens in a vocabulary, given as {token: place}.
-
-    A ticker or user that the vocabulary does not name is <ticker> or <user>, any other token <unknown>.
-    """
-    unknown = index[UNKNOWN]
-    return [index.get(token, index.get(kind(token), unknown)) for token in tokens]
-
-
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -203,14 +179,14 @@ def labelled_messages(
 ) -> Messages:
     """Messages of a CSV file, gzipped or not, whose first line names its columns; the label has two values.
 
-    Commas, semicolons or tabs separate the columns. encoding: None to recognise UTF-8, UTF-16 and Latin-1.
+    Separators and encodings: those of `text_files.read_columns`.
     80 % of the distinct texts are for training, 10 % each for validation and test, by the order of a keyed hash of the
     normalised text. Returns Messages; its classes are the two labels in alphabetical order, and its metadata the counts
     of messages, of distinct texts, of texts whose messages have different labels, and of the splits. Raises DataError,
     with the line where there is one.
     """
     limit, path = checked_limit(limit), Path(path)
-    table = _read_columns(path, (text_column, label_column), encoding)
+    table = read_columns(path, (text_column, label_column), encoding)
     texts, names = table[text_column].tolist(), _checked_labels(path, table[label_column])
     classes = tuple(sorted(set(names)))
     if len(classes) != 2:
@@ -235,92 +211,6 @@ def labelled_messages(
         **{name: len(split.texts) for name, split in zip(("train", "validation", "test"), splits, strict=True)},
     }
     return Messages(*splits, classes, metadata)
-
-
-def read_texts(path: Path | str, text_column: str) -> list[str]:
-    """Messages without labels: the column of a CSV file, or the lines of a .txt file or, for -, the standard input.
-
-    Raises DataError.
-    """
-    path = Path(path)
-    if path.suffix.lower() != ".txt" and path != Path("-"):
-        return _read_columns(path, (text_column,))[text_column].tolist()
-    name, expected = Path("standard input") if path == Path("-") else path, "text with a message per line"
-    data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == Path("-") else read_bytes(path, expected)
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{name}: expected {expected}, at most {MAX_BYTES} bytes, found more")
-    check_table_size(name, data)
-    with reading(name, expected):
-        texts = _decode(name, data).splitlines()
-    if not texts:
-        raise DataError(f"{name}: expected {expected}, found none")
-    check_lengths(name, texts, range(1, len(texts) + 1))
-    return texts
-
-
-def check_lengths(path: Path, texts: Sequence[str], lines: Iterable[int]) -> None:
-    for line, text in zip(lines, texts, strict=True):
-        if len(text) > MAX_CHARACTERS:
-            raise DataError(
-                f"{path}, line {line}: expected a message of at most {MAX_CHARACTERS} characters, found {len(text)}"
-            )
-
-
-def _read_columns(path: Path, columns: Sequence[str], encoding: str | None = None) -> pd.DataFrame:
-    """The named columns as they are written; the index counts the file's lines, from 1."""
-    expected = (
-        f"a CSV table in UTF-8, UTF-16 or Latin-1 with the column{'s'[: len(columns) - 1]} {' and '.join(columns)}"
-    )
-    data = read_bytes(path, expected)
-    check_table_size(path, data)
-    with reading(path, expected):
-        text = data.decode(encoding) if encoding else _decode(path, data)
-        first_line = re.split(r"[\r\n]", text, maxsplit=1)[0]
-        table = _parse(text, max(SEPARATORS, key=first_line.count))
-    header = table.iloc[0].tolist()
-    if len(set(columns)) != len(columns) or any(header.count(name) != 1 for name in columns):
-        raise DataError(f"{path}: expected {expected}, once each, found {', '.join(header)[:200] or 'an empty file'}")
-    breaks = table.apply(lambda column: column.str.count(r"\r\n|\r|\n")).sum(axis=1)
-    table.index = 1 + table.index + breaks.cumsum().shift(fill_value=0)
-    rows = table.iloc[1:][(table.iloc[1:] != "").any(axis=1)]
-    if rows.empty:
-        raise DataError(f"{path}: expected {expected}, found no rows")
-    rows = rows[[header.index(name) for name in columns]].set_axis(list(columns), axis=1)
-    for name in columns:
-        check_lengths(path, rows[name].tolist(), rows.index)
-    return rows
-
-
-def _parse(text: str, separator: str) -> pd.DataFrame:
-    """All cells as they are written, the header and blank lines included."""
-    try:
-        return pd.read_csv(
-            io.StringIO(text, newline=""),
-            sep=separator,
-            header=None,  # read as a row, since pandas renames columns of the same name
-            dtype=str,
-            na_filter=False,
-            skip_blank_lines=False,  # they count as lines
-        )
-    except pd.errors.ParserError as error:
-        raise ValueError(str(error).replace("in line", "in row")) from error  # a quoted line break starts no new one
-
-
-def _decode(path: Path, data: bytes) -> str:
-    """UTF-16 if a byte order mark says so, UTF-8 if it is valid, else Latin-1 as Windows writes it, with a notice."""
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16")
-    if b"\0" in data[:100]:
-        raise DataError(
-            f"{path}: expected text in UTF-8, UTF-16 with a byte order mark, or Latin-1, found zero bytes; "
-            f"if it is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8"
-        )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252")
-    print(f"NOTICE: {path} is not in UTF-8: it is read as Latin-1 (Windows-1252)", file=sys.stderr)
-    return text
 
 
 def _checked_labels(path: Path, column: pd.Series) -> list[str]:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from loaders.files import MAX_CELLS, DataError, checked_limit, read_bytes
-from loaders.tables import read_rows, to_numbers
 
 SIGNALS = ("waves", "uniform", "walk")
 OWN_TABLE = "a table of numbers with one sequence per row"
@@ -108,6 +107,8 @@ def read_sequences(path: Path) -> Tensor:
     A first row without any number, or of the column numbers 0, 1, 2, ..., is a header. Raises DataError for a file that
     is no table of numbers, and with the line for a number that is missing or infinite.
     """
+    from loaders.tables import read_rows, to_numbers  # pandas takes 0.3 s, and generated signals do without
+
     path = Path(path)
     rows = read_rows(path, read_bytes(path, OWN_TABLE), OWN_TABLE)
     first = list(rows.iloc[0])

@@ -10,6 +10,7 @@ Letters: B batch, T time steps, I input size, H hidden size, Z code size, K clas
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -254,7 +255,7 @@ class LSTMAutoencoder(Autoencoder):
         inputs = z.unsqueeze(1).expand(-1, count, -1)
         if not self.encoding_periods:
             return inputs
-        encoding = positional_encoding(steps, self.encoding_periods)[chunk].to(z)
+        encoding = encoding_on(z.device, z.dtype, steps, self.encoding_periods)[chunk]
         return torch.cat([inputs, encoding.expand(len(z), -1, -1)], 2)
 
     def reconstruct(self, states: Tensor) -> Tensor:
@@ -275,6 +276,12 @@ def positional_encoding(steps: int, periods: Sequence[float]) -> Tensor:
     """Sines and cosines of the step number, (steps, 2 * len(periods)); periods in steps."""
     angles = 2 * math.pi * torch.arange(steps).unsqueeze(1) / torch.tensor(periods)
     return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+@lru_cache(maxsize=8)
+def encoding_on(device: torch.device, dtype: torch.dtype, steps: int, periods: tuple[float, ...]) -> Tensor:
+    """`positional_encoding` on a device, kept there, so that a step needs no transfer."""
+    return positional_encoding(steps, periods).to(device, dtype)
 
 
 def check_sequences(x: Tensor, input_size: int, lengths: Tensor | None) -> None:
@@ -372,9 +379,8 @@ class ConvLSTMAutoencoder(Autoencoder):
         z_map = self.from_code(z).unflatten(1, (-1, *self.map_shape))  # (B, channels, *map_shape)
         bias = None
         if self.encoding_to_gates is not None:
-            bias = self.encoding_to_gates(
-                positional_encoding(steps, self.encoding_periods).to(z)
-            )  # (steps, 4 channels)
+            encoding = encoding_on(z.device, z.dtype, steps, self.encoding_periods)
+            bias = self.encoding_to_gates(encoding)  # (steps, 4 channels)
         states, _ = decoder(z_map, steps, bias)
         return states
 

@@ -10,7 +10,6 @@ Letters in shapes: B batch, T words of the longest text, E embedding size, H siz
 together), V vocabulary.
 """
 
-import zlib
 from collections.abc import Sequence
 
 import torch
@@ -19,7 +18,6 @@ from torch.nn.functional import dropout, layer_norm
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 POOLINGS = ("last", "mean", "max", "max_mean")
-MOST_NGRAMS = 16
 UNKNOWN = 1  # place of the unknown word in the vocabulary; place 0 is that of padding
 FORMER_ARGUMENTS = ("pairs", "pair_dropout", "piece_buckets")  # names in old checkpoints
 FORMER_WEIGHTS = {"pieces.weight": "ngrams.weight", "pair_weights.weight": "bigram_weights.weight"}
@@ -45,7 +43,7 @@ class TextLSTM(nn.Module):
         linear_scale: the sum of the weights of that linear model is multiplied by it and divided by the root of the
             text's length; 0: it stays as it is. A factor above 1 lets rare words learn faster than the rate for the
             LSTMs would.
-        ngram_buckets: 0, or the size of the hash table for vectors of character n-grams, see `ngram_places`.
+        ngram_buckets: 0, or the size of the hash table for vectors of character n-grams (place 0 is that of none).
         normalize: brings each embedded word to mean 0 and variance 1 over its E values, so that embeddings cannot
             grow out of the reach of a perturbation. (Miyato, Dai and Goodfellow 2017, eq. 1, do it over the words.)
         classes: names of the labels 0 and 1, kept beside the vocabulary.
@@ -143,6 +141,17 @@ class TextLSTM(nn.Module):
         """
         return sum(self.read(self.embed(*self.drop_words(words, ngrams)), words, lengths, presence))
 
+    def word_slopes(self, words: Tensor, ngrams: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B,) and their gradients (B, T) by the presence of each word.
+
+        To first order a slope is by how much the logit would fall if the word were not there.
+        """
+        presence = torch.ones(words.shape, device=words.device, requires_grad=True)
+        with torch.backends.cudnn.flags(enabled=False):  # cuDNN's LSTM has no gradients in evaluation mode
+            logits = self(words, ngrams, lengths, presence)
+            (slopes,) = torch.autograd.grad(logits.sum(), presence)
+        return logits.detach(), slopes
+
     def drop_words(self, words: Tensor, ngrams: Tensor) -> tuple[Tensor, Tensor]:
         """Some words (B, T) replaced by the unknown one, without character n-grams (B, T, P), while training."""
         if not (self.training and self.word_dropout):
@@ -209,24 +218,6 @@ def rename_former_weights(module: nn.Module, weights: dict[str, Tensor], *_) -> 
     for former, name in FORMER_WEIGHTS.items():
         if former in weights:
             weights[name] = weights.pop(former)
-
-
-def ngram_places(words: Sequence[str], buckets: int) -> Tensor:
-    """Places (W, P) of each word's character n-grams in a table of `buckets` vectors: 1 to buckets - 1, then zeros.
-
-    They are the word's runs of 3, 4 and 5 characters, its ends marked, by their hash (Bojanowski et al. 2017,
-    fastText), the first MOST_NGRAMS of them: a word that is rare or unknown borrows from those that look alike.
-    Entities such as <link> have none.
-    """
-    rows = []
-    for word in words:
-        marked = "" if word[0] == "<" and len(word) > 1 else f"^{word[:MOST_NGRAMS]}$"
-        ngrams = [marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)][:MOST_NGRAMS]
-        rows.append([1 + zlib.crc32(ngram.encode()) % (buckets - 1) for ngram in ngrams])
-    lengths = torch.tensor([[len(row)] for row in rows])  # (W, 1)
-    table = torch.zeros(len(rows), max(1, *map(len, rows)), dtype=torch.int32)
-    table[torch.arange(table.shape[1]) < lengths] = torch.tensor([p for row in rows for p in row], dtype=torch.int32)
-    return table
 
 
 def run_lstm(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:

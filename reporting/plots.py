@@ -218,11 +218,14 @@ def heat_maps(
 
 def confusion(path: Path, matrices: Mapping[str, np.ndarray], classes: Sequence) -> Path:
     """Counts (K, K), rows true, columns predicted, one panel per model; the colour shows the errors."""
-    figure, grid = plt.subplots(1, len(matrices), figsize=(6 * len(matrices), 5.4), squeeze=False)
+    figure, grid = plt.subplots(
+        1, len(matrices), figsize=(0.8 + 5 * len(matrices), 5.4), squeeze=False, sharey=True, layout="constrained"
+    )
+    grid[0, 0].set_ylabel("true class")
     for axes, (title, matrix) in zip(grid[0], matrices.items(), strict=True):
         errors = matrix - np.diag(np.diag(matrix))
         axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1, errors.max()) * 2)  # pale enough to write on
-        axes.set(title=title, xlabel="predicted class", ylabel="true class")
+        axes.set(title=title, xlabel="predicted class")
         axes.set(xticks=range(len(classes)), xticklabels=classes, yticks=range(len(classes)), yticklabels=classes)
         axes.grid(False)
         for (i, j), count in np.ndenumerate(matrix):

@@ -1,5 +1,6 @@
 """What the benchmarks write; what they measure is not a test's business."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -9,8 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import bench_memory  # noqa: E402
 import record  # noqa: E402
 from record import Row  # noqa: E402
+
+from reporting.studies import STUDIES  # noqa: E402
+from training import flags  # noqa: E402
 
 
 @pytest.fixture
@@ -105,3 +110,11 @@ def test_every_benchmark_is_run_by_make():
     (line,) = [line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("BENCHMARKS :=")]
     scripts = {path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py")}
     assert set(line.split()[2:]) == scripts
+
+
+@pytest.mark.parametrize("study", [study for study in STUDIES if study.numbers], ids=lambda study: study.path)
+def test_the_commands_whose_memory_is_measured_are_accepted(study, tmp_path):
+    script = importlib.import_module(study.script).SCRIPT
+    for argv in bench_memory.commands(study, str(tmp_path)):
+        (request,) = flags.parse(script, argv).values()
+        assert getattr(request, "epochs", 1) == 1 or "epochs" not in str(argv)

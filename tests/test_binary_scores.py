@@ -82,3 +82,16 @@ def test_platt_scaling_of_scores_that_say_nothing_or_everything():
     )  # separable: the targets keep it finite
     assert scores.probabilities(slope + intercept) == pytest.approx(31 / 32, abs=1e-6)
     assert scores.probabilities(intercept - slope) == pytest.approx(1 / 12, abs=1e-6)
+
+
+def test_groups_by_length_by_hand():
+    lengths, right = np.array([1, 1, 2, 2, 9, 9]), np.array([True, False, True, True, False, False])
+    x, y, sigma = scores.accuracy_by_length(right, lengths, groups=3)
+    assert x.tolist() == [1, 2, 9] and y.tolist() == [0.5, 1, 0]
+    assert sigma.tolist() == [pytest.approx(0.125**0.5), 0, 0]
+    assert len(scores.accuracy_by_length(np.array([True, True, False]), np.array([3, 3, 3]))[0]) == 1
+
+
+def test_wrong_in_all_by_hand():
+    z = np.array([[1.0, 1.0, -1.0, -1.0], [-1.0, 2.0, 1.0, -3.0]])
+    assert scores.wrong_in_all(z, LABELS).tolist() == [False, True, False, True]

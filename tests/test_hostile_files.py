@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from loaders import messages, mnist, price_files, prices, toy, ts_files
+from loaders import messages, mnist, price_files, prices, text_files, toy, ts_files
 from loaders.files import MAX_BYTES, DataError
 from training import checkpoint, tables
 
@@ -144,8 +144,8 @@ READERS = {  # the functions that read one file of a person, by a name that such
     "images": mnist.read_images,
     "classes.ts": ts_files.read_ts,
     "labelled.csv": functools.partial(messages.labelled_messages, text_column="text", label_column="label"),
-    "messages.csv": functools.partial(messages.read_texts, text_column="text"),
-    "messages.txt": functools.partial(messages.read_texts, text_column="text"),
+    "messages.csv": functools.partial(text_files.read_texts, column="text"),
+    "messages.txt": functools.partial(text_files.read_texts, column="text"),
     "best.pt": checkpoint.load,
     "metrics.json": tables.read_json,
 }

@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import os
-import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,12 +15,8 @@ import load_data
 from loaders import messages as load_messages
 from loaders.files import DataError
 from loaders.messages import (
-    SPECIAL,
-    build_vocabulary,
-    encode,
     labelled_messages,
     normalize,
-    read_texts,
     spy_messages,
     tokenize,
     tokenize_as_tutorial,
@@ -114,23 +109,6 @@ def test_what_counts_as_the_same_text():
     assert normalize("$") == "$" and normalize("@") == "@" and normalize("@@@") == "@@"
 
 
-def test_vocabulary_by_hand():
-    texts = [tokenize(text) for text in ("b a $spy", "a b c", "a $12 $12 d")]
-    assert build_vocabulary(texts, 2) == [*SPECIAL, "a", "b"]
-    assert build_vocabulary(texts, 1) == [*SPECIAL, "a", "b", "$spy", "c", "d"]
-    assert build_vocabulary([], 1) == list(SPECIAL)
-
-
-def test_unknown_words_are_read_by_kind():
-    index = {word: place for place, word in enumerate([*SPECIAL, "buy", "$spy"])}
-    named = {name: index[name] for name in SPECIAL}
-    assert encode(["buy", "$spy"], index) == [7, 8] and index["<padding>"] == 0
-    assert encode(tokenize("sell $AAPL @joe $5 6 http://x.y"), index) == [
-        named[f"<{name}>"] for name in ("unknown", "ticker", "user", "price", "number", "link")
-    ]
-    assert encode(tokenize(" "), index) == [named["<unknown>"]]
-
-
 # ---- split -----------------------------------------------------------------------------------------------------------
 
 
@@ -184,53 +162,6 @@ def test_any_table_with_two_columns(tmp_path):
     assert all(label == ((ord(text) - 97) % 2) for text, label in zip(data.train.texts, data.train.labels, strict=True))
     fails([str(path), "columns text and stars", "stars, review"], labelled_messages, path, "text", "stars")
     fails("once each", labelled_messages, path, "review", "review")
-
-
-def saved(folder, text, encoding="utf-8", name="own.csv"):
-    path = folder / name
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
-OWN = "\n".join(
-    ["id{0}label{0}text", *(f'{i}{{0}}{"no" if i % 2 else "yes"}{{0}}"Bär, {i}; {chr(97 + i)}"' for i in range(20))]
-)
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
-def test_separators_and_encodings(tmp_path, capsys, separator, encoding):
-    data = labelled_messages(saved(tmp_path, OWN.format(separator), encoding), "text", "label")
-    assert data.classes == ("no", "yes") and data.metadata["messages"] == 20
-    assert sorted(text for split in data[:3] for text in split.texts)[0] == "Bär, 0; a"
-    notice = capsys.readouterr().err
-    assert ("NOTICE" in notice and "own.csv" in notice and "Latin-1" in notice) == (encoding == "latin-1")
-
-
-def test_what_is_neither_says_how_to_convert(tmp_path):
-    fails(["own.csv", "zero bytes", "iconv"], labelled_messages, saved(tmp_path, OWN, "utf-16-le"), "text", "label")
-    path = saved(tmp_path, OWN.replace("ä", "\x81"), "latin-1")
-    fails(["own.csv", "UTF-8, UTF-16 or Latin-1"], labelled_messages, path, "text", "label")
-
-
-def test_line_ends_and_blank_lines(tmp_path):
-    for end in ("\n", "\r\n", "\r"):
-        path = saved(tmp_path, OWN.format(",").replace("\n", end) + end * 3)
-        assert labelled_messages(path, "text", "label").metadata["messages"] == 20
-    path = saved(tmp_path, OWN.format(",").replace("\n5,", '\n\n"\n\n",') + "\n7,,x")
-    fails("own.csv, line 25: expected a label", labelled_messages, path, "text", "label")
-
-
-def test_texts_without_labels(tmp_path, monkeypatch, capsys):
-    assert read_texts(saved(tmp_path, 'text;n\nbuy;1\n"a;\nb";2\n'), "text") == ["buy", "a;\nb"]
-    assert read_texts(saved(tmp_path, "buy, now\n\nsell\n", name="own.txt"), "text") == ["buy, now", "", "sell"]
-    fails(["own.csv", "column message", "text, n"], read_texts, tmp_path / "own.csv", "message")
-    fails("absent.txt", read_texts, tmp_path / "absent.txt", "text")
-    fails(["own.txt", "found none"], read_texts, saved(tmp_path, "", name="own.txt"), "text")
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Bär\r\nsell".encode("latin-1"))))
-    assert read_texts("-", "text") == ["Bär", "sell"] and "standard input" in capsys.readouterr().err
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\x81")))
-    fails("standard input", read_texts, "-", "text")
 
 
 @pytest.mark.parametrize(

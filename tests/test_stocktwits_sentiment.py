@@ -215,12 +215,6 @@ def test_the_published_configuration(run, data_dir, tmp_path):
     assert weights.shape[1] == 300 and -1 <= weights.min() < -0.95 and 0.95 < weights.max() <= 1
 
 
-def test_repeated_bigrams_by_hand():
-    texts = [[6, 7, 6, 7], [7, 6], [0, 0], [0]]
-    assert script.repeated_bigrams(texts, 8, 2) == [6 * 8 + 7, 7 * 8 + 6]
-    assert script.repeated_bigrams(texts, 8, 1) == [0, 6 * 8 + 7, 7 * 8 + 6]
-
-
 def test_layer_sizes():
     assert script.layer_sizes(settings_of("--hidden_size", "100", "--num_layers", "3")) == [100, 50, 25]
     assert script.layer_sizes(settings_of("--lstm_sizes", "7", "9")) == [7, 9]
@@ -285,28 +279,6 @@ def test_the_order_of_messages_does_not_change_their_logits(run, data_dir, tmp_p
     assert [row["probability"] for row in together] == pytest.approx(alone, abs=1.1e-4)
 
 
-def test_batches_are_of_similar_length_and_hold_every_message_once():
-    part = load_messages.LabelledTexts(["w " * n for n in range(1, 12)] * 20, torch.zeros(220))
-    model = TextLSTM(list(load_messages.SPECIAL), 4, [3], ngram_buckets=50)
-    data = script.EncodedTexts(part, model)
-    batches = data.batches(220, 20, torch.Generator().manual_seed(0))
-    assert torch.cat(batches).sort().values.equal(torch.arange(220))
-    assert all(data.lengths[indices].unique().numel() == 1 for indices in batches)
-    lengths = [int(data.lengths[indices[0]]) for indices in batches]
-    assert lengths != sorted(lengths)
-    same, other = (data.batches(220, 20, torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    assert all(map(torch.equal, batches, same)) and not all(map(torch.equal, batches, other))
-    equal = data.by_length(15)
-    assert torch.cat(equal).sort().values.equal(torch.arange(220)) and max(map(len, equal)) == 15
-    assert all(data.lengths[indices].unique().numel() == 1 for indices in equal)
-    words, ngrams, lengths, labels = data[torch.tensor([0, 2])]
-    assert words.shape == (2, 3) and lengths.tolist() == [1, 3] and labels.shape == (2,)
-    assert ngrams.shape == (2, 3, 1)  # of the unknown word w, too
-    index = {word: place for place, word in enumerate(model.vocabulary)}
-    rows = [script.encode(script.tokenize(text), index) for text in part.texts]
-    assert [words.tolist() for words in data.words] == rows and data.lengths.tolist() == [len(row) for row in rows]
-
-
 def step_settings(**values):
     return types.SimpleNamespace(**{"epsilon": 0.0, "loss": "cross_entropy", "part_loss": 0.0, **values})
 
@@ -340,14 +312,6 @@ def test_the_loss_of_the_parts_by_hand(batch):
     squared = script.make_step(step_settings(loss="squared_error"))(model, batch)["error"]
     expected = (torch.sigmoid(lstms + linear) - batch[3]).square().mean()
     assert squared.item() == pytest.approx(expected.item())
-
-
-def test_groups_by_length_by_hand():
-    lengths, right = np.array([1, 1, 2, 2, 9, 9]), np.array([True, False, True, True, False, False])
-    x, y, sigma = script.by_length(lengths, right, groups=3)
-    assert x.tolist() == [1, 2, 9] and y.tolist() == [0.5, 1, 0]
-    assert sigma.tolist() == [pytest.approx(0.125**0.5), 0, 0]
-    assert len(script.by_length(np.array([3, 3, 3]), np.array([True, True, False]))[0]) == 1
 
 
 def test_any_file_of_two_columns(tmp_path, no_flush):

@@ -1,13 +1,12 @@
 """The classifier of texts: padding and batches, pooling by hand, the linear model by hand, dropout, rebuilding."""
 
-import zlib
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from models.text_lstm import POOLINGS, UNKNOWN, TextLSTM, ngram_places, own_words, run_lstm
+from models.text_lstm import POOLINGS, UNKNOWN, TextLSTM, own_words, run_lstm
 from training import checkpoint
 
 VOCABULARY = [f"word{i}" for i in range(30)]
@@ -62,17 +61,15 @@ def test_padding_gets_no_gradient():
     assert ((presence.grad != 0) == own_words(lengths, 7)).all()
 
 
-def test_presence_of_one_changes_nothing_and_its_gradient_is_that_of_the_logit():
+def test_word_slopes_are_the_change_of_the_logit_when_a_word_fades():
     model = make(pooling="mean", bigrams=range(0, 900, 2)).double().eval()
     words, ngrams, lengths = texts([4, 6])
-    presence = torch.ones(2, 6, dtype=torch.float64, requires_grad=True)
-    logits = model(words, ngrams, lengths, presence)
+    logits, slopes = model.word_slopes(words, ngrams, lengths)
     torch.testing.assert_close(logits, model(words, ngrams, lengths))
-    (gradient,) = torch.autograd.grad(logits.sum(), presence)
-    less = presence.detach().clone()
+    less = torch.ones(2, 6, dtype=torch.float64)
     less[1, 2] -= 1e-6
     change = (logits - model(words, ngrams, lengths, less))[1] / 1e-6
-    torch.testing.assert_close(gradient[1, 2], change, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(slopes[1, 2].double(), change, rtol=1e-4, atol=1e-6)
 
 
 def test_pooling_by_hand():
@@ -122,18 +119,6 @@ def test_normalised_embeddings_cannot_grow():
         for layer in (model.embedding, model.ngrams):
             layer.weight.mul_(100)
     torch.testing.assert_close(model.embed(*words)[0], v, atol=1e-3, rtol=1e-3)
-
-
-def test_pieces_by_hand():
-    def places(*ngrams):
-        return [1 + zlib.crc32(piece.encode()) % 999 for piece in ngrams]
-
-    table = ngram_places(["<unknown>", "<", "up", "btfd"], 1000)
-    assert table.shape == (4, 9) and table[0].tolist() == [0] * 9
-    assert table[1].tolist() == places("^<$") + [0] * 8
-    assert table[2].tolist() == places("^up", "up$", "^up$") + [0] * 6
-    assert table[3].tolist() == places("^bt", "btf", "tfd", "fd$", "^btf", "btfd", "tfd$", "^btfd", "btfd$")
-    assert ngram_places(["x" * 10_000], 1000).shape == (1, 16) and ngram_places(["<link>"], 1000).tolist() == [[0]]
 
 
 def test_embeddings_with_pieces_by_hand():

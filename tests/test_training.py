@@ -960,3 +960,12 @@ def test_only_the_first_run_of_a_process_freezes_what_was_imported():
     later = [[] for _ in range(1000)]
     prepare_process(make_settings())
     assert 0 < gc.get_freeze_count() <= frozen and len(later) == 1000
+
+
+def test_tensors_are_moved_to_a_device_once():
+    """ "meta" stands for a device that is not here."""
+    data, other = TensorDataset(torch.zeros(4, 2), torch.arange(4)), [torch.zeros(2)]
+    moved = loop.resident(data, "meta")
+    assert [part.device.type for part in moved.tensors] == ["meta", "meta"] and len(moved) == 4
+    assert loop.resident(data, "cpu") is data and loop.resident(other, "meta") is other
+    assert loop.resident(None, "meta") is None

@@ -9,13 +9,14 @@ import math
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 from tqdm import tqdm
 
 from training import checkpoint, data_parallel, flags
@@ -49,10 +50,6 @@ class Result(NamedTuple):
 def random_batches(size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
     """Indices of an epoch's batches: every sequence once, in random order, the last batch possibly smaller."""
     return list(torch.randperm(size, generator=generator).split(batch_size))
-
-
-def in_random_order(batches: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def train(
@@ -98,7 +95,8 @@ class Training:
 
     def __init__(self, model, step, training_data, validation_data, settings, folder, monitor, maximise, batches):
         self.model, self.step, self.settings, self.folder = model, step, settings, folder
-        self.training_data, self.validation_data, self.batches = training_data, validation_data, batches
+        self.training_data, self.batches = resident(training_data, settings.device), batches
+        self.validation_data = resident(validation_data, settings.device)
         self.monitor, self.sign = monitor, -1.0 if maximise else 1.0
         kind = getattr(torch.optim, settings.optimizer)
         self.averaged = copy.deepcopy(model) if settings.weight_average else None
@@ -320,6 +318,13 @@ def set_random_states(saved: dict) -> None:
     random.setstate(saved["random_python"])
     keys, *rest = saved["random_numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
+
+
+def resident(data, device: str):
+    """The data on the device, where they are tensors: what a step then fetches is there already."""
+    if device == "cpu" or not isinstance(data, TensorDataset):
+        return data
+    return TensorDataset(*(part.to(device) for part in data.tensors))
 
 
 def fetch(data, indices: Tensor, device: str) -> Batch:

@@ -1,0 +1,83 @@
+"""What the MNIST studies of the preset `best` take, in float32 and in bfloat16: one thread, interleaved medians.
+
+    python benchmarks/bench_mnist.py          # about two minutes
+
+A training step as the script takes it (random digits, moved, forward, loss, backward, clipping, Adam), times the steps
+of all epochs and code sizes. Validation, test and figures come on top: 5,000 digits forward per 55,000 trained on.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from record import Row, record
+from timing import medians
+
+import lstm_ae_mnist
+from training.run import keep_memory
+
+DIGITS = 55_000  # that train
+STUDIES = {  # how many models, and their flags
+    "reconstruction, five code sizes, fc": (5, {"function": "reconstruct", "model": "fc"}),
+    "reconstruction, five code sizes, conv": (5, {"function": "reconstruct", "model": "conv"}),
+    "classes, fc": (1, {"function": "classify", "model": "fc"}),
+    "classes, conv": (1, {"function": "classify", "model": "conv"}),
+    "classes pixel by pixel, fc": (1, {"function": "classify", "model": "fc", "sequence": "pixels"}),
+}
+ABOUT = (
+    "Training of the preset `best`: seconds of a step times the steps of all epochs, the middle code size standing for "
+    "all five. `float32` and `bfloat16` are the values of `--precision`; the preset takes the second."
+)
+
+
+def training_step(settings: lstm_ae_mnist.DigitSettings) -> Callable[[], None]:
+    """A function that takes a training step."""
+    torch.manual_seed(0)
+    model, step = lstm_ae_mnist.build(settings, classes=10).train(), lstm_ae_mnist.make_step(settings)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    images = torch.randint(256, (settings.batch_size, lstm_ae_mnist.SIDE, lstm_ae_mnist.SIDE), dtype=torch.uint8)
+    batch = images, torch.arange(settings.batch_size) % 10
+
+    def run() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            loss = step(model, batch)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        if settings.gradient_clipping:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clipping)
+        optimizer.step()
+
+    return run
+
+
+def row(what: str, models: int, flags: dict[str, str], rounds: int) -> Row:
+    """One study's row: seconds of all its steps in each precision."""
+    sizes = {"code_size": [32]} if models > 1 else {}
+    request = lstm_ae_mnist.SCRIPT.request(preset="best", device="cpu", **flags, **sizes)
+    settings = {p: request.with_values(precision=p).single() for p in ("float32", "bfloat16")}
+    times = medians({precision: training_step(own) for precision, own in settings.items()}, rounds)
+    own = settings["bfloat16"]
+    steps = models * own.epochs * -(-DIGITS // own.batch_size)
+    values = {precision: seconds * steps for precision, seconds in times.items()}
+    return Row(f"{what}, {own.epochs} epochs", values, times["float32"] / times["bfloat16"])
+
+
+def main(argv: list[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args(argv).rounds
+    torch.set_num_threads(1)
+    keep_memory()
+    rows = [row(what, models, flags, rounds) for what, (models, flags) in STUDIES.items()]
+    total = {precision: sum(own.values[precision] for own in rows) for precision in rows[0].values}
+    rows.append(Row("all together", total, total["float32"] / total["bfloat16"], ">= 2"))
+    return record("mnist", "MNIST, training of the studies", ABOUT, rows)
+
+
+if __name__ == "__main__":
+    main()
