@@ -348,7 +348,9 @@ def step(model: AdvALSTM, batch: loop.Batch) -> dict[str, Tensor]:
 
 def train(settings: MovementSettings, folder: Path) -> loop.Result:
     """Trains one model; the epoch is chosen by the validation accuracy, for all models alike."""
-    data, model = load(settings), make(settings)
+    data = load(settings)
+    settings = flags.with_data_read(settings, data.metadata)
+    model = make(settings)
     if model.features is None:
         model.build(data.train.x.shape[2])
     sets = tensors(data.train), tensors(data.validation)
@@ -421,15 +423,16 @@ def train_group(request: Request, folder: Path) -> list[dict]:
 
     Each seed's `best.pt` and `history.csv` are in `seeds/SEED`; with --resume, seeds that are there are kept.
     """
-    settings = request.single()
-    seeds = list(range(settings.seed, settings.seed + settings.seeds))
-    record, decided = folder / "trained.json", flags.deciding(settings) | {"seed": 0}
-    trained = json.loads(record.read_text()) if record.exists() else {"settings": decided, "seconds": {}}
+    settings, record = dataclasses.replace(request.single(), seed=0), folder / "trained.json"
+    seeds = list(range(request.seed, request.seed + request.seeds))
+    if not settings.dry_run:
+        settings = flags.with_data_read(settings, load(settings).metadata)
+    fresh = {"settings": flags.deciding(settings), "seconds": {}}
+    trained = json.loads(record.read_text()) if record.exists() else fresh
     if settings.dry_run:
         settings = flags.restored(settings, trained["settings"])
-    for name, value in trained["settings"].items():
-        if not settings.dry_run and json.loads(json.dumps(decided)).get(name) != value:
-            raise UsageError(f"--resume: {folder} was trained with --{name} {value}, not {decided.get(name)}")
+    for name, value, now in flags.differences(settings, trained["settings"]):
+        raise UsageError(f"--resume: {folder} was trained with --{name} {value}, not {now}")
     missing = [seed for seed in seeds if str(seed) not in trained["seconds"]]
     if missing and settings.dry_run:
         raise checkpoint.CheckpointError(f"--dry_run: no trained models of seeds {missing} in {folder}")

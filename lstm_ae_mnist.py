@@ -336,6 +336,7 @@ def make_step(settings: DigitSettings) -> loop.Step:
 
 def train(settings: DigitSettings, folder: Path) -> loop.Result:
     data = load(settings)
+    settings = flags.with_data_read(settings, data.metadata)
     training = TensorDataset(data.train_images, data.train_labels)
     validation = TensorDataset(data.validation_images, data.validation_labels)
     model, classify = build(settings, data.metadata["classes"]), settings.function == "classify"

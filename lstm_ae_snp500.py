@@ -274,6 +274,7 @@ def make_reconstruction_step(settings: PriceSettings) -> loop.Step:
 
 def train_reconstruction(settings: PriceSettings, folder: Path) -> loop.Result:
     data = load(settings)
+    settings = flags.with_data_read(settings, data.metadata)
     steps = settings.window // settings.input_size
     model = LSTMAutoencoder(
         settings.input_size,
@@ -383,6 +384,7 @@ def make_prediction_step(settings: PriceSettings) -> loop.Step:
 
 def train_prediction(settings: PriceSettings, folder: Path) -> loop.Result:
     data = load(settings)
+    settings = flags.with_data_read(settings, data.metadata)
     features = len(INPUTS[settings.inputs])
     model = LSTMAutoencoder(
         features,

@@ -363,6 +363,7 @@ def make_step(settings: SentimentSettings) -> loop.Step:
 
 def train(settings: SentimentSettings, folder: Path) -> loop.Result:
     data = load(settings)
+    settings = flags.with_data_read(settings, data.metadata)
     model = build(settings, data)
     training, validation = (encoded(split, model) for split in (data.train, data.validation))
     return loop.train(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from loaders.files import DataError
+from reporting import plots
 from training.presets import Request, Script
 from training.run import run_script
 from training.settings import NOT_NEGATIVE, Settings, flag
@@ -29,6 +30,8 @@ def pytest_addoption(parser):
         metavar="FILE",
         help="JSON file for what the reliability tests counted; docs/reliability.md gets the numbers, too",
     )
+    parser.addoption("--long", action="store_true", help="the soak of `make reliability` at its full length, an hour")
+    parser.addoption("--seed", type=int, default=0, help="seed of the soak's random moments")
     parser.addoption(
         "--screenshots", type=Path, metavar="FOLDER", help="folder for pictures of the report's page in a browser"
     )
@@ -98,11 +101,6 @@ def fuzz(thorough, count, tmp_path, capsys):
         count(len(outcomes))
 
     return run
-
-
-def without_figures(patch: pytest.MonkeyPatch) -> None:
-    for name in ("curves", "points", "panels", "image_columns", "intervals", "histograms", "confusion", "dots"):
-        patch.setattr(f"reporting.plots.{name}", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")
@@ -205,6 +203,13 @@ def run_functions(functions: dict, output_dir: Path, **values) -> dict:
     for name, value in {"quiet": True, **values}.items():
         argv += [f"--{name}"] * (value is not False) + [str(value)] * (not isinstance(value, bool))
     return run_script(script, functions, argv)
+
+
+def without_figures(monkeypatch) -> None:
+    """Leaves out the drawing of all figures, which takes longer than tiny trainings."""
+    for name, figure in vars(plots).items():
+        if callable(figure) and getattr(figure, "__module__", "") == plots.__name__:
+            monkeypatch.setattr(plots, name, lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import run_functions
+from test_reliability import TRAININGS, run  # noqa: F401
 from test_training import one_line, same
 
 import lstm_ae_toy
@@ -24,11 +26,21 @@ TOY = (
     "--quiet --limit 47 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --schedule constant "
     "--no_mirror --stretch 1 --filtering 0"
 ).split()
+DRAWS_NOTHING = {  # what turns the random numbers of each script's steps off
+    "toy": ["--no_mirror", "--stretch", "1", "--filtering", "0"],
+    "digits fc": ["--shift", "0", "--precision", "float32"],
+    "digits conv": ["--precision", "float32"],
+    "vowels basic": ["--dropout", "0", "--offset", "0", "--batch_norm_places", "none"],
+    "messages": [
+        *("--precision", "float32", "--dropout", "0", "--embedding_dropout", "0"),
+        *("--word_dropout", "0", "--linear_dropout", "0"),
+    ],
+}
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks of the test's one")
 
 
-def in_two(*argv: str) -> list[int]:
-    """The script in two processes as torchrun starts them; their exit statuses."""
+def in_two(function: Callable[[], object]) -> list[int]:
+    """`function` in two processes as torchrun starts them; their exit statuses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -46,7 +58,7 @@ def in_two(*argv: str) -> list[int]:
                     "MASTER_ADDR": "127.0.0.1",
                     "MASTER_PORT": str(port),
                 }
-                lstm_ae_toy.main(["--function", "reconstruct", *argv])
+                function()
                 status = 0
             except SystemExit as stopped:
                 status = stopped.code
@@ -56,6 +68,10 @@ def in_two(*argv: str) -> list[int]:
                 os._exit(status)
         children.append(child)
     return [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children]
+
+
+def toy_in_two(*argv: str) -> list[int]:
+    return in_two(lambda: lstm_ae_toy.main(["--function", "reconstruct", *argv]))
 
 
 def history(folder: Path) -> torch.Tensor:
@@ -71,7 +87,7 @@ def test_two_processes_follow_one_and_resume(tmp_path, monkeypatch, no_flush):
     for figure in ("curves", "panels"):
         monkeypatch.setattr(plots, figure, lambda *_, **__: None)
     lstm_ae_toy.main(["--function", "reconstruct", *TOY, "--output_dir", str(tmp_path / "one")])
-    assert in_two(*TOY, "--output_dir", str(tmp_path / "two")) == [0, 0]
+    assert toy_in_two(*TOY, "--output_dir", str(tmp_path / "two")) == [0, 0]
     assert torch.allclose(history(tmp_path / "two"), history(tmp_path / "one"), rtol=1e-4, atol=1e-7)
     weights = [last(tmp_path / name)["model"]["weights"] for name in ("one", "two")]
     assert all(torch.allclose(weights[1][name], value, rtol=1e-3, atol=1e-5) for name, value in weights[0].items())
@@ -79,9 +95,33 @@ def test_two_processes_follow_one_and_resume(tmp_path, monkeypatch, no_flush):
     assert files[0] == files[1]
     short = [*TOY, "--output_dir", str(tmp_path / "again")]
     short[short.index("--epochs") + 1] = "1"
-    assert in_two(*short) == [0, 0] and in_two(*short[:3], "--epochs", "2", *short[5:], "--resume") == [0, 0]
+    assert toy_in_two(*short) == [0, 0] and toy_in_two(*short[:3], "--epochs", "2", *short[5:], "--resume") == [0, 0]
     ended = last(tmp_path / "again")
     assert same(ended, last(tmp_path / "two"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("digits fc", "stocks predict", "movement", "messages"),
+        *(pytest.param(name, marks=pytest.mark.reliability) for name in ("toy", "digits conv", "vowels basic")),
+    ],
+)
+def test_two_processes_agree_with_one_in_every_script(tmp_path, run, name):  # noqa: F811
+    """To 1e-6, where no step draws random numbers, which differ between the processes."""
+    script, function, flags = TRAININGS[name]
+    exact = ["--schedule", "constant", "--optimizer", "SGD", "--learning_rate", "0.01", *DRAWS_NOTHING.get(name, [])]
+    training = (script, function, [*flags, *exact])
+    run(training, tmp_path / "one")
+    assert in_two(lambda: run(training, tmp_path / "two")) == [0, 0]
+    one, two = (numbers(tmp_path / place / function) for place in ("one", "two"))
+    assert torch.allclose(two, one, rtol=1e-6, atol=1e-6), (two - one).abs().max()
+
+
+def numbers(folder: Path) -> torch.Tensor:
+    """Every weight of the last checkpoint."""
+    weights = checkpoint.load(folder / "last.pt")["model"]["weights"].values()
+    return torch.cat([value.double().flatten() for value in weights])
 
 
 def test_shares_are_the_whole_batch(monkeypatch):

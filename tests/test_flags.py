@@ -7,6 +7,9 @@ import sys
 import warnings
 
 import pytest
+from conftest import without_figures
+from test_reliability import without_seconds
+from test_training import same
 
 import adv_alstm
 import jv_training
@@ -15,7 +18,6 @@ import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
 import stocktwits_sentiment
-from reporting import plots
 from training import flags
 from training.presets import Request, Script, recipe, with_values
 from training.settings import (
@@ -176,6 +178,7 @@ def refused_by(script, argv: list[str], capsys) -> str:
     ("module", "text", "parts"),
     [
         (jv_training, "--num_layers 3", ["--num_layers"]),
+        (stocktwits_sentiment, "--function train --no_linear --part_loss 1", ["--part_loss: used with --linear only,"]),
         (jv_training, "--function dropout --epsilon 1", ["--epsilon", "not used by dropout", "adversarial"]),
         (jv_training, "--function basic --basic_epochs 3", ["--basic_epochs", "not used by basic", "adversarial"]),
         (lstm_ae_snp500, "--function predict --folds 5", ["--folds", "not used by predict", "reconstruct"]),
@@ -310,6 +313,13 @@ def reads(monkeypatch):
     return names
 
 
+def again(module, argv: list[str]) -> dict:
+    """The metrics of a dry run, which knows from the run folder what was asked of the training."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return without_seconds(module.main([*argv, "--dry_run"]))
+
+
 @pytest.fixture
 def few_digits(monkeypatch):
     """32 digits to validate on and 32 to test on instead of 1,000 each."""
@@ -321,9 +331,7 @@ def few_digits(monkeypatch):
 @pytest.mark.parametrize("module", sorted({m for m, _ in SMALL}, key=lambda m: m.__name__), ids=lambda m: m.__name__)
 def test_flags_at_random(module, tmp_path, monkeypatch, capsys, thorough, count, reads, no_flush, few_digits):
     """Every run ends well, or in one line with status 2; what was given is read by someone."""
-    for name, figure in vars(plots).items():
-        if callable(figure) and getattr(figure, "__module__", "") == plots.__name__:
-            monkeypatch.setattr(plots, name, lambda *_, **__: None)
+    without_figures(monkeypatch)
     generator = random.Random(0)
     functions = [function for own, function in SMALL if own is module]
     runs = 500 if thorough else 12
@@ -335,11 +343,14 @@ def test_flags_at_random(module, tmp_path, monkeypatch, capsys, thorough, count,
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                module.main([*argv, "--output_dir", str(tmp_path / str(number % 3)), "--quiet"])
+                place = ["--output_dir", str(tmp_path / str(number % 3)), "--quiet"]
+                metrics = module.main([*argv, *place])
         except SystemExit as stopped:
             line = capsys.readouterr().err
             assert stopped.code in (1, 2) and line.count("\n") == 1 and "Traceback" not in line, (shown, line)
             assert stopped.code == 2 or "loss" in line, (shown, line)  # status 1: it diverged
         else:
             assert set(names) <= reads, (shown, set(names) - reads)
+            if argv[1] in module.SCRIPT.trains and (thorough or number % 4 == 0):
+                assert same(again(module, [*argv[:2], *place]), without_seconds(metrics)), shown
         count(1)

@@ -550,7 +550,7 @@ def train_on_everything(settings, folder):
 def score_by_width(settings, folder):
     """The nearer to 4 the better; leaves a history alone, as a cross-validation does."""
     CALLS.append(("score", settings))
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tables.write_csv(folder / "history.csv", [{"epoch": 1, "val_loss": 9.0}])
     return loop.Result(-abs(settings.hidden_size - 4), True, 3, 3, 1.0)
 

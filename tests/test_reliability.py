@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,7 @@ import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
 import stocktwits_sentiment
+from loaders import messages as load_messages
 from loaders import movement as load_movement
 from reporting import plots
 from training import checkpoint, loop, signals, tables
@@ -217,7 +219,8 @@ TOY = "--quiet --limit 48 --epochs 2 --batch_size 16 --hidden_size 4 --code_size
 SAMPLE = ["--quiet", "--source", "sample"]
 MNIST = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4".split()]
 STOCKS = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4".split()]
-VOWELS = [*SAMPLE, *"--limit 27 --epochs 2 --basic_epochs 2 --folds 2 --hidden_size 3 --channels 3".split()]
+VOWELS = [*SAMPLE, *"--limit 27 --epochs 2 --folds 2 --repeats 1 --hidden_size 3 --channels 3".split()]
+FROM_BASIC = [*VOWELS, "--basic_epochs", "2", "--epsilon", "0.1"]
 MOVEMENT = "--quiet --epochs 2 --batch_size 64 --hidden_size 2 --steps 3".split()
 MESSAGES = "--quiet --epochs 2 --hidden_size 4 --embedding_size 3 --batch_size 16 --piece_buckets 20".split()
 TRAININGS = {  # script, function, flags
@@ -231,8 +234,8 @@ TRAININGS = {  # script, function, flags
     "stocks folds": (lstm_ae_snp500, "reconstruct", [*STOCKS, "--folds", "3"]),
     "stocks predict": (lstm_ae_snp500, "predict", [*STOCKS, "--window", "10"]),
     "vowels basic": (jv_training, "basic", VOWELS),
-    "vowels adversarial": (jv_training, "adversarial", [*VOWELS, "--epsilon", "0.1"]),
-    "vowels proximal": (jv_training, "proximal", [*VOWELS, "--epsilon", "0.1"]),
+    "vowels adversarial": (jv_training, "adversarial", FROM_BASIC),
+    "vowels proximal": (jv_training, "proximal", FROM_BASIC),
     "vowels dropout": (jv_training, "dropout", VOWELS),
     "vowels batch norm": (jv_training, "batch_norm", VOWELS),
     "movement": (adv_alstm, "train", MOVEMENT),
@@ -275,28 +278,36 @@ class Events:
         return call
 
 
+def clear_caches() -> None:
+    """Of data read, which are known by their place alone."""
+    for cached in (adv_alstm.samples, stocktwits_sentiment.messages, stocktwits_sentiment.fit_bag_of_words):
+        cached.cache_clear()
+
+
 @pytest.fixture
 def run(monkeypatch, tmp_path, no_flush):
-    """run(name, folder, *flags): a script as from the command line; few test digits, no figures, and no network."""
+    """run(name, folder, *flags): a script as from the command line; few test digits, no figures, and no network.
+
+    The name is that of a training above, or script, function and flags.
+    """
     digits = load_data.mnist("", "sample", 48)
     few = {name: getattr(digits, name)[:32] for name in digits._fields if name.startswith(("validation_", "test_"))}
     monkeypatch.setattr(lstm_ae_mnist, "digits", lambda *_: digits._replace(**few))
     for module in (load_movement, adv_alstm):
         monkeypatch.setattr(module, "MOVEMENT_SETS", movement_archive.SETS)
     monkeypatch.setattr(load_movement, "MOVEMENT_URL", "http://127.0.0.1:9/archive.zip")
-    adv_alstm.samples.cache_clear()
+    monkeypatch.setattr(load_messages, "MESSAGES_URL", "http://127.0.0.1:9/messages.csv")
     movement_archive.write_archive(tmp_path / "data")
     rows = (f"{i},{a} {b} {i % 7},{('bearish', 'bullish')[a == 'buy']}" for i, (a, b) in enumerate(PHRASES))
     messages = tmp_path / "data" / "stocktwits" / "StockTwits_SPY_Sentiment_2017.csv"
     messages.parent.mkdir()
     messages.write_text("\n".join([",message,sentiment", *rows]))
-    stocktwits_sentiment.messages.cache_clear()
-    stocktwits_sentiment.fit_bag_of_words.cache_clear()
+    clear_caches()
     for figure in ("curves", "panels", "image_columns", "confusion", "heat_maps", "histograms", "points"):
         monkeypatch.setattr(plots, figure, lambda *_, **__: None)
 
     def call(name, folder, *flags):
-        script, function, own = TRAININGS[name]
+        script, function, own = name if isinstance(name, tuple) else TRAININGS[name]
         places = ["--output_dir", str(folder)]
         if script is not lstm_ae_toy:  # whose data are generated
             places += ["--data_dir", str(tmp_path / "data")]
@@ -308,7 +319,7 @@ def run(monkeypatch, tmp_path, no_flush):
 def without_seconds(metrics):
     if isinstance(metrics, dict):
         return {name: without_seconds(value) for name, value in metrics.items() if not name.startswith("seconds")}
-    return metrics
+    return [without_seconds(own) for own in metrics] if isinstance(metrics, list) else metrics
 
 
 NOT_EQUAL = ("seconds", "flags")  # of a checkpoint: the flags may name the folder of the first of two stages
@@ -340,8 +351,9 @@ def test_every_training_stopped_and_resumed(tmp_path, monkeypatch, capsys, run, 
         pytest.skip("in make reliability")
     with monkeypatch.context() as patch:
         total = Events(patch)
-        run(name, tmp_path / "whole")
+        metrics = run(name, tmp_path / "whole")
     whole = everything(tmp_path / "whole")
+    assert same(without_seconds(run(name, tmp_path / "whole", "--dry_run")), without_seconds(metrics))
     chance = random.Random(name)
     stops = [(kind, at) for kind in STOPS for at in chance.sample(range(1, total.count), min(3, total.count - 1))]
     for kind, at in stops if thorough else [stops[0], stops[-1]]:
@@ -360,6 +372,44 @@ def test_every_training_stopped_and_resumed(tmp_path, monkeypatch, capsys, run, 
         run(name, folder, *often, "--resume")
         assert same(everything(folder), whole), (kind, at)
         count(1)
+
+
+@pytest.mark.parametrize("name", ["messages", "movement"])
+def test_a_run_stays_with_the_data_that_it_read(tmp_path, capsys, run, name):
+    """The full data are gone, or have come, since the training: no step falls back or moves on to other data."""
+    function, data, away = TRAININGS[name][1], tmp_path / "data", tmp_path / "away"
+    on_full = run(name, tmp_path / "full")
+    data.rename(away)
+    data.mkdir()
+    clear_caches()
+    on_sample = run(name, tmp_path / "sample")
+    assert (on_full["data"], on_sample["data"]) == ("full", "sample")
+    metrics = tmp_path / "full" / function / "metrics.json"
+    before = metrics.read_bytes()
+    for flags in (["--dry_run"], ["--dry_run", "--source", "auto"], ["--resume"]):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            run(name, tmp_path / "full", *flags)
+        *notices, line = capsys.readouterr().err.splitlines()
+        assert all(notice.startswith("NOTICE") for notice in notices)
+        assert f"{data}" in line or "trained with --source full, not sample" in line
+        assert metrics.read_bytes() == before
+    shutil.rmtree(data)
+    away.rename(data)
+    clear_caches()
+    for place, whole in (("full", on_full), ("sample", on_sample)):
+        assert without_seconds(run(name, tmp_path / place, "--dry_run")) == without_seconds(whole)
+
+
+@pytest.mark.parametrize("function", ["train", "compare"])
+def test_a_moved_folder_is_resumed_where_it_is_now(tmp_path, run, function):
+    """Adv-ALSTM starts from an ALSTM in the same folder, whose place is part of what decided the training."""
+    flags = ["--function", function, "--start", "own", "--data_dir", str(tmp_path / "data"), *MOVEMENT]
+    whole = adv_alstm.main([*flags, "--output_dir", str(tmp_path / "old")])
+    (tmp_path / "old").rename(tmp_path / "new")
+    moved = ["--output_dir", str(tmp_path / "new")]
+    assert without_seconds(adv_alstm.main([*flags, *moved, "--resume"])) == without_seconds(whole)
+    assert without_seconds(adv_alstm.main([*flags, *moved, "--dry_run"])) == without_seconds(whole)
 
 
 def test_every_generator_of_random_numbers_is_in_the_checkpoint(tmp_path):

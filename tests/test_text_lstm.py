@@ -172,7 +172,7 @@ def test_a_checkpoint_rebuilds_the_model_and_its_vocabulary(tmp_path):
 
 
 def test_a_checkpoint_with_former_names_gives_the_same_logits():
-    path = Path(__file__).parent / "checkpoints" / "before_packages" / "stocktwits_sentiment.pt"
+    path = Path(__file__).parent / "golden" / "before_packages" / "stocktwits_sentiment.pt"
     model = checkpoint.rebuild(path, TextLSTM)
     assert model.arguments["bigrams"] == [15, 16, 29] and model.ngram_buckets == 20 and not model.linear_scale
     words = torch.tensor([[1, 2, 4, 5], [1, 3, 0, 0]])

@@ -1,5 +1,6 @@
 """Flags, run folders and the training loop: the same numbers whatever happens to the process."""
 
+import contextlib
 import copy
 import csv
 import gc
@@ -24,7 +25,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from loaders.files import DataError
-from training import checkpoint, flags, loop, tables
+from training import checkpoint, flags, formats, loop, signals, tables
 from training.checkpoint import CheckpointError
 from training.loop import Diverged
 from training.presets import Script
@@ -187,7 +188,8 @@ def test_run_writes_config_and_metrics(tmp_path):
     config = json.loads((tmp_path / "first" / "config.json").read_text())
     commit = config.pop("git_commit")
     assert commit is None or len(commit) == 40
-    assert config.pop("format") == checkpoint.FORMAT and config.pop("machine").endswith(" cores")
+    assert (config.pop("format"), config.pop("version")) == (formats.FORMAT, formats.VERSION)
+    assert config.pop("machine").endswith(" cores")
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     assert config.pop("versions") == versions
     request = SCRIPT.request("first", learning_rate=[0.1], seed=3, quiet=True, device="cpu")
@@ -487,6 +489,18 @@ def test_signal_during_the_last_save_is_not_lost(tmp_path, monkeypatch):
     model, _ = fit(tmp_path / "a", resume=True)
     whole, _ = fit(tmp_path / "whole")
     assert same(outcome(tmp_path / "a", model), outcome(tmp_path / "whole", whole))
+
+
+@pytest.mark.parametrize("after", [None, RuntimeError("trying to pop from empty mode stack")])
+def test_a_signal_is_not_swallowed_where_exceptions_are(after):
+    """As in `load_state_dict`, which turns every Exception into a RuntimeError, and in contexts that it leaves."""
+    with pytest.raises(Interrupted), signals.interruptible():
+        try:
+            with contextlib.suppress(Exception):
+                signal.raise_signal(signal.SIGTERM)
+        finally:
+            if after:
+                raise after
 
 
 def test_second_signal_ends_at_once(tmp_path, monkeypatch):

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-FORMAT = 1  # of checkpoints and config.json; files written before it was recorded have none
+from training.formats import FORMAT, VERSION, written_later
+
 SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
 MAX_BYTES = 2**32  # of a file
 MAX_COUNT = 10_000  # layers or steps in a model's arguments, whatever the number of its weights
@@ -90,12 +91,12 @@ def remove_temporaries(folder: Path) -> None:
     """Deletes temporary files that a killed process left in the folder, which no other process may be writing to."""
     for ending in ("tmp", "link"):
         for path in folder.rglob(f".*.{ending}"):
-            path.unlink()
+            path.unlink(missing_ok=True)  # of a worker that is just ending
 
 
 def save(path: Path, content: dict, keep_previous: bool = False) -> None:
     buffer = io.BytesIO()
-    torch.save({**content, "format": FORMAT}, buffer)
+    torch.save({**content, "format": FORMAT, "version": VERSION}, buffer)
     data = buffer.getvalue()
     write_atomically(path, data + SEAL + hashlib.sha256(data).hexdigest().encode(), keep_previous)
 
@@ -121,9 +122,9 @@ def load(path: Path) -> dict:
         raise CheckpointError(f"{path}: holds more than plain types and tensors: {reason}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a dictionary, found a {type(content).__name__}")
-    if content.pop("format", 0) not in range(FORMAT + 1):
-        raise CheckpointError(f"{path}: written by a later version of this collection; update it to read this file")
-    return content
+    if later := written_later(content):
+        raise CheckpointError(f"{path}: {later}")
+    return {name: value for name, value in content.items() if name not in ("format", "version")}
 
 
 def read_plain_file(path: Path, most: int = MAX_BYTES) -> bytes:

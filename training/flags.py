@@ -8,14 +8,17 @@ import dataclasses
 import difflib
 import importlib
 import json
+import os
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from training.formats import written_later
 from training.presets import PRESETS, Request, Script, matches
 from training.settings import BACKENDS, GROUPS, SEVERAL, Flag, Settings, UsageError, as_dict
 
+OUTPUT_DIR = "<output_dir>"  # stands for that folder at the head of saved paths
 NOT_DECIDING = ("function", "label", "in_worker")  # settings without a flag that do not decide the result
 
 
@@ -81,11 +84,17 @@ def checked(request: Request, given: Iterable[str]) -> Request:
         for other, accepted in flags[name].when.items():
             value = request.values[other]
             if not matches(value, accepted):
-                needed = " or ".join(text_of(one) for one in accepted)
-                raise UsageError(f"--{name}: used with --{other} {needed} only, and --{other} is {text_of(value)}")
+                raise UsageError(f"--{name}: used with {condition(other, accepted, value)}")
     for settings in each_alone(request):
         settings.check()
     return request
+
+
+def condition(name: str, accepted: tuple, value: Any) -> str:
+    """What a flag needs of another one, and what it found instead."""
+    if accepted == (True,):
+        return f"--{name} only, and --{name} is off"
+    return f"--{name} {' or '.join(map(text_of, accepted))} only, and --{name} is {text_of(value)}"
 
 
 def each_alone(request: Request) -> Iterable[Settings]:
@@ -110,38 +119,82 @@ def needed_packages(requests: Iterable[Request]) -> set[str]:
 
 def as_trained(request: Request) -> Request:
     """With --dry_run, everything that the training in the run folder fixed; a flag that contradicts it is refused."""
-    path = request.output_dir / request.function / "config.json"
-    if not request.dry_run or not path.exists():
+    folder = request.output_dir / request.function
+    if not request.dry_run or not (folder / "config.json").exists():
         return request
+    earlier = earlier_request(request, folder)
+    claimed = {name: value for name, value in request.given.items() if (name, value) != ("source", "auto")}
+    for name, value in claimed.items():
+        was, now = earlier.values[name], earlier.with_values(**{name: value}).values[name]
+        if name in earlier.fixed and name != "seeds" and plain(was) != plain(now):  # fewer seeds may be tested
+            raise UsageError(
+                f"--{name}: --dry_run: {folder} was trained with {text_of(was) or 'none'}, not {text_of(value)}"
+            )
+    return earlier.with_values(**claimed)
+
+
+def earlier_request(request: Request, folder: Path) -> Request:
+    """What was asked of the training in the run folder, with the data that it read. Raises UsageError."""
+    path = folder / "config.json"
+    script, function = request.script, request.function
     try:
         config = json.loads(path.read_text())
-        preset, fixed = config.get("preset", "best"), trained_with(request.script.flags(), config)
+        if later := written_later(config):
+            raise UsageError(f"--dry_run: {path}: {later}")
+        preset, fixed = config.get("preset", "best"), trained_with(script.flags(), config, request.output_dir)
+        fixed["seeds"], given = int(config.get("seeds", 1)), config.get("given")
+    except UsageError:
+        raise
     except (OSError, ValueError, TypeError, AttributeError):
         raise UsageError(f"--dry_run: cannot read {path}; run once without --dry_run") from None
-    earlier = Request(request.script, request.function, preset, fixed)
-    for name, value in request.given.items():
-        if name in fixed and plain(earlier.with_values(**{name: value}).values[name]) != plain(earlier.values[name]):
-            trained = text_of(earlier.values[name])
-            raise UsageError(f"--{name}: --dry_run: {path.parent} was trained with {trained}, not {text_of(value)}")
-    return earlier.with_values(**request.given)
+    if "source" not in fixed and (source := data_read(folder)):
+        fixed["source"] = source
+    usual, values = (Request(script, function, preset, {}, own).values for own in ({}, fixed))
+    if not isinstance(given, list):  # earlier versions did not note what was given by hand
+        given = [name for name in fixed if plain(values[name]) != plain(usual[name])]
+    return Request(script, function, preset, {name: fixed[name] for name in fixed if name in given}, fixed)
 
 
-def trained_with(flags: dict[str, Flag | None], saved: dict[str, Any]) -> dict[str, Any]:
+def data_read(folder: Path) -> str | None:
+    """What `--source auto` came to in the training that left its metrics.json in the folder: full, sample, or None."""
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        models = [metrics, *(own for own in metrics.values() if isinstance(own, dict))]
+    except (OSError, ValueError, AttributeError):
+        return None
+    return next((own["data"] for own in models if own.get("data") in ("full", "sample")), None)
+
+
+def with_data_read(settings: Settings, metadata: dict[str, Any]) -> Settings:
+    """The settings of a training with what `--source auto` came to, so that it goes on with the same data only."""
+    found = metadata["data"]
+    known = settings.source == "auto" and found in ("full", "sample")
+    return dataclasses.replace(settings, source=found) if known else settings
+
+
+def trained_with(flags: dict[str, Flag | None], saved: dict[str, Any], output_dir: Path) -> dict[str, Any]:
     """The saved settings that decided the result of a training, under their present names. None: without a flag."""
     values = {}
     for name, described in flags.items():
         for spelling in (name, *(described.aliases if described else ())):
             if spelling in saved and name not in ("device", "threads") and (described is None or described.decides):
-                value = saved[spelling]
-                value = tuple(value) if isinstance(value, list) else value
+                value = located(saved[spelling], output_dir)
                 values[name] = Path(value) if described and described.parse is Path and value is not None else value
                 break
+    if values.get("source") == "auto":  # earlier versions did not note what that came to
+        del values["source"]
     return values
 
 
 def restored(settings: Settings, saved: dict[str, Any]) -> Settings:
     """The settings with everything that decided the result of a training, from the flags in its checkpoint."""
-    return dataclasses.replace(settings, **trained_with(declared(settings), saved))
+    return dataclasses.replace(settings, **trained_with(declared(settings), saved, settings.output_dir))
+
+
+def differences(settings: Settings, saved: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Name, value then and value now of each setting that decided an earlier training otherwise."""
+    trained, now = deciding(restored(settings, saved)), deciding(settings)
+    return [(name, value, now[name]) for name, value in trained.items() if now[name] != value]
 
 
 def declared(settings: Settings) -> dict[str, Flag | None]:
@@ -149,27 +202,46 @@ def declared(settings: Settings) -> dict[str, Flag | None]:
     return {field.name: field.metadata.get("flag") for field in dataclasses.fields(settings)}
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it."""
+def plain(value: Any, output_dir: Path | None = None) -> Any:
+    """A value as JSON has it, a path inside of `output_dir` relative to that: the whole folder may be moved."""
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(one, output_dir) for one in value]
+    if output_dir and isinstance(value, str | Path) and os.sep in str(value):
+        path, folder = Path(os.path.abspath(value)), os.path.abspath(output_dir)
+        return f"{OUTPUT_DIR}{os.sep}{path.relative_to(folder)}" if path.is_relative_to(folder) else str(value)
     return str(value) if isinstance(value, Path) else value
 
 
+def located(value: Any, output_dir: Path) -> Any:
+    """The inverse of `plain`, but for the types of paths and lists."""
+    if isinstance(value, list | tuple):
+        return tuple(located(one, output_dir) for one in value)
+    inside = isinstance(value, str) and value.startswith(f"{OUTPUT_DIR}{os.sep}")
+    return str(output_dir / value.removeprefix(f"{OUTPUT_DIR}{os.sep}")) if inside else value
+
+
 def describe(request: Request) -> dict[str, Any]:
-    """What `config.json` holds of a request: every flag under its name."""
-    refused = {name for name, described in request.script.flags().items() if described.refused}
+    """What `config.json` holds of a request: every flag under its name, and the names of those given by hand."""
+    flags = request.script.flags()
+    refused = {name for name, described in flags.items() if described.refused}
+    given = [name for name, described in flags.items() if name in request.given and described.decides]
     values = {
-        name: plain(value) for name, value in request.values.items() if name not in refused | {"label", "in_worker"}
+        name: plain(value, request.output_dir)
+        for name, value in request.values.items()
+        if name not in refused | {"label", "in_worker"}
     }
-    return {"preset": request.preset, **values}
+    return {"preset": request.preset, **values, "output_dir": str(request.output_dir), "given": given}
 
 
 def deciding(settings: Settings) -> dict[str, Any]:
     """The settings that decide a training's result, as plain types, which its checkpoints hold."""
-    names = [n for n, f in declared(settings).items() if n not in NOT_DECIDING and (f is None or f.decides)]
+    names = [
+        name
+        for name, described in declared(settings).items()
+        if name not in NOT_DECIDING and (described is None or (described.decides and not described.refused))
+    ]
     values = as_dict(settings)
-    return {name: plain(values[name]) for name in names}
+    return {name: plain(values[name], settings.output_dir) for name in names}
 
 
 def headline(request: Request) -> str:

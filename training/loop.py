@@ -284,12 +284,10 @@ class Training:
 
     def refuse_other_settings(self, saved: dict[str, Any]) -> None:
         """Raises UsageError if the training to be resumed ran with other settings."""
-        trained, now = flags.deciding(flags.restored(self.settings, saved)), flags.deciding(self.settings)
-        constant = self.settings.schedule == "constant"
-        for name, value in trained.items():
-            if now[name] == value or (name == "epochs" and constant):
+        for name, value, now in flags.differences(self.settings, saved):
+            if name == "epochs" and self.settings.schedule == "constant":
                 continue
-            why = f"--resume: {self.folder} was trained with --{name} {value}, not {now[name]}"
+            why = f"--resume: {self.folder} was trained with --{name} {value}, not {now}"
             if name == "epochs":
                 why += f"; its learning rates follow a cosine over {value} epochs, so resume with these, or start anew"
             raise UsageError(why)

@@ -93,11 +93,14 @@ def restore_script(module: str) -> Script:
 class Request:
     """What a person asked of one function: a preset, and flags given by hand, which override it.
 
-    Every setting can be read as an attribute: a list where several values are possible, else the value.
+    Every setting can be read as an attribute: a list where several values are possible, else the value. `fixed` are
+    values of an earlier training, which stand above the recipes and below what is given.
     """
 
-    def __init__(self, script: Script, function: str, preset: str, given: dict[str, Any]):
-        self.script, self.function, self.preset, self.given = script, function, preset, given
+    def __init__(
+        self, script: Script, function: str, preset: str, given: dict[str, Any], fixed: dict[str, Any] | None = None
+    ):
+        self.script, self.function, self.preset, self.given, self.fixed = script, function, preset, given, fixed or {}
         self._values: dict[str, Any] | None = None
 
     def __getattr__(self, name: str):
@@ -106,14 +109,15 @@ class Request:
         return self.values[name]
 
     def __getstate__(self) -> tuple:
-        return self.script, self.function, self.preset, self.given
+        return self.script, self.function, self.preset, self.given, self.fixed
 
     def __setstate__(self, state: tuple) -> None:
         self.__init__(*state)
 
     @property
     def values(self) -> dict[str, Any]:
-        """All settings by name: the dataclass's defaults, then the preset's recipes that hold, then what was given."""
+        """All settings by name: the dataclass's defaults, then the preset's recipes that hold, then what was fixed by
+        an earlier training, then what was given."""
         if self._values is None:
             self._values, _ = self.resolve()
         return self._values
@@ -123,12 +127,12 @@ class Request:
         values = {field.name: field.default for field in dataclasses.fields(self.script.settings)}
         values |= {"output_dir": ROOT / "outputs" / self.script.name, "function": self.function}
         values["data_dir"] = Path(os.environ.get("DATA_DIR", ROOT / "data"))
-        minutes = None
+        minutes, known = None, {**self.fixed, **self.given}
         for own in self.script.presets.get(self.preset, ()):
-            if all(matches({**values, **self.given}[name], accepted) for name, accepted in own.when.items()):
+            if all(matches({**values, **known}[name], accepted) for name, accepted in own.when.items()):
                 values |= own.values
                 minutes = own.minutes if own.minutes is not None else minutes
-        values |= self.given
+        values |= known
         for name, described in self.script.flags().items():
             if described.several:
                 values[name] = as_list(values[name], described.several)
@@ -137,7 +141,7 @@ class Request:
     def with_values(self, **values) -> "Request":
         """The same request with other values, as if given by hand: recipes that depend on them follow."""
         function = values.pop("function", self.function)
-        return Request(self.script, function, self.preset, {**self.given, **values})
+        return Request(self.script, function, self.preset, {**self.given, **values}, self.fixed)
 
     def varied(self) -> list[str]:
         """The flags whose several values are a grid."""

@@ -19,6 +19,7 @@ import torch
 from loaders.files import DataError
 from training import checkpoint, data_parallel, flags
 from training.checkpoint import CheckpointError
+from training.formats import FORMAT, VERSION
 from training.loop import Failed
 from training.presets import Request, Script
 from training.settings import Settings, UsageError
@@ -98,13 +99,26 @@ def run_function(request: Request, function: Callable[[Request, Path], dict], ow
     with locked(folder):
         checkpoint.remove_temporaries(folder)
         prepare_process(request)
-        if not (request.dry_run and (folder / "config.json").exists()):  # the config of the training stays
-            write_json(folder / "config.json", describe_run(request))
-        metrics = function(request, folder)
+        with described(request, folder / "config.json"):
+            metrics = function(request, folder)
         write_json(folder / "metrics.json", metrics)
     if not request.quiet:
         print(f"{request.function}: {json.dumps(metrics, indent=2)}\nwritten to {folder}")
     return metrics
+
+
+@contextlib.contextmanager
+def described(request: Request, path: Path):
+    """Writes config.json; that of an earlier run stays for a dry run, and if what was asked now is refused."""
+    earlier = path.read_bytes() if path.exists() else None
+    if not (request.dry_run and earlier):
+        write_json(path, describe_run(request))
+    try:
+        yield
+    except (UsageError, DataError, CheckpointError):
+        if earlier:
+            checkpoint.write_atomically(path, earlier)
+        raise
 
 
 @contextlib.contextmanager
@@ -144,7 +158,8 @@ def describe_run(request: Request) -> dict:
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     return {
         **flags.describe(request),
-        "format": checkpoint.FORMAT,
+        "format": FORMAT,
+        "version": VERSION,
         "versions": versions,
         "machine": machine(),
         "git_commit": commit,

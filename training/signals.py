@@ -6,8 +6,11 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 
-class Interrupted(Exception):
-    """SIGINT or SIGTERM ended the run after its state was saved."""
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM ended the run after its state was saved.
+
+    Not an Exception, as KeyboardInterrupt is none: it is raised anywhere, and libraries turn those into their own.
+    """
 
     def __init__(self, signum: int, where: str = ""):
         super().__init__(signum, where)  # the arguments themselves: a worker process sends it pickled
@@ -19,13 +22,23 @@ class Interrupted(Exception):
 
 @contextmanager
 def interruptible():
-    """Makes SIGINT and SIGTERM raise Interrupted at once; inside `deferred_signals` they wait for a safe point."""
+    """Makes SIGINT and SIGTERM raise Interrupted at once; inside `deferred_signals` they wait for a safe point.
+
+    A library that was interrupted in its midst may end in an error of its own, which is then Interrupted, too.
+    """
+    received: list[int] = []
 
     def stop(signum, frame):
+        received.append(signum)
         raise Interrupted(signum)
 
     with handlers(stop):
-        yield
+        try:
+            yield
+        except Exception as error:
+            if received:
+                raise Interrupted(received[0]) from error
+            raise
 
 
 @contextmanager

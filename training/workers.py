@@ -2,16 +2,21 @@
 
 A task is a function of settings (or of a request) and a folder. It resumes from the checkpoint in its folder, so it can
 be retried wherever it was when its worker died. The workers of a cluster read and write the same files as the caller.
+A task locks its folder: a worker may outlive the process that started it, and a resumed run then waits for it.
 """
 
 import importlib
 import multiprocessing
+import os
 import signal
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+import filelock
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
@@ -71,10 +76,12 @@ def suppress_lost():
 
 def together(arguments: list[tuple], backend: str, jobs: int) -> list:
     """Runs all tasks. After a signal, raises Interrupted once every worker has saved its state."""
-    function = call_in_worker if backend == "loky" else call
-    with forwarded_signals() if backend == "loky" else nullcontext([]) as received:
+    here = backend == "loky"
+    function = call_in_worker if here else call
+    options = {"n_jobs": jobs, "initializer": end_with, "initargs": (os.getpid(),)} if here else {"n_jobs": -1}
+    with forwarded_signals() if here else nullcontext([]) as received:
         try:
-            results = joblib.Parallel(n_jobs=jobs if backend == "loky" else -1, batch_size=1)(
+            results = joblib.Parallel(batch_size=1, **options)(
                 joblib.delayed(function)(*own, worker=True) for own in arguments
             )
         except Exception as error:
@@ -156,9 +163,22 @@ def importable(function: Callable) -> tuple[str, str]:
 def call(name: tuple[str, str], asked: Settings | Request, folder: Path, names: dict, more: dict, worker: bool = False):
     """Runs one task in this process: imports its functions by name and sets threads and seeds."""
     asked = with_values(asked, threads=1, in_worker=worker)
-    prepare_process(asked)
     function, *others = (getattr(importlib.import_module(module), own) for module, own in (name, *names.values()))
-    return function(asked, folder, **dict(zip(names, others, strict=True)), **more)
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / ".lock"):
+        prepare_process(asked)
+        return function(asked, folder, **dict(zip(names, others, strict=True)), **more)
+
+
+def end_with(parent: int) -> None:
+    """Ends this worker process with the one that started it: killed, that one could not tell its workers to end."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def call_in_worker(*arguments, **more):
@@ -178,5 +198,9 @@ def call_in_worker(*arguments, **more):
     except Interrupted as error:
         STOPPED.append(error.signum)
         return error
+    except Exception:
+        if STOPPED:  # a library that the signal interrupted in its midst
+            return Interrupted(STOPPED[0], "; --resume goes on")
+        raise
     finally:
         running = False

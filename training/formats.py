@@ -1,0 +1,14 @@
+"""The format of checkpoints and of config.json, and the version of the collection that reads it."""
+
+FORMAT = 1  # files written before it was recorded have none
+VERSION = "1.0"  # the first that reads FORMAT; it is in every file, for the versions that cannot
+
+
+def written_later(content: dict) -> str:
+    """What to say of a file whose format this version does not know, "" if it does."""
+    number, version = content.get("format", 0), content.get("version")
+    if isinstance(number, int) and 0 <= number <= FORMAT:
+        return ""
+    known = isinstance(number, int) and isinstance(version, str) and version.isprintable()
+    needed = f"format {number}, which version {version} of this collection reads" if known else "an unknown format"
+    return f"expected a file of format {FORMAT} at most, which this version, {VERSION}, reads, found {needed}"
