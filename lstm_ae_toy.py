@@ -99,7 +99,7 @@ class ToySettings(AutoencoderSettings):
         if self.data is not None and self.fresh:
             raise UsageError("--fresh: used with generated sequences only, not with --data")
         if self.extension and not (self.filtering or self.stretch < 1):
-            raise UsageError("--extension: used with --filtering or --stretch only")
+            raise UsageError("--extension: used with --filtering or --stretch only; without both, --extension 0")
 
 
 GENERATED = {"function": "reconstruct", "data": None}

@@ -380,8 +380,8 @@ def test_sequences_that_do_not_fit_the_model_are_refused(tmp_path, capsys):
 
 
 def test_a_checkpoint_of_before_still_predicts(tmp_path):
-    """Kept under tests/checkpoints: a single classifier without names of classes."""
-    path = next((jv_training.Path(__file__).parent / "checkpoints").glob("**/jv_training.pt"))
+    """A single classifier without names of classes."""
+    path = jv_training.Path(__file__).parent / "golden" / "before_packages" / "jv_training.pt"
     sample = jv_training.load(settings("basic", "--source", "sample")).test
     features = checkpoint.rebuild(path, LSTMClassifier).arguments.get("input_size", 12)
     assert features == sample.values[0].shape[1]
