@@ -62,8 +62,9 @@ class Cable:
         with contextlib.suppress(OSError):
             while True:
                 near = self.listener.accept()[0]
+                self.sockets.append(near)
                 far = socket.create_connection(("127.0.0.1", self.target))
-                self.sockets += [near, far]
+                self.sockets.append(far)
                 for ends in ((near, far), (far, near)):
                     threading.Thread(target=self.carry, args=ends, daemon=True).start()
 
