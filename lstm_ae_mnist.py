@@ -557,7 +557,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         x = as_sequences(pixels.view(-1, SIDE, SIDE), settings)
         return as_images(in_batches(lambda x: model(x).reconstruction, x, settings.device), settings).flatten(1)
 
-    rows, metrics = judge(
+    rows, restored, metrics = judge(
         images.flatten(1),
         names,
         reconstruct,
@@ -569,7 +569,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         prepare=lambda x: x.clamp(0, 1),
     )
     tables.write_csv(folder / "anomalies.csv", rows)
-    plot_worst(rows, names, images, reconstruct(images.flatten(1)).view(-1, SIDE, SIDE), folder)
+    plot_worst(rows, names, images, restored.view(-1, SIDE, SIDE), folder)
     return {"model": str(path), "images": len(rows), **metrics}
 
 

@@ -647,7 +647,7 @@ def anomalies(request: Request, folder: Path) -> dict:
     data = load(settings)
     train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
     dollars, names = windows_to_judge(request, settings)
-    rows, metrics = judge(
+    rows, _, metrics = judge(
         scaled(dollars),
         names,
         lambda x: reconstruct_scaled(model, x, settings.device),

@@ -362,12 +362,11 @@ def anomalies(request: Request, folder: Path) -> dict:
     model, settings, path = trained_model(request, "reconstruct", "signal", LSTMAutoencoder)
     data = load(settings)
     x, names = sequences_to_judge(request, data)
-    reconstruct, pca = reconstruction(model, settings), fit_pca(data.train, model.code_size)
-    rows, metrics = judge(
+    rows, restored, metrics = judge(
         x,
         names,
-        reconstruct,
-        pca,
+        reconstruction(model, settings),
+        fit_pca(data.train, model.code_size),
         validation=data.validation,
         test=data.test,
         quantile=request.quantile,
@@ -375,7 +374,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         prepare=lambda x: scale_sequences(x)[0],
     )
     tables.write_csv(folder / "anomalies.csv", rows)
-    plot_worst(rows, dict(zip(names, zip(x, reconstruct(x), strict=True), strict=True)), folder)
+    plot_worst(rows, dict(zip(names, zip(x, restored, strict=True), strict=True)), folder)
     return {"model": str(path), "sequences": len(rows), **metrics}
 
 

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"
 LOCAL_FLAGS = ("data_dir", "output_dir")  # of the machine that a run was made on: not published
 # Other tables may hold data whose licence does not allow to pass them on, such as messages.
-PUBLISHED_TABLES = ("history.csv", "grid.csv", "comparison.csv", "starts.csv", "robustness.csv", "epsilon.csv")
+PUBLISHED_TABLES = ("history.csv", "grid.csv", "comparison.csv", "starts.csv", "epsilon.csv")
 STATUSES = (0, 1, 2)  # of a script that ended by itself
 
 

@@ -114,19 +114,20 @@ def judge(
     quantile: float,
     seed: int,
     prepare: Callable[[Tensor], Tensor],
-) -> tuple[list[dict], dict[str, float]]:
+) -> tuple[list[dict], Tensor, dict[str, float]]:
     """Ranks sequences x (N, T), and measures how well the model that ranks them, and PCA, find planted anomalies.
 
     reconstruct: sequences (N, T) as the model reads them to its reconstructions. validation, test: such sequences; the
     threshold is a `quantile` of the validation errors, and the anomalies are planted into the test sequences.
-    prepare: the scaling that makes them such. Returns the rows of `ranking`, and `anomalous`, the number of sequences
-    above the `threshold`, `auc_<kind>`, `pca_auc_<kind>` and their means.
+    prepare: the scaling that makes them such. Returns the rows of `ranking`, the reconstructions of x, and `anomalous`,
+    the number of sequences above the `threshold`, `auc_<kind>`, `pca_auc_<kind>` and their means.
     """
     threshold = error_threshold(step_errors(validation, reconstruct(validation)).mean(1), quantile)
-    rows = ranking(step_errors(x, reconstruct(x)), threshold, names)
+    restored = reconstruct(x)
+    rows = ranking(step_errors(x, restored), threshold, names)
     metrics = {"anomalous": sum(row["anomalous"] for row in rows), "quantile": quantile, "threshold": threshold}
     for prefix, model in (("", reconstruct), ("pca_", pca.reconstruct)):
         aucs = planted_auc(lambda x, model=model: step_errors(x, model(x)), test, seed, prepare)
         metrics[f"{prefix}auc"] = statistics.mean(aucs.values())
         metrics |= {f"{prefix}auc_{kind}": auc for kind, auc in aucs.items()}
-    return rows, metrics
+    return rows, restored, metrics

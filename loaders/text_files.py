@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from loaders.files import MAX_BYTES, DataError, check_table_size, read_bytes, reading
+from loaders.files import MAX_BYTES, SEPARATORS, DataError, check_table_size, read_bytes, reading
 
-SEPARATORS = ",;\t|"
 ENCODINGS = "UTF-8, UTF-16 with a byte order mark, or Latin-1"
 MAX_CHARACTERS = 1_000_000  # of a message: longer ones are no messages, and their tokens fill the memory
 

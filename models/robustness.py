@@ -46,12 +46,10 @@ def accuracies_under_attack(stack: ClassifierStack, batch: Batch, radii: Sequenc
     def perturbation(radius: float) -> Tensor:
         return find_perturbation(loss, sequences, radius * norms, steps) if radius else torch.zeros_like(sequences)
 
-    along = perturbation(1.0) if steps == 1 else None
-    with torch.no_grad():
-        right = []
-        for radius in radii:
-            with torch.enable_grad():
-                moved = sequences + (radius * along if steps == 1 else perturbation(radius))
+    along, right = perturbation(1.0) if steps == 1 else None, []
+    for radius in radii:
+        moved = sequences + (perturbation(radius) if along is None else radius * along)
+        with torch.no_grad():
             right.append(is_right(stack.classify(moved.view_as(v), lengths), labels))
     return torch.stack(right)
 
