@@ -38,6 +38,7 @@ class Study:
     best: str = ""  # further flags of the preset best
     quick: str = ""  # further flags of the preset quick
     presets: tuple[str, ...] = ("best", "quick")  # the first one stands for the study
+    published_is_best: bool = False  # the two presets are one recipe here
     alone: str = ""  # which model a run is of that trains one model only
     needs: tuple[str, ...] = ()  # paths of the studies whose models it reads
     figure: str = ""  # the one to show first, by file name without its ending

@@ -40,7 +40,8 @@ def pytest_addoption(parser):
 def pytest_sessionfinish(session, exitstatus):
     file = session.config.getoption("--counts")
     if file and exitstatus == 0:
-        file.write_text(json.dumps(dict(sorted(COUNTS.items())), indent=2) + "\n")
+        known = json.loads(file.read_text()) if file.exists() else {}  # of tests that this session left out
+        file.write_text(json.dumps(dict(sorted({**known, **COUNTS}.items())), indent=2) + "\n")
         text = PAGE.read_text()
         for name, number in COUNTS.items():
             text = re.sub(rf"(::{name}` \| )[\d,–]+", rf"\g<1>{number:,}", text)

@@ -134,6 +134,17 @@ def test_every_study_names_flags_that_its_script_has(study, capsys):
     assert study.presets[0] != "quick"
 
 
+@pytest.mark.parametrize("study", [s for s in STUDIES if s.published_is_best], ids=lambda study: study.path)
+def test_where_both_presets_are_one_recipe_they_ask_for_the_same(study):
+    script = importlib.import_module(study.script).SCRIPT
+    assert "published" not in study.presets
+    best, published = (
+        flags.parse(script, study.arguments(preset).split())[study.function].values | {"seeds": None}
+        for preset in ("best", "published")
+    )
+    assert best == published
+
+
 def test_studies_have_names_of_their_own_and_refer_to_one_another():
     paths = [study.path for study in STUDIES]
     assert len(set(paths)) == len(paths) and {study.script for study in STUDIES} == set(SCRIPTS)
