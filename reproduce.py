@@ -186,7 +186,7 @@ def publish(output: Path) -> None:
     readme = ROOT / "README.md"
     readme.write_text(with_table(readme.read_text(), results))
     (RESULTS.parent / "flags.md").write_text(flags_page())
-    report.write_report(results, "full", RESULTS)
+    report.write_report(results, "full", RESULTS, embed=False)  # the figures are beside it
 
 
 def publish_run(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import functools
 import json
 import math
 import os
@@ -92,7 +93,7 @@ class Run:
         return sorted(self.result.folder.glob("*.png"), key=lambda path: (path.stem != self.study.figure, path.name))
 
     def place(self, path: Path) -> str:
-        return Path(os.path.relpath(path, self.page)).as_posix()
+        return relative(path, self.page)
 
     @property
     def is_sample(self) -> bool:
@@ -249,6 +250,10 @@ def counts(sections: list[Section]) -> dict[str, int]:
 # ---- pages -----------------------------------------------------------------------------------------------------------
 
 
+def relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
 def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
@@ -258,17 +263,21 @@ def unbroken(text: str) -> str:
     return re.sub(r"(?<=\d) (?=(±|%|×|USD|points))|(?<=±) ", "\N{NO-BREAK SPACE}", text)
 
 
-TEMPLATES.filters |= {"caption": caption, "data_uri": data_uri, "unbroken": unbroken}
+TEMPLATES.filters |= {"caption": caption, "unbroken": unbroken}
 TEMPLATES.globals |= {"place": place}
 
 
-def write_report(results: Results, profile: str, output: Path) -> Path:
-    """Writes `index.html` and `report.md` to `output`/report and returns the page's path."""
+def write_report(results: Results, profile: str, output: Path, embed: bool = True) -> Path:
+    """Writes `index.html` and `report.md` to `output`/report and returns the page's path.
+
+    With `embed` the page is one file that can be handed on; without, its figures stay where they are.
+    """
     folder = output / "report"
     folder.mkdir(parents=True, exist_ok=True)
     sections = sections_of(results, folder)
     content = {
         "profile": profile,
+        "source": data_uri if embed else functools.partial(relative, folder=folder),
         "sections": sections,
         "chapters": chapters_of(sections),
         "findings": findings_of(sections),

@@ -96,6 +96,12 @@ def test_the_page_holds_everything_and_asks_for_nothing(page, tmp_path):
     assert {"lstm_ae_toy", "lstm_ae_toy-reconstruct", "methods", "missing"} <= anchors
 
 
+def test_a_page_whose_figures_stay_where_they_are(results, tmp_path):
+    page = Page(report.write_report(results, "full", tmp_path, embed=False).read_text())
+    sources = [image["src"] for image in page.images[:-1]]
+    assert "../best/second.png" in sources and all((tmp_path / "report" / source).exists() for source in sources)
+
+
 def test_what_the_page_says(page):
     text = " ".join(page.text.split())
     assert "Is <it> good? 90.0 % is <explained>, 30.0 points above majority. As published: 0.200." in text
