@@ -161,42 +161,46 @@ def undisturbed(tmp_path_factory):
     return outcome(folder)
 
 
+def search_on(cluster, folder, *more):
+    return search(folder / "a", "--backend", "dask", "--scheduler", cluster.address, *more)
+
+
+def search_disturbed(folder, disturb):
+    """Status and standard error of a search whose cluster `disturb` meets when two combinations train."""
+    with Dask(folder / "dask") as cluster:
+        process = search_on(cluster, folder)
+        wait_for(process, folder / "a", 2)
+        disturb(cluster)
+        return ended(process)
+
+
 def test_a_host_is_lost(tmp_path, undisturbed, count):
     """A worker and its nanny: its combination goes on on the other one, from the last checkpoint."""
-    with Dask(tmp_path / "dask") as cluster:
-        process = search(tmp_path / "a", "--backend", "dask", "--scheduler", cluster.address)
-        wait_for(process, tmp_path / "a", 2)
-        kill_host(cluster.workers[0])
-        status, _ = ended(process)
+    status, _ = search_disturbed(tmp_path, lambda cluster: kill_host(cluster.workers[0]))
     assert status == 0 and outcome(tmp_path / "a") == undisturbed
     count(len(SIZES))
 
 
 def test_the_network_is_lost_for_half_a_minute(tmp_path, undisturbed, count):
     """Between the scheduler and a worker, which goes on meanwhile; the other one has the whole network."""
-    with Dask(tmp_path / "dask") as cluster:
-        process = search(tmp_path / "a", "--backend", "dask", "--scheduler", cluster.address)
-        wait_for(process, tmp_path / "a", 2)
+
+    def hold(cluster):
         cluster.cable.passes.clear()
         time.sleep(HELD)
         cluster.cable.passes.set()
-        status, _ = ended(process)
+
+    status, _ = search_disturbed(tmp_path, hold)
     assert status == 0 and outcome(tmp_path / "a") == undisturbed
     count(len(SIZES))
 
 
 def test_the_scheduler_is_lost(tmp_path, undisturbed, count):
     """The search ends in one line; with another scheduler, --resume ends it."""
-    with Dask(tmp_path / "dask") as cluster:
-        process = search(tmp_path / "a", "--backend", "dask", "--scheduler", cluster.address)
-        wait_for(process, tmp_path / "a", 2)
-        kill_host(cluster.scheduler)
-        status, lines = ended(process)
+    status, lines = search_disturbed(tmp_path, lambda cluster: kill_host(cluster.scheduler))
     told = [line for line in lines if "distributed." not in line]  # Dask logs that it tried to reconnect
     assert status == 1 and len(told) == 1 and "the scheduler of the cluster is lost; --resume" in told[0], lines
     with Dask(tmp_path / "again") as cluster:
-        process = search(tmp_path / "a", "--backend", "dask", "--scheduler", cluster.address, "--resume")
-        status, _ = ended(process)
+        status, _ = ended(search_on(cluster, tmp_path, "--resume"))
     assert status == 0 and outcome(tmp_path / "a") == undisturbed
     count(len(SIZES))
 
