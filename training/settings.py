@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # of joblib, and the package that each needs
+BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and the package that each needs
 OPTIMIZERS = ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta")
 
 

@@ -77,13 +77,15 @@ def suppress_lost():
 def together(arguments: list[tuple], backend: str, jobs: int) -> list:
     """Runs all tasks. After a signal, raises Interrupted once every worker has saved its state."""
     here = backend == "loky"
-    function = call_in_worker if here else call
-    options = {"n_jobs": jobs, "initializer": end_with, "initargs": (os.getpid(),)} if here else {"n_jobs": -1}
     with forwarded_signals() if here else nullcontext([]) as received:
         try:
-            results = joblib.Parallel(batch_size=1, **options)(
-                joblib.delayed(function)(*own, worker=True) for own in arguments
-            )
+            if backend == "dask":
+                results = on_dask(arguments)
+            else:
+                own_process = {"n_jobs": jobs, "initializer": end_with, "initargs": (os.getpid(),)}
+                function = joblib.delayed(call_in_worker if here else call)
+                parallel = joblib.Parallel(batch_size=1, **(own_process if here else {"n_jobs": -1}))
+                results = parallel(function(*own, worker=True) for own in arguments)
         except Exception as error:
             if received:  # a worker that had not begun a task
                 raise Interrupted(received[0], "; --resume goes on") from None
@@ -95,6 +97,17 @@ def together(arguments: list[tuple], backend: str, jobs: int) -> list:
         get_reusable_executor().shutdown(kill_workers=True)  # they have saved, and take no more tasks
         raise Interrupted(received[0] if received else stopped[0].signum, stopped[0].where)
     return results
+
+
+def on_dask(arguments: list[tuple]) -> list:
+    """The results of the workers that the scheduler has, and of those that come later.
+
+    Without joblib, which would run all tasks in this process if one worker alone is there at the start.
+    """
+    from distributed import get_client
+
+    client = get_client()
+    return client.gather([client.submit(call, *own, worker=True, pure=False) for own in arguments])
 
 
 def alone(own: tuple, backend: str):
@@ -140,8 +153,7 @@ def cluster(backend: str, scheduler: str | None, jobs: int):
             threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
             if threads - {1}:
                 raise UsageError(f"--scheduler: expected workers of one thread each (--nthreads 1), found {threads}")
-            with joblib.parallel_config("dask", client=client):
-                yield
+            yield
     else:
         import ray
         from ray.util.joblib import register_ray
