@@ -258,6 +258,7 @@ SMALL = {  # flags that keep a random run of each function short; those that app
 }
 IGNORED = ("dataclasses", "training.settings", "training.presets", "training.flags", "copy")  # which read all settings
 HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
+HARMLESS |= {"classification"}  # another way to say --function classify
 VALUES = {  # of flags of each type: small ones, and some that are too small or too large
     POSITIVE_INT: ["1", "2", "3", "5", "7", "14", "0"],
     COUNT: ["0", "1", "2", "4"],
