@@ -159,8 +159,13 @@ def training_minutes(folder: Path) -> float:
 
 
 def total_seconds(metrics: dict) -> float:
-    own = metrics.get("seconds_mean", metrics.get("seconds", 0.0)) * metrics.get("seeds", 1)
-    return own + sum(total_seconds(value) for value in metrics.values() if isinstance(value, dict))
+    """Seeds that trained one by one have a mean time, a stack of them has one for all."""
+    own = metrics["seconds_mean"] * metrics["seeds"] if "seconds_mean" in metrics else metrics.get("seconds", 0.0)
+    parts = []  # what was chosen may stand there twice, under the method's name, too
+    for value in metrics.values():
+        if isinstance(value, dict) and value not in parts:
+            parts.append(value)
+    return own + sum(map(total_seconds, parts))
 
 
 # ---- publication -----------------------------------------------------------------------------------------------------

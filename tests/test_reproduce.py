@@ -89,6 +89,13 @@ def test_a_study_longer_than_its_share_trains_in_several_processes(monkeypatch, 
     assert argv == (["--jobs", "2", "--resume"], [])
 
 
+def test_the_time_of_all_trainings_is_counted_once():
+    chosen = {"seconds": 30.0, "seeds": 10}  # ten seeds as one stack
+    one_by_one = {"seconds": 4.0, "seconds_mean": 5.0, "seeds": 3}
+    metrics = {"plain": one_by_one, "AdvLSTM": chosen, "epsilon0.1": dict(chosen), "epsilon1": {"seconds": 20.0}}
+    assert reproduce.total_seconds(metrics) == 15.0 + 30.0 + 20.0
+
+
 def test_only_some(two_studies, monkeypatch, capsys):
     for name in ("lstm_ae_toy/reconstruct", "lstm_ae_toy"):
         reproduce.main(["--list", "--only", name])
