@@ -228,6 +228,7 @@ RADII = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # of a perturbation of v, i
 RADII_OF_SEVERAL_STEPS, STEPS = (0.0, 0.1, 0.2, 0.3), 5  # of projected gradient ascent
 NOISES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # standard deviations of noise on the input
 SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the steps of an utterance
+ROBUSTNESS_SEEDS = 5  # of which models are tested, at most: with a large epsilon the attacks of ten take an hour
 
 
 # ---- data and model --------------------------------------------------------------------------------------------------
@@ -670,7 +671,7 @@ def robustness(request: Request, folder: Path) -> dict:
     }
     metrics, lines = {"data": load(request).metadata["data"]}, {name: {} for name in tests}
     for model, path in models.items():
-        stack = checkpoint.rebuild(path, ClassifierStack)
+        stack = ClassifierStack.of(checkpoint.rebuild(path, ClassifierStack).unstack()[:ROBUSTNESS_SEEDS]).eval()
         metrics[model] = {"seeds": stack.arguments["models"]}
         for name, (sizes, accuracies) in tests.items():
             found = accuracies(stack, sizes)  # (R, M)
