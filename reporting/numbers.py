@@ -250,11 +250,13 @@ def row_of(number: Number, metrics: dict) -> Row | None:
 
 
 def rows_of(study: Study, metrics: dict) -> list[Row]:
-    """The rows of all of a study's numbers that the run has."""
+    """The rows of all of a study's numbers that the run has; of a model that is named, not once more under "*"."""
     if study.alone and not any(isinstance(value, dict) for value in metrics.values()):
         metrics = {study.alone: metrics}
-    numbers = [own for number in study.numbers for own in for_each_model(number, metrics)]
-    return [row for number in numbers if (row := row_of(number, metrics)) is not None]
+    numbers: dict[str, Number] = {}
+    for own in (own for number in study.numbers for own in for_each_model(number, metrics)):
+        numbers.setdefault(own.key, own)
+    return [row for number in numbers.values() if (row := row_of(number, metrics)) is not None]
 
 
 def for_each_model(number: Number, metrics: dict) -> list[Number]:

@@ -123,3 +123,11 @@ def test_a_number_of_every_model():
     number = Number("accuracy of *", "*/a", "accuracy", baseline="*/b", name="majority")
     rows = numbers.rows_of(Study("x", "y", "", "", numbers=(number,)), {"data": "full", "one": {"a": 0.5, "b": 0.25}})
     assert [(row.number.label, row.model, row.baseline) for row in rows] == [("accuracy of one", "one", 0.25)]
+
+
+def test_a_model_that_is_named_is_not_once_more_among_all():
+    named = Number("the best", "two/a", "accuracy")
+    every = Number("accuracy of *", "*/a", "accuracy", baseline="*/b", name="majority")
+    metrics = {"one": {"a": 0.5, "b": 0.1}, "two": {"a": 0.6, "b": 0.1}}
+    rows = numbers.rows_of(Study("x", "y", "", "", numbers=(named, every)), metrics)
+    assert [row.number.label for row in rows] == ["the best", "accuracy of one"]
