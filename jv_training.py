@@ -163,19 +163,21 @@ PLAIN = {  # the models of the assignment, on steps of length 1
 PRESETS = {
     "best": [
         recipe(batch_size=27, learning_rate=3e-3, epochs=60),
+        recipe({"function": "basic"}, minutes=2),
         recipe({"function": ("adversarial", "proximal")}, epochs=30, repeats=2),
-        recipe({"function": "adversarial"}, epsilon=(0.01, 0.1, 0.3, 1.0, 3.0)),
-        recipe({"function": "proximal"}, epsilon=(0.1, 1.0, 5.0, 20.0, 100.0)),
-        recipe({"function": COMPARED}, repeats=1),
+        recipe({"function": "adversarial"}, minutes=15, epsilon=(0.01, 0.1, 0.3, 1.0, 3.0)),
+        recipe({"function": "proximal"}, minutes=60, epsilon=(0.1, 1.0, 5.0, 20.0, 100.0)),
+        recipe({"function": COMPARED}, minutes=60, repeats=1),
     ],
     "published": [
         recipe(batch_size=27, learning_rate=1e-3, schedule="constant", epochs=60, **PLAIN),
-        recipe({"function": "adversarial"}, epochs=50, repeats=2, epsilon=(0.01, 0.1, 0.3, 1.0, 3.0)),
-        recipe({"function": "proximal"}, epochs=100, repeats=1, epsilon=(0.1, 1.0, 5.0, 20.0, 100.0)),
-        recipe({"function": COMPARED}, repeats=1, dropout=0.3),
+        recipe({"function": "basic"}, minutes=4),
+        recipe({"function": "adversarial"}, minutes=15, epochs=50, repeats=2, epsilon=(0.01, 0.1, 0.3, 1.0, 3.0)),
+        recipe({"function": "proximal"}, minutes=60, epochs=100, repeats=1, epsilon=(0.1, 1.0, 5.0, 20.0, 100.0)),
+        recipe({"function": COMPARED}, minutes=25, repeats=1, dropout=0.3),
         recipe({"function": "batch_norm"}, dropout_places=("lstm",)),
     ],
-    "quick": [
+    "quick": [  # no minutes: some seconds each
         recipe(batch_size=27, learning_rate=3e-3, epochs=10, basic_epochs=10, folds=2, repeats=1, hidden_size=32),
         recipe({"function": "adversarial"}, epsilon=(0.1, 1.0)),
         recipe({"function": "proximal"}, epsilon=(0.1, 1.0)),
