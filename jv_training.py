@@ -674,10 +674,11 @@ def robustness(request: Request, folder: Path) -> dict:
     metrics, lines = {"data": load(request).metadata["data"]}, {name: {} for name in tests}
     for model, path in models.items():
         stack = ClassifierStack.of(checkpoint.rebuild(path, ClassifierStack).unstack()[:ROBUSTNESS_SEEDS]).eval()
-        metrics[model] = {"seeds": stack.arguments["models"]}
+        metrics[model] = {"seeds": stack.arguments["models"], "epsilon": stack.stacked.epsilon}
+        label = f"{model} ε = {stack.stacked.epsilon:g} (chosen)" if model in ("AdvLSTM", "ProxLSTM") else model
         for name, (sizes, accuracies) in tests.items():
             found = accuracies(stack, sizes)  # (R, M)
-            lines[name][model] = sizes, found.mean(1).tolist()
+            lines[name][label] = sizes, found.mean(1).tolist()
             for size, values in zip(sizes, found, strict=True):
                 metrics[model][f"accuracy_{name}_{size:g}"] = values.mean().item()
                 if len(values) > 1:

@@ -79,11 +79,11 @@ MODELS = {  # script, function that trains, name and content of the data files, 
 
 
 def train(name: str, folder: Path) -> Path:
-    """Trains the model `name` of MODELS; returns its run folder."""
+    """Trains the model `name` of MODELS in `folder`, on data beside it; returns its run folder."""
     script, function, files, more = MODELS[name]
     argv = ["--function", function, *more, "--quiet", "--output_dir", str(folder)]
     for flag, content in files.items():
-        path = folder / f"good-{flag}" / "good"
+        path = folder.with_name(f"{folder.name}-{flag}") / "good"
         if isinstance(content, dict):
             for member, data in content.items():
                 put(path / member, data)

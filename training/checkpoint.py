@@ -6,6 +6,7 @@ is read with `weights_only=True`, so that a foreign file cannot run code.
 
 import hashlib
 import io
+import math
 import os
 import pickle
 import shutil
@@ -14,6 +15,8 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -166,18 +169,39 @@ def rebuild(path: Path, *classes: type[nn.Module]) -> nn.Module:
     """The model saved at `path`, which must be of one of `classes`, in evaluation mode on the CPU."""
     described = load(path).get("model")
     known = {cls.__name__: cls for cls in classes}
-    if not isinstance(described, dict) or described.get("name") not in known:
-        name = described.get("name") if isinstance(described, dict) else None
-        raise CheckpointError(f"{path}: expected a model of {' or '.join(known)}, found {name}")
+    name = described.get("name") if isinstance(described, dict) else None
+    if not isinstance(name, str) or name not in known:
+        raise CheckpointError(f"{path}: expected a model of {' or '.join(known)}, found {str(name)[:80]}")
     try:
-        model_class, arguments, weights = known[described["name"]], described["arguments"], described["weights"]
+        model_class, arguments, weights = known[name], described["arguments"], described["weights"]
+        check_types(model_class, arguments)
         check_sizes(model_class, arguments, weights)
         model = model_class(**arguments)
         model.load_state_dict(weights)
     except MALFORMED as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: does not fit the class {described['name']}: {reason}") from None
+        raise CheckpointError(f"{path}: does not fit the class {name}: {reason}") from None
     return model.eval()
+
+
+def check_types(model_class: type[nn.Module], arguments: Mapping) -> None:
+    """Raises TypeError unless the arguments are of the types with which the class declares them."""
+    declared = get_type_hints(model_class.__init__)
+    for name, value in arguments.items():
+        if name in declared and not is_of_type(value, declared[name]):
+            raise TypeError(f"expected another {name}, found {' '.join(str(value).split())[:80]}")
+
+
+def is_of_type(value: Any, declared: Any) -> bool:
+    """Whether a plain value is of an annotated type: a class, a union of types, or a list or tuple of one."""
+    parts = get_args(declared)
+    if isinstance(declared, UnionType):
+        return any(is_of_type(value, part) for part in parts)
+    if parts:
+        return isinstance(value, list | tuple) and all(is_of_type(one, parts[0]) for one in value)
+    if declared in (int, float):
+        return isinstance(value, int | declared) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, declared)
 
 
 def check_sizes(model_class: type[nn.Module], arguments: Mapping, weights: Mapping[str, Tensor]) -> None:
@@ -189,7 +213,7 @@ def check_sizes(model_class: type[nn.Module], arguments: Mapping, weights: Mappi
     for name, value in arguments.items():
         if isinstance(value, int) and value > most:
             raise ValueError(f"expected {name} of at most {most}, found {value}")
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # PyTorch's, of sizes of 0
         model_class(**arguments).load_state_dict({name: weight.to("meta") for name, weight in weights.items()})
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():

@@ -39,7 +39,8 @@ def trained_model(
         settings = dataclasses.replace(restored(request.single(), flags), device=request.device)
         check_settings(settings)
     except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
-        raise CheckpointError(f"{folder}: expected the settings of a training, found {error}") from None
+        found = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{folder}: expected the settings of a training, found {found}") from None
     return checkpoint.rebuild(folder / "best.pt", *classes).to(settings.device), settings, folder
 
 
