@@ -175,7 +175,7 @@ PRESETS = {
         recipe(batch_size=64, schedule="constant", learning_rate=1e-3, epochs=10),
         recipe(RECONSTRUCT, minutes=4),
         recipe(CLASSIFY, minutes=5),
-        *(recipe(when, minutes=25, epochs=5, precision="bfloat16") for when in PIXELWISE),  # or it takes hours
+        *(recipe(when, minutes=20, epochs=3, precision="bfloat16") for when in PIXELWISE),  # or it takes hours
     ],
     "quick": [
         recipe(batch_size=64, precision="bfloat16", learning_rate=5e-3, epochs=12, limit=6000),
