@@ -81,6 +81,8 @@ class TextLSTM(nn.Module):
         if ngram_buckets == 1 or ngram_buckets < 0:
             raise ValueError(f"ngram_buckets must be 0 or at least 2 (the first one stays empty), not {ngram_buckets}")
         bigrams = None if bigrams is None else sorted(bigrams)
+        if len(classes) != 2:
+            raise ValueError(f"classes must be the names of two labels, not {list(classes)}")
         self.arguments = {
             "vocabulary": list(vocabulary),
             "embedding_size": embedding_size,
