@@ -62,9 +62,12 @@ class Cable:
         with contextlib.suppress(OSError):
             while True:
                 near = self.listener.accept()[0]
-                self.sockets.append(near)
-                far = socket.create_connection(("127.0.0.1", self.target))
-                self.sockets.append(far)
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.target))
+                except OSError:  # the other side is not up yet: who called will call again
+                    near.close()
+                    continue
+                self.sockets += [near, far]
                 for ends in ((near, far), (far, near)):
                     threading.Thread(target=self.carry, args=ends, daemon=True).start()
 
