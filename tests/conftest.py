@@ -1,5 +1,6 @@
 """Fixtures of several test modules."""
 
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -7,8 +8,12 @@ import inspect
 import json
 import os
 import re
+import sys
+import traceback
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -211,6 +216,22 @@ def without_figures(monkeypatch) -> None:
     for name, figure in vars(plots).items():
         if callable(figure) and getattr(figure, "__module__", "") == plots.__name__:
             monkeypatch.setattr(plots, name, lambda *_, **__: None)
+
+
+def end_as_a_script(function: Callable[[], object]) -> NoReturn:
+    """Ends this process, a fork of the test's, with the status that a script with this `main` has; 99 for an error."""
+    status = 99
+    try:
+        function()
+        status = 0
+    except SystemExit as stopped:
+        status = stopped.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(status)
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_functions
+from conftest import end_as_a_script, run_functions
 from test_reliability import TRAININGS, run  # noqa: F401
 from test_training import one_line, same
 
@@ -45,28 +44,17 @@ def in_two(function: Callable[[], object]) -> list[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+    def as_rank(rank: int) -> None:
+        os.environ |= {**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        function()
+
     children = []
     for rank in range(2):
         child = os.fork()
         if child == 0:
-            status = 99
-            try:
-                os.environ |= {
-                    "WORLD_SIZE": "2",
-                    "RANK": str(rank),
-                    "LOCAL_RANK": str(rank),
-                    "LOCAL_WORLD_SIZE": "2",
-                    "MASTER_ADDR": "127.0.0.1",
-                    "MASTER_PORT": str(port),
-                }
-                function()
-                status = 0
-            except SystemExit as stopped:
-                status = stopped.code
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(status)
+            end_as_a_script(lambda rank=rank: as_rank(rank))
         children.append(child)
     return [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children]
 

@@ -11,7 +11,6 @@ import resource
 import signal
 import sys
 import time
-import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+from conftest import end_as_a_script
 from test_reliability import (  # noqa: F401
     FROM_BASIC,
     MESSAGES,
@@ -83,8 +83,8 @@ def start(function: Callable[[], object], said: Path, limit: int | None = None) 
         child = os.fork()
     if child:
         return child
-    status = 99
-    try:
+
+    def in_a_session_of_its_own() -> None:
         os.setsid()
         for kind in (signal.SIGINT, signal.SIGTERM):
             signal.signal(kind, signal.SIG_DFL)
@@ -96,15 +96,8 @@ def start(function: Callable[[], object], said: Path, limit: int | None = None) 
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         warnings.simplefilter("default")
         function()
-        status = 0
-    except SystemExit as stopped:
-        status = stopped.code
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-        os._exit(status)
+
+    end_as_a_script(in_a_session_of_its_own)
 
 
 def wait(child: int, seconds: float) -> int | None:

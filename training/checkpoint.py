@@ -21,6 +21,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from loaders.files import DataError
 from training.formats import FORMAT, VERSION, written_later
 
 SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
@@ -41,7 +42,7 @@ MALFORMED = (
 )
 
 
-class CheckpointError(ValueError):
+class CheckpointError(DataError):
     """A checkpoint is missing, damaged, or not what the caller needs. The message is one line."""
 
 
@@ -179,8 +180,7 @@ def rebuild(path: Path, *classes: type[nn.Module]) -> nn.Module:
         model = model_class(**arguments)
         model.load_state_dict(weights)
     except MALFORMED as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: does not fit the class {name}: {reason}") from None
+        raise CheckpointError(f"{path}: does not fit the class {name}: {error}") from None
     return model.eval()
 
 
@@ -189,7 +189,7 @@ def check_types(model_class: type[nn.Module], arguments: Mapping) -> None:
     declared = get_type_hints(model_class.__init__)
     for name, value in arguments.items():
         if name in declared and not is_of_type(value, declared[name]):
-            raise TypeError(f"expected another {name}, found {' '.join(str(value).split())[:80]}")
+            raise TypeError(f"expected another {name}, found {str(value)[:80]}")
 
 
 def is_of_type(value: Any, declared: Any) -> bool:

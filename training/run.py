@@ -18,7 +18,6 @@ import torch
 
 from loaders.files import DataError
 from training import checkpoint, data_parallel, flags
-from training.checkpoint import CheckpointError
 from training.formats import FORMAT, VERSION
 from training.loop import Failed
 from training.presets import Request, Script
@@ -66,7 +65,7 @@ def run_script(script: Script, functions: dict[str, Callable[[Request, Path], di
             metrics = {
                 name: run_function(r, functions[name], {"device": device, **own}) for name, r in requests.items()
             }
-    except (UsageError, DataError, CheckpointError) as error:
+    except (UsageError, DataError) as error:
         sys.exit(fail(script, error, 2))
     except (Failed, OSError) as error:
         sys.exit(fail(script, error, 1))
@@ -115,7 +114,7 @@ def described(request: Request, path: Path):
         write_json(path, describe_run(request))
     try:
         yield
-    except (UsageError, DataError, CheckpointError):
+    except (UsageError, DataError):
         if earlier:
             checkpoint.write_atomically(path, earlier)
         raise

@@ -39,8 +39,7 @@ def trained_model(
         settings = dataclasses.replace(restored(request.single(), flags), device=request.device)
         check_settings(settings)
     except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
-        found = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder}: expected the settings of a training, found {found}") from None
+        raise CheckpointError(f"{folder}: expected the settings of a training, found {str(error)[:200]}") from None
     return checkpoint.rebuild(folder / "best.pt", *classes).to(settings.device), settings, folder
 
 
