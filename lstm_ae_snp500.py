@@ -647,8 +647,9 @@ def anomalies(request: Request, folder: Path) -> dict:
     data = load(settings)
     train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
     dollars, names = windows_to_judge(request, settings)
-    rows, _, metrics = judge(
-        scaled(dollars),
+    x, offset, scale = scale_sequences(dollars)
+    rows, restored, metrics = judge(
+        x.float(),
         names,
         lambda x: reconstruct_scaled(model, x, settings.device),
         fit_pca(train, model.code_size),
@@ -659,8 +660,8 @@ def anomalies(request: Request, folder: Path) -> dict:
         prepare=scaled,
     )
     tables.write_csv(folder / "anomalies.csv", rows)
-    restored = reconstruct_dollars(model, dollars, settings.device)
-    plot_worst(rows, dict(zip(names, zip(dollars, restored, strict=True), strict=True)), folder)
+    in_dollars = unscale_sequences(restored.double(), offset, scale)
+    plot_worst(rows, dict(zip(names, zip(dollars, in_dollars, strict=True), strict=True)), folder)
     return {"model": str(path), "windows": len(rows), **metrics}
 
 

@@ -6,6 +6,7 @@ A task locks its folder: a worker may outlive the process that started it, and a
 """
 
 import importlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -149,6 +150,7 @@ def cluster(backend: str, scheduler: str | None, jobs: int):
             client = Client(scheduler, **local)
         except (OSError, ValueError) as error:
             raise UsageError(f"--scheduler: no Dask scheduler at {scheduler}: {error}") from None
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # tracebacks of what `together` says in a line
         with client:
             threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
             if threads - {1}:
