@@ -27,7 +27,7 @@ TOY = (
     "--no_mirror --stretch 1 --filtering 0 --extension 0"
 ).split()
 DRAWS_NOTHING = {  # what turns the random numbers of each script's steps off
-    "toy": ["--no_mirror", "--stretch", "1", "--filtering", "0", "--extension", "0"],
+    "toy": ["--no_mirror", "--stretch", "1", "--filtering", "0", "--extension", "0", "--precision", "float32"],
     "digits fc": ["--shift", "0", "--precision", "float32"],
     "digits conv": ["--precision", "float32"],
     "vowels basic": ["--dropout", "0", "--offset", "0", "--batch_norm_places", "none"],
