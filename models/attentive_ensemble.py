@@ -193,7 +193,7 @@ class Ensemble:
         states = [model.state_dict() for model in models]
         self.weights = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         trained = [self.weights[name].requires_grad_() for name, p in first.named_parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=first.learning_rate)
+        self.optimizer = torch.optim.Adam(trained, lr=first.learning_rate, fused=True)
         device = trained[0].device
         self.epsilon, self.l2 = (
             torch.tensor([getattr(m, name) for m in models], device=device) for name in ("epsilon", "l2")

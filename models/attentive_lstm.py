@@ -223,7 +223,7 @@ class AttentiveLSTM(nn.Module):
             torch.manual_seed(seed)
             if self.features is None:
                 self.build(x.shape[2])
-            optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate)
+            optimizer = torch.optim.Adam(self.parameters(), lr=self.learning_rate, fused=True)
             self.history, self.best_epoch, self.stop_training = History(), 0, False
             best_score, best = -1.0, self.state_dict()
             x, y = x.to(self.head.weight), y.to(self.head.weight.device)

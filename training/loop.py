@@ -27,6 +27,7 @@ from training.tables import write_csv
 
 Batch = tuple[Tensor, ...]
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
+FUSED = ("Adam", "AdamW", "SGD")  # the optimizers of which PyTorch has one kernel per step
 
 
 class Failed(RuntimeError):
@@ -90,6 +91,15 @@ def train(
     return Result(training.best_score, maximise, training.best_epoch, len(training.history), training.seconds)
 
 
+def optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """The class of torch.optim that the settings name, with one kernel per step where PyTorch has one: with a table of
+    word vectors, Adam takes a seventh of the time that it takes operation by operation.
+    """
+    more = {"fused": True} if settings.optimizer in FUSED else {}
+    kind = getattr(torch.optim, settings.optimizer)
+    return kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, **more)
+
+
 class Training:
     """One training as a state that can be saved after any batch."""
 
@@ -98,9 +108,8 @@ class Training:
         self.training_data, self.batches = resident(training_data, settings.device), batches
         self.validation_data = resident(validation_data, settings.device)
         self.monitor, self.sign = monitor, -1.0 if maximise else 1.0
-        kind = getattr(torch.optim, settings.optimizer)
         self.averaged = copy.deepcopy(model) if settings.weight_average else None
-        self.optimizer = kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        self.optimizer = optimizer(model, settings)
         self.epoch = self.batch = 0  # completed epochs, and completed batches of the current one
         self.sums: dict[str, float] = {}  # of the current epoch's metrics, weighted by batch size
         self.history: list[dict] = []

@@ -150,7 +150,7 @@ def cluster(backend: str, scheduler: str | None, jobs: int):
             client = Client(scheduler, **local)
         except (OSError, ValueError) as error:
             raise UsageError(f"--scheduler: no Dask scheduler at {scheduler}: {error}") from None
-        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # tracebacks of what `together` says in a line
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # `together` says in a line what is lost
         with client:
             threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
             if threads - {1}:
