@@ -21,6 +21,7 @@ import filelock
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
+from loaders.files import DataError
 from training.loop import Failed
 from training.presets import Request, with_values
 from training.run import prepare_process
@@ -36,6 +37,7 @@ Task = tuple[Settings | Request, Path]
 # Exceptions of the backends for a dead worker, by name, since their packages need not be installed.
 LOST = {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
 NO_SCHEDULER = {"FutureCancelledError", "CancelledError", "CommClosedError"}  # the same for a dead scheduler of Dask
+ENDS = (UsageError, DataError, Failed, OSError)  # what ends a run with one line
 STOPPED: list[int] = []  # signals that this worker process got; it starts no further task
 
 
@@ -108,7 +110,19 @@ def on_dask(arguments: list[tuple]) -> list:
     from distributed import get_client
 
     client = get_client()
-    return client.gather([client.submit(call, *own, worker=True, pure=False) for own in arguments])
+    results = client.gather([client.submit(call_on_dask, *own, pure=False) for own in arguments])
+    for result in results:
+        if isinstance(result, ENDS):
+            raise result
+    return results
+
+
+def call_on_dask(*own):
+    """`call` on a worker. What ends a run with one line is returned: Dask would log it with a traceback."""
+    try:
+        return call(*own, worker=True)
+    except ENDS as error:
+        return error
 
 
 def alone(own: tuple, backend: str):
