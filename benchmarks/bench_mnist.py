@@ -19,6 +19,7 @@ from record import Row, record
 from timing import medians
 
 import lstm_ae_mnist
+from training import loop
 from training.run import keep_memory
 
 DIGITS = 55_000  # that train
@@ -39,7 +40,7 @@ def training_step(settings: lstm_ae_mnist.DigitSettings) -> Callable[[], None]:
     """A function that takes a training step."""
     torch.manual_seed(0)
     model, step = lstm_ae_mnist.build(settings, classes=10).train(), lstm_ae_mnist.make_step(settings)
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
+    optimizer = loop.make_optimizer(model, settings)
     images = torch.randint(256, (settings.batch_size, lstm_ae_mnist.SIDE, lstm_ae_mnist.SIDE), dtype=torch.uint8)
     batch = images, torch.arange(settings.batch_size) % 10
 

@@ -91,7 +91,7 @@ def train(
     return Result(training.best_score, maximise, training.best_epoch, len(training.history), training.seconds)
 
 
-def optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """The class of torch.optim that the settings name, with one kernel per step where PyTorch has one: with a table of
     word vectors, Adam takes a seventh of the time that it takes operation by operation.
     """
@@ -109,7 +109,7 @@ class Training:
         self.validation_data = resident(validation_data, settings.device)
         self.monitor, self.sign = monitor, -1.0 if maximise else 1.0
         self.averaged = copy.deepcopy(model) if settings.weight_average else None
-        self.optimizer = optimizer(model, settings)
+        self.optimizer = make_optimizer(model, settings)
         self.epoch = self.batch = 0  # completed epochs, and completed batches of the current one
         self.sums: dict[str, float] = {}  # of the current epoch's metrics, weighted by batch size
         self.history: list[dict] = []
