@@ -531,6 +531,29 @@ def test_a_cluster_of_two_processes_one_of_which_is_killed(tmp_path, count):
         count(1)
 
 
+@pytest.mark.parametrize("ends", [workers.UsageError, workers.DataError, workers.Failed, OSError, TypeError])
+def test_a_task_on_dask_returns_what_ends_a_run_with_one_line(monkeypatch, ends):
+    """Raised there, Dask would log it with a traceback, which is for the errors of the program."""
+    error = ends("one line")
+
+    def call(*own, worker):
+        raise error
+
+    monkeypatch.setattr(workers, "call", call)
+    if ends is TypeError:
+        with pytest.raises(TypeError):
+            workers.call_on_dask(1)
+    else:
+        assert workers.call_on_dask(1) is error
+
+
+def test_what_ends_a_task_on_dask_ends_the_search(monkeypatch):
+    client = types.SimpleNamespace(submit=lambda function, *own, pure: own, gather=lambda results: [0, OSError("full")])
+    monkeypatch.setitem(sys.modules, "distributed", types.SimpleNamespace(get_client=lambda: client))
+    with pytest.raises(OSError, match="full"):
+        workers.on_dask([(1,), (2,)])
+
+
 def test_functions_of_a_script_are_found_by_its_name(monkeypatch):
     script = types.ModuleType("__main__")
     script.__file__ = str(Path("some") / "script.py")
