@@ -176,17 +176,18 @@ class Training:
         data_parallel.seed_process(self.settings.seed, self.epoch, self.batch)
         with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
             metrics = self.step(self.model, batch)
-        values = data_parallel.all_reduce_means(to_floats(metrics), weight, self.settings.device)
-        if not math.isfinite(values["loss"]):
-            place = f"epoch {self.epoch + 1}, batch {self.batch + 1}, learning rate {rate:g}"
-            raise Diverged(f"the loss is {values['loss']} at {place}")
         self.optimizer.zero_grad()
         metrics["loss"].backward()
         data_parallel.all_reduce_gradients(self.model.parameters(), weight)
         if self.settings.gradient_clipping:
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clipping)
-            self.largest_norm = max(self.largest_norm, norm.item())
+            metrics["norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clipping)
         self.optimizer.step()
+        values = to_floats(metrics)  # after all of the step, for which a GPU is waited here, and only here
+        self.largest_norm = max(self.largest_norm, values.pop("norm", 0.0))
+        values = data_parallel.all_reduce_means(values, weight, self.settings.device)
+        if not math.isfinite(values["loss"]):
+            place = f"epoch {self.epoch + 1}, batch {self.batch + 1}, learning rate {rate:g}"
+            raise Diverged(f"the loss is {values['loss']} at {place}")
         self.batch, self.steps = self.batch + 1, self.steps + 1
         self.average_weights()
         add_weighted(self.sums, values, len(indices))
