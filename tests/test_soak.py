@@ -79,6 +79,7 @@ MOST = 8  # disturbances of one training; then it may end
 
 def start(function: Callable[[], object], said: Path, limit: int | None = None) -> int:
     """Runs `function` in a fork with a session of its own; no file that it writes may grow past `limit` bytes."""
+    said.write_text("")  # by this process: the other one may be killed before it does anything
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # threads of libraries that are idle here
         child = os.fork()
