@@ -137,15 +137,11 @@ def kill_worker(leader: int, chance: random.Random) -> bool:
 
 # ---- one training ----------------------------------------------------------------------------------------------------
 
-LINES = {"full disk": "File too large", "worker": "its workers did not start"}  # with status 1
-ENDS = {
-    "SIGKILL": (-9,),
-    "SIGTERM": (143, -15),
-    "two SIGTERM": (143, -15),
-    "SIGINT": (130, -2),
-    "full disk": (1,),
-    "worker": (1,),
+ENDS = {  # the exit statuses beside 0; a search survives the death of a worker, but not before it began
+    **{"SIGKILL": (-9,), "SIGTERM": (143, -15), "two SIGTERM": (143, -15), "SIGINT": (130, -2)},
+    **{"full disk": (1,), "SIGSTOP": (), "worker": (1,)},
 }
+LINES = {"full disk": "File too large", "worker": "its workers did not start"}  # with status 1
 
 
 class Soak:
@@ -153,15 +149,7 @@ class Soak:
 
     def __init__(self, function: Callable[[Path], object], folder: Path, chance: random.Random, parallel: bool):
         self.function, self.folder, self.chance = function, folder, chance
-        self.kinds = [
-            "SIGKILL",
-            "SIGTERM",
-            "two SIGTERM",
-            "SIGINT",
-            "full disk",
-            "SIGSTOP",
-            *(["worker"] * 2 if parallel else []),
-        ]
+        self.kinds = [kind for kind in ENDS if kind != "worker"] + (["worker"] * 2 if parallel else [])
         self.said, self.sessions, self.counts = folder.with_suffix(".txt"), [], Counter()
 
     def undisturbed(self) -> float:
@@ -183,7 +171,7 @@ class Soak:
         if status is None:
             status = self.strike(child, kind)
         text = self.said.read_text()
-        assert status in (0, *ENDS.get(kind, ())) and "Traceback" not in text, (kind, status, text)
+        assert status in (0, *ENDS[kind]) and "Traceback" not in text, (kind, status, text)
         assert status != 1 or LINES[kind] in text, text
         self.counts[kind] += status != 0 and kind != "worker"
         return status == 0
