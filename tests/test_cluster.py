@@ -47,6 +47,16 @@ def free_port():
         return own.getsockname()[1]
 
 
+def wait_for_listener(port):
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens at port {port}"
+            time.sleep(0.1)
+
+
 class Cable:
     """Passes what comes to its port on to another one, and back; while it is cut, it holds everything."""
 
@@ -62,11 +72,7 @@ class Cable:
         with contextlib.suppress(OSError):
             while True:
                 near = self.listener.accept()[0]
-                try:
-                    far = socket.create_connection(("127.0.0.1", self.target))
-                except OSError:  # the other side is not up yet: who called will call again
-                    near.close()
-                    continue
+                far = socket.create_connection(("127.0.0.1", self.target))
                 self.sockets += [near, far]
                 for ends in ((near, far), (far, near)):
                     threading.Thread(target=self.carry, args=ends, daemon=True).start()
@@ -96,6 +102,7 @@ class Dask:
         self.port = free_port()
         self.address = f"tcp://127.0.0.1:{self.port}"
         self.scheduler = self.start("scheduler", "--port", self.port, "--no-dashboard", "--host", "127.0.0.1")
+        wait_for_listener(self.port)  # a worker gives up whose first call is refused
         self.cable = Cable(self.port)
         self.workers = [self.worker(self.port), self.worker(self.cable.port)]
 
