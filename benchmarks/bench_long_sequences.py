@@ -41,7 +41,7 @@ TRAIN += "--limit 1280 --batch_size 128"
 ABOUT = (
     f"B={BATCH}, T={STEPS}, one value per step. The usual form is nn.LSTM, the repeated code, nn.LSTM, a linear layer, "
     "with PyTorch's own memory; ours keeps freed memory and is the same model otherwise: nn.LSTM's kernels already run "
-    "faster than a large matrix product here (below). The ratio is usual / ours. Left out, since they gained less than "
+    "about as fast as a large matrix product (below). The ratio is usual / ours. Left out, since they gained less than "
     "1.3: the decoder's input product computed once (in a sequence function of our own, .5 to .9 times as fast as "
     "nn.LSTM, which fuses its steps), and torch.compile."
 )
@@ -54,7 +54,7 @@ MEMORY_ABOUT = (
 FLOPS_ABOUT = (
     "Floating-point operations of the products of a step (forward, and twice as many backward) by its time, beside a "
     "product of 2,048 x 2,048 matrices and a convolution of 64 to 256 channels (16 maps of 32 x 32, kernel 3 x 3): "
-    "PyTorch has them from two libraries, and only the second, from which nn.LSTM is, uses all of this processor."
+    "PyTorch has them from two libraries; nn.LSTM is from the second."
 )
 
 
