@@ -27,7 +27,7 @@ from training.tables import write_csv
 
 Batch = tuple[Tensor, ...]
 Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
-FUSED = ("Adam", "AdamW", "SGD")  # the optimizers of which PyTorch has one kernel per step
+FUSED = ("Adam", "AdamW", "SGD")  # the optimizers of which PyTorch has one kernel per step on every device
 
 
 class Failed(RuntimeError):

@@ -159,15 +159,15 @@ def cluster(backend: str, scheduler: str | None, jobs: int):
     elif backend == "dask":
         from distributed import Client
 
-        quiet = {"silence_logs": logging.CRITICAL}  # what it logs when it ends early; the search itself says why
-        local = {} if scheduler else {"n_workers": jobs, "threads_per_worker": 1, **quiet}
+        quiet = logging.CRITICAL  # what Dask logs of an early end, with tracebacks, the search says in a line
+        local = {} if scheduler else {"n_workers": jobs, "threads_per_worker": 1, "silence_logs": quiet}
         try:
             client = Client(scheduler, **local)
         except (OSError, ValueError) as error:
             raise UsageError(f"--scheduler: no Dask scheduler at {scheduler}: {error}") from None
         except RuntimeError as error:  # a worker of this machine died before it worked
             raise Failed(f"--backend dask: its workers did not start ({error}); --resume tries again") from None
-        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # `together` says in a line what is lost
+        logging.getLogger("distributed.client").setLevel(quiet)
         with client:
             threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
             if threads - {1}:
