@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, cross_entropy, normalize
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from models.adversarial import compute_perturbation
+from lstm_studies.models.adversarial import compute_perturbation
 from ProxLSTM import ProxLSTM
 
 MODES = ("plain", "AdvLSTM", "ProxLSTM")

@@ -1,4 +1,5 @@
-# Every target makes its own virtual environment in .venv first, and skips that when requirements.txt has not changed.
+# Every target makes its own virtual environment in .venv first, and skips that when requirements.txt and pyproject.toml have
+# not changed.
 PYTHON ?= python3
 VENV := .venv
 BENCHMARKS := conv_lstm long_sequences mnist scale grid startup memory prox_lstm adv_alstm sentiment
@@ -24,9 +25,9 @@ lint: $(VENV)/.installed
 bench: $(VENV)/.installed  ## timings and peak memory: docs/results/benchmarks.md, in a quarter of an hour
 	for name in $(BENCHMARKS); do $(RUN) benchmarks/bench_$$name.py || exit 1; done
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt --editable .
 	touch $@
 
 clean:

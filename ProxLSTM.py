@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
-from models.proximal_solvers import make_solver, solve_dense
+from lstm_studies.models.proximal_solvers import make_solver, solve_dense
 
 METHODS = ("auto", "cholesky", "cg", "blackbox")
 TOLERANCES = {torch.float32: 3e-4, torch.float64: 1e-12}  # of conjugate gradients

@@ -31,9 +31,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training import flags
-from training.presets import Script, recipe
-from training.settings import NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
+from lstm_studies.training import flags
+from lstm_studies.training.presets import Script, recipe
+from lstm_studies.training.settings import NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 # What each model leaves out of AdvALSTM, or does otherwise.
 MODELS: dict[str, dict] = {
@@ -232,20 +232,20 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from evaluation import binary_scores, movement_scores
-from loaders.files import DataError
-from loaders.movement import MOVEMENT_SETS, movement_of_prices, movement_table, stock_movement
-from loaders.movement_samples import ADJUSTED_CLOSE, MovementPart, StockMovement, latest_windows
-from loaders.published_alstm import published_variables
-from models.attentive_ensemble import TOGETHER, fit_together
-from models.attentive_lstm import AttentiveLSTM, check_samples
-from models.history import History
-from models.published_alstm import convert_published
-from reporting import movement as report
-from reporting import plots
-from training import checkpoint, grid_search, loop, tables
-from training.presets import Request
-from training.run import run_script
+from lstm_studies.evaluation import binary_scores, movement_scores
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.movement import MOVEMENT_SETS, movement_of_prices, movement_table, stock_movement
+from lstm_studies.loaders.movement_samples import ADJUSTED_CLOSE, MovementPart, StockMovement, latest_windows
+from lstm_studies.loaders.published_alstm import published_variables
+from lstm_studies.models.attentive_ensemble import TOGETHER, fit_together
+from lstm_studies.models.attentive_lstm import AttentiveLSTM, check_samples
+from lstm_studies.models.history import History
+from lstm_studies.models.published_alstm import convert_published
+from lstm_studies.reporting import movement as report
+from lstm_studies.reporting import plots
+from lstm_studies.training import checkpoint, grid_search, loop, tables
+from lstm_studies.training.presets import Request
+from lstm_studies.training.run import run_script
 
 
 class AdvALSTM(AttentiveLSTM):

@@ -27,9 +27,9 @@ Deviations from the studies it follows:
 from dataclasses import dataclass
 from pathlib import Path
 
-from training import flags
-from training.presets import Script, recipe
-from training.settings import NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
+from lstm_studies.training import flags
+from lstm_studies.training.presets import Script, recipe
+from lstm_studies.training.settings import NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 PLACES = ("input", "convolution", "lstm")  # of dropout and batch norm, as in Classifier.py
 TRAINED = ("basic", "adversarial", "proximal")  # one model each; dropout and batch_norm compare many
@@ -215,16 +215,16 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from Classifier import LSTMClassifier
-from evaluation.binary_scores import binomial_sigma
-from loaders.ts_files import Sequences, Split, StackedSequences, read_ts, stratified_folds, ts_split
-from loaders.vowels import japanese_vowels
-from models import robustness as robust
-from models.classifier_stack import ClassifierStack
-from reporting import plots
-from training import checkpoint, grid_search, loop, tables
-from training.checkpoint import CheckpointError
-from training.presets import Request
-from training.run import run_script
+from lstm_studies.evaluation.binary_scores import binomial_sigma
+from lstm_studies.loaders.ts_files import Sequences, Split, StackedSequences, read_ts, stratified_folds, ts_split
+from lstm_studies.loaders.vowels import japanese_vowels
+from lstm_studies.models import robustness as robust
+from lstm_studies.models.classifier_stack import ClassifierStack
+from lstm_studies.reporting import plots
+from lstm_studies.training import checkpoint, grid_search, loop, tables
+from lstm_studies.training.checkpoint import CheckpointError
+from lstm_studies.training.presets import Request
+from lstm_studies.training.run import run_script
 
 RADII = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # of a perturbation of v, in norms of v
 RADII_OF_SEVERAL_STEPS, STEPS = (0.0, 0.1, 0.2, 0.3), 5  # of projected gradient ascent

@@ -29,9 +29,18 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-from training import flags
-from training.presets import Request, Script, recipe
-from training.settings import COUNT, FRACTION, POSITIVE_INT, AutoencoderSettings, UsageError, flag, number, one_of
+from lstm_studies.training import flags
+from lstm_studies.training.presets import Request, Script, recipe
+from lstm_studies.training.settings import (
+    COUNT,
+    FRACTION,
+    POSITIVE_INT,
+    AutoencoderSettings,
+    UsageError,
+    flag,
+    number,
+    one_of,
+)
 
 SIDE, PIXELS = 28, 784
 PATCH = 7  # pixels
@@ -216,16 +225,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, nll_loss, pad
 from torch.utils.data import TensorDataset
 
-from evaluation import baselines
-from evaluation.anomalies import judge
-from evaluation.binary_scores import binomial_sigma
-from loaders.mnist import Mnist, mnist, own_images, read_images
-from models.conv_lstm import low_precision_pays
-from models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, harmonic_periods
-from reporting import plots
-from training import checkpoint, grid_search, loop, tables
-from training.run import run_script
-from training.trained import in_batches, trained_model, write_codes
+from lstm_studies.evaluation import baselines
+from lstm_studies.evaluation.anomalies import judge
+from lstm_studies.evaluation.binary_scores import binomial_sigma
+from lstm_studies.loaders.mnist import Mnist, mnist, own_images, read_images
+from lstm_studies.models.conv_lstm import low_precision_pays
+from lstm_studies.models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, harmonic_periods
+from lstm_studies.reporting import plots
+from lstm_studies.training import checkpoint, grid_search, loop, tables
+from lstm_studies.training.run import run_script
+from lstm_studies.training.trained import in_batches, trained_model, write_codes
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, for the encoder's input
 LONG = 100  # steps from which on the encoder's gates start with memories as long as the sequence

@@ -28,9 +28,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from training import flags
-from training.presets import Script, recipe
-from training.settings import COUNT, FRACTION, POSITIVE_INT, AutoencoderSettings, UsageError, flag, number, one_of
+from lstm_studies.training import flags
+from lstm_studies.training.presets import Script, recipe
+from lstm_studies.training.settings import (
+    COUNT,
+    FRACTION,
+    POSITIVE_INT,
+    AutoencoderSettings,
+    UsageError,
+    flag,
+    number,
+    one_of,
+)
 
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
 VALIDATION_STRIDE = 5  # days between the starts of validation windows
@@ -172,14 +181,14 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 from torch.utils.data import TensorDataset
 
-from evaluation.anomalies import judge
-from evaluation.baselines import fit_pca, reconstruction_baselines
-from evaluation.forecasts import linear_mase, mase_interval
-from loaders.augmentation import random_mirrors
-from loaders.files import DataError
-from loaders.prices import StockPrices, complete_symbols, own_prices, select_symbols, stock_prices
-from loaders.toy import scale_sequences, unscale_sequences
-from loaders.windows import (
+from lstm_studies.evaluation.anomalies import judge
+from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
+from lstm_studies.evaluation.forecasts import linear_mase, mase_interval
+from lstm_studies.loaders.augmentation import random_mirrors
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.prices import StockPrices, complete_symbols, own_prices, select_symbols, stock_prices
+from lstm_studies.loaders.toy import scale_sequences, unscale_sequences
+from lstm_studies.loaders.windows import (
     CLOSE,
     HIGH,
     INPUTS,
@@ -192,12 +201,12 @@ from loaders.windows import (
     samples,
     split_dates,
 )
-from models.lstm_ae import LSTMAutoencoder, harmonic_periods
-from reporting import plots
-from training import checkpoint, grid_search, loop, tables
-from training.presets import Request
-from training.run import run_script
-from training.trained import in_batches, trained_model, write_codes
+from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
+from lstm_studies.reporting import plots
+from lstm_studies.training import checkpoint, grid_search, loop, tables
+from lstm_studies.training.presets import Request
+from lstm_studies.training.run import run_script
+from lstm_studies.training.trained import in_batches, trained_model, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 

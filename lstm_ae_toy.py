@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from training import flags
-from training.presets import Script, recipe
-from training.settings import (
+from lstm_studies.training import flags
+from lstm_studies.training.presets import Script, recipe
+from lstm_studies.training.settings import (
     COUNT,
     FRACTION,
     NOT_NEGATIVE,
@@ -150,17 +150,24 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import TensorDataset
 
-from evaluation.anomalies import judge
-from evaluation.baselines import fit_pca, reconstruction_baselines
-from loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
-from loaders.files import DataError
-from loaders.toy import ToySignals, generate_signals, own_sequences, read_sequences, scale_sequences, toy_signals
-from models.lstm_ae import LSTMAutoencoder, harmonic_periods
-from reporting import plots
-from training import checkpoint, grid_search, loop, tables
-from training.presets import Request
-from training.run import run_script
-from training.trained import in_batches, trained_model, write_codes
+from lstm_studies.evaluation.anomalies import judge
+from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
+from lstm_studies.loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.toy import (
+    ToySignals,
+    generate_signals,
+    own_sequences,
+    read_sequences,
+    scale_sequences,
+    toy_signals,
+)
+from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
+from lstm_studies.reporting import plots
+from lstm_studies.training import checkpoint, grid_search, loop, tables
+from lstm_studies.training.presets import Request
+from lstm_studies.training.run import run_script
+from lstm_studies.training.trained import in_batches, trained_model, write_codes
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 

@@ -25,14 +25,14 @@ from pathlib import Path
 
 from joblib.externals.loky import get_reusable_executor
 
-from loaders.files import DownloadError
-from reporting import browser, report
-from reporting.report import Failure, Result, Results, read_json
-from reporting.schedule import Task, run_pool
-from reporting.studies import PRESETS, SCRIPTS, STUDIES, Study
-from training import flag_tables
-from training.flags import Parser
-from training.settings import POSITIVE_INT
+from lstm_studies.loaders.files import DownloadError
+from lstm_studies.reporting import browser, report
+from lstm_studies.reporting.report import Failure, Result, Results, read_json
+from lstm_studies.reporting.schedule import Task, run_pool
+from lstm_studies.reporting.studies import PRESETS, SCRIPTS, STUDIES, Study
+from lstm_studies.training import flag_tables
+from lstm_studies.training.flags import Parser
+from lstm_studies.training.settings import POSITIVE_INT
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"
@@ -151,7 +151,7 @@ def expected_minutes(study: Study, preset: str, output: Path) -> float:
 
 def training_minutes(folder: Path) -> float:
     """Training time of all models, seeds and combinations of a study, one after another."""
-    from training import tables  # imports torch, which --help and --list need not wait for
+    from lstm_studies.training import tables  # imports torch, which --help and --list need not wait for
 
     seconds = total_seconds(read_json(folder / "metrics.json"))
     grids = [*folder.glob("grid.csv"), *folder.glob("*/grid.csv")]

@@ -30,9 +30,9 @@ Adversarial training (`--epsilon`) is that of Miyato, Dai and Goodfellow 2017, b
 from dataclasses import dataclass
 from pathlib import Path
 
-from training import flags
-from training.presets import Script, recipe
-from training.settings import COUNT, NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
+from lstm_studies.training import flags
+from lstm_studies.training.presets import Script, recipe
+from lstm_studies.training.settings import COUNT, NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
 
 RATE = number(float, 0, 0.95)
 READS = ("show_messages", "train", "baseline")  # functions that read labelled messages
@@ -237,18 +237,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from evaluation import bag_of_words, binary_scores
-from loaders.encoded_texts import EncodedTexts, build_vocabulary, encode, index_of, repeated_bigrams
-from loaders.messages import TOKENIZERS, LabelledTexts, Messages, labelled_messages, spy_messages, tokenize
-from loaders.text_files import read_texts
-from models.adversarial import compute_perturbation
-from models.text_lstm import TextLSTM
-from models.word_vectors import cooccurrence_vectors
-from reporting import plots
-from reporting.sentiment import plot_scores
-from training import checkpoint, grid_search, loop, tables
-from training.presets import Request
-from training.run import run_script
+from lstm_studies.evaluation import bag_of_words, binary_scores
+from lstm_studies.loaders.encoded_texts import EncodedTexts, build_vocabulary, encode, index_of, repeated_bigrams
+from lstm_studies.loaders.messages import TOKENIZERS, LabelledTexts, Messages, labelled_messages, spy_messages, tokenize
+from lstm_studies.loaders.text_files import read_texts
+from lstm_studies.models.adversarial import compute_perturbation
+from lstm_studies.models.text_lstm import TextLSTM
+from lstm_studies.models.word_vectors import cooccurrence_vectors
+from lstm_studies.reporting import plots
+from lstm_studies.reporting.sentiment import plot_scores
+from lstm_studies.training import checkpoint, grid_search, loop, tables
+from lstm_studies.training.presets import Request
+from lstm_studies.training.run import run_script
 
 START_STD = 0.3  # of the embeddings' values
 SHOWN, SHOWN_BATCH = 20, 5  # messages that `predict` and `show_messages` print

@@ -26,9 +26,9 @@ from timing import medians, processor_seconds
 
 import adv_alstm
 from load_data import DataError
-from models.attentive_ensemble import TOGETHER, Ensemble, prepared
-from training import loop
-from training.run import keep_memory
+from lstm_studies.models.attentive_ensemble import TOGETHER, Ensemble, prepared
+from lstm_studies.training import loop
+from lstm_studies.training.run import keep_memory
 
 ABOUT = (
     "An epoch with the published sizes, validation included: one model in the loop of all scripts, and ten seeds "

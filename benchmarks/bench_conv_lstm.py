@@ -35,9 +35,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from record import Row, record
 
-from models.conv_lstm import ConvLSTM
-from models.lstm_ae import ConvLSTMAutoencoder
-from training.run import keep_memory
+from lstm_studies.models.conv_lstm import ConvLSTM
+from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder
+from lstm_studies.training.run import keep_memory
 
 SIZES = (  # B, T, space, channels, kernel; targets: float32, bfloat16 beside float32, beside autocast
     (64, 28, (28,), 32, 3, (">= 2", ">= 2", ">= 1.6")),

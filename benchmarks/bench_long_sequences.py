@@ -32,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import ROOT, Row, memory_of_process, record
 from timing import medians
 
-from models.lstm_ae import LSTMAutoencoder
-from training.run import keep_memory
+from lstm_studies.models.lstm_ae import LSTMAutoencoder
+from lstm_studies.training.run import keep_memory
 
 BATCH, STEPS, SIZES = 128, 784, (64, 128)
 TRAIN = "lstm_ae_mnist.py --function classify --model fc --sequence pixels --source sample --epochs 1 --quiet "

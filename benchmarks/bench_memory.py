@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from record import ROOT, Row, record
 
-from reporting.studies import STUDIES, Study
-from training import loop
+from lstm_studies.reporting.studies import STUDIES, Study
+from lstm_studies.training import loop
 
 BATCHES = 20
 EVALUATE = loop.evaluate

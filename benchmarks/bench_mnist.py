@@ -19,8 +19,8 @@ from record import Row, record
 from timing import medians
 
 import lstm_ae_mnist
-from training import loop
-from training.run import keep_memory
+from lstm_studies.training import loop
+from lstm_studies.training.run import keep_memory
 
 DIGITS = 55_000  # that train
 STUDIES = {  # how many models, and their flags

@@ -34,10 +34,10 @@ from record import RESULTS, Row, memory_of_process, record
 from timing import medians, processor_seconds
 
 from Classifier import MODES, LSTMClassifier
-from models.classifier_stack import ClassifierStack
+from lstm_studies.models.classifier_stack import ClassifierStack
+from lstm_studies.reporting import plots
+from lstm_studies.training.run import keep_memory
 from ProxLSTM import METHODS, ProxLSTM
-from reporting import plots
-from training.run import keep_memory
 
 STEPS = 12
 RATIOS = (  # B, T, H = I, target: what the training step may cost beside a loop over nn.LSTMCell

@@ -39,10 +39,10 @@ from bench_prox_lstm import CellLoop
 from record import RESULTS, ROOT, Row, record
 from timing import medians, processor_seconds
 
+from lstm_studies.reporting import plots
+from lstm_studies.training import loop
+from lstm_studies.training.run import keep_memory
 from ProxLSTM import ProxLSTM
-from reporting import plots
-from training import loop
-from training.run import keep_memory
 
 MODELS = ("LSTM autoencoder", "ProxLSTM", "ConvLSTM autoencoder")
 PLAIN = {model: f"{model}, plain" for model in MODELS}

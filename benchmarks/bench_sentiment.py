@@ -26,11 +26,11 @@ from record import Row, record
 from timing import medians, processor_seconds
 
 import stocktwits_sentiment as script
-from loaders.files import DataError
-from loaders.messages import LabelledTexts, Messages
-from models.text_lstm import TextLSTM
-from training import flags, loop
-from training.run import keep_memory
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.messages import LabelledTexts, Messages
+from lstm_studies.models.text_lstm import TextLSTM
+from lstm_studies.training import flags, loop
+from lstm_studies.training.run import keep_memory
 
 MESSAGES, BATCHES, PADDED, PREDICTED = 72_852, 12, 244, 5000
 ABOUT = (

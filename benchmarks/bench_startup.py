@@ -30,7 +30,7 @@ from record import ROOT, Row, record
 from timing import medians
 
 import load_data
-from loaders.messages import tokenize
+from lstm_studies.loaders.messages import tokenize
 
 DATA = Path(os.environ.get("DATA_DIR", ROOT / "data"))
 FOLDERS = {"MNIST": "MNIST/raw", "prices": "sp500", "movement": "adv_alstm", "messages": "stocktwits"}
@@ -59,7 +59,7 @@ os._exit({REACHED})
 """
 SCRIPT = f"""
 import os, {{script}}
-from training import loop
+from lstm_studies.training import loop
 loop.Training.finish_epoch = lambda training: os._exit({REACHED})
 {{script}}.main({{flags!r}})
 """

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from reporting import plots
+from lstm_studies.reporting import plots
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"

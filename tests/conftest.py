@@ -18,11 +18,11 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from loaders.files import DataError
-from reporting import plots
-from training.presets import Request, Script
-from training.run import run_script
-from training.settings import NOT_NEGATIVE, Settings, flag
+from lstm_studies.loaders.files import DataError
+from lstm_studies.reporting import plots
+from lstm_studies.training.presets import Request, Script
+from lstm_studies.training.run import run_script
+from lstm_studies.training.settings import NOT_NEGATIVE, Settings, flag
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 COUNTS = Counter()  # of what the tests marked `reliability` tried, by test
@@ -128,7 +128,7 @@ def door(tmp_path, monkeypatch, capsys):
     """door(script, *argv): what the script's `main` returns, without figures; DataError if it ends as for bad input."""
     without_figures(monkeypatch)
     monkeypatch.setattr(gc, "get_freeze_count", lambda: 1)  # it counts them, a sixth of the time of a tiny run
-    monkeypatch.setattr("training.run.describe_run", lambda request: {})  # asks git
+    monkeypatch.setattr("lstm_studies.training.run.describe_run", lambda request: {})  # asks git
 
     def run(script, *argv):
         for kept in vars(script).values():

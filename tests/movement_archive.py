@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from loaders.movement import MovementSet
+from lstm_studies.loaders.movement import MovementSet
 
 MISSING = ",".join(["-123321.000000"] * 13)
 # 90 trading dates from 2013-01-01 on, every day; a stock has prices from 40 days before to 3 days after them.

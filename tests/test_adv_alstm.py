@@ -14,12 +14,12 @@ from movement_archive import price_file, random_prices, write_archive
 
 import adv_alstm
 from adv_alstm import SCRIPT, AdvALSTM, with_model
-from loaders import movement as load_movement
-from loaders.movement_samples import latest_windows
-from loaders.published_alstm import published_variables
-from models.published_alstm import convert_published
-from reporting.movement import comparison, label
-from training import flags
+from lstm_studies.loaders import movement as load_movement
+from lstm_studies.loaders.movement_samples import latest_windows
+from lstm_studies.loaders.published_alstm import published_variables
+from lstm_studies.models.published_alstm import convert_published
+from lstm_studies.reporting.movement import comparison, label
+from lstm_studies.training import flags
 
 ROOT = Path(__file__).parent.parent
 TINY = ["--quiet", "--epochs", "2", "--batch_size", "64"]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from models.adversarial import compute_perturbation, find_perturbation, random_perturbation
+from lstm_studies.models.adversarial import compute_perturbation, find_perturbation, random_perturbation
 
 
 def norms(r):

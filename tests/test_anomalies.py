@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation.anomalies import (
+from lstm_studies.evaluation.anomalies import (
     ANOMALIES,
     error_threshold,
     plant,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from adv_alstm import AdvALSTM
-from models import attentive_ensemble
-from models.attentive_ensemble import fit_together, represent, score
+from lstm_studies.models import attentive_ensemble
+from lstm_studies.models.attentive_ensemble import fit_together, represent, score
 
 KINDS = [
     {},

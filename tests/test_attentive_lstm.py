@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from adv_alstm import AdvALSTM
-from models.published_alstm import convert_published
-from training.checkpoint import CheckpointError
+from lstm_studies.models.published_alstm import convert_published
+from lstm_studies.training.checkpoint import CheckpointError
 
 SIGNATURE = (
     "(units: int, epsilon: float = 0.001, beta: float = 0.05, learning_rate: float = 0.01, "

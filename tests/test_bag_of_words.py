@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evaluation import bag_of_words
-from evaluation.bag_of_words import features, fit, fit_best, minimize, normalized, presence
+from lstm_studies.evaluation import bag_of_words
+from lstm_studies.evaluation.bag_of_words import features, fit, fit_best, minimize, normalized, presence
 
 TEXTS = [["buy", "the", "dip"], ["buy", "buy"], ["sell"], []]
 

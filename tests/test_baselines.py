@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation.baselines import fit_pca, mse, reconstruction_baselines
+from lstm_studies.evaluation.baselines import fit_pca, mse, reconstruction_baselines
 
 # On the line through (1, 2) with direction (3, 4) / 5, at -2, -1, 0, 1, 2 times 5.
 LINE = torch.tensor([[-5.0, -6.0], [-2.0, -2.0], [1.0, 2.0], [4.0, 6.0], [7.0, 10.0]])

@@ -14,8 +14,8 @@ import bench_memory  # noqa: E402
 import record  # noqa: E402
 from record import Row  # noqa: E402
 
-from reporting.studies import STUDIES  # noqa: E402
-from training import flags  # noqa: E402
+from lstm_studies.reporting.studies import STUDIES  # noqa: E402
+from lstm_studies.training import flags  # noqa: E402
 
 
 @pytest.fixture

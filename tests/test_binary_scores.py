@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from evaluation import binary_scores as scores
+from lstm_studies.evaluation import binary_scores as scores
 
 LABELS = np.array([1, 0, 1, 1])
 

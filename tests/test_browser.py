@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reporting import browser, report
-from reporting.studies import STUDIES
+from lstm_studies.reporting import browser, report
+from lstm_studies.reporting.studies import STUDIES
 
 WIDTHS = (360, 1024, 1600)
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"

@@ -14,9 +14,9 @@ from torch import nn
 
 from adv_alstm import AdvALSTM
 from Classifier import LSTMClassifier
-from models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
-from training import checkpoint
-from training.checkpoint import CheckpointError
+from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
+from lstm_studies.training import checkpoint
+from lstm_studies.training.checkpoint import CheckpointError
 
 OLD, NEW = {"epoch": 1, "weights": torch.arange(3.0)}, {"epoch": 2, "weights": torch.arange(3.0) + 1}
 

@@ -6,8 +6,8 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.testing import assert_close
 
 from Classifier import MODES, PLACES, LSTMClassifier
-from models.adversarial import compute_perturbation
-from training import checkpoint
+from lstm_studies.models.adversarial import compute_perturbation
+from lstm_studies.training import checkpoint
 
 LENGTHS = torch.tensor([5, 9, 7])
 

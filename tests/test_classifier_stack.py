@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from Classifier import MODES, PLACES, LSTMClassifier
-from loaders.ts_files import IGNORED
-from models.classifier_stack import ClassifierStack
-from training import checkpoint
+from lstm_studies.loaders.ts_files import IGNORED
+from lstm_studies.models.classifier_stack import ClassifierStack
+from lstm_studies.training import checkpoint
 
 ARGUMENTS = {"input_size": 4, "hidden_size": 6, "classes": 3, "channels": 5}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from training import checkpoint
+from lstm_studies.training import checkpoint
 
 ROOT = Path(__file__).parent.parent
 SIZES = [4, 5, 6, 7]

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import conv1d, conv2d, conv_transpose1d
 
-from models import conv_lstm
-from models.conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases, twice_less_one
+from lstm_studies.models import conv_lstm
+from lstm_studies.models.conv_lstm import ConvLSTM, ConvLSTMFunction, set_gate_biases, twice_less_one
 
 SPACES = {1: (5,), 2: (3, 4)}
 CASES = [

@@ -16,8 +16,8 @@ from test_reliability import TRAININGS, run  # noqa: F401
 from test_training import one_line, same
 
 import lstm_ae_toy
-from reporting import plots
-from training import checkpoint, data_parallel, tables
+from lstm_studies.reporting import plots
+from lstm_studies.training import checkpoint, data_parallel, tables
 
 ROOT = Path(__file__).parent.parent
 # 47 sequences: the last batch has 15, and its shares are of 8 and 7. SGD, because Adam makes a whole step of the

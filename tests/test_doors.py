@@ -20,10 +20,10 @@ import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
 import stocktwits_sentiment
-from loaders import messages as load_messages
-from loaders import mnist, movement, published_alstm
-from loaders.files import DataError
-from training import tables
+from lstm_studies.loaders import messages as load_messages
+from lstm_studies.loaders import mnist, movement, published_alstm
+from lstm_studies.loaders.files import DataError
+from lstm_studies.training import tables
 
 pytest.importorskip("hypothesis")
 from fuzzing import changed_bytes, changed_text, put, zipped

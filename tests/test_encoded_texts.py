@@ -4,8 +4,15 @@ import zlib
 
 import torch
 
-from loaders.encoded_texts import EncodedTexts, build_vocabulary, encode, index_of, ngram_places, repeated_bigrams
-from loaders.messages import SPECIAL, LabelledTexts, tokenize
+from lstm_studies.loaders.encoded_texts import (
+    EncodedTexts,
+    build_vocabulary,
+    encode,
+    index_of,
+    ngram_places,
+    repeated_bigrams,
+)
+from lstm_studies.loaders.messages import SPECIAL, LabelledTexts, tokenize
 
 
 def test_vocabulary_by_hand():

@@ -18,9 +18,9 @@ import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
 import stocktwits_sentiment
-from training import flags
-from training.presets import Request, Script, recipe, with_values
-from training.settings import (
+from lstm_studies.training import flags
+from lstm_studies.training.presets import Request, Script, recipe, with_values
+from lstm_studies.training.settings import (
     COUNT,
     FRACTION,
     NOT_NEGATIVE,
@@ -256,7 +256,13 @@ SMALL = {  # flags that keep a random run of each function short; those that app
     (stocktwits_sentiment, "train"): f"{SAMPLE} --limit 40 --epochs 1 --lstm_sizes 3 --embedding_size 4",
     (stocktwits_sentiment, "baseline"): SAMPLE,
 }
-IGNORED = ("dataclasses", "training.settings", "training.presets", "training.flags", "copy")  # which read all settings
+IGNORED = (
+    "dataclasses",
+    "lstm_studies.training.settings",
+    "lstm_studies.training.presets",
+    "lstm_studies.training.flags",
+    "copy",
+)  # which read all settings
 HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
 HARMLESS |= {"classification"}  # another way to say --function classify
 VALUES = {  # of flags of each type: small ones, and some that are too small or too large

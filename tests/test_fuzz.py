@@ -15,13 +15,13 @@ import scipy.io
 import torch
 
 import load_data
-from loaders import messages as load_messages
-from loaders import mnist as mnist_loader
-from loaders import movement as load_movement
-from loaders import prices as price_loader
-from loaders import vowels as load_vowels
-from loaders.prices import own_prices
-from loaders.toy import own_sequences
+from lstm_studies.loaders import messages as load_messages
+from lstm_studies.loaders import mnist as mnist_loader
+from lstm_studies.loaders import movement as load_movement
+from lstm_studies.loaders import prices as price_loader
+from lstm_studies.loaders import vowels as load_vowels
+from lstm_studies.loaders.prices import own_prices
+from lstm_studies.loaders.toy import own_sequences
 
 pytest.importorskip("hypothesis")
 from fuzzing import changed_bytes, changed_text, put, zipped

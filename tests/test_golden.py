@@ -15,8 +15,8 @@ import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
 import stocktwits_sentiment
-from training import checkpoint
-from training.settings import ROOT
+from lstm_studies.training import checkpoint
+from lstm_studies.training.settings import ROOT
 
 SCRIPTS = {
     module.SCRIPT.name: module

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 import Classifier
 from Classifier import MODES, PLACES, LSTMClassifier
-from models import classifier_stack
-from models.attentive_ensemble import represent, score
-from models.attentive_lstm import AttentiveLSTM
-from models.classifier_stack import ClassifierStack
-from models.lstm_ae import HEADS, ConvLSTMAutoencoder, LSTMAutoencoder
-from models.text_lstm import POOLINGS, TextLSTM
+from lstm_studies.models import classifier_stack
+from lstm_studies.models.attentive_ensemble import represent, score
+from lstm_studies.models.attentive_lstm import AttentiveLSTM
+from lstm_studies.models.classifier_stack import ClassifierStack
+from lstm_studies.models.lstm_ae import HEADS, ConvLSTMAutoencoder, LSTMAutoencoder
+from lstm_studies.models.text_lstm import POOLINGS, TextLSTM
 from ProxLSTM import METHODS, ProxLSTM, ProxLSTMCell
 
 pytest.importorskip("hypothesis")
@@ -178,7 +178,7 @@ def attentive(draw):
 
 
 class Ensemble(nn.Module):
-    """The network of `models.attentive_ensemble` with the stacked weights of some models."""
+    """The network of `lstm_studies.models.attentive_ensemble` with the stacked weights of some models."""
 
     def __init__(self, models):
         super().__init__()

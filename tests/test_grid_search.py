@@ -19,13 +19,13 @@ from joblib.externals.loky import get_reusable_executor
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from training import checkpoint, flags, grid_search, loop, tables, workers
-from training.checkpoint import CheckpointError
-from training.loop import Diverged
-from training.presets import with_values
-from training.run import prepare_process
-from training.signals import Interrupted
-from training.workers import WorkerLost
+from lstm_studies.training import checkpoint, flags, grid_search, loop, tables, workers
+from lstm_studies.training.checkpoint import CheckpointError
+from lstm_studies.training.loop import Diverged
+from lstm_studies.training.presets import with_values
+from lstm_studies.training.run import prepare_process
+from lstm_studies.training.signals import Interrupted
+from lstm_studies.training.workers import WorkerLost
 
 pytestmark = pytest.mark.usefixtures("no_flush")
 

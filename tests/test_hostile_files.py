@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from loaders import messages, mnist, price_files, prices, text_files, toy, ts_files
-from loaders.files import MAX_BYTES, DataError
-from training import checkpoint, tables
+from lstm_studies.loaders import messages, mnist, price_files, prices, text_files, toy, ts_files
+from lstm_studies.loaders.files import MAX_BYTES, DataError
+from lstm_studies.training import checkpoint, tables
 
 pytest.importorskip("hypothesis")
 import tiny_models

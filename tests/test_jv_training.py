@@ -11,9 +11,9 @@ import torch
 
 import jv_training
 from Classifier import LSTMClassifier
-from loaders.ts_files import Sequences
-from models.classifier_stack import ClassifierStack
-from training import checkpoint, flags, loop
+from lstm_studies.loaders.ts_files import Sequences
+from lstm_studies.models.classifier_stack import ClassifierStack
+from lstm_studies.training import checkpoint, flags, loop
 
 SHORT = "--preset quick --quiet --source sample --limit 45 --epochs 2 --folds 2 --hidden_size 4 --channels 4".split()
 TRAINING_FILES = {"history.csv", "last.pt", "best.pt", "grid.csv"}

@@ -16,10 +16,11 @@ ALLOWED = {  # what a folder may import of this collection, beside itself
     "evaluation": set(),
     "reporting": {"evaluation"},
 }
-PACKAGES = set(ALLOWED)
+PACKAGE = "lstm_studies"
+FOLDERS = set(ALLOWED)
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for pattern in ("*.py", *(f"{package}/*.py" for package in PACKAGES))
+    for pattern in ("*.py", f"{PACKAGE}/*/*.py")
     for path in ROOT.glob(pattern)
     if path.name != "__init__.py"
 }
@@ -28,7 +29,7 @@ TOP = {name for name in MODULES if "." not in name}
 
 def folder(module):
     """The folder of a module; the two models at the top level belong to `models`."""
-    return "models" if module in TOP_MODELS else module.split(".")[0]
+    return "models" if module in TOP_MODELS else module.removeprefix(f"{PACKAGE}.").split(".")[0]
 
 
 def tree(module):
@@ -73,7 +74,7 @@ def test_the_top_level_holds_only_what_people_run_or_import_by_fixed_names():
     assert SCRIPTS | TOP_MODELS | {"reproduce", "load_data"} == TOP
 
 
-@pytest.mark.parametrize("module", in_folder(*PACKAGES))
+@pytest.mark.parametrize("module", in_folder(*FOLDERS))
 def test_a_folder_imports_itself_and_what_it_may(module):
     allowed = ALLOWED[folder(module)] | {folder(module)}
     assert {folder(name) for name in local_imports(module)} <= allowed
@@ -81,8 +82,8 @@ def test_a_folder_imports_itself_and_what_it_may(module):
 
 @pytest.mark.parametrize("module", in_folder("training"))
 def test_training_takes_errors_and_no_data_from_the_loaders(module):
-    taken = {name for name in imports(module) if name.startswith("loaders.")}
-    assert taken <= {"loaders.files", "loaders.files.DataError"}
+    taken = {name for name in imports(module) if name.startswith(f"{PACKAGE}.loaders")}
+    assert taken <= {f"{PACKAGE}.loaders.files", f"{PACKAGE}.loaders.files.DataError"}
 
 
 @pytest.mark.parametrize("module", in_folder("models"))
@@ -97,7 +98,7 @@ def test_loaders_know_no_matplotlib(module):
 
 
 def test_plots_know_no_torch():
-    assert "torch" not in all_imports("reporting.plots")
+    assert "torch" not in all_imports(f"{PACKAGE}.reporting.plots")
 
 
 @pytest.mark.parametrize("module", sorted(SCRIPTS))
@@ -105,9 +106,9 @@ def test_scripts_import_no_script(module):
     assert not local_imports(module) & (SCRIPTS | {"reproduce"})
 
 
-@pytest.mark.parametrize("package", sorted(PACKAGES))
-def test_packages_have_an_empty_init(package):
-    assert (ROOT / package / "__init__.py").read_text() == ""
+@pytest.mark.parametrize("name", sorted(FOLDERS))
+def test_folders_have_an_empty_init(name):
+    assert (ROOT / PACKAGE / name / "__init__.py").read_text() == ""
 
 
 def test_no_cycles():
@@ -126,7 +127,7 @@ def test_no_file_for_odds_and_ends():
 
 
 def test_no_file_hides_a_library_module():
-    assert not {name.lower() for name in TOP | PACKAGES} & {name.lower() for name in sys.stdlib_module_names}
+    assert not {name.lower() for name in TOP | FOLDERS} & {name.lower() for name in sys.stdlib_module_names}
 
 
 @pytest.mark.parametrize("module", sorted(SCRIPTS | {"reproduce"}))

@@ -29,11 +29,11 @@ from load_data import (
     toy_signals,
     unscale_sequences,
 )
-from loaders import files as data_files
-from loaders import mnist as mnist_loader
-from loaders import prices as price_loader
-from loaders import toy as toy_loader
-from loaders.files import DataError, download, read_member
+from lstm_studies.loaders import files as data_files
+from lstm_studies.loaders import mnist as mnist_loader
+from lstm_studies.loaders import prices as price_loader
+from lstm_studies.loaders import toy as toy_loader
+from lstm_studies.loaders.files import DataError, download, read_member
 
 HEADER = "symbol,date,open,high,low,close,volume"
 NAN = float("nan")

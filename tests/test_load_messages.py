@@ -12,9 +12,9 @@ import pytest
 from conftest import damaged_at_random, fails
 
 import load_data
-from loaders import messages as load_messages
-from loaders.files import DataError
-from loaders.messages import (
+from lstm_studies.loaders import messages as load_messages
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.messages import (
     labelled_messages,
     normalize,
     spy_messages,

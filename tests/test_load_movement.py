@@ -14,18 +14,18 @@ from movement_archive import DAYS, day, price_file, random_prices, write_archive
 
 import load_data
 from adv_alstm import AdvALSTM
-from loaders import movement as load_movement
-from loaders.files import DataError
-from loaders.movement import archive_table, movement_of_prices, movement_table, price_table, stock_movement
-from loaders.movement_samples import (
+from lstm_studies.loaders import movement as load_movement
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.movement import archive_table, movement_of_prices, movement_table, price_table, stock_movement
+from lstm_studies.loaders.movement_samples import (
     MovementTable,
     latest_windows,
     movement_features,
     split_samples,
     window_samples,
 )
-from loaders.published_alstm import published_variables, variable_shapes
-from models.published_alstm import convert_published
+from lstm_studies.loaders.published_alstm import published_variables, variable_shapes
+from lstm_studies.models.published_alstm import convert_published
 
 REAL = Path(os.environ.get("DATA_DIR", "data"))
 NAN = float("nan")

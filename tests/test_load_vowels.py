@@ -10,10 +10,10 @@ import scipy.io
 import torch
 
 import load_data
-from loaders import vowels as load_vowels
-from loaders.files import SAMPLES, DataError
-from loaders.ts_files import Sequences, read_ts
-from loaders.vowels import COUNTS, japanese_vowels, read_blocks
+from lstm_studies.loaders import vowels as load_vowels
+from lstm_studies.loaders.files import SAMPLES, DataError
+from lstm_studies.loaders.ts_files import Sequences, read_ts
+from lstm_studies.loaders.vowels import COUNTS, japanese_vowels, read_blocks
 
 HEADER = "#comment\n@dimensions 12\n@classLabel true 1 2 3 4 5 6 7 8 9\n@data\n"
 SHA256 = {

@@ -10,8 +10,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 
-from models import lstm_ae
-from models.lstm_ae import HEADS, ConvLSTMAutoencoder, LSTMAutoencoder, initialise_lstm, positional_encoding
+from lstm_studies.models import lstm_ae
+from lstm_studies.models.lstm_ae import (
+    HEADS,
+    ConvLSTMAutoencoder,
+    LSTMAutoencoder,
+    initialise_lstm,
+    positional_encoding,
+)
 
 
 def lstm(**values):
@@ -205,7 +211,7 @@ def test_chunks_of_time_change_nothing(monkeypatch, head, steps):
 
 PEAK = """
 import re, sys, torch
-from models.lstm_ae import LSTMAutoencoder
+from lstm_studies.models.lstm_ae import LSTMAutoencoder
 def peak():  # of this program; ru_maxrss would hold that of the process which started it, too
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 torch.set_num_threads(1)
@@ -220,7 +226,7 @@ print(peak() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_chunks_of_time_take_less_memory():
     """4,096 steps in chunks of 64; the bound is a half, the ratio a tenth or so."""
-    root = Path(lstm_ae.__file__).parent.parent
+    root = Path(lstm_ae.__file__).parents[2]
     kept, recomputed = (
         int(subprocess.run([sys.executable, "-c", PEAK, n], cwd=root, capture_output=True, check=True).stdout)
         for n in ("0", "64")

@@ -14,13 +14,13 @@ from test_windows import random_walk
 import lstm_ae_mnist as mnist
 import lstm_ae_snp500 as snp500
 import lstm_ae_toy as toy
-from loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
-from loaders.mnist import read_images
-from loaders.prices import StockPrices
-from loaders.toy import generate_signals, read_sequences, scale_sequences, toy_signals
-from loaders.windows import HIGH, RANGE, fit_scale
-from models.lstm_ae import LSTMAutoencoder
-from training import checkpoint
+from lstm_studies.loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
+from lstm_studies.loaders.mnist import read_images
+from lstm_studies.loaders.prices import StockPrices
+from lstm_studies.loaders.toy import generate_signals, read_sequences, scale_sequences, toy_signals
+from lstm_studies.loaders.windows import HIGH, RANGE, fit_scale
+from lstm_studies.models.lstm_ae import LSTMAutoencoder
+from lstm_studies.training import checkpoint
 
 # ---- toy -------------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from evaluation.movement_scores import accuracy, binomial_sigma, day_sums, gain, mcc, mcc_of_counts, movement_scores
+from lstm_studies.evaluation.movement_scores import (
+    accuracy,
+    binomial_sigma,
+    day_sums,
+    gain,
+    mcc,
+    mcc_of_counts,
+    movement_scores,
+)
 
 PREDICTED = np.array([1, 1, 1, 0, 0, 0, 0, 1])
 ACTUAL = np.array([1, 1, 0, 0, 0, 1, 0, 1])  # 3 true ups, 3 true downs, 1 false up, 1 false down

@@ -2,8 +2,8 @@
 
 import pytest
 
-from reporting import numbers
-from reporting.studies import Number, Study
+from lstm_studies.reporting import numbers
+from lstm_studies.reporting.studies import Number, Study
 
 MSE = {"label": "MSE", "key": "a", "kind": "mse", "baseline": "b", "name": "PCA"}
 ACCURACY = {"label": "acc", "key": "a", "kind": "accuracy", "baseline": "b", "name": "plain"}

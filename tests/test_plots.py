@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reporting import plots
+from lstm_studies.reporting import plots
 
 
 @pytest.fixture

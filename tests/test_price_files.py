@@ -8,9 +8,9 @@ import pytest
 from conftest import fails
 from movement_archive import day, price_file, random_prices
 
-from loaders.files import DataError
-from loaders.movement import movement_of_prices, price_table
-from loaders.price_files import parse_prices, read_prices
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.movement import movement_of_prices, price_table
+from lstm_studies.loaders.price_files import parse_prices, read_prices
 
 ROWS = {k: tuple(round(price, 2) for price in row) for k, row in random_prices(3).items()}
 DAYS = [np.datetime64(day(k)) for k in ROWS]

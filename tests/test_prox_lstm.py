@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from models.proximal_solvers import ConjugateGradients, make_solver
+from lstm_studies.models.proximal_solvers import ConjugateGradients, make_solver
 from ProxLSTM import METHODS, ProxLSTM, ProxLSTMCell, ProxLSTMFunction, blackbox_step, proximal_map
 
 SIZES = [(3, 5), (5, 3)]  # I, H

@@ -35,10 +35,10 @@ import lstm_ae_mnist
 import lstm_ae_snp500
 import lstm_ae_toy
 import stocktwits_sentiment
-from loaders import messages as load_messages
-from loaders import movement as load_movement
-from reporting import plots
-from training import checkpoint, loop, signals, tables
+from lstm_studies.loaders import messages as load_messages
+from lstm_studies.loaders import movement as load_movement
+from lstm_studies.reporting import plots
+from lstm_studies.training import checkpoint, loop, signals, tables
 
 ROOT = Path(__file__).parent.parent
 FILE_OPERATIONS = {"open", "write", "flush", "fsync", "link", "sendfile", "replace", "unlink", "mkdir"}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reporting import report
-from reporting.report import Failure, Result
-from reporting.studies import CAPTIONS, FINDINGS, STUDIES, Number, Study
+from lstm_studies.reporting import report
+from lstm_studies.reporting.report import Failure, Result
+from lstm_studies.reporting.studies import CAPTIONS, FINDINGS, STUDIES, Number, Study
 
 ROOT = Path(__file__).parent.parent
 NUMBERS = (

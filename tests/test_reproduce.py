@@ -9,10 +9,10 @@ import pytest
 
 import lstm_ae_toy
 import reproduce
-from loaders.files import DownloadError
-from reporting.report import Failure, Result
-from reporting.studies import FINDINGS, SCRIPTS, STUDIES, Number, Study
-from training import flags
+from lstm_studies.loaders.files import DownloadError
+from lstm_studies.reporting.report import Failure, Result
+from lstm_studies.reporting.studies import FINDINGS, SCRIPTS, STUDIES, Number, Study
+from lstm_studies.training import flags
 
 ROOT = Path(__file__).parent.parent
 TINY = "--limit 32 --epochs 1 --hidden_size 4 --code_size 4"

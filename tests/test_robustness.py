@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from Classifier import LSTMClassifier
-from models.adversarial import compute_perturbation
-from models.classifier_stack import ClassifierStack
-from models.robustness import (
+from lstm_studies.models.adversarial import compute_perturbation
+from lstm_studies.models.classifier_stack import ClassifierStack
+from lstm_studies.models.robustness import (
     accuracies,
     accuracies_cut_short,
     accuracies_under_attack,

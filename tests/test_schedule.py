@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from reporting import schedule
-from reporting.schedule import Progress, Task, run_pool
+from lstm_studies.reporting import schedule
+from lstm_studies.reporting.schedule import Progress, Task, run_pool
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import stocktwits_sentiment as script
-from loaders import messages as load_messages
-from models.text_lstm import TextLSTM
-from training import checkpoint
-from training import flags as flag_parser
+from lstm_studies.loaders import messages as load_messages
+from lstm_studies.models.text_lstm import TextLSTM
+from lstm_studies.training import checkpoint
+from lstm_studies.training import flags as flag_parser
 
 ROOT = Path(__file__).parent.parent
 QUICK = "--epochs 2 --hidden_size 6 --embedding_size 5 --batch_size 16 --ngram_buckets 50 --learning_rate .02 --quiet"

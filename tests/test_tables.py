@@ -2,7 +2,7 @@
 
 import random
 
-from training import tables
+from lstm_studies.training import tables
 
 
 def test_numbers_are_read_back_as_they_were(tmp_path):

@@ -7,8 +7,8 @@ import sys
 import pytest
 from conftest import fails
 
-from loaders.messages import labelled_messages
-from loaders.text_files import read_columns, read_texts
+from lstm_studies.loaders.messages import labelled_messages
+from lstm_studies.loaders.text_files import read_columns, read_texts
 
 OWN = "\n".join(
     ["id{0}label{0}text", *(f'{i}{{0}}{"no" if i % 2 else "yes"}{{0}}"Bär, {i}; {chr(97 + i)}"' for i in range(20))]

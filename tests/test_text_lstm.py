@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.text_lstm import POOLINGS, UNKNOWN, TextLSTM, own_words, run_lstm
-from training import checkpoint
+from lstm_studies.models.text_lstm import POOLINGS, UNKNOWN, TextLSTM, own_words, run_lstm
+from lstm_studies.training import checkpoint
 
 VOCABULARY = [f"word{i}" for i in range(30)]
 EVERYTHING = {

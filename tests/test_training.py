@@ -24,14 +24,14 @@ from conftest import make_settings, run_functions
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from loaders.files import DataError
-from training import checkpoint, flags, formats, loop, signals, tables
-from training.checkpoint import CheckpointError
-from training.loop import Diverged
-from training.presets import Script
-from training.run import find_device, locked, prepare_process
-from training.settings import OPTIMIZERS, ROOT, Settings, UsageError
-from training.signals import Interrupted
+from lstm_studies.loaders.files import DataError
+from lstm_studies.training import checkpoint, flags, formats, loop, signals, tables
+from lstm_studies.training.checkpoint import CheckpointError
+from lstm_studies.training.loop import Diverged
+from lstm_studies.training.presets import Script
+from lstm_studies.training.run import find_device, locked, prepare_process
+from lstm_studies.training.settings import OPTIMIZERS, ROOT, Settings, UsageError
+from lstm_studies.training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("no_flush")
 

@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from loaders.files import DataError
-from loaders.ts_files import IGNORED, Sequences, StackedSequences, read_ts, stratified_folds, ts_split
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.ts_files import IGNORED, Sequences, StackedSequences, read_ts, stratified_folds, ts_split
 
 HEADER = "%s\n@problemName Steps\n@timeStamps false\n@missing false\n@dimensions 2\n@classLabel true up down\n@data\n"
 LINES = ["1,2,3:4,5,6:up", "1.5:-2:down", "0,0:1e2,1:up"]

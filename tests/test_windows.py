@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.forecasts import linear_mase, mase_interval
-from loaders import windows as price_windows
-from loaders.files import DataError
-from loaders.windows import CLOSE, HIGH, RANGE, VOLUME, fit_scale, newest_samples, samples, split_dates, windows
+from lstm_studies.evaluation.forecasts import linear_mase, mase_interval
+from lstm_studies.loaders import windows as price_windows
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.windows import (
+    CLOSE,
+    HIGH,
+    RANGE,
+    VOLUME,
+    fit_scale,
+    newest_samples,
+    samples,
+    split_dates,
+    windows,
+)
 
 
 def random_walk(stocks: int, days: int, seed: int = 0) -> torch.Tensor:

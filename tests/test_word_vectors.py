@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from models.word_vectors import cooccurrence_vectors, count_neighbours, largest_singular, mutual_information
+from lstm_studies.models.word_vectors import (
+    cooccurrence_vectors,
+    count_neighbours,
+    largest_singular,
+    mutual_information,
+)
 
 
 def test_neighbours_by_hand():

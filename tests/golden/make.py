@@ -21,7 +21,7 @@ import lstm_ae_mnist  # noqa: E402
 import lstm_ae_snp500  # noqa: E402
 import lstm_ae_toy  # noqa: E402
 import stocktwits_sentiment  # noqa: E402
-from training.formats import FORMAT  # noqa: E402
+from lstm_studies.training.formats import FORMAT  # noqa: E402
 
 GOLDEN = Path(__file__).parent.relative_to(ROOT)  # no folder of this machine is in the files
 SMALL = "--epochs 2 --limit 40 --hidden_size 3"

@@ -1,0 +1,47 @@
+"""LSTM autoencoders, Adv-ALSTM and the proximal LSTM: the models of the studies, for other people's programs.
+
+    from lstm_studies import AdvALSTM, LSTMAutoencoder, ProxLSTM
+
+A name is imported when it is first used, so that `import lstm_studies` does not wait for PyTorch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "2.0.0.dev0"
+
+if TYPE_CHECKING:
+    from adv_alstm import AdvALSTM
+    from Classifier import LSTMClassifier
+    from lstm_studies.models.conv_lstm import ConvLSTM
+    from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
+    from ProxLSTM import ProxLSTM, ProxLSTMCell
+
+MODULES = {  # of each name that people import
+    "AdvALSTM": "adv_alstm",
+    "ConvLSTM": "lstm_studies.models.conv_lstm",
+    "ConvLSTMAutoencoder": "lstm_studies.models.lstm_ae",
+    "LSTMAutoencoder": "lstm_studies.models.lstm_ae",
+    "LSTMClassifier": "Classifier",
+    "ProxLSTM": "ProxLSTM",
+    "ProxLSTMCell": "ProxLSTM",
+}
+__all__ = [
+    "AdvALSTM",
+    "ConvLSTM",
+    "ConvLSTMAutoencoder",
+    "LSTMAutoencoder",
+    "LSTMClassifier",
+    "ProxLSTM",
+    "ProxLSTMCell",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,404 @@
+"""LSTM and ConvLSTM autoencoders.
+
+An encoder LSTM reads a sequence; its last hidden state is the code z; a decoder LSTM gets the same z as its input at
+every step and writes the sequence again (Srivastava, Mansimov, Salakhutdinov 2015, "Unsupervised learning of video
+representations using LSTMs", section 2, unconditioned decoder). z is all that the decoder sees: no encoder output, no
+encoder state and no previous target goes around it.
+
+Letters: B batch, T time steps, I input size, H hidden size, Z code size, K classes.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils.checkpoint import checkpoint
+
+from lstm_studies.models.conv_lstm import CONVOLUTIONS, ConvLSTM, set_gate_biases
+
+HEADS = ("shared", "deep", "separate")
+HEAD_WIDTH = 128  # units of the hidden layer of the head "deep"
+OUTPUT_LAYERS = ("sigmoid", "linear")
+
+
+class AutoencoderOutput(NamedTuple):
+    """Output of a forward pass. Heads that the model does not have are None."""
+
+    reconstruction: Tensor  # (B, T, I), in [0, 1] but for a linear output layer
+    code: Tensor  # (B, Z)
+    logits: Tensor | None  # (B, K); log-probabilities if the model has `log_probabilities`
+    prediction: Tensor | None  # (B, T, P), in [0, 1]: step t holds the estimate of step t + 1
+
+
+def initialise_lstm(lstm: nn.LSTM, timescale: int | None = None) -> None:
+    """Orthogonal recurrent weights per gate, input weights N(0, 1/fan-in), and a forget gate that starts open.
+
+    The scale of the input weights is for inputs of unit variance. At one pixel per step it decides everything: with
+    Xavier's +-sqrt(6 / (4H + 1)) the gates hardly notice a pixel, and after 300 steps of training an LSTM over T=784 is
+    still at chance where this one has 60 % of the digits right.
+
+    `timescale` is as in `set_gate_biases`. PyTorch adds two bias vectors; the second one starts at zero.
+    """
+    hidden = lstm.hidden_size
+    for name, parameter in lstm.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in parameter.data.split(hidden):
+                nn.init.orthogonal_(gate)
+        elif name.startswith("weight_ih"):
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        else:
+            nn.init.zeros_(parameter)
+            if name.startswith("bias_ih"):
+                set_gate_biases(parameter.data, hidden, timescale)
+
+
+class Autoencoder(nn.Module):
+    """What both autoencoders share: the order of things and the heads.
+
+    A subclass gives `encode(x, lengths) -> z`, `unroll(decoder, z, steps) -> (B, T, ...)` for one of its decoders, and
+    `reconstruct(states) -> (B, T, I)`. It sets `decoder` and, for the head "separate", `class_decoder`.
+
+    Args:
+        features: values of the decoder's state at one step, all of which the heads read.
+        num_classes: K, 0 for no class head.
+        prediction_size: P, values of the next-step head, 0 for none.
+        dropout: dropout rate before the class head's last layer.
+        head: what gives the class. "shared": a linear layer on the decoder's last state. "deep": the same with a
+            hidden layer of HEAD_WIDTH rectified units. "separate": a linear layer on the last state of a decoder of its
+            own, so that reconstruction and class share the code and the encoder only.
+        log_probabilities: the logits are normalised: they are log-probabilities.
+    """
+
+    decoder: nn.Module
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        prediction_size: int,
+        dropout: float,
+        head: str = "shared",
+        log_probabilities: bool = False,
+    ):
+        super().__init__()
+        if head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}, not {head!r}")
+        self.head, self.log_probabilities = head, log_probabilities
+        self.class_decoder: nn.Module | None = None
+        self.hidden_layer = nn.Linear(features, HEAD_WIDTH) if num_classes and head == "deep" else None
+        width = features if self.hidden_layer is None else HEAD_WIDTH
+        self.class_head = nn.Linear(width, num_classes) if num_classes else None
+        self.prediction_head = nn.Linear(features, prediction_size) if prediction_size else None
+        if self.prediction_head is not None:  # starts at 1/2 everywhere: at persistence, if that is where x_T is put
+            nn.init.zeros_(self.prediction_head.weight)
+            nn.init.zeros_(self.prediction_head.bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def decode(self, z: Tensor, steps: int) -> Tensor:
+        """Codes z (B, Z) to sequences (B, steps, I)."""
+        return self.reconstruct(self.unroll(self.decoder, z, steps))
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> AutoencoderOutput:
+        """Encodes and decodes x (B, T, I). With `lengths` (B,), steps past a sequence's own length are padding: they do
+        not reach the code, and the class head reads its decoder at each sequence's own last step.
+        """
+        code = self.encode(x, lengths)
+        states = self.unroll(self.decoder, code, x.shape[1])  # (B, T, ...)
+        logits = prediction = None
+        if self.class_head is not None:
+            own = states if self.class_decoder is None else self.unroll(self.class_decoder, code, x.shape[1])
+            last = own[:, -1]
+            if lengths is not None:
+                last = own[torch.arange(len(x), device=x.device), lengths.to(x.device) - 1]
+            logits = self.classify(last.flatten(1))
+        if self.prediction_head is not None:
+            prediction = torch.sigmoid(self.prediction_head(states))
+        return AutoencoderOutput(self.reconstruct(states), code, logits, prediction)
+
+    def classify(self, state: Tensor) -> Tensor:
+        """A decoder's last state (B, features) to logits (B, K)."""
+        if self.hidden_layer is not None:
+            state = torch.relu(self.hidden_layer(state))
+        logits = self.class_head(self.dropout(state))
+        working = torch.promote_types(logits.dtype, torch.float32)
+        return logits.to(working).log_softmax(1) if self.log_probabilities else logits
+
+
+class LSTMAutoencoder(Autoencoder):
+    """Encoder LSTM -> z -> decoder LSTM -> x~_t = sigmoid(U h~_t + b), or with a linear output layer 1/2 + U h~_t + b.
+
+    Args:
+        input_size: I, values per step.
+        hidden_size: H, units of encoder and decoder.
+        code_size: Z. None: z is the encoder's last hidden state itself and Z = H. A number: z is a linear map of it to
+            Z values, so that the width of the LSTMs and that of the bottleneck can be chosen apart.
+        num_layers: stacked layers in encoder and decoder; the code comes from the top one.
+        num_classes, prediction_size, dropout, head, log_probabilities: as in `Autoencoder`.
+        timescale: for `initialise_lstm` of the encoder; the sequence length is a good value when sequences are long.
+        encoding_periods: periods, in steps, of the positional encoding that the decoder reads beside z. It is the same
+            for every sequence, so z stays the only thing that the decoder knows of x. Empty: none. A decoder of
+            hundreds of steps with a constant input does not learn to count them.
+        input_mean, input_std: the encoder reads (x - input_mean) / input_std, which should have about unit variance.
+        checkpoint_steps: steps of a chunk of time. Only the states between chunks are kept for the backward pass, which
+            computes what is inside of them again (Chen et al. 2016): memory for T / N + N steps instead of T, least at
+            N = sqrt(T), for one more forward pass. 0: everything is kept. Without `lengths` and `prediction_size` only.
+        output_layer: "sigmoid" or "linear". A sigmoid reaches 0 and 1 at infinite arguments only, which costs it more
+            where the sequences reach these than a linear layer, whose values may leave [0, 1].
+        clock_periods: the name of `encoding_periods` in older checkpoints.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        code_size: int | None = None,
+        num_layers: int = 1,
+        num_classes: int = 0,
+        prediction_size: int = 0,
+        dropout: float = 0.0,
+        timescale: int | None = None,
+        encoding_periods: Sequence[float] = (),
+        input_mean: float = 0.5,
+        input_std: float = 0.25,
+        head: str = "shared",
+        log_probabilities: bool = False,
+        checkpoint_steps: int = 0,
+        output_layer: str = "sigmoid",
+        *,
+        clock_periods: Sequence[float] = (),
+    ):
+        super().__init__(hidden_size, num_classes, prediction_size, dropout, head, log_probabilities)
+        encoding_periods = encoding_periods or clock_periods
+        self.arguments = {
+            "input_size": input_size,
+            "hidden_size": hidden_size,
+            "code_size": code_size,
+            "num_layers": num_layers,
+            "num_classes": num_classes,
+            "prediction_size": prediction_size,
+            "dropout": dropout,
+            "timescale": timescale,
+            "encoding_periods": list(encoding_periods),
+            "input_mean": input_mean,
+            "input_std": input_std,
+            "head": head,
+            "log_probabilities": log_probabilities,
+            "checkpoint_steps": checkpoint_steps,
+            "output_layer": output_layer,
+        }
+        if output_layer not in OUTPUT_LAYERS:
+            raise ValueError(f"output_layer must be one of {', '.join(OUTPUT_LAYERS)}, not {output_layer!r}")
+        self.checkpoint_steps = checkpoint_steps
+        self.encoding_periods, self.input_mean, self.input_std = tuple(encoding_periods), input_mean, input_std
+        self.code_size = code_size or hidden_size
+        decoder_inputs = self.code_size + 2 * len(self.encoding_periods)
+        self.encoder = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
+        self.to_code = nn.Identity() if code_size is None else nn.Linear(hidden_size, code_size)
+        self.decoder = nn.LSTM(decoder_inputs, hidden_size, num_layers, batch_first=True)
+        self.output = nn.Linear(hidden_size, input_size)
+        initialise_lstm(self.encoder, timescale)
+        initialise_lstm(self.decoder)
+        if num_classes and head == "separate":
+            self.class_decoder = nn.LSTM(decoder_inputs, hidden_size, num_layers, batch_first=True)
+            initialise_lstm(self.class_decoder)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> AutoencoderOutput:
+        """As `Autoencoder.forward`, in chunks of time while gradients are recorded if there are `checkpoint_steps`."""
+        whole = not self.checkpoint_steps or lengths is not None or self.prediction_head is not None
+        return super().forward(x, lengths) if whole or not torch.is_grad_enabled() else self.in_chunks(x)
+
+    def in_chunks(self, x: Tensor) -> AutoencoderOutput:
+        """Encodes and decodes x (B, T, I); the backward pass computes each chunk of time again."""
+        check_sequences(x, self.encoder.input_size, None)
+        state = None
+        for chunk in ((x - self.input_mean) / self.input_std).split(self.checkpoint_steps, 1):
+            _, *state = recomputed(self.read, self.encoder, chunk, state)
+        code = self.to_code(state[0][-1])
+        reconstruction, last = self.write_in_chunks(self.decoder, code, x.shape[1])
+        if self.class_decoder is not None:
+            _, last = self.write_in_chunks(self.class_decoder, code, x.shape[1])
+        logits = None if self.class_head is None else self.classify(last)
+        return AutoencoderOutput(reconstruction, code, logits, None)
+
+    def write_in_chunks(self, decoder: nn.LSTM, z: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """What a decoder writes, (B, steps, I), and its last hidden state (B, H)."""
+        written, state = [], None
+        for start in range(0, steps, self.checkpoint_steps):
+            inputs = self.decoder_inputs(z, steps, slice(start, start + self.checkpoint_steps))
+            own, *state = recomputed(self.read, decoder, inputs, state, self.reconstruct)
+            written.append(own)
+        return torch.cat(written, 1), state[0][-1]
+
+    @staticmethod
+    def read(
+        lstm: nn.LSTM, x: Tensor, state: Sequence[Tensor] | None, then: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """`then` of the hidden states over a chunk x (B, n, inputs), and the state (h, c) after it."""
+        states, (h, c) = lstm(x, None if state is None else tuple(state))
+        return None if then is None else then(states), h, c
+
+    def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Sequences x (B, T, I), padded if `lengths` (B,) are given, to codes (B, Z)."""
+        check_sequences(x, self.encoder.input_size, lengths)
+        x = (x - self.input_mean) / self.input_std
+        if lengths is not None:
+            x = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, (h, _) = self.encoder(x)
+        return self.to_code(h[-1])
+
+    def unroll(self, decoder: nn.LSTM, z: Tensor, steps: int) -> Tensor:
+        """Codes (B, Z) to the hidden states (B, steps, H) of a decoder."""
+        states, _ = decoder(self.decoder_inputs(z, steps, slice(None)))
+        return states
+
+    def decoder_inputs(self, z: Tensor, steps: int, chunk: slice) -> Tensor:
+        """What a decoder reads at the steps of `chunk`: codes (B, Z) and positional encoding, (B, n, Z + 2 periods)."""
+        count = len(range(steps)[chunk])
+        inputs = z.unsqueeze(1).expand(-1, count, -1)
+        if not self.encoding_periods:
+            return inputs
+        encoding = encoding_on(z.device, z.dtype, steps, self.encoding_periods)[chunk]
+        return torch.cat([inputs, encoding.expand(len(z), -1, -1)], 2)
+
+    def reconstruct(self, states: Tensor) -> Tensor:
+        x = self.output(states)
+        return torch.sigmoid(x) if self.arguments["output_layer"] == "sigmoid" else 0.5 + x
+
+
+def recomputed(function: Callable, *arguments: object) -> tuple:
+    """`function(*arguments)`, whose intermediate values are not kept but computed again in the backward pass."""
+    return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def harmonic_periods(steps: float, harmonics: int) -> list[float]:
+    """Periods for `positional_encoding`: steps / 1, steps / 2, ..., steps / harmonics, in steps, none below two."""
+    return [steps / k for k in range(1, harmonics + 1) if steps / k >= 2]
+
+
+def positional_encoding(steps: int, periods: Sequence[float]) -> Tensor:
+    """Sines and cosines of the step number, (steps, 2 * len(periods)); periods in steps."""
+    angles = 2 * math.pi * torch.arange(steps).unsqueeze(1) / torch.tensor(periods)
+    return torch.cat([angles.sin(), angles.cos()], 1)
+
+
+@lru_cache(maxsize=8)
+def encoding_on(device: torch.device, dtype: torch.dtype, steps: int, periods: tuple[float, ...]) -> Tensor:
+    """`positional_encoding` on a device, kept there, so that a step needs no transfer."""
+    return positional_encoding(steps, periods).to(device, dtype)
+
+
+def check_sequences(x: Tensor, input_size: int, lengths: Tensor | None) -> None:
+    if x.dim() != 3 or x.shape[2] != input_size or x.shape[1] == 0:
+        raise ValueError(f"x must be (B, T, {input_size}) with T >= 1, not {tuple(x.shape)}")
+    if lengths is not None:
+        if lengths.shape != x.shape[:1]:
+            raise ValueError(f"lengths must be ({len(x)},), not {tuple(lengths.shape)}")
+        if len(lengths) and (int(lengths.min()) < 1 or int(lengths.max()) > x.shape[1]):
+            raise ValueError(f"lengths must lie in 1..{x.shape[1]}, not {int(lengths.min())}..{int(lengths.max())}")
+
+
+class ConvLSTMAutoencoder(Autoencoder):
+    """The same rule with ConvLSTMs: each step of the sequence is a map of `map_shape` (I = the product of its sizes).
+
+    The encoder's last hidden map is flattened and mapped linearly to the code z (B, Z); a second linear map makes z the
+    decoder's constant input map. A convolution reads each step's output map from the decoder's hidden map.
+
+    A step of a single value has no space to convolve over. There the encoder's convolution is over time instead: at
+    each step it reads the last `kernel_size` values, zeros before the first one.
+
+    Args:
+        map_shape: (W,) or (H, W), the map that one step of the sequence is.
+        code_size: Z.
+        channels: hidden channels of encoder and decoder.
+        kernel_size: odd, of all convolutions; with one value per step, the values that the encoder reads at each step.
+        num_classes, dropout, head, log_probabilities: as in `Autoencoder`.
+        timescale, encoding_periods: as in `LSTMAutoencoder`; the positional encoding reaches the gates through a linear
+            map, the same for all places of the map.
+        clock_periods: the name of `encoding_periods` in older checkpoints.
+    """
+
+    def __init__(
+        self,
+        map_shape: tuple[int, ...],
+        code_size: int,
+        channels: int = 16,
+        kernel_size: int = 3,
+        num_classes: int = 0,
+        dropout: float = 0.0,
+        timescale: int | None = None,
+        encoding_periods: Sequence[float] = (),
+        head: str = "shared",
+        log_probabilities: bool = False,
+        *,
+        clock_periods: Sequence[float] = (),
+    ):
+        pixels = math.prod(map_shape)
+        super().__init__(channels * pixels, num_classes, 0, dropout, head, log_probabilities)
+        encoding_periods = encoding_periods or clock_periods
+        self.arguments = {
+            "map_shape": list(map_shape),
+            "code_size": code_size,
+            "channels": channels,
+            "kernel_size": kernel_size,
+            "num_classes": num_classes,
+            "dropout": dropout,
+            "timescale": timescale,
+            "encoding_periods": list(encoding_periods),
+            "head": head,
+            "log_probabilities": log_probabilities,
+        }
+        self.map_shape, self.input_size, self.code_size = tuple(map_shape), pixels, code_size
+        dims = len(map_shape)
+        self.window = kernel_size if pixels == 1 else 1
+        kernel_size = 1 if pixels == 1 else kernel_size
+        self.encoder = ConvLSTM(self.window, channels, kernel_size, dims, timescale)
+        self.to_code = nn.Linear(channels * pixels, code_size)
+        self.from_code = nn.Linear(code_size, channels * pixels)
+        self.decoder = ConvLSTM(channels, channels, kernel_size, dims)
+        if num_classes and head == "separate":
+            self.class_decoder = ConvLSTM(channels, channels, kernel_size, dims)
+        self.encoding_periods = tuple(encoding_periods)
+        self.encoding_to_gates = (
+            nn.Linear(2 * len(self.encoding_periods), 4 * channels, bias=False) if encoding_periods else None
+        )
+        self.output_conv = CONVOLUTIONS[dims](channels, 1, kernel_size, padding="same")
+        self.register_load_state_dict_pre_hook(rename_old_weights)
+
+    def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Sequences x (B, T, I) of flattened maps to codes (B, Z). Variable lengths are not supported."""
+        if lengths is not None:
+            raise ValueError("the convolutional autoencoder takes sequences of one length; lengths must be None")
+        check_sequences(x, self.input_size, None)
+        if self.window == 1:
+            maps = x.unflatten(2, (1, *self.map_shape))
+        else:  # the last values up to each step, the oldest first
+            maps = pad(x, (0, 0, self.window - 1, 0)).unfold(1, self.window, 1).transpose(2, 3)
+            maps = maps.unflatten(3, self.map_shape)  # (B, T, window, *map_shape)
+        _, h = self.encoder(maps)
+        return self.to_code(h.flatten(1))
+
+    def unroll(self, decoder: ConvLSTM, z: Tensor, steps: int) -> Tensor:
+        """Codes (B, Z) to the hidden maps (B, steps, channels, *map_shape) of a decoder."""
+        z_map = self.from_code(z).unflatten(1, (-1, *self.map_shape))  # (B, channels, *map_shape)
+        bias = None
+        if self.encoding_to_gates is not None:
+            encoding = encoding_on(z.device, z.dtype, steps, self.encoding_periods)
+            bias = self.encoding_to_gates(encoding)  # (steps, 4 channels)
+        states, _ = decoder(z_map, steps, bias)
+        return states
+
+    def reconstruct(self, states: Tensor) -> Tensor:
+        by_time = states.transpose(0, 1)  # as they lie in memory
+        maps = torch.sigmoid(self.output_conv(by_time.flatten(0, 1)))  # (T * B, 1, *map_shape)
+        return maps.flatten(1).unflatten(0, by_time.shape[:2]).transpose(0, 1)
+
+
+def rename_old_weights(module: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Gives the weights of older checkpoints their present names."""
+    if (old := f"{prefix}clock.weight") in weights:
+        weights[f"{prefix}encoding_to_gates.weight"] = weights.pop(old)

@@ -1,0 +1,205 @@
+"""The tables and the figures of the stock movement study, from metrics by row name.
+
+A row is a baseline, or a model and the weights that its training started from: `adv_alstm` (random weights),
+`two_stage_adv_alstm` (an ALSTM of ours), `published_adv_alstm` (the authors' ALSTM).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lstm_studies.evaluation.binary_scores import binomial_sigma, probabilities
+from lstm_studies.reporting import plots
+from lstm_studies.reporting.plots import COLOURS, legend_above, plt, save
+
+LABELS = {
+    "always_up": "always up",
+    "yesterday": "yesterday's direction",
+    "lstm": "LSTM",
+    "alstm": "ALSTM",
+    "rand_alstm": "Rand-ALSTM",
+    "adv_alstm": "Adv-ALSTM",
+}
+STARTS = {"random": ("", ""), "own": ("two_stage_", "our ALSTM"), "published": ("published_", "the published ALSTM")}
+PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2; its Adv-ALSTM started from a trained ALSTM
+    "acl18": {"lstm": (53.18, 0.0674), "alstm": (54.90, 0.1043), "published_adv_alstm": (57.20, 0.1483)},
+    "kdd17": {"lstm": (51.62, 0.0183), "alstm": (51.94, 0.0261), "published_adv_alstm": (53.05, 0.0523)},
+}
+
+
+def row_name(start: str, model: str) -> str:
+    """The name of the row of a model, or of the start itself (`model` "start"); for a file's, its stem comes first."""
+    return f"{STARTS[start][0] if start in STARTS else f'{Path(start).stem}_'}{model}"
+
+
+def label(name: str) -> str:
+    """How table and figures call a row."""
+    for beginning, start in STARTS.values():
+        model = name.removeprefix(beginning)
+        if beginning and model != name:
+            return f"{LABELS[model]}, from {start}" if model in LABELS else f"{start} as it is"
+    return LABELS.get(name, name.replace("_", " "))
+
+
+# ---- table -----------------------------------------------------------------------------------------------------------
+
+
+def comparison(metrics: Mapping[str, dict], dataset: str) -> list[dict]:
+    """The rows of the table: percent and MCC, mean and deviation over seeds, interval by days, gains over the ALSTM of
+    the same start, over the same model from random weights and over "always up", published numbers."""
+    rows = []
+    for name, own in metrics.items():
+        row = {"model": label(name), "seeds": own.get("seeds", 1)}
+        for key, scale, digits in (("accuracy", 100, 2), ("mcc", 1, 4)):
+            for end in ("", "_low", "_high"):
+                source = f"test_{key}{end}"
+                row[f"{key}{end}"] = round(scale * own.get(f"{source}_mean", own[source]), digits)
+            row[f"{key}_std"] = round(scale * own.get(f"test_{key}_std", 0.0), digits)
+        row["accuracy_sigma"] = round(100 * own["test_accuracy_sigma"], 2)
+        for other in ("alstm", "random", "always_up"):
+            for end in ("", "_low", "_high"):
+                gain = own.get(f"gain_over_{other}{end}")
+                row[f"over_{other}{end}"] = "" if gain is None else round(100 * gain, 2)
+        row["published_accuracy"], row["published_mcc"] = PUBLISHED.get(dataset, {}).get(name, ("", ""))
+        rows.append(row)
+    return rows
+
+
+def print_comparison(rows: Sequence[dict]) -> None:
+    print(f"{'model':36s} {'accuracy %':>14s}  {'95 % by days':>14s} {'MCC':>18s}   published")
+    for r in rows:
+        accuracy = f"{r['accuracy']:.2f} ± {r['accuracy_std']:.2f}"
+        interval = f"{r['accuracy_low']:.2f} .. {r['accuracy_high']:.2f}"
+        published = f"{r['published_accuracy']} / {r['published_mcc']}" if r["published_mcc"] else ""
+        print(f"{r['model']:36s} {accuracy:>14s}  {interval:>14s} {r['mcc']:9.4f} ± {r['mcc_std']:.4f}   {published}")
+
+
+def start_rows(start: str, rows: dict[str, list[dict]]) -> list[dict]:
+    """One row per training: accuracies and MCC of its start and of what became of it."""
+    keys = ("val_accuracy", "test_accuracy", "test_mcc")
+    return [
+        {"start": start, "seed": after["seed"]}
+        | {f"start_{key}": before[key] for key in keys}
+        | {f"after_{key}": after[key] for key in keys}
+        for before, after in zip(rows["start"], rows["after"], strict=True)
+    ]
+
+
+def summary_of_starts(own: dict[str, list[dict]], published: dict[str, list[dict]]) -> dict:
+    """Means and deviations of our starts and of what became of them; the published ones and the share of ours that are
+    above; correlations over our trainings."""
+    metrics: dict = {"seeds": len(own["start"]), "published_seeds": len(published["after"])}
+    for when in ("start", "after"):
+        for key in ("val_accuracy", "test_accuracy", "test_mcc"):
+            ours, theirs = (np.array([row[key] for row in rows[when]]) for rows in (own, published))
+            metrics |= {f"{when}_{key}_mean": ours.mean().item(), f"{when}_{key}_std": ours.std(ddof=1).item()}
+            metrics[f"published_{when}_{key}"] = theirs.mean().item()
+            metrics[f"{when}_{key}_share_above_published"] = (ours > theirs.mean()).mean().item()
+    column = {f"{when} {key}": [row[f"{key}_accuracy"] for row in own[when]] for when in own for key in ("val", "test")}
+    pairs = {
+        "correlation_start_test_after_test": ("start test", "after test"),
+        "correlation_start_val_start_test": ("start val", "start test"),
+        "correlation_after_val_after_test": ("after val", "after test"),
+    }
+    return metrics | {name: np.corrcoef(column[a], column[b])[0, 1].item() for name, (a, b) in pairs.items()}
+
+
+def prediction_rows(
+    dates: np.ndarray, tickers: np.ndarray, score: np.ndarray, calibration: Mapping[str, float] | None
+) -> list[dict]:
+    """One row per stock and date (N,); without a calibration, slope and intercept, the probability of up is empty."""
+    up = [""] * len(score)
+    if calibration:
+        logits = calibration["slope"] * score + calibration["intercept"]
+        up = [f"{value:.4f}" for value in probabilities(logits)]
+    return [
+        {
+            "date": date,
+            "ticker": ticker,
+            "score": f"{value:.6g}",
+            "probability_up": probability,
+            "direction": "up" if value > 0 else "down",
+        }
+        for date, ticker, value, probability in zip(dates, tickers, score.tolist(), up, strict=True)
+    ]
+
+
+def print_predictions(rows: Sequence[dict], metrics: Mapping) -> None:
+    """The newest day's predictions, and how the model did on the test part of its own training."""
+    newest = [row for row in rows if row["date"] == rows[-1]["date"]]
+    print(f"after {newest[0]['date']} (adjusted close: {metrics['adjusted_column']}):")
+    for row in newest[:20]:
+        print(f"  {row['ticker']:10s} {row['direction']:5s} score {row['score']:>10s}  p(up) {row['probability_up']}")
+    if len(newest) > 20:
+        print(f"  and {len(newest) - 20} more in predictions.csv")
+    if metrics["without_prediction"]:
+        print(f"no complete days up to then: {', '.join(metrics['without_prediction'])[:200]}")
+    record = metrics["trained_on"]
+    if record:
+        low, high = (f"{100 * record[f'test_accuracy_{end}']:.1f}" for end in ("low", "high"))
+        print(
+            f"on its own test part ({record['dataset']}, {' to '.join(record['test_dates'])}) the model was right on "
+            f"{100 * record['test_accuracy']:.1f} % of the samples (95 % by days: {low} to {high}); "
+            f"always up: {100 * record['always_up_test_accuracy']:.1f} %"
+        )
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+def accuracies(path: Path, metrics: Mapping[str, dict]) -> Path:
+    """Test accuracy of every row with its interval by days."""
+    rows = {}
+    for name, own in metrics.items():
+        keys = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
+        rows[label(name)] = tuple(100 * own.get(f"{key}_mean", own[key]) for key in keys)
+    level = {"always up": 100 * metrics["always_up"]["test_accuracy"]}
+    return plots.intervals(path, rows, "test accuracy (%), 95 % interval by days", level)
+
+
+def starts(
+    path: Path,
+    own: tuple[Sequence[float], Sequence[float]],
+    published: tuple[float, Sequence[float]],
+    levels: Mapping[str, float],
+) -> Path:
+    """Test accuracy after training on against that of the start, in percent: one point per training.
+
+    own: accuracies of our starts and of what became of each. published: accuracy of the published start, and those of
+    the trainings from it. levels: named horizontal lines.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.6))
+    axes.axline((50, 50), slope=1, color="0.35", linestyle=":", linewidth=1.3, label="no better than its start")
+    for name, value in levels.items():
+        axes.axhline(value, color="0.35", linestyle="--", linewidth=1.3, label=name)
+    axes.plot(*own, "o", color=COLOURS[0], markersize=4.5, alpha=0.6, label=f"from {len(own[0])} ALSTMs of ours")
+    start, after = published
+    seeds = f"from the published ALSTM, {len(after)} seeds"
+    axes.plot(np.full(len(after), start), after, "D", color=COLOURS[1], markersize=5, alpha=0.8, label=seeds)
+    every_x, every_y = [*own[0], start], [*own[1], *after, *levels.values()]
+    axes.set(xlim=(min(every_x) - 0.4, max(every_x) + 0.4), ylim=(min(every_y) - 0.4, max(every_y) + 0.4))
+    axes.set(xlabel="test accuracy of the start (%)", ylabel="test accuracy after training on (%)")
+    legend_above(axes)
+    return save(figure, path)
+
+
+def sweep(path: Path, key: str, metrics: Mapping[str, dict]) -> Path:
+    """Validation accuracy of Adv-ALSTM against epsilon or beta (`key`), rows named `<key>_<value>`; ALSTM's as a level,
+    between two a binomial sigma away, without which noise would fill the axes."""
+    accuracy = {name: own.get("val_accuracy_mean", own["val_accuracy"]) for name, own in metrics.items()}
+    values = sorted(own["chosen"][key] for name, own in metrics.items() if name.startswith(f"{key}_"))
+    curve = ([np.log10(value) for value in values], [accuracy[f"{key}_{value:g}"] for value in values])
+    sigma = binomial_sigma(accuracy["alstm"], metrics["alstm"]["samples"]["validation"])
+    signs = {"ALSTM": 0, "one sigma above": 1, "one sigma below": -1}
+    levels = {name: accuracy["alstm"] + sign * sigma for name, sign in signs.items()}
+    axis = f"$\\log_{{10}}$ {key}"
+    return plots.curves(path, {"Adv-ALSTM": curve}, axis, "validation accuracy", levels=levels, markers=True)
+
+
+def attention(path: Path, weights: Mapping[str, Sequence[float]]) -> Path:
+    """Mean attention weights (T) of the days before the predicted one, per model."""
+    steps = len(next(iter(weights.values())))
+    series = {label(name): (list(range(-steps, 0)), values) for name, values in weights.items()}
+    axes = "days from the predicted one", "mean attention weight"
+    return plots.curves(path, series, *axes, levels={"uniform": 1 / steps}, markers=True)

@@ -1,0 +1,364 @@
+"""The one training loop: resumable after any batch, the best epoch chosen on validation data.
+
+A script hands `train` a `step(model, batch) -> dict` with the entry "loss" (a mean over the batch, differentiable) and
+any other means that it wants in `history.csv`. The loop never asks what kind of model it has.
+"""
+
+import copy
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+from tqdm import tqdm
+
+from lstm_studies.training import checkpoint, data_parallel, flags
+from lstm_studies.training.checkpoint import CheckpointError
+from lstm_studies.training.settings import Settings, UsageError
+from lstm_studies.training.signals import Interrupted, deferred_signals
+from lstm_studies.training.tables import write_csv
+
+Batch = tuple[Tensor, ...]
+Step = Callable[[nn.Module, Batch], dict[str, Tensor]]
+FUSED = ("Adam", "AdamW", "SGD")  # the optimizers of which PyTorch has one kernel per step on every device
+
+
+class Failed(RuntimeError):
+    """The run cannot continue. The message is one line."""
+
+
+class Diverged(Failed):
+    """The loss became infinite or not a number."""
+
+
+class Result(NamedTuple):
+    """Outcome of a training: best validation score, the epoch (from 1) that gave it, epochs run, and seconds."""
+
+    score: float
+    maximise: bool
+    best_epoch: int
+    epochs: int
+    seconds: float
+
+
+def random_batches(size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Indices of an epoch's batches: every sequence once, in random order, the last batch possibly smaller."""
+    return list(torch.randperm(size, generator=generator).split(batch_size))
+
+
+def train(
+    model: nn.Module,
+    step: Step,
+    training_data,
+    validation_data,
+    settings: Settings,
+    folder: Path,
+    monitor: str = "loss",
+    maximise: bool = False,
+    batches: Callable[[int, int, torch.Generator], Iterable[Tensor]] = random_batches,
+) -> Result:
+    """Trains `model`; leaves `last.pt`, `best.pt` and `history.csv` in `folder`, and the best weights in the model.
+
+    The data are any objects with `len` and with `data[indices] -> batch`, a tuple of tensors whose first has one entry
+    per sequence (`torch.utils.data.TensorDataset`). `monitor` names the validation metric that chooses the best epoch;
+    without validation data, None, the last epoch is kept, and the score is not a number.
+
+    Raises Diverged at a loss that is not finite and Interrupted after a signal; both leave `best.pt` as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to(settings.device)
+    training = Training(model, step, training_data, validation_data, settings, folder, monitor, maximise, batches)
+    checkpoint.remove_temporaries(folder)
+    if settings.resume:
+        training.restore()
+    else:
+        for name in ("last.pt", "last.previous.pt", "best.pt", "history.csv"):
+            (folder / name).unlink(missing_ok=True)
+    with deferred_signals() as received:
+        training.run(received)
+    if received:  # during the last save
+        raise Interrupted(received[0], " after the last epoch; --resume goes on")
+    best = checkpoint.load(folder / "best.pt")
+    model.load_state_dict(best["model"]["weights"])
+    model.eval()
+    return Result(training.best_score, maximise, training.best_epoch, len(training.history), training.seconds)
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """The class of torch.optim that the settings name, with one kernel per step where PyTorch has one: with a table of
+    word vectors, Adam takes a seventh of the time that it takes operation by operation.
+    """
+    more = {"fused": True} if settings.optimizer in FUSED else {}
+    kind = getattr(torch.optim, settings.optimizer)
+    return kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, **more)
+
+
+class Training:
+    """One training as a state that can be saved after any batch."""
+
+    def __init__(self, model, step, training_data, validation_data, settings, folder, monitor, maximise, batches):
+        self.model, self.step, self.settings, self.folder = model, step, settings, folder
+        self.training_data, self.batches = resident(training_data, settings.device), batches
+        self.validation_data = resident(validation_data, settings.device)
+        self.monitor, self.sign = monitor, -1.0 if maximise else 1.0
+        self.averaged = copy.deepcopy(model) if settings.weight_average else None
+        self.optimizer = make_optimizer(model, settings)
+        self.epoch = self.batch = 0  # completed epochs, and completed batches of the current one
+        self.sums: dict[str, float] = {}  # of the current epoch's metrics, weighted by batch size
+        self.history: list[dict] = []
+        self.best_score, self.best_epoch, self.seconds = math.inf * self.sign, 0, 0.0
+        self.steps, self.largest_norm = 0, 0.0  # optimizer steps so far; norm of the gradient before clipping
+        if validation_data is None:
+            self.best_score = math.nan
+        self.last_saved = time.monotonic()
+        self.board = None
+        if settings.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(folder)
+
+    def run(self, received: list[int]) -> None:
+        started = time.monotonic() - self.seconds
+        if self.epoch == self.settings.epochs or self.out_of_patience():
+            return  # resumed after its end
+        while self.epoch < self.settings.epochs and not self.out_of_patience():
+            order = list(self.batches(len(self.training_data), self.settings.batch_size, self.generator()))
+            self.model.train()
+            unit = tqdm(
+                order[self.batch :],
+                f"epoch {self.epoch + 1}/{self.settings.epochs}",
+                leave=False,
+                disable=self.settings.quiet or self.settings.in_worker or not sys.stderr.isatty(),
+                initial=self.batch,
+                total=len(order),
+            )
+            for indices in unit:
+                loss = self.train_batch(indices, len(order))
+                unit.set_postfix(loss=f"{loss:.4g}", refresh=False)
+                self.seconds = time.monotonic() - started
+                self.save_if_due(received)
+            self.finish_epoch()
+            self.seconds = time.monotonic() - started
+            self.save_if_due(received)
+        self.save()
+        if not self.settings.quiet:
+            self.print_end()
+
+    def save_if_due(self, received: list[int]) -> None:
+        signum = data_parallel.all_reduce_max(received[0] if received else 0, self.settings.device)
+        if signum and not received:  # one of the other processes got it
+            received.append(signum)
+        if received or time.monotonic() - self.last_saved > self.settings.checkpoint_every:
+            self.save()
+        if received:
+            raise Interrupted(received[0], f" in epoch {self.epoch + 1}, after batch {self.batch}; --resume goes on")
+
+    def generator(self) -> torch.Generator:
+        """Generator of this epoch's data order, seeded by seed and epoch: a resumed epoch has the same order."""
+        return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.epoch)
+
+    def out_of_patience(self) -> bool:
+        return self.validation_data is not None and 0 < self.settings.patience <= self.epoch - self.best_epoch
+
+    def train_batch(self, indices: Tensor, batches_per_epoch: int) -> float:
+        rate = self.learning_rate(batches_per_epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        own, weight = data_parallel.shard(indices)
+        batch = fetch(self.training_data, own, self.settings.device)
+        data_parallel.seed_process(self.settings.seed, self.epoch, self.batch)
+        with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+            metrics = self.step(self.model, batch)
+        self.optimizer.zero_grad()
+        metrics["loss"].backward()
+        data_parallel.all_reduce_gradients(self.model.parameters(), weight)
+        if self.settings.gradient_clipping:
+            metrics["norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clipping)
+        self.optimizer.step()
+        values = to_floats(metrics)  # after all of the step, for which a GPU is waited here, and only here
+        self.largest_norm = max(self.largest_norm, values.pop("norm", 0.0))
+        values = data_parallel.all_reduce_means(values, weight, self.settings.device)
+        if not math.isfinite(values["loss"]):
+            place = f"epoch {self.epoch + 1}, batch {self.batch + 1}, learning rate {rate:g}"
+            raise Diverged(f"the loss is {values['loss']} at {place}")
+        self.batch, self.steps = self.batch + 1, self.steps + 1
+        self.average_weights()
+        add_weighted(self.sums, values, len(indices))
+        return values["loss"]
+
+    def average_weights(self) -> None:
+        """Updates the moving average of the weights, with a smaller decay early on, to forget the initial weights."""
+        if self.averaged is None:
+            return
+        decay = min(self.settings.weight_average, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            own, new = list(self.averaged.parameters()), list(self.model.parameters())
+            torch._foreach_lerp_(own, new, 1 - decay)
+            for buffer, value in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+                buffer.copy_(value)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is evaluated and saved: the one with averaged weights, if there is one."""
+        return self.model if self.averaged is None else self.averaged
+
+    def learning_rate(self, batches_per_epoch: int) -> float:
+        if self.settings.schedule == "constant":
+            return self.settings.learning_rate
+        total = self.settings.epochs * batches_per_epoch
+        now, warmup = self.epoch * batches_per_epoch + self.batch, max(1, total // 20)
+        rise = min(1.0, (now + 1) / warmup)
+        return self.settings.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * now / total))
+
+    def finish_epoch(self) -> None:
+        rate = self.optimizer.param_groups[0]["lr"]
+        size = self.sums.pop("size")
+        means = {f"train_{name}": total / size for name, total in self.sums.items()}
+        if self.validation_data is None:
+            validation, score = {}, math.nan
+        else:
+            validation = evaluate(self.evaluated, self.step, self.validation_data, self.settings)
+            score = validation[self.monitor]
+        self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
+        row = {"epoch": self.epoch, **means, **{f"val_{k}": v for k, v in validation.items()}, "learning_rate": rate}
+        self.history.append(row)
+        if self.validation_data is not None and not math.isfinite(score):
+            raise Diverged(f"the validation {self.monitor} is {score} after epoch {self.epoch}, learning rate {rate:g}")
+        chosen = score * self.sign < self.best_score * self.sign
+        if chosen or (self.validation_data is None and self.epoch == self.settings.epochs):
+            self.best_score, self.best_epoch = score, self.epoch
+            checkpoint.save(
+                self.folder / "best.pt", {"model": checkpoint.describe(self.evaluated), "epoch": self.epoch}
+            )
+        write_csv(self.folder / "history.csv", self.history)
+        if self.board:
+            for name, value in row.items():
+                self.board.add_scalar(name, value, self.epoch)
+            self.board.flush()
+        if not (self.settings.quiet or self.settings.in_worker):
+            self.print_epoch(row)
+
+    def print_epoch(self, row: dict[str, float]) -> None:
+        """Prints the epoch's metrics, with the name of the training among several and the time left."""
+        left = self.seconds / self.epoch * (self.settings.epochs - self.epoch)
+        name = [f"[{self.settings.label}]"] if self.settings.label else []
+        numbers = [f"{key} {value:.5g}" for key, value in row.items() if key != "epoch"]
+        epoch = f"epoch {self.epoch}/{self.settings.epochs}"
+        print("  ".join([*name, epoch, *numbers, f"{left // 60:.0f}:{left % 60:02.0f} left"]), flush=True)
+
+    def print_end(self) -> None:
+        """Prints the outcome if a worker process has been silent so far, and whether clipping ever acted."""
+        name = f"[{self.settings.label}]  " if self.settings.label else ""
+        if self.settings.in_worker:
+            best = f"best {self.monitor} {self.best_score:.5g} in epoch {self.best_epoch}"
+            print(f"{name}{self.epoch} epochs in {self.seconds:.0f} s, {best}", flush=True)
+        limit = self.settings.gradient_clipping
+        if 0 < self.largest_norm < limit:
+            print(f"{name}gradient clipping at {limit:g} never acted: the largest norm was {self.largest_norm:.3g}")
+
+    def save(self) -> None:
+        content = {
+            "model": checkpoint.describe(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            **random_states(self.settings.device),
+            "flags": flags.deciding(self.settings),
+            **{name: getattr(self, name) for name in (*STATE, *LATER_STATE)},
+        }
+        if self.averaged is not None:
+            content["averaged"] = self.averaged.state_dict()
+        checkpoint.save(self.folder / "last.pt", content, keep_previous=True)
+        self.last_saved = time.monotonic()
+
+    def restore(self) -> None:
+        """Restores the state in `last.pt`, if there is one. Raises UsageError if other settings decided it."""
+        saved = checkpoint.load_latest(self.folder / "last.pt")
+        if saved is None:
+            return
+        if missing := {"model", "optimizer", "random_numpy", "flags", *STATE} - saved.keys():
+            raise CheckpointError(f"{self.folder / 'last.pt'}: not of a training: it has no {min(missing)}")
+        self.refuse_other_settings(saved["flags"])
+        self.model.load_state_dict(saved["model"]["weights"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        set_random_states(saved)
+        for name in (*STATE, *LATER_STATE):
+            setattr(self, name, saved.get(name, getattr(self, name)))
+        if self.averaged is not None:
+            self.averaged.load_state_dict(saved["averaged"])
+
+    def refuse_other_settings(self, saved: dict[str, Any]) -> None:
+        """Raises UsageError if the training to be resumed ran with other settings."""
+        for name, value, now in flags.differences(self.settings, saved):
+            if name == "epochs" and self.settings.schedule == "constant":
+                continue
+            why = f"--resume: {self.folder} was trained with --{name} {value}, not {now}"
+            if name == "epochs":
+                why += f"; its learning rates follow a cosine over {value} epochs, so resume with these, or start anew"
+            raise UsageError(why)
+
+
+STATE = ("epoch", "batch", "sums", "history", "best_score", "best_epoch", "seconds")
+LATER_STATE = ("steps", "largest_norm")  # absent from checkpoints of earlier versions
+
+
+def random_states(device: str) -> dict:
+    """States of all random number generators that a step may use, as plain types and tensors."""
+    _, keys, *rest = np.random.get_state()
+    return {
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if device == "cuda" else [],
+        "random_mps": torch.mps.get_rng_state() if device == "mps" else None,
+        "random_python": random.getstate(),
+        "random_numpy": (torch.from_numpy(keys.astype(np.int64)), *rest),
+    }
+
+
+def set_random_states(saved: dict) -> None:
+    torch.set_rng_state(saved["random"])
+    if saved["random_cuda"]:
+        torch.cuda.set_rng_state_all(saved["random_cuda"])
+    if saved["random_mps"] is not None:
+        torch.mps.set_rng_state(saved["random_mps"])
+    random.setstate(saved["random_python"])
+    keys, *rest = saved["random_numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *rest))
+
+
+def resident(data, device: str):
+    """The data on the device, where they are tensors: what a step then fetches is there already."""
+    if device == "cpu" or not isinstance(data, TensorDataset):
+        return data
+    return TensorDataset(*(part.to(device) for part in data.tensors))
+
+
+def fetch(data, indices: Tensor, device: str) -> Batch:
+    return tuple(part.to(device) for part in data[indices])
+
+
+def to_floats(metrics: dict[str, Tensor]) -> dict[str, float]:
+    """All metrics of a batch as numbers, in one transfer from the device."""
+    return dict(zip(metrics, torch.stack([m.detach().float() for m in metrics.values()]).tolist(), strict=True))
+
+
+def add_weighted(sums: dict[str, float], values: dict[str, float], size: int) -> None:
+    for name, value in (*values.items(), ("size", 1.0)):
+        sums[name] = sums.get(name, 0.0) + value * size
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, step: Step, data, settings: Settings) -> dict[str, float]:
+    """Means of the step's metrics over all of `data`, in evaluation mode and float32."""
+    model.eval()
+    sums: dict[str, float] = {}
+    for indices in torch.arange(len(data)).split(settings.batch_size):
+        own, weight = data_parallel.shard(indices)
+        values = to_floats(step(model, fetch(data, own, settings.device)))
+        add_weighted(sums, data_parallel.all_reduce_means(values, weight, settings.device), len(indices))
+    size = sums.pop("size")
+    return {name: total / size for name, total in sums.items()}

@@ -1,0 +1,165 @@
+"""Running a script: one locked folder per function, bad input reported in one line, seeds and threads."""
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import numpy as np
+import torch
+
+from lstm_studies.loaders.files import DataError
+from lstm_studies.training import checkpoint, data_parallel, flags
+from lstm_studies.training.formats import FORMAT, VERSION
+from lstm_studies.training.loop import Failed
+from lstm_studies.training.presets import Request, Script
+from lstm_studies.training.settings import Settings, UsageError
+from lstm_studies.training.signals import Interrupted, interruptible
+from lstm_studies.training.tables import write_json
+
+
+def prepare_process(settings: Settings | Request) -> None:
+    """Sets threads and seeds, once per run and per worker process."""
+    keep_memory()
+    if not gc.get_freeze_count():
+        gc.freeze()  # the garbage collector no longer walks through the 340,000 objects of the imports, 0.2 s each time
+    torch.set_num_threads(settings.threads)
+    random.seed(settings.seed)
+    np.random.seed(settings.seed)
+    torch.manual_seed(settings.seed)
+
+
+def keep_memory() -> None:
+    """Makes glibc keep freed memory instead of returning it to the system after every training step.
+
+    The gates of a long sequence are hundreds of megabytes; fetching their pages anew at each step took more than half
+    of a step's time (T=784, H=128: 2.4 times as fast with this, see benchmarks/bench_long_sequences.py).
+    """
+    if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets a mapping of its own
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is not given back
+
+
+def run_script(script: Script, functions: dict[str, Callable[[Request, Path], dict]], argv: list[str] | None) -> dict:
+    """Runs the chosen function, or the whole study, each in its own folder; returns the metrics that it wrote.
+
+    Bad input of any kind ends with one line on standard error and status 2, divergence and a full disk with status 1,
+    and a signal with 130 or 143.
+    """
+    requests = flags.parse(script, argv)
+    first = next(iter(requests.values()))
+    try:
+        device = find_device(first.device)
+        if data_parallel.size() > 1 and (first.jobs > 1 or first.backend != "loky"):
+            raise UsageError("--jobs, --backend: expected 1 and loky under torchrun, whose processes train one model")
+        with interruptible(), data_parallel.joined(first, device) as own:
+            metrics = {
+                name: run_function(r, functions[name], {"device": device, **own}) for name, r in requests.items()
+            }
+    except (UsageError, DataError) as error:
+        sys.exit(fail(script, error, 2))
+    except (Failed, OSError) as error:
+        sys.exit(fail(script, error, 1))
+    except Interrupted as error:
+        sys.exit(fail(script, error, 128 + error.signum))
+    return metrics if tuple(requests) == script.study else metrics[first.function]
+
+
+def find_device(name: str) -> str:
+    """`--device`, "auto" replaced by what is there. Raises UsageError for one that is not."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, present in available.items() if present)
+    if not available[name]:
+        raise UsageError(f"--device: {name} is not available here, expected one of auto, cpu")
+    return name
+
+
+def fail(script: Script, error: Exception, status: int) -> int:
+    print(f"{script.name}.py: error: {error}", file=sys.stderr)
+    return status
+
+
+def run_function(request: Request, function: Callable[[Request, Path], dict], own: dict) -> dict:
+    """Runs one function in its folder. `own`: settings resolved by this process, such as the device."""
+    if not request.quiet and data_parallel.rank() == 0:
+        print(flags.headline(request), flush=True)
+    request = request.with_values(**own)
+    folder = request.output_dir / request.function
+    with locked(folder):
+        checkpoint.remove_temporaries(folder)
+        prepare_process(request)
+        with described(request, folder / "config.json"):
+            metrics = function(request, folder)
+        write_json(folder / "metrics.json", metrics)
+    if not request.quiet:
+        print(f"{request.function}: {json.dumps(metrics, indent=2)}\nwritten to {folder}")
+    return metrics
+
+
+@contextlib.contextmanager
+def described(request: Request, path: Path):
+    """Writes config.json; that of an earlier run stays for a dry run, and if what was asked now is refused."""
+    earlier = path.read_bytes() if path.exists() else None
+    if not (request.dry_run and earlier):
+        write_json(path, describe_run(request))
+    try:
+        yield
+    except (UsageError, DataError):
+        if earlier:
+            checkpoint.write_atomically(path, earlier)
+        raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path):
+    """Makes the folder and locks it. Raises UsageError if another run holds it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise UsageError(f"--output_dir: another run is writing to {folder}; wait for it or choose another") from None
+    except OSError as error:
+        raise UsageError(f"--output_dir: cannot write to {folder}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def machine() -> str:
+    """The processor and its number of cores."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError, StopIteration):  # Linux says which processor it is in a file only
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def describe_run(request: Request) -> dict:
+    try:
+        git = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5
+        )
+        commit = git.stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):
+        commit = None
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    return {
+        **flags.describe(request),
+        "format": FORMAT,
+        "version": VERSION,
+        "versions": versions,
+        "machine": machine(),
+        "git_commit": commit,
+    }

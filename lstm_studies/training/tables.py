@@ -1,0 +1,81 @@
+"""Tables and JSON files of a run folder: written atomically, read back as numbers."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from lstm_studies.training import checkpoint
+from lstm_studies.training.checkpoint import CheckpointError
+
+MAX_JSON = 2**24  # bytes
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_json(path: Path, content: dict) -> None:
+    checkpoint.write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """A table with a header. Text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    text = io.StringIO()
+    rows = [{as_text(name): as_text(cell) for name, cell in row.items()} for row in rows]
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    checkpoint.write_atomically(path, text.getvalue().encode())
+
+
+def as_text(cell: object) -> object:
+    """The cell; text that begins like a formula and is no number stands after an apostrophe.
+
+    So advises OWASP ("CSV injection"): a message or a company's name that begins with = + - @, tab or carriage return
+    would be computed by the spreadsheet that opens the file. Line breaks become \\n, which the csv module quotes: it
+    leaves \\r as it is, at which a reader begins another row.
+    """
+    if not isinstance(cell, str):
+        return cell
+    formula, cell = cell.startswith(FORMULA_STARTS), cell.replace("\r\n", "\n").replace("\r", "\n")
+    if not formula:
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file. Raises CheckpointError for a file that is no plain one, or holds anything else."""
+    try:
+        content = json.loads(checkpoint.read_plain_file(path, MAX_JSON))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: expected a JSON object, found {type(error).__name__}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, found a {type(content).__name__}")
+    return content
+
+
+def read_table(path: Path) -> list[dict[str, float]]:
+    """The numeric columns of a `history.csv` or `grid.csv`, row by row; columns of text are left out."""
+    with path.open(newline="") as file:  # not pandas, whose import takes 0.3 s
+        rows = list(csv.DictReader(file))
+    numeric = [name for name in (rows[0] if rows else ()) if all(is_number(row[name]) for row in rows)]
+    return [{name: float(row[name] or "nan") for name in numeric} for row in rows]
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number, or nothing."""
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return False
+    return True
+
+
+def read_curves(folder: Path, key: str) -> dict[str, tuple[list[float], list[float]]]:
+    """Epochs and values of a metric in the `history.csv` of `folder`: {"training": (x, y), "validation": (x, y)}."""
+    history = read_table(folder / "history.csv")
+    epochs = [row["epoch"] for row in history]
+    parts = {"training": "train", "validation": "val"}
+    return {label: (epochs, [row[f"{part}_{key}"] for row in history]) for label, part in parts.items()}
