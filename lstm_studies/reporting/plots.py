@@ -120,6 +120,25 @@ def panels(
     return save(figure, path)
 
 
+def worst_sequences(
+    path: Path,
+    ranking: Sequence[Mapping],
+    names: Sequence[str],
+    sequences,
+    reconstructions,
+    xlabel: str,
+    ylabel: str,
+) -> Path:
+    """The four sequences (N, T) with the largest errors of a ranking (evaluation.anomalies) and what became of them."""
+    rows = {}
+    for row in ranking[:4]:
+        i = names.index(row["sequence"])
+        time = np.arange(len(sequences[i]))
+        curves = {"original": (time, sequences[i]), "reconstruction": (time, reconstructions[i])}
+        rows[f"{row['sequence']}: error {row['error']:.2g}"] = curves
+    return panels(path, rows, xlabel, ylabel, dashed=["reconstruction"])
+
+
 def draw_curves(axes, series: Series, dashed: Sequence[Name], markers: bool = False) -> None:
     """Lines (x, y) by name; those whose names are tuples with the same first entry have the same colour."""
     colours: dict[str, str] = {}

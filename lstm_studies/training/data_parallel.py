@@ -40,10 +40,11 @@ def joined(request: Request, device: str):
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         with tempfile.TemporaryDirectory() as own:
-            if rank() > 0 and (request.resume or request.dry_run) and request.output_dir.exists():
+            if rank() > 0 and any(map(request.values.get, ("resume", "dry_run"))) and request.output_dir.exists():
                 shutil.copytree(request.output_dir, own, dirs_exist_ok=True)
             distributed.barrier()  # nobody writes before all have read
-            yield {"quiet": True, "tensorboard": False, "output_dir": Path(own)} if rank() > 0 else {}
+            quiet = {"quiet": True, "output_dir": Path(own)}
+            yield quiet | {"tensorboard": False} if rank() > 0 else {}
     finally:
         distributed.destroy_process_group()
 

@@ -1,7 +1,8 @@
 """The format of checkpoints and of config.json, and the version of the collection that reads it."""
 
-FORMAT = 1  # files written before it was recorded have none
-VERSION = "1.0"  # the first that reads FORMAT; it is in every file, for the versions that cannot
+from lstm_studies import __version__ as VERSION
+
+FORMAT = 2  # files written before it was recorded have none
 
 
 def written_later(content: dict) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lstm_studies.training import checkpoint, data_parallel, flags
 from lstm_studies.training.checkpoint import CheckpointError
-from lstm_studies.training.settings import Settings, UsageError
+from lstm_studies.training.settings import Settings, Training, UsageError
 from lstm_studies.training.signals import Interrupted, deferred_signals
 from lstm_studies.training.tables import write_csv
 
@@ -58,40 +58,55 @@ def train(
     step: Step,
     training_data,
     validation_data,
-    settings: Settings,
-    folder: Path,
+    settings: Training,
+    folder: Path | None = None,
     monitor: str = "loss",
     maximise: bool = False,
     batches: Callable[[int, int, torch.Generator], Iterable[Tensor]] = random_batches,
+    watched_data=None,
+    keep_last: bool = False,
+    after_epoch: Callable[[dict[str, float]], bool] | None = None,
 ) -> Result:
     """Trains `model`; leaves `last.pt`, `best.pt` and `history.csv` in `folder`, and the best weights in the model.
 
     The data are any objects with `len` and with `data[indices] -> batch`, a tuple of tensors whose first has one entry
-    per sequence (`torch.utils.data.TensorDataset`). `monitor` names the validation metric that chooses the best epoch;
-    without validation data, None, the last epoch is kept, and the score is not a number.
+    per sequence (`torch.utils.data.TensorDataset`).
+
+    Args:
+        folder: without one, no files are written and the training cannot be resumed.
+        monitor: the validation metric that chooses the best epoch, the largest one with `maximise`.
+        validation_data: None: the last epoch is kept, and the score is not a number.
+        watched_data: evaluated after each epoch for the columns `test_...` of the history; chooses nothing.
+        keep_last: the last epoch is kept whatever its validation score.
+        after_epoch: called with each row of the history; the training ends when it returns True.
 
     Raises Diverged at a loss that is not finite and Interrupted after a signal; both leave `best.pt` as it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     model.to(settings.device)
-    training = Training(model, step, training_data, validation_data, settings, folder, monitor, maximise, batches)
-    checkpoint.remove_temporaries(folder)
-    if settings.resume:
-        training.restore()
-    else:
-        for name in ("last.pt", "last.previous.pt", "best.pt", "history.csv"):
-            (folder / name).unlink(missing_ok=True)
+    run = Run(model, step, training_data, settings, folder)
+    run.validation_data = resident(validation_data, settings.device)
+    run.watched_data = resident(watched_data, settings.device)
+    run.monitor, run.sign, run.batches, run.after_epoch = monitor, -1.0 if maximise else 1.0, batches, after_epoch
+    run.keep_last = keep_last or validation_data is None
+    run.best_score = math.nan if run.keep_last else math.inf * run.sign
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.remove_temporaries(folder)
+        if settings.resume:
+            run.restore()
+        else:
+            for name in ("last.pt", "last.previous.pt", "best.pt", "history.csv"):
+                (folder / name).unlink(missing_ok=True)
     with deferred_signals() as received:
-        training.run(received)
+        run.train(received)
     if received:  # during the last save
         raise Interrupted(received[0], " after the last epoch; --resume goes on")
-    best = checkpoint.load(folder / "best.pt")
-    model.load_state_dict(best["model"]["weights"])
+    model.load_state_dict(checkpoint.load(folder / "best.pt")["model"]["weights"] if folder else run.best_weights)
     model.eval()
-    return Result(training.best_score, maximise, training.best_epoch, len(training.history), training.seconds)
+    return Result(run.best_score, maximise, run.best_epoch, len(run.history), run.seconds)
 
 
-def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
     """The class of torch.optim that the settings name, with one kernel per step where PyTorch has one: with a table of
     word vectors, Adam takes a seventh of the time that it takes operation by operation.
     """
@@ -100,23 +115,19 @@ def make_optimizer(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     return kind(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, **more)
 
 
-class Training:
-    """One training as a state that can be saved after any batch."""
+class Run:
+    """One training as a state that can be saved after any batch. `train` fills in the rest of its attributes."""
 
-    def __init__(self, model, step, training_data, validation_data, settings, folder, monitor, maximise, batches):
+    def __init__(self, model: nn.Module, step: Step, training_data, settings: Training, folder: Path | None):
         self.model, self.step, self.settings, self.folder = model, step, settings, folder
-        self.training_data, self.batches = resident(training_data, settings.device), batches
-        self.validation_data = resident(validation_data, settings.device)
-        self.monitor, self.sign = monitor, -1.0 if maximise else 1.0
-        self.averaged = copy.deepcopy(model) if settings.weight_average else None
+        self.training_data = resident(training_data, settings.device)
         self.optimizer = make_optimizer(model, settings)
         self.epoch = self.batch = 0  # completed epochs, and completed batches of the current one
         self.sums: dict[str, float] = {}  # of the current epoch's metrics, weighted by batch size
         self.history: list[dict] = []
-        self.best_score, self.best_epoch, self.seconds = math.inf * self.sign, 0, 0.0
-        self.steps, self.largest_norm = 0, 0.0  # optimizer steps so far; norm of the gradient before clipping
-        if validation_data is None:
-            self.best_score = math.nan
+        self.best_epoch, self.best_weights, self.seconds = 0, {}, 0.0
+        self.largest_norm = 0.0  # of the gradient before clipping
+        self.stopped = False  # by `after_epoch`
         self.last_saved = time.monotonic()
         self.board = None
         if settings.tensorboard:
@@ -124,11 +135,11 @@ class Training:
 
             self.board = SummaryWriter(folder)
 
-    def run(self, received: list[int]) -> None:
+    def train(self, received: list[int]) -> None:
         started = time.monotonic() - self.seconds
-        if self.epoch == self.settings.epochs or self.out_of_patience():
+        if self.epoch == self.settings.epochs:
             return  # resumed after its end
-        while self.epoch < self.settings.epochs and not self.out_of_patience():
+        while self.epoch < self.settings.epochs and not self.stopped:
             order = list(self.batches(len(self.training_data), self.settings.batch_size, self.generator()))
             self.model.train()
             unit = tqdm(
@@ -164,15 +175,12 @@ class Training:
         """Generator of this epoch's data order, seeded by seed and epoch: a resumed epoch has the same order."""
         return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.epoch)
 
-    def out_of_patience(self) -> bool:
-        return self.validation_data is not None and 0 < self.settings.patience <= self.epoch - self.best_epoch
-
     def train_batch(self, indices: Tensor, batches_per_epoch: int) -> float:
         rate = self.learning_rate(batches_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        own, weight = data_parallel.shard(indices)
-        batch = fetch(self.training_data, own, self.settings.device)
+        shard, weight = data_parallel.shard(indices)
+        batch = fetch(self.training_data, shard, self.settings.device)
         data_parallel.seed_process(self.settings.seed, self.epoch, self.batch)
         with torch.autocast(self.settings.device, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
             metrics = self.step(self.model, batch)
@@ -188,26 +196,9 @@ class Training:
         if not math.isfinite(values["loss"]):
             place = f"epoch {self.epoch + 1}, batch {self.batch + 1}, learning rate {rate:g}"
             raise Diverged(f"the loss is {values['loss']} at {place}")
-        self.batch, self.steps = self.batch + 1, self.steps + 1
-        self.average_weights()
+        self.batch += 1
         add_weighted(self.sums, values, len(indices))
         return values["loss"]
-
-    def average_weights(self) -> None:
-        """Updates the moving average of the weights, with a smaller decay early on, to forget the initial weights."""
-        if self.averaged is None:
-            return
-        decay = min(self.settings.weight_average, (1 + self.steps) / (10 + self.steps))
-        with torch.no_grad():
-            own, new = list(self.averaged.parameters()), list(self.model.parameters())
-            torch._foreach_lerp_(own, new, 1 - decay)
-            for buffer, value in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
-                buffer.copy_(value)
-
-    @property
-    def evaluated(self) -> nn.Module:
-        """The model that is evaluated and saved: the one with averaged weights, if there is one."""
-        return self.model if self.averaged is None else self.averaged
 
     def learning_rate(self, batches_per_epoch: int) -> float:
         if self.settings.schedule == "constant":
@@ -220,23 +211,24 @@ class Training:
     def finish_epoch(self) -> None:
         rate = self.optimizer.param_groups[0]["lr"]
         size = self.sums.pop("size")
-        means = {f"train_{name}": total / size for name, total in self.sums.items()}
-        if self.validation_data is None:
-            validation, score = {}, math.nan
-        else:
-            validation = evaluate(self.evaluated, self.step, self.validation_data, self.settings)
-            score = validation[self.monitor]
+        row = {"epoch": self.epoch + 1, **{f"train_{name}": total / size for name, total in self.sums.items()}}
+        for part, data in (("val", self.validation_data), ("test", self.watched_data)):
+            if data is not None:
+                values = evaluate(self.model, self.step, data, self.settings)
+                row |= {f"{part}_{name}": value for name, value in values.items()}
         self.epoch, self.batch, self.sums = self.epoch + 1, 0, {}
-        row = {"epoch": self.epoch, **means, **{f"val_{k}": v for k, v in validation.items()}, "learning_rate": rate}
+        row["learning_rate"] = rate
         self.history.append(row)
+        score = row.get(f"val_{self.monitor}", math.nan)
         if self.validation_data is not None and not math.isfinite(score):
             raise Diverged(f"the validation {self.monitor} is {score} after epoch {self.epoch}, learning rate {rate:g}")
-        chosen = score * self.sign < self.best_score * self.sign
-        if chosen or (self.validation_data is None and self.epoch == self.settings.epochs):
+        self.stopped = bool(self.after_epoch and self.after_epoch(row))
+        last = self.stopped or self.epoch == self.settings.epochs
+        if last if self.keep_last else score * self.sign < self.best_score * self.sign:
             self.best_score, self.best_epoch = score, self.epoch
-            checkpoint.save(
-                self.folder / "best.pt", {"model": checkpoint.describe(self.evaluated), "epoch": self.epoch}
-            )
+            self.keep_weights()
+        if not self.folder:
+            return
         write_csv(self.folder / "history.csv", self.history)
         if self.board:
             for name, value in row.items():
@@ -244,6 +236,12 @@ class Training:
             self.board.flush()
         if not (self.settings.quiet or self.settings.in_worker):
             self.print_epoch(row)
+
+    def keep_weights(self) -> None:
+        if self.folder:
+            checkpoint.save(self.folder / "best.pt", {"model": checkpoint.describe(self.model), "epoch": self.epoch})
+        else:
+            self.best_weights = copy.deepcopy(self.model.state_dict())
 
     def print_epoch(self, row: dict[str, float]) -> None:
         """Prints the epoch's metrics, with the name of the training among several and the time left."""
@@ -264,6 +262,8 @@ class Training:
             print(f"{name}gradient clipping at {limit:g} never acted: the largest norm was {self.largest_norm:.3g}")
 
     def save(self) -> None:
+        if not self.folder:
+            return
         content = {
             "model": checkpoint.describe(self.model),
             "optimizer": self.optimizer.state_dict(),
@@ -271,8 +271,6 @@ class Training:
             "flags": flags.deciding(self.settings),
             **{name: getattr(self, name) for name in (*STATE, *LATER_STATE)},
         }
-        if self.averaged is not None:
-            content["averaged"] = self.averaged.state_dict()
         checkpoint.save(self.folder / "last.pt", content, keep_previous=True)
         self.last_saved = time.monotonic()
 
@@ -289,8 +287,6 @@ class Training:
         set_random_states(saved)
         for name in (*STATE, *LATER_STATE):
             setattr(self, name, saved.get(name, getattr(self, name)))
-        if self.averaged is not None:
-            self.averaged.load_state_dict(saved["averaged"])
 
     def refuse_other_settings(self, saved: dict[str, Any]) -> None:
         """Raises UsageError if the training to be resumed ran with other settings."""
@@ -304,7 +300,7 @@ class Training:
 
 
 STATE = ("epoch", "batch", "sums", "history", "best_score", "best_epoch", "seconds")
-LATER_STATE = ("steps", "largest_norm")  # absent from checkpoints of earlier versions
+LATER_STATE = ("largest_norm",)  # absent from checkpoints of earlier versions
 
 
 def random_states(device: str) -> dict:
@@ -357,8 +353,8 @@ def evaluate(model: nn.Module, step: Step, data, settings: Settings) -> dict[str
     model.eval()
     sums: dict[str, float] = {}
     for indices in torch.arange(len(data)).split(settings.batch_size):
-        own, weight = data_parallel.shard(indices)
-        values = to_floats(step(model, fetch(data, own, settings.device)))
+        shard, weight = data_parallel.shard(indices)
+        values = to_floats(step(model, fetch(data, shard, settings.device)))
         add_weighted(sums, data_parallel.all_reduce_means(values, weight, settings.device), len(indices))
     size = sums.pop("size")
     return {name: total / size for name, total in sums.items()}

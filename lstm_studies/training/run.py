@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import gc
-import json
 import os
 import platform
 import random
@@ -23,7 +22,7 @@ from lstm_studies.training.loop import Failed
 from lstm_studies.training.presets import Request, Script
 from lstm_studies.training.settings import Settings, UsageError
 from lstm_studies.training.signals import Interrupted, interruptible
-from lstm_studies.training.tables import write_json
+from lstm_studies.training.tables import read_json, table_of, write_json
 
 
 def prepare_process(settings: Settings | Request) -> None:
@@ -32,9 +31,10 @@ def prepare_process(settings: Settings | Request) -> None:
     if not gc.get_freeze_count():
         gc.freeze()  # the garbage collector no longer walks through the 340,000 objects of the imports, 0.2 s each time
     torch.set_num_threads(settings.threads)
-    random.seed(settings.seed)
-    np.random.seed(settings.seed)
-    torch.manual_seed(settings.seed)
+    seed = getattr(settings, "seed", 0)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def keep_memory() -> None:
@@ -59,11 +59,14 @@ def run_script(script: Script, functions: dict[str, Callable[[Request, Path], di
     first = next(iter(requests.values()))
     try:
         device = find_device(first.device)
-        if data_parallel.size() > 1 and (first.jobs > 1 or first.backend != "loky"):
+        parallel = any(
+            r.values.get("jobs", 1) > 1 or r.values.get("backend", "loky") != "loky" for r in requests.values()
+        )
+        if data_parallel.size() > 1 and parallel:
             raise UsageError("--jobs, --backend: expected 1 and loky under torchrun, whose processes train one model")
-        with interruptible(), data_parallel.joined(first, device) as own:
+        with interruptible(), data_parallel.joined(first, device) as process:
             metrics = {
-                name: run_function(r, functions[name], {"device": device, **own}) for name, r in requests.items()
+                name: run_function(r, functions[name], {"device": device, **process}) for name, r in requests.items()
             }
     except (UsageError, DataError) as error:
         sys.exit(fail(script, error, 2))
@@ -71,7 +74,7 @@ def run_script(script: Script, functions: dict[str, Callable[[Request, Path], di
         sys.exit(fail(script, error, 1))
     except Interrupted as error:
         sys.exit(fail(script, error, 128 + error.signum))
-    return metrics if tuple(requests) == script.study else metrics[first.function]
+    return metrics if tuple(requests) == script.whole_study else metrics[first.function]
 
 
 def find_device(name: str) -> str:
@@ -89,11 +92,11 @@ def fail(script: Script, error: Exception, status: int) -> int:
     return status
 
 
-def run_function(request: Request, function: Callable[[Request, Path], dict], own: dict) -> dict:
-    """Runs one function in its folder. `own`: settings resolved by this process, such as the device."""
+def run_function(request: Request, function: Callable[[Request, Path], dict], process: dict) -> dict:
+    """Runs one function in its folder. `process`: settings that this process resolved, such as the device."""
     if not request.quiet and data_parallel.rank() == 0:
         print(flags.headline(request), flush=True)
-    request = request.with_values(**own)
+    request = request.with_values(**process)
     folder = request.output_dir / request.function
     with locked(folder):
         checkpoint.remove_temporaries(folder)
@@ -101,16 +104,25 @@ def run_function(request: Request, function: Callable[[Request, Path], dict], ow
         with described(request, folder / "config.json"):
             metrics = function(request, folder)
         write_json(folder / "metrics.json", metrics)
+        note_source(metrics, folder / "config.json")
     if not request.quiet:
-        print(f"{request.function}: {json.dumps(metrics, indent=2)}\nwritten to {folder}")
+        print(f"{table_of(metrics)}\nwritten to {folder}")
     return metrics
+
+
+def note_source(metrics: dict[str, dict], path: Path) -> None:
+    """Notes in config.json what `--source auto` came to: a dry run reads the same data."""
+    config = read_json(path)
+    sources = {values.get("data") for values in metrics.values()} & {"full", "sample"}
+    if config.get("source") == "auto" and len(sources) == 1:
+        write_json(path, {**config, "source": sources.pop()})
 
 
 @contextlib.contextmanager
 def described(request: Request, path: Path):
     """Writes config.json; that of an earlier run stays for a dry run, and if what was asked now is refused."""
     earlier = path.read_bytes() if path.exists() else None
-    if not (request.dry_run and earlier):
+    if not (request.values.get("dry_run") and earlier):
         write_json(path, describe_run(request))
     try:
         yield

@@ -1,69 +1,117 @@
-"""Settings of one training, each declared once with its flag: type, default, help, and the functions that use it.
+"""Settings of one training, each declared once with its flag: type, default, help.
 
-A script declares its flags as the fields of a frozen dataclass, a subclass of `Settings`. One object of that class is
-one training and holds scalars only (see `training.presets` for what a person asks for).
+The settings of a function are a frozen dataclass, and its flags are the fields: the type of a flag is its annotation.
 
-    class ToySettings(Settings):
-        code_size: int = flag(16, "values of the bottleneck", "model", COUNT, several="each")
+    @dataclass(frozen=True)
+    class Reconstruct(Training):
+        "train; two test signals with their reconstructions"
+        code_size: Count = model_flag(16, "values of the bottleneck", several="each")
 
-This module, `training.presets` and `training.flags` import nothing slow: `--help` and wrong flags answer at once.
+One object of such a class is one training and holds scalars only; what a person asks for may hold several values of a
+flag (`training.presets.Request`). This module, `training.presets` and `training.flags` import nothing slow: `--help`
+and wrong flags answer at once.
 """
 
-import argparse
 import dataclasses
-import importlib
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and the package that each needs
-OPTIMIZERS = ("Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta")
 
 
 class UsageError(ValueError):
     """Flags that do not go together, or a folder that cannot be used. The message is one line."""
 
 
-# ---- types of values -------------------------------------------------------------------------------------------------
+# ---- types -----------------------------------------------------------------------------------------------------------
 
 
-def number(kind: type, low: float, high: float = math.inf, open_low: bool = False) -> Callable[[str], float]:
-    """An argparse type: an int or float in [low, high], or in (low, high]."""
+class Range(NamedTuple):
+    """The numbers from `low` to `high`; without `low` itself if it is excluded."""
 
-    def convert(text: str):
+    low: float
+    high: float = math.inf
+    low_excluded: bool = False
+
+    def holds(self, value: float) -> bool:
+        return (self.low < value if self.low_excluded else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        limit = f" and at most {self.high}" if self.high < math.inf else ""
+        return f"{'above' if self.low_excluded else 'of at least'} {self.low}{limit}"
+
+
+PositiveInt = Annotated[int, Range(1)]
+Count = Annotated[int, Range(0)]
+Seed = Annotated[int, Range(0, 2**31)]
+Positive = Annotated[float, Range(0, low_excluded=True)]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Rate = Annotated[float, Range(0, 0.99)]  # of dropout
+
+
+class Kind(NamedTuple):
+    """What an annotation says of a flag."""
+
+    type: type  # of one value: bool, int, float, str or Path
+    choices: tuple[str, ...] = ()
+    range: Range | None = None
+    is_list: bool = False  # several values belong together
+    optional: bool = False  # None: not set
+
+    def convert(self, text: str) -> Any:
+        """The value that a text of the command line stands for. Raises ValueError: expected ..., found ..."""
+        if self.choices:
+            for name in self.choices:
+                if name.lower() == text.lower():
+                    return name
+            raise ValueError(f"expected one of {', '.join(self.choices)}, found {text!r}")
+        if self.type not in (int, float):
+            return self.type(text)
         try:
-            value = kind(text)
+            value = self.type(text)
         except ValueError:
-            value = None
-        if value is None or not (low < value if open_low else low <= value) or value > high or value == math.inf:
-            what = "a whole number" if kind is int else "a number"
-            above = f"above {low}" if open_low else f"of at least {low}"
-            below = "" if high == math.inf else f" and at most {high}"
+            value = math.nan
+        if not math.isfinite(value) or (self.range and not self.range.holds(value)):
+            expected = "a whole number" if self.type is int else "a number"
             hint = "; leave the flag out for its default" if text.lower() in ("none", "null", "default") else ""
-            raise argparse.ArgumentTypeError(f"expected {what} {above}{below}, found {text!r}{hint}")
+            raise ValueError(f"expected {expected} {self.range or ''}".rstrip() + f", found {text!r}{hint}")
         return value
 
-    return convert
+    def accepts(self, value: Any) -> bool:
+        """Whether a value, of a checkpoint for example, is one that the flag may have."""
+        if value is None:
+            return self.optional
+        if self.is_list:
+            return isinstance(value, tuple) and all(self._replace(is_list=False).accepts(one) for one in value)
+        if self.type is bool or isinstance(value, bool):
+            return self.type is bool and isinstance(value, bool)
+        try:
+            return self.convert(str(value)) == value
+        except ValueError:
+            return False
 
 
-POSITIVE_INT, COUNT, SEED = number(int, 1), number(int, 0), number(int, 0, 2**31)
-POSITIVE, NOT_NEGATIVE, FRACTION = number(float, 0, open_low=True), number(float, 0), number(float, 0, 1)
-
-
-def one_of(*names: str) -> Callable[[str], str]:
-    """An argparse type: one of `names`, in upper or lower case."""
-
-    def convert(text: str) -> str:
-        for name in names:
-            if name.lower() == text.lower():
-                return name
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(names)}, found {text!r}")
-
-    convert.choices = names
-    return convert
+def kind_of(annotation: Any) -> Kind:
+    """The kind of flag of an annotation: bool, Literal, Path, a number with a range; X | None; tuple[X, ...]."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return kind_of(inner)._replace(optional=True)
+    if origin is tuple:
+        return kind_of(arguments[0])._replace(is_list=True)
+    if origin is Literal:
+        return Kind(str, arguments)
+    if origin is Annotated:
+        return Kind(arguments[0], range=arguments[1])
+    return Kind(annotation)
 
 
 # ---- declarations ----------------------------------------------------------------------------------------------------
@@ -74,201 +122,159 @@ class Flag(NamedTuple):
 
     help: str
     group: str
-    parse: Callable[[str], Any] | None  # None: a switch
-    several: str  # what several values mean, "" if there can be only one
-    functions: tuple[str, ...]  # which use it; none named: see `Script.users`
-    when: dict[str, tuple]  # other flags, and the values that they need for this one to matter
-    trains: bool  # whether only functions that train use it
-    decides: bool  # whether it decides the result of a training
-    aliases: tuple[str, ...]  # other spellings, former ones included
-    metavar: str | None
-    refused: str  # why no function of this script uses it
+    several: str  # "grid": several values are a grid search; "each": each is trained and tested; "": one value
+    aliases: tuple[str, ...]
+    kind: Kind | None = None  # filled in by `flags_of`
+
+    @property
+    def takes_several(self) -> bool:
+        return bool(self.several) or self.kind.is_list
 
 
-SEVERAL = {
-    "grid": "several values: a grid search",
-    "each": "several values: each is trained and tested",
-    "list": "",  # the values belong together
-}
 GROUPS = ("what to run", "model", "training", "data", "run")
+DECIDING = ("model", "training", "data")  # groups whose flags decide the result of a training
 
 
-def flag(
-    default: Any,
-    help: str,
-    group: str,
-    parse: Callable[[str], Any] | None = None,
-    *,
-    several: str = "",
-    functions: Iterable[str] = (),
-    when: dict[str, Any] | None = None,
-    trains: bool | None = None,
-    decides: bool | None = None,
-    aliases: Iterable[str] = (),
-    metavar: str | None = None,
-    refused: str = "",
-) -> Any:
-    """A field of the settings that has a flag. Without `parse` it is a switch: --name, and --no_name to turn it off."""
-    trains = group in ("model", "training") if trains is None else trains
-    decides = group in ("what to run", "model", "training", "data") if decides is None else decides
-    needs = {name: value if isinstance(value, tuple) else (value,) for name, value in (when or {}).items()}
-    described = Flag(
-        help, group, parse, several, tuple(functions), needs, trains, decides, tuple(aliases), metavar, refused
+def flag(group: str, default: Any, help: str, several: str = "", aliases: Iterable[str] = ()) -> Any:
+    """A field of the settings that has a flag. One of type bool is a switch: --name, and --no_name to turn it off."""
+    return dataclasses.field(default=default, metadata={"flag": Flag(help, group, several, tuple(aliases))})
+
+
+choice_flag, model_flag, training_flag, data_flag, run_flag = (functools.partial(flag, group) for group in GROUPS)
+
+
+@functools.cache
+def flags_of(settings: type) -> dict[str, Flag]:
+    """The declarations of all flags of a class of settings, by name."""
+    types = get_type_hints(settings, include_extras=True)
+    return {
+        field.name: field.metadata["flag"]._replace(kind=kind_of(types[field.name]))
+        for field in dataclasses.fields(settings)
+        if "flag" in field.metadata
+    }
+
+
+@functools.cache
+def deciding_names(settings: type) -> tuple[str, ...]:
+    """The settings that decide a training's result: flags of the groups `DECIDING`, and what the script itself sets."""
+    flags = flags_of(settings)
+    return tuple(
+        field.name
+        for field in dataclasses.fields(settings)
+        if field.name not in ("function", "label", "in_worker", "data_dir")
+        and (field.name not in flags or flags[field.name].group in DECIDING)
     )
-    return dataclasses.field(default=default, metadata={"flag": described})
 
 
-@dataclasses.dataclass(frozen=True)
+# ---- flags of all scripts --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
 class Settings:
-    """One training: the flags that all scripts have. A field without a flag is set by the script itself."""
+    """What every function has. A field without a flag is set by the script itself."""
 
     function: str = ""  # the function of the script that runs
     label: str = ""  # names this training among several in its lines of progress
     in_worker: bool = False  # one of several processes: a line at the end instead of one per epoch
 
-    dry_run: bool = flag(
-        False, "no training: evaluate and plot the model of an earlier run", "what to run", trains=True, decides=False
+    output_dir: Path = run_flag(
+        ROOT / "outputs", "folder of the run folders; default: outputs/SCRIPT beside the scripts"
     )
+    device: Literal["auto", "cpu", "cuda", "mps"] = run_flag("auto", "auto: an accelerator if there is one")
+    threads: PositiveInt = run_flag(1, "threads of one process; small models are fastest with 1")
+    quiet: bool = run_flag(False, "no output but errors")
 
-    hidden_size: int = flag(64, "units of the LSTM", "model", POSITIVE_INT, several="grid")
-    num_layers: int = flag(1, "stacked LSTM layers", "model", POSITIVE_INT)
+    def check(self, given: Iterable[str]) -> None:
+        """Raises UsageError, with the flag's name, for values that do not go together. `given`: flags set by hand."""
 
-    epochs: int = flag(20, "passes over the training data", "training", POSITIVE_INT)
-    batch_size: int = flag(128, "sequences per step", "training", POSITIVE_INT)
-    learning_rate: float = flag(
-        1e-3, "step size of the optimizer, at its peak", "training", POSITIVE, several="grid", aliases=["lr"]
-    )
-    schedule: str = flag(
-        "cosine",
-        "learning rate over time: constant, or warm-up in 5 %% of the steps and a cosine to 0",
-        "training",
-        one_of("constant", "cosine"),
-        metavar="{constant,cosine}",
-    )
-    gradient_clipping: float = flag(
-        1.0, "largest norm of the gradient; 0: no clipping", "training", NOT_NEGATIVE, several="grid"
-    )
-    optimizer: str = flag(
-        "Adam", f"class of torch.optim: {', '.join(OPTIMIZERS)}", "training", one_of(*OPTIMIZERS), metavar="NAME"
-    )
-    weight_decay: float = flag(0.0, "weight decay as the optimizer defines it", "training", NOT_NEGATIVE)
-    weight_average: float = flag(
-        0.0,
-        "decay per step of an exponential moving average of the weights, which is then what is evaluated and "
-        "kept; 0: none",
-        "training",
-        number(float, 0, 0.999999),
-    )
-    patience: int = flag(0, "epochs without a better validation score before stopping; 0: never", "training", COUNT)
-    precision: str = flag(
-        "float32",
-        "number format of the products in training: float32, or bfloat16 by autocast",
-        "training",
-        one_of("float32", "bfloat16"),
-        metavar="{float32,bfloat16}",
-    )
-
-    data_dir: Path = flag(
-        ROOT / "data",
-        "folder of the data sets; or the environment variable DATA_DIR; else data/ beside the scripts",
-        "data",
-        Path,
-        decides=False,
-        metavar="FOLDER",
-    )
-    source: str = flag(
-        "auto",
-        "auto: files in data_dir, else a download, else the sample; full: never the sample; sample: no network",
-        "data",
-        one_of("auto", "full", "sample"),
-        metavar="{auto,full,sample}",
-    )
-    limit: int | None = flag(
-        None, "number of training sequences, the first ones; default: all", "data", POSITIVE_INT, trains=True
-    )
-
-    seed: int = flag(0, "seed of the weights and of the order of the data", "run", SEED, trains=True, decides=True)
-    seeds: int = flag(
-        1, "number of seeds, from --seed on; reports mean and standard deviation", "run", POSITIVE_INT, trains=True
-    )
-    device: str = flag(
-        "auto",
-        "auto: an accelerator if there is one",
-        "run",
-        one_of("auto", "cpu", "cuda", "mps"),
-        metavar="{auto,cpu,cuda,mps}",
-        decides=True,
-    )
-    threads: int = flag(1, "threads of one process; small models are fastest with 1", "run", POSITIVE_INT, decides=True)
-    jobs: int = flag(1, "processes for grids, seeds and the models of one study", "run", POSITIVE_INT, trains=True)
-    backend: str = flag(
-        "loky",
-        "where these processes run: loky, this machine; dask or ray, a cluster",
-        "run",
-        one_of(*BACKENDS),
-        trains=True,
-        metavar="{loky,dask,ray}",
-    )
-    scheduler: str | None = flag(
-        None,
-        "address of a running Dask or Ray cluster; default: one on this machine",
-        "run",
-        str,
-        trains=True,
-        when={"backend": ("dask", "ray")},
-        metavar="ADDRESS",
-    )
-    output_dir: Path = flag(
-        ROOT / "outputs",
-        "folder of the run folders; default: outputs/SCRIPT beside the scripts",
-        "run",
-        Path,
-        metavar="FOLDER",
-    )
-    resume: bool = flag(False, "continue from the last checkpoint of the same run", "run", trains=True)
-    checkpoint_every: float = flag(30.0, "seconds between checkpoints", "run", NOT_NEGATIVE, trains=True)
-    tensorboard: bool = flag(False, "TensorBoard files too (needs the package tensorboard)", "run", trains=True)
-    quiet: bool = flag(False, "no output but errors", "run")
-
-    def check(self) -> None:
-        """Raises UsageError, with the flag's name, for values that do not go together. A script overrides it."""
-
-    def __reduce__(self):
-        return restore_settings, (module_name(type(self)), type(self).__qualname__, as_dict(self))
+    def need(self, given: Iterable[str], names: str, condition: bool, expected: str) -> None:
+        """Raises UsageError if one of the flags `names` was given although the condition for its use does not hold."""
+        for name in names.split():
+            if name in given and not condition:
+                raise UsageError(f"--{name}: used with {expected} only")
 
 
-@dataclasses.dataclass(frozen=True)
-class AutoencoderSettings(Settings):
-    """The flags of the functions that apply a trained autoencoder."""
+@dataclass(frozen=True)
+class DownloadedData(Settings):
+    """Where a data set comes from."""
 
-    trained: Path | None = flag(
+    data_dir: Path = data_flag(
+        ROOT / "data", "folder of the data sets; or the environment variable DATA_DIR; else data/ beside the scripts"
+    )
+    source: Literal["auto", "full", "sample"] = data_flag(
+        "auto", "auto: files in data_dir, else a download, else the sample; full: never the sample; sample: no network"
+    )
+
+    def reading(self, metadata: dict[str, Any]) -> "DownloadedData":
+        """The same with what `--source auto` came to, as the loader's metadata say: a resumed training reads that."""
+        source = metadata["data"]
+        known = self.source == "auto" and source in ("full", "sample")
+        return dataclasses.replace(self, source=source) if known else self
+
+
+@dataclass(frozen=True)
+class Training(Settings):
+    """What every function that trains has."""
+
+    epochs: PositiveInt = training_flag(20, "passes over the training data")
+    batch_size: PositiveInt = training_flag(128, "sequences per step")
+    learning_rate: Positive = training_flag(1e-3, "step size of the optimizer, at its peak", "grid", ["lr"])
+    schedule: Literal["constant", "cosine"] = training_flag(
+        "cosine", "learning rate over time: constant, or warm-up in 5 % of the steps and a cosine to 0"
+    )
+    gradient_clipping: NotNegative = training_flag(1.0, "largest norm of the gradient; 0: no clipping", "grid")
+    optimizer: Literal["Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta"] = training_flag(
+        "Adam", "class of torch.optim"
+    )
+    weight_decay: NotNegative = training_flag(0.0, "weight decay as the optimizer defines it")
+    precision: Literal["float32", "bfloat16"] = training_flag(
+        "float32", "number format of the products in training: float32, or bfloat16 by autocast"
+    )
+    seed: Seed = training_flag(0, "seed of the weights and of the order of the data")
+    limit: PositiveInt | None = data_flag(None, "number of training sequences, the first ones; default: all")
+
+    seeds: PositiveInt = run_flag(1, "number of seeds, from --seed on; reports mean and standard deviation")
+    jobs: PositiveInt = run_flag(1, "processes for the models, grids, folds and seeds of one study")
+    backend: Literal["loky", "dask", "ray"] = run_flag(
+        "loky", "where these processes run: loky, this machine; or a cluster"
+    )
+    scheduler: str | None = run_flag(None, "address of a running Dask or Ray cluster; default: one on this machine")
+    dry_run: bool = run_flag(
+        False, "no training: evaluate and plot the model of an earlier run as its config.json says"
+    )
+    resume: bool = run_flag(False, "continue from the last checkpoint of the same run")
+    checkpoint_every: NotNegative = run_flag(30.0, "seconds between checkpoints")
+    tensorboard: bool = run_flag(False, "TensorBoard files too (needs the package tensorboard)")
+
+    def check(self, given: Iterable[str]) -> None:
+        self.need(given, "scheduler", self.backend != "loky", "--backend dask or ray")
+
+
+@dataclass(frozen=True)
+class Application(Settings):
+    """What every function has that applies a trained model."""
+
+    model_from: Path | None = choice_flag(
         None,
         "run folder of the trained model; default: the one in the output folder",
-        "what to run",
-        Path,
-        functions=("encode", "anomalies", "tomorrow"),
-        decides=False,
-        metavar="FOLDER",
-    )
-    quantile: float = flag(
-        0.99,
-        "share of the validation sequences whose error is not above the threshold of an anomaly",
-        "what to run",
-        FRACTION,
-        functions=["anomalies"],
-        decides=False,
+        aliases=["trained", "checkpoint"],
     )
 
 
-def as_dict(settings: Settings) -> dict:
+@dataclass(frozen=True)
+class Anomalies(Application):
+    """What every function has that ranks by reconstruction error."""
+
+    quantile: Share = choice_flag(
+        0.99, "share of the validation sequences whose error is not above the threshold of an anomaly"
+    )
+
+
+def as_dict(settings: Settings) -> dict[str, Any]:
     return {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
 
-def restore_settings(module: str, name: str, values: dict) -> Settings:
-    return getattr(importlib.import_module(module), name)(**values)
-
-
-def module_name(thing: Any) -> str:
-    """The module of a class or function under which another process finds it, also if this one runs it as a script."""
-    module = thing.__module__
+def module_name(function: Callable) -> str:
+    """The module of a function under which another process finds it, also if this one runs it as a script."""
+    module = function.__module__
     return Path(sys.modules[module].__file__).stem if module == "__main__" else module

@@ -74,8 +74,34 @@ def is_number(cell: str) -> bool:
 
 
 def read_curves(folder: Path, key: str) -> dict[str, tuple[list[float], list[float]]]:
-    """Epochs and values of a metric in the `history.csv` of `folder`: {"training": (x, y), "validation": (x, y)}."""
+    """Epochs and values of a metric in the `history.csv` of `folder`, for "training", "validation" and "test" data."""
     history = read_table(folder / "history.csv")
     epochs = [row["epoch"] for row in history]
-    parts = {"training": "train", "validation": "val"}
-    return {label: (epochs, [row[f"{part}_{key}"] for row in history]) for label, part in parts.items()}
+    columns = {"training": f"train_{key}", "validation": f"val_{key}", "test": f"test_{key}"}
+    return {
+        name: (epochs, [row[column] for row in history]) for name, column in columns.items() if column in history[0]
+    }
+
+
+def table_of(metrics: dict[str, dict]) -> str:
+    """The numbers of a run for the terminal: a line for each number and a column for each model."""
+    names = dict.fromkeys(
+        key
+        for values in metrics.values()
+        for key, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and not key.endswith(("_mean", "_std"))
+    )
+    rows = [["", *metrics], *([key, *(cell(values, key) for values in metrics.values())] for key in names)]
+    if len(metrics) > 6:  # rather a line for each model
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def cell(values: dict, key: str) -> str:
+    """A number, or its mean and deviation over the seeds."""
+    if f"{key}_mean" in values:
+        return f"{values[f'{key}_mean']:.5g} ± {values[f'{key}_std']:.2g}"
+    value = values.get(key)
+    return f"{value:.5g}" if isinstance(value, float) else str(value) if isinstance(value, int) else ""

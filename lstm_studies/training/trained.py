@@ -1,7 +1,7 @@
 """A model that an earlier run trained, for the functions that apply it to data."""
 
-import argparse
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,47 +12,51 @@ from lstm_studies.training import checkpoint
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.flags import restored
 from lstm_studies.training.presets import Request
-from lstm_studies.training.settings import Settings
+from lstm_studies.training.settings import Training
 from lstm_studies.training.tables import write_csv
 
+RETIRED = {"patience", "weight_average"}  # settings of format 1
 
-def trained_model(
-    request: Request, function: str, own_flag: str, *classes: type[nn.Module]
-) -> tuple[nn.Module, Settings, Path]:
-    """A trained model, its settings and its folder: `--trained`, or what `function` left in the output folder.
 
-    own_flag: a flag that only this script has, by which its models are told from those of others.
+def trained_model(request: Request, function: str, *classes: type[nn.Module]) -> tuple[nn.Module, Training, Path]:
+    """A trained model, its settings and its folder: `--model_from`, or what `function` left in the output folder.
+
     classes: of the models that the script trains.
     Raises CheckpointError if there is no such model.
     """
-    folder = request.trained or request.output_dir / function
+    folder = request.model_from or request.output_dir / function
+    folder = folder.parent if folder.suffix == ".pt" else folder
     saved = checkpoint.load_latest(folder / "last.pt")
     if saved is None or not (folder / "best.pt").exists():
         raise CheckpointError(
             f"{folder}: expected a trained model (best.pt, last.pt), found none; "
-            f"run --function {function} first, or give its folder with --trained"
+            f"run --function {function} first, or give its folder with --model_from"
         )
-    flags = saved.get("flags")
-    if not isinstance(flags, dict) or own_flag not in flags:
-        raise CheckpointError(f"{folder}: expected a model that {request.script.name}.py trained, found another one")
-    try:
-        settings = dataclasses.replace(restored(request.single(), flags), device=request.device)
-        check_settings(settings)
-    except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
-        raise CheckpointError(f"{folder}: expected the settings of a training, found {str(error)[:200]}") from None
+    settings = settings_of(request, function, saved, folder)
+    if saved["epoch"] < settings.epochs:
+        print(
+            f"NOTICE: {folder}: this training has not ended: epoch {saved['epoch']} of {settings.epochs}",
+            file=sys.stderr,
+        )
     return checkpoint.rebuild(folder / "best.pt", *classes).to(settings.device), settings, folder
 
 
-def check_settings(settings: Settings) -> None:
-    """Raises ValueError or ArgumentTypeError if a value is none that its flag accepts, or values do not go together."""
-    for field in dataclasses.fields(settings):
-        flag, value = field.metadata.get("flag"), getattr(settings, field.name)
-        if flag is None or flag.refused or (value is None and field.default is None):
-            continue
-        for one in value if isinstance(value, tuple) and flag.several in ("list", "each") else (value,):
-            if not (isinstance(one, bool) if flag.parse is None else flag.parse(str(one)) == one):
-                raise ValueError(f"{field.name} {one!r}")
-    settings.check()
+def settings_of(request: Request, function: str, saved: dict, folder: Path) -> Training:
+    """The settings of the training whose last checkpoint is `saved`. Raises CheckpointError."""
+    settings, flags = request.script.functions[function], saved.get("flags")
+    names = {field.name for field in dataclasses.fields(settings)}
+    if not isinstance(flags, dict) or not flags.keys() <= names | RETIRED:
+        raise CheckpointError(f"{folder}: expected a model that {request.script.name}.py trained, found another one")
+    run = {name: value for name, value in request.values.items() if name in RUN & names}
+    try:
+        restored_settings = restored(settings(**run, function=function), flags)
+        restored_settings.check(())
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: expected the settings of a training, found {str(error)[:200]}") from None
+    return restored_settings
+
+
+RUN = {"output_dir", "data_dir", "device", "threads", "quiet"}  # settings of this run, not of the training
 
 
 @torch.no_grad()

@@ -1,8 +1,9 @@
-"""Tasks in parallel processes, on this machine (`--jobs`) or a cluster (`--backend`), retried after a worker's death.
+"""The one pool: tasks in this process, in others (`--jobs`) or on a cluster (`--backend`), retried after a death.
 
-A task is a function of settings (or of a request) and a folder. It resumes from the checkpoint in its folder, so it can
-be retried wherever it was when its worker died. The workers of a cluster read and write the same files as the caller.
-A task locks its folder: a worker may outlive the process that started it, and a resumed run then waits for it.
+A task is a function of settings (or of anything that can be pickled) and a folder. A training resumes from the
+checkpoint in its folder, so that it can be retried wherever it was when its worker died. The workers of a cluster read
+and write the same files as the caller. A task locks its folder: a worker may outlive the process that started it, and a
+resumed run then waits for it.
 """
 
 import importlib
@@ -13,12 +14,14 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import contextmanager, nullcontext, suppress
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import filelock
-import joblib
 from joblib.externals.loky import get_reusable_executor
 
 from lstm_studies.loaders.files import DataError
@@ -33,7 +36,21 @@ class WorkerLost(Failed):
     """A worker process died with its task three times."""
 
 
-Task = tuple[Settings | Request, Path]
+class Task(NamedTuple):
+    """`function(asked, folder, **functions)`, functions at the top level of a module, where other processes find them.
+
+    Settings and requests are given seeds and threads; other values of `asked` are handed on as they are.
+    """
+
+    name: str  # no other task of the run has it
+    function: Callable
+    asked: Any
+    folder: Path
+    functions: Mapping[str, Callable] = {}
+    threads: int = 1
+
+
+Then = Callable[[Task, Any], Iterable[Task]]  # from a task and its result to the tasks that follow it
 # Exceptions of the backends for a dead worker, by name, since their packages need not be installed.
 LOST = {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker", "WorkerCrashedError", "OutOfMemoryError"}
 NO_SCHEDULER = {"FutureCancelledError", "CancelledError", "CommClosedError"}  # the same for a dead scheduler of Dask
@@ -41,103 +58,107 @@ ENDS = (UsageError, DataError, Failed, OSError)  # what ends a run with one line
 STOPPED: list[int] = []  # signals that this worker process got; it starts no further task
 
 
+def nothing_more(task: Task, result: Any) -> Iterable[Task]:
+    return ()
+
+
 def run(
-    function: Callable,
-    tasks: list[Task],
-    others: dict[str, Callable | None],
-    jobs: int,
+    tasks: Iterable[Task],
+    jobs: int = 1,
     backend: str = "loky",
     scheduler: str | None = None,
-    **more,
-) -> list:
-    """`function(asked, folder, **others, **more)` for every task, in processes of one thread each, in order.
+    then: Then = nothing_more,
+) -> dict[str, Any]:
+    """The result of each task by name, and of those that follow from it, `jobs` at a time in processes of their own.
 
-    `function` and `others` are sent by name, since a script's own module is not importable as such. In place of the
-    result of a task that its worker did not survive three times there is a WorkerLost.
+    In place of the result of a task that its worker did not survive three times there is a WorkerLost.
     """
-    names = {key: importable(other) for key, other in others.items() if other is not None}
-    arguments = [(importable(function), asked, folder, names, more) for asked, folder in tasks]
+    results: dict[str, Any] = {}
+    waiting = deque(tasks)
     if backend == "loky" and jobs == 1:
-        return [call(*own) for own in arguments]
-    with cluster(backend, scheduler, jobs):
-        for _ in range(2):
-            with suppress_lost():
-                return together(arguments, backend, jobs)
-        return [alone(own, backend) for own in arguments]
+        while waiting:
+            task = waiting.popleft()
+            results[task.name] = call(*portable(task))
+            waiting.extendleft(reversed([*then(task, results[task.name])]))  # depth first: one model to its end
+        return results
+    deaths: Counter[str] = Counter()
+    with cluster(backend, scheduler, jobs) as make_submit:
+        while waiting:
+            often = [task for task in waiting if deaths[task.name] == 2]
+            batch = often[:1] if len(often) == len(waiting) else [task for task in waiting if task not in often]
+            waiting = deque(task for task in waiting if task not in batch)
+            lost = together(batch, make_submit(), backend, then, results)
+            for task in lost:
+                deaths[task.name] += 1
+                if deaths[task.name] == 3:
+                    results[task.name] = WorkerLost("its worker process died three times; was the memory enough?")
+                    waiting.extend(then(task, results[task.name]))
+                else:
+                    waiting.append(task)
+            if lost:
+                warnings.warn("a worker process died; its tasks are tried again", stacklevel=2)
+    return results
+
+
+def together(tasks: list[Task], submit: Callable, backend: str, then: Then, results: dict[str, Any]) -> list[Task]:
+    """Runs tasks, and those that follow, at the same time; returns those whose worker died, puts the others' results.
+
+    After a signal, raises Interrupted once every worker has saved its state.
+    """
+    lost: list[Task] = []
+    with forwarded_signals(backend) as received, killed_after_an_error(backend):
+        running = {submit(*portable(task)): task for task in tasks}
+        stopped: list[Interrupted] = []
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                task = running.pop(future)
+                result = outcome(future, received)
+                if isinstance(result, Interrupted):
+                    stopped.append(result)
+                elif result is LOST:
+                    lost.append(task)
+                else:
+                    results[task.name] = result
+                    if not received:
+                        running |= {submit(*portable(more)): more for more in then(task, result)}
+        if stopped or received:  # the workers have saved, and take no more tasks
+            first = stopped[0] if stopped else Interrupted(received[0], "; --resume goes on")
+            raise Interrupted(received[0] if received else first.signum, first.where)
+    return lost
+
+
+def outcome(future: Future, received: list[int]) -> Any:
+    """The result of a task, LOST if its worker died. Raises what ended it; after a signal that is Interrupted."""
+    try:
+        result = future.result()
+    except BaseException as error:
+        if received:  # a worker that had not begun a task
+            return Interrupted(received[0], "; --resume goes on")
+        if type(error).__name__ in LOST:
+            return LOST
+        if type(error).__name__ in NO_SCHEDULER:
+            raise Failed("the scheduler of the cluster is lost; --resume with another one goes on") from None
+        raise
+    if isinstance(result, Ended):
+        raise result.error
+    return result
 
 
 @contextmanager
-def suppress_lost():
-    """Turns the death of a worker into a warning."""
+def killed_after_an_error(backend: str):
+    """Ends the workers of this machine when the run ends early: whatever they were doing can be resumed."""
     try:
         yield
-    except Exception as error:
-        if type(error).__name__ not in LOST:
-            raise
-        warnings.warn(f"a worker process died ({type(error).__name__}); its tasks are tried again", stacklevel=3)
-
-
-def together(arguments: list[tuple], backend: str, jobs: int) -> list:
-    """Runs all tasks. After a signal, raises Interrupted once every worker has saved its state."""
-    here = backend == "loky"
-    with forwarded_signals() if here else nullcontext([]) as received:
-        try:
-            if backend == "dask":
-                results = on_dask(arguments)
-            else:
-                own_process = {"n_jobs": jobs, "initializer": end_with, "initargs": (os.getpid(),)}
-                function = joblib.delayed(call_in_worker if here else call)
-                parallel = joblib.Parallel(batch_size=1, **(own_process if here else {"n_jobs": -1}))
-                results = parallel(function(*own, worker=True) for own in arguments)
-        except Exception as error:
-            if received:  # a worker that had not begun a task
-                raise Interrupted(received[0], "; --resume goes on") from None
-            if type(error).__name__ in NO_SCHEDULER:
-                raise Failed("the scheduler of the cluster is lost; --resume with another one goes on") from None
-            raise
-    stopped = [result for result in results if isinstance(result, Interrupted)]
-    if stopped:
-        get_reusable_executor().shutdown(kill_workers=True)  # they have saved, and take no more tasks
-        raise Interrupted(received[0] if received else stopped[0].signum, stopped[0].where)
-    return results
-
-
-def on_dask(arguments: list[tuple]) -> list:
-    """The results of the workers that the scheduler has, and of those that come later.
-
-    Without joblib, which would run all tasks in this process if one worker alone is there at the start.
-    """
-    from distributed import get_client
-
-    client = get_client()
-    results = client.gather([client.submit(call_on_dask, *own, pure=False) for own in arguments])
-    for result in results:
-        if isinstance(result, ENDS):
-            raise result
-    return results
-
-
-def call_on_dask(*own):
-    """`call` on a worker. What ends a run with one line is returned: Dask would log it with a traceback."""
-    try:
-        return call(*own, worker=True)
-    except ENDS as error:
-        return error
-
-
-def alone(own: tuple, backend: str):
-    """Runs one task in a pool of its own, so that its death takes no other task with it."""
-    try:
-        return together([own], backend, 2)[0]
-    except Exception as error:
-        if type(error).__name__ not in LOST:
-            raise
-        return WorkerLost(f"its worker process died three times ({type(error).__name__}); was the memory enough?")
+    except BaseException:
+        if backend == "loky":
+            get_reusable_executor().shutdown(kill_workers=True)
+        raise
 
 
 @contextmanager
-def forwarded_signals():
-    """Forwards a first SIGINT or SIGTERM to the workers, which save and end; yields the list of signals received."""
+def forwarded_signals(backend: str):
+    """Forwards a first SIGINT or SIGTERM to the workers of this machine, which save and end; yields those received."""
     received: list[int] = []
 
     def forward(signum, frame):
@@ -147,15 +168,25 @@ def forwarded_signals():
         for child in multiprocessing.active_children():
             child.terminate()
 
+    if backend != "loky":
+        yield received
+        return
     with handlers(forward):
         yield received
 
 
 @contextmanager
 def cluster(backend: str, scheduler: str | None, jobs: int):
-    """Selects the backend of joblib; without an address, starts a cluster on this machine."""
+    """Yields a function that gives `submit(*arguments) -> Future`; without an address, starts a cluster here."""
     if backend == "loky":
-        yield
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+        def make_submit() -> Callable:
+            options = {"timeout": 60, "initializer": end_with, "initargs": (os.getpid(),), "env": threads}
+            executor = get_reusable_executor(jobs, **options)
+            return lambda *arguments: executor.submit(call_in_worker, *arguments)
+
+        yield make_submit
     elif backend == "dask":
         from distributed import Client
 
@@ -172,18 +203,31 @@ def cluster(backend: str, scheduler: str | None, jobs: int):
             threads = {worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()}
             if threads - {1}:
                 raise UsageError(f"--scheduler: expected workers of one thread each (--nthreads 1), found {threads}")
-            yield
+            executor = client.get_executor(pure=False)
+            yield lambda: lambda *arguments: executor.submit(call_on_cluster, *arguments)
     else:
         import ray
-        from ray.util.joblib import register_ray
 
         try:
             ray.init(scheduler, ignore_reinit_error=True, **({} if scheduler else {"num_cpus": jobs}))
         except (OSError, ValueError, ray.exceptions.RayError) as error:
             raise UsageError(f"--scheduler: no Ray cluster at {scheduler}: {' '.join(str(error).split())}") from None
-        register_ray()
-        with joblib.parallel_config("ray"):
-            yield
+        remote = ray.remote(max_retries=0)(call_on_cluster)
+        yield lambda: lambda *arguments: remote.remote(*arguments).future()
+
+
+class Ended(NamedTuple):
+    """What ended a task on a cluster, returned: raised there, Dask would log it with a traceback."""
+
+    error: Exception
+
+
+def call_on_cluster(*arguments):
+    """`call` on a worker of a cluster."""
+    try:
+        return call(*arguments, worker=True)
+    except ENDS as error:
+        return Ended(error)
 
 
 def importable(function: Callable) -> tuple[str, str]:
@@ -191,14 +235,28 @@ def importable(function: Callable) -> tuple[str, str]:
     return module_name(function), function.__name__
 
 
-def call(name: tuple[str, str], asked: Settings | Request, folder: Path, names: dict, more: dict, worker: bool = False):
+def imported(name: tuple[str, str]) -> Callable:
+    module, attribute = name
+    return getattr(importlib.import_module(module), attribute)
+
+
+def portable(task: Task) -> tuple:
+    """The arguments of `call`, which any process understands."""
+    functions = {name: importable(function) for name, function in task.functions.items() if function is not None}
+    return importable(task.function), task.asked, task.folder, functions, task.threads
+
+
+def call(name: tuple[str, str], asked: Any, folder: Path, names: dict, threads: int = 1, worker: bool = False):
     """Runs one task in this process: imports its functions by name and sets threads and seeds."""
-    asked = with_values(asked, threads=1, in_worker=worker)
-    function, *others = (getattr(importlib.import_module(module), own) for module, own in (name, *names.values()))
+    function = imported(name)
+    functions = {key: imported(other) for key, other in names.items()}
+    if not isinstance(asked, Settings | Request):
+        return function(asked, folder, **functions)
+    asked = with_values(asked, threads=threads, in_worker=worker)
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / ".lock"):
+    with filelock.FileLock(folder / ".task.lock"):  # not the lock of the run, which may have the same folder
         prepare_process(asked)
-        return function(asked, folder, **dict(zip(names, others, strict=True)), **more)
+        return function(asked, folder, **functions)
 
 
 def end_with(parent: int) -> None:
@@ -212,7 +270,7 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def call_in_worker(*arguments, **more):
+def call_in_worker(*arguments):
     """`call` in a worker process. A signal ends it at a point from which it can resume, and is returned, not raised."""
     running = not STOPPED
 
@@ -225,7 +283,7 @@ def call_in_worker(*arguments, **more):
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, stop)  # also for the time until the next task
     try:
-        return call(*arguments, **more) if running else Interrupted(STOPPED[0], "; --resume goes on")
+        return call(*arguments, worker=True) if running else Interrupted(STOPPED[0], "; --resume goes on")
     except Interrupted as error:
         STOPPED.append(error.signum)
         return error

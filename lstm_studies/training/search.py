@@ -1,0 +1,341 @@
+"""Everything that a study trains, as one list of tasks: models x combinations of a grid x folds x seeds.
+
+Every combination is trained, the best on validation data (or on held-out folds) is kept, trained with all seeds, tested
+once. The tasks of all models fill one pool (`--jobs`), one thread each: for models of this size that is faster than
+several threads in one process. What is computed beside a training changes none of its bits.
+"""
+
+import dataclasses
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lstm_studies.training import checkpoint, workers
+from lstm_studies.training.checkpoint import CheckpointError
+from lstm_studies.training.flags import restored
+from lstm_studies.training.loop import Diverged, Result
+from lstm_studies.training.presets import Request
+from lstm_studies.training.settings import Settings, UsageError
+from lstm_studies.training.tables import read_table, write_csv
+from lstm_studies.training.workers import Task, WorkerLost
+
+Train = Callable[[Settings, Path], Result]  # trains, leaves best.pt, last.pt and history.csv in the folder
+Test = Callable[[Settings, Path], dict]  # reads best.pt, returns metrics of the test data
+FILES = ("best.pt", "last.pt", "history.csv")  # of a training
+
+
+def fit(
+    requests: Mapping[str, Request], folder: Path, train: Train, test: Test, folds: int = 0, refit: bool = True
+) -> dict[str, dict]:
+    """Trains named models and tests each once: one training, a grid, several seeds, folds, or all of these.
+
+    A model's files are in `model_folders(...)[name]`: `best.pt`, `last.pt` and `history.csv` of the chosen training, of
+    the first seed; `grid.csv` and the folder `grid` if there was a grid; `foldK`; `seeds/SEED` if there are several.
+
+    Args:
+        train, test: functions at the top level of a module, so that other processes can import them.
+        folds: 0: the validation score of its training chooses a combination. Else each combination is trained `folds`
+            times, with `fold` = 0, 1, ... in its settings, and the mean of the scores chooses.
+        refit: whether the chosen combination is trained once more, with `fold` = None, and that is tested; False: the
+            trainings of its folds are tested, and the metrics are their means and deviations.
+
+    Returns:
+        The metrics of each model by name: of its training, of `test`, with several seeds (or folds) `<key>_mean` and
+        `<key>_std` of every number, and after a grid `best_combination`. `seconds` counts all its trainings.
+    """
+    folders = model_folders(requests, folder)
+    models = [Model(name, request, folders[name], train, test, folds, refit) for name, request in requests.items()]
+    if any(model.request.dry_run for model in models):
+        return {model.name: model.test_again() for model in models}
+    tasks = [task for model in models for task in model.begin()]
+    first = models[0].request
+    progress = Progress(models, first.quiet or len(tasks) == 1)
+    if len(tasks) == 1 and len(models) == 1:  # several threads are for a training that is alone
+        tasks = [tasks[0]._replace(threads=first.threads)]
+
+    def then(task: Task, result: Any) -> Iterable[Task]:
+        model = next(model for model in models if task.name in model.tasks)
+        more = model.ended(task, result)
+        progress.show()
+        return more
+
+    workers.run(tasks, min(first.jobs, sum(model.expected for model in models)), first.backend, first.scheduler, then)
+    if len(models) > 1:
+        rows = [{"model": m.name, **row} for m in models for row in read_table(m.folder / "history.csv")]
+        write_csv(folder / "history.csv", rows)
+    return {model.name: model.metrics() for model in models}
+
+
+def model_folders(names: Iterable[str], folder: Path) -> dict[str, Path]:
+    """Where the files of each named model are: in `folder` itself if there is one model only."""
+    names = list(names)
+    return {name: folder if len(names) == 1 else folder / name for name in names}
+
+
+@dataclass
+class Model:
+    """One named model of a study while it is searched, trained and tested."""
+
+    name: str
+    request: Request
+    folder: Path
+    train: Train
+    test: Test
+    folds: int
+    refit: bool
+    tasks: set[str] = field(default_factory=set)  # names of those begun
+    results: dict[str, Any] = field(default_factory=dict)  # of those ended
+    seconds: float = 0.0  # of all trainings
+    chosen: Settings | None = None
+
+    def __post_init__(self):
+        self.candidates, self.varied = self.request.combinations(), self.request.varied()
+        self.searches = len(self.candidates) > 1 or self.folds > 0
+
+    @property
+    def expected(self) -> int:
+        """How many tasks there are in all."""
+        searched = len(self.candidates) * max(1, self.folds) if self.searches else 0
+        return searched + (self.request.seeds if self.refit else 1)
+
+    # ---- tasks
+
+    def begin(self) -> list[Task]:
+        """The first tasks: those of the search, or the trainings with all seeds."""
+        if not self.request.resume:
+            folds = (path.name for path in self.folder.glob("fold[0-9]*"))
+            for name in (*FILES, "last.previous.pt", "grid", "grid.csv", "seeds", *folds):
+                remove(self.folder / name)
+        return self.search() if self.searches else self.train_seeds(self.candidates[0])
+
+    def search(self) -> list[Task]:
+        """A training for each combination, or for each of its folds."""
+        tasks = []
+        for candidate in self.candidates:
+            combination = self.combination(candidate)
+            for k in range(max(1, self.folds)):
+                fold = {"fold": k} if self.folds else {}
+                label = self.label(combination, f"fold {k}" if self.folds else "")
+                settings = dataclasses.replace(candidate, label=label, **fold)
+                folder = self.search_folder(candidate) / (f"fold{k}" if self.folds else "")
+                tasks.append(self.task(label, train_or_diverge, settings, folder, train=self.train))
+        return tasks
+
+    def train_seeds(self, chosen: Settings) -> list[Task]:
+        """The chosen combination with each seed, then the test."""
+        seeds = [chosen.seed + i for i in range(self.request.seeds)]
+        tasks = []
+        for seed in seeds:
+            label = self.label(f"seed {seed}" if len(seeds) > 1 else "")
+            settings = dataclasses.replace(chosen, seed=seed, label=label)
+            folder = self.folder / "seeds" / str(seed) if len(seeds) > 1 else self.folder
+            if self.searches and not self.folds and seed == chosen.seed:  # trained already
+                copy_up(self.search_folder(chosen), folder)
+            functions = {"train": self.train, "test": self.test}
+            tasks.append(self.task(f"{label}, with its test", train_and_test, settings, folder, **functions))
+        return tasks
+
+    def task(self, name: str, function: Callable, settings: Settings, folder: Path, **functions) -> Task:
+        """A task that goes on where it has been, if it is tried again."""
+        self.tasks.add(name)
+        return Task(name, function, dataclasses.replace(settings, resume=True), folder, functions)
+
+    def label(self, *parts: str) -> str:
+        return ", ".join(part for part in (self.name, *parts) if part)
+
+    def combination(self, settings: Settings) -> str:
+        return ",".join(f"{name}={getattr(settings, name)}" for name in self.varied)
+
+    def search_folder(self, candidate: Settings) -> Path:
+        return self.folder / "grid" / self.combination(candidate) if self.varied else self.folder
+
+    # ---- results
+
+    def ended(self, task: Task, result: Any) -> list[Task]:
+        """Notes a result; the tasks that follow from it."""
+        self.results[task.name] = result
+        if task.function is train_and_test:
+            if isinstance(result, WorkerLost):
+                raise result
+            return []
+        if self.chosen or len(self.results) < len(self.tasks):
+            return []
+        self.chosen = self.choose()
+        if self.refit:
+            return self.train_seeds(self.chosen)
+        for path in [self.folder, *(self.folder / f"fold{k}" for k in range(self.folds if self.varied else 0))]:
+            copy_up(self.search_folder(self.chosen) / (path.name if path != self.folder else "fold0"), path)
+        return [self.task(self.label("test of the folds"), test_folds, self.chosen, self.folder, test=self.test)]
+
+    def score(self, candidate: Settings) -> Result | str:
+        """The mean score of a combination's trainings, or why there is none."""
+        combination = self.combination(candidate)
+        names = [self.label(combination, f"fold {k}" if self.folds else "") for k in range(max(1, self.folds))]
+        results = [self.results[name] for name in names]
+        for result in results:
+            if not isinstance(result, Result):
+                return str(result)
+        mean = statistics.mean(result.score for result in results)
+        return results[0]._replace(score=mean, seconds=sum(result.seconds for result in results))
+
+    def choose(self) -> Settings:
+        """The best combination; writes `grid.csv`, best first."""
+        results = [self.score(candidate) for candidate in self.candidates]
+        trained = [result for result in results if isinstance(result, Result)]
+        if not trained:
+            raise Diverged(f"{self.name}: every combination diverged, the first one: {results[0]}")
+        sign = -1 if trained[0].maximise else 1
+        rows = []
+        for candidate, result in zip(self.candidates, results, strict=True):
+            row: dict[str, Any] = {name: getattr(candidate, name) for name in self.varied}
+            if isinstance(result, Result):
+                row |= {"score": result.score, "best_epoch": result.best_epoch, "epochs": result.epochs}
+                row |= {"seconds": round(result.seconds, 1), "status": "ok"}
+            else:
+                row |= {"score": math.nan, "best_epoch": 0, "epochs": 0, "seconds": 0.0, "status": result}
+            rows.append(row)
+        order = sorted(range(len(rows)), key=lambda i: (math.isnan(rows[i]["score"]), sign * rows[i]["score"]))
+        best = self.candidates[order[0]]
+        if self.varied:
+            write_csv(self.folder / "grid.csv", [rows[i] for i in order])
+            if not self.request.quiet:
+                score = f"validation score {rows[order[0]]['score']:.5g}"
+                print(f"{self.name}: best of {len(rows)} combinations: {self.combination(best)} ({score})")
+        return best
+
+    def metrics(self) -> dict:
+        """Of the chosen combination: of its first seed, with means and deviations over all."""
+        best = {name: getattr(self.chosen, name) for name in self.varied} if self.chosen else {}
+        rows = sorted((r for r in self.results.values() if isinstance(r, dict)), key=lambda row: row["seed"])
+        seconds = sum(result.seconds for result in self.results.values() if isinstance(result, Result))
+        counted = self.searches and not self.folds  # the training with the first seed is the best combination's
+        seconds += sum(row["seconds"] for row in rows[counted:])
+        metrics = over_seeds(rows) | {"seconds": round(seconds, 1)}
+        if self.refit and self.request.seeds > 1:
+            copy_up(self.folder / "seeds" / str(rows[0]["seed"]), self.folder)
+        return metrics | ({"best_combination": best} if best else {})
+
+    # ---- without training
+
+    def test_again(self) -> dict:
+        """For --dry_run: the metrics of the models that are there, with the settings of their trainings."""
+        if not self.refit:
+            folder = self.folder
+            settings = dataclasses.replace(as_trained(self.candidates[0], folder / "fold0"), fold=None)
+            return test_folds(settings, folder, self.test)
+        seeds = [self.request.seed + i for i in range(self.request.seeds)]
+        folders = [self.folder / "seeds" / str(seed) if len(seeds) > 1 else self.folder for seed in seeds]
+        rows = []
+        for folder in folders:
+            settings, saved = as_trained(self.candidates[0], folder), trained(folder)
+            training = training_of(settings, saved["epoch"], saved["best_epoch"], saved["seconds"])
+            rows.append({**training, **self.test(settings, folder)})
+        return over_seeds(rows)
+
+
+@dataclass
+class Progress:
+    """The line that says how far the list of tasks is."""
+
+    models: list[Model]
+    silent: bool
+    started: float = field(default_factory=time.monotonic)
+
+    def counts(self) -> list[tuple[int, int]]:
+        """Of each model: the tasks that have ended, and all."""
+        return [(len(model.results), model.expected) for model in self.models]
+
+    def show(self) -> None:
+        if self.silent:
+            return
+        ended, expected = (sum(numbers) for numbers in zip(*self.counts(), strict=True))
+        left = (time.monotonic() - self.started) / ended * (expected - ended) / 60
+        results = [result for model in self.models for result in model.results.values() if isinstance(result, Result)]
+        pick = max if results and results[0].maximise else min
+        best = f", best score so far {pick(result.score for result in results):.5g}" if results else ""
+        minutes = f"{left:.0f}" if left >= 1 else "less than 1"
+        print(f"{ended} of {expected} done{best}, {minutes} min left", flush=True)
+
+
+def over_seeds(rows: list[dict]) -> dict:
+    """The first row; of several rows also mean and standard deviation of every number, and how many there are."""
+    metrics = dict(rows[0])
+    if len(rows) == 1:
+        return metrics | {"seeds": 1}
+    for key, value in rows[0].items():
+        if isinstance(value, float) and key != "seconds":
+            values = [row[key] for row in rows]
+            metrics[f"{key}_mean"], metrics[f"{key}_std"] = statistics.mean(values), statistics.stdev(values)
+    return metrics | {"seeds": len(rows)}
+
+
+# ---- tasks -----------------------------------------------------------------------------------------------------------
+
+
+def train_and_test(settings: Settings, folder: Path, train: Train, test: Test) -> dict:
+    _, _, best_epoch, epochs, seconds = train(settings, folder)
+    return {**training_of(settings, epochs, best_epoch, seconds), **test(settings, folder)}
+
+
+def training_of(settings: Settings, epochs: int, best_epoch: int, seconds: float) -> dict:
+    return {"seed": settings.seed, "epochs": epochs, "best_epoch": best_epoch, "seconds": round(seconds, 1)}
+
+
+def test_folds(settings: Settings, folder: Path, test: Test) -> dict:
+    """The metrics of every fold's training on its own test data, with their means and deviations."""
+    paths = sorted(folder.glob("fold[0-9]*"), key=lambda path: int(path.name.removeprefix("fold")))
+    rows = [test(dataclasses.replace(settings, fold=k), path) for k, path in enumerate(paths)]
+    metrics = over_seeds(rows)
+    return {"seed": settings.seed, "seconds": 0.0, **metrics, "folds": len(rows), "seeds": 1, "by_fold": rows}
+
+
+def train_or_diverge(settings: Settings, folder: Path, train: Train) -> Result | str:
+    """The result of a combination, or why it has none, which a resumed search reads instead of trying it again."""
+    note = folder / "diverged.txt"
+    if note.exists():
+        return note.read_text()
+    try:
+        return train(settings, folder)
+    except Diverged as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_atomically(note, f"diverged: {error}".encode())
+        return f"diverged: {error}"
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def copy_up(source: Path, folder: Path) -> None:
+    """Copies the files of a training into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in FILES:
+        checkpoint.write_atomically(folder / file, (source / file).read_bytes())
+
+
+def remove(path: Path) -> None:
+    """What an earlier run left."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def trained(folder: Path) -> dict:
+    """For `--dry_run`: the last checkpoint of the training in `folder`."""
+    saved = checkpoint.load_latest(folder / "last.pt")
+    if saved is None or not (folder / "best.pt").exists():
+        raise CheckpointError(f"--dry_run: no trained model at {folder / 'best.pt'}; run once without --dry_run")
+    return saved
+
+
+def as_trained(settings: Settings, folder: Path) -> Settings:
+    """The settings of the training in `folder`."""
+    try:
+        return restored(settings, trained(folder)["flags"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"--dry_run: {folder}: expected the settings of a training, found {error}") from None
