@@ -5,6 +5,7 @@ any other means that it wants in `history.csv`. The loop never asks what kind of
 """
 
 import copy
+import dataclasses
 import math
 import random
 import sys
@@ -83,6 +84,9 @@ def train(
     Raises Diverged at a loss that is not finite and Interrupted after a signal; both leave `best.pt` as it was.
     """
     model.to(settings.device)
+    if settings.updates:
+        batches_per_epoch = math.ceil(len(training_data) / settings.batch_size)
+        settings = dataclasses.replace(settings, epochs=math.ceil(settings.updates / batches_per_epoch), updates=None)
     run = Run(model, step, training_data, settings, folder)
     run.validation_data = resident(validation_data, settings.device)
     run.watched_data = resident(watched_data, settings.device)

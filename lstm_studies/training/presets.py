@@ -32,7 +32,7 @@ class Script:
         functions: the class of the settings of each function, by name; its docstring says in a line what it does.
         presets: one function for each of PRESETS, preset(asked) -> values: the settings of the function
             `asked.function` in which the preset differs from the defaults. `asked` has the defaults and the flags given
-            by hand as attributes.
+            by hand as attributes, and the names of the latter in `asked.given`.
         study: the functions that run without --function; all of them by default.
         shorthands: flags that stand for others.
         module: where `SCRIPT` is, for other processes.
@@ -118,7 +118,9 @@ class Request:
         if "data_dir" in values:
             values["data_dir"] = Path(os.environ.get("DATA_DIR", ROOT / "data"))
         if self.saved is None:
-            preset = self.script.presets[self.preset](SimpleNamespace(**{**values, **self.given}))
+            preset = self.script.presets[self.preset](
+                SimpleNamespace(**{**values, **self.given}, given=self.given.keys())
+            )
             if unknown := preset.keys() - values.keys():
                 raise ValueError(f"the preset {self.preset} sets {min(unknown)}, which {self.function} does not have")
             values |= preset

@@ -217,6 +217,9 @@ class Training(Settings):
     """What every function that trains has."""
 
     epochs: PositiveInt = training_flag(20, "passes over the training data")
+    updates: PositiveInt | None = training_flag(
+        None, "optimizer steps, rounded up to whole epochs, instead of --epochs: a budget for data of any size"
+    )
     batch_size: PositiveInt = training_flag(128, "sequences per step")
     learning_rate: Positive = training_flag(1e-3, "step size of the optimizer, at its peak", "grid", ["lr"])
     schedule: Literal["constant", "cosine"] = training_flag(
@@ -248,6 +251,8 @@ class Training(Settings):
 
     def check(self, given: Iterable[str]) -> None:
         self.need(given, "scheduler", self.backend != "loky", "--backend dask or ray")
+        if "epochs" in given and self.updates:
+            raise UsageError("--epochs: not used with --updates, which counts optimizer steps")
 
 
 @dataclass(frozen=True)
