@@ -13,10 +13,9 @@ report: $(VENV)/.installed  ## the studies in their quick profile, and outputs/r
 test: lint  ## lint and all tests, a process per core
 	$(RUN) -m pytest -q -n auto --dist loadfile
 
-reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, their counts in docs/reliability.md, and the report in a browser; LONG=1: an hour of soak
+reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks and their counts in docs/reliability.md; LONG=1: an hour of soak
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(RUN) -m pytest -q tests -m reliability $(if $(LONG),--long) --counts=docs/results/reliability.json
-	$(RUN) -m pytest -q tests/test_browser.py
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

@@ -26,7 +26,7 @@ from pathlib import Path
 from joblib.externals.loky import get_reusable_executor
 
 from lstm_studies.loaders.files import DownloadError
-from lstm_studies.reporting import browser, report
+from lstm_studies.reporting import report
 from lstm_studies.reporting.report import Failure, Result, Results, read_json
 from lstm_studies.reporting.schedule import Task, run_pool
 from lstm_studies.reporting.studies import PRESETS, SCRIPTS, STUDIES, Study
@@ -243,7 +243,6 @@ def make_parser() -> Parser:
     parser.add_argument("--jobs", type=POSITIVE_INT, default=1, help="processes that train at a time")
     parser.add_argument("--resume", action="store_true", help="continue the trainings of an earlier, stopped report")
     parser.add_argument("--output_dir", type=Path, default=ROOT / "outputs", help="folder of runs and report")
-    parser.add_argument("--format", choices=("html", "pdf"), default="html", help="pdf: a PDF, too, by way of Chromium")
     parser.add_argument("--list", action="store_true", help="only list the studies and their expected minutes")
     parser.add_argument("--publish", action="store_true", help="only publish what the full profile left")
     return parser
@@ -265,17 +264,10 @@ def main(argv: list[str] | None = None) -> Results:
     if flags.publish:
         publish(flags.output_dir)
         return {}
-    if flags.format == "pdf":
-        try:
-            browser.find_browser()
-        except browser.BrowserError as error:
-            parser.error(f"argument --format: {error}")
     started = time.monotonic()
     results = run_all(chosen, flags.profile, flags.output_dir, flags.jobs, flags.resume)
     page = report.write_report(results, flags.profile, flags.output_dir)
     print(f"{(time.monotonic() - started) / 60:.1f} minutes; report: {page.resolve()}")
-    if flags.format == "pdf":
-        print(f"PDF: {browser.print_pdf(page, page.with_suffix('.pdf')).resolve()}")
     return results
 
 

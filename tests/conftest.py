@@ -37,9 +37,6 @@ def pytest_addoption(parser):
     )
     parser.addoption("--long", action="store_true", help="the soak of `make reliability` at its full length, an hour")
     parser.addoption("--seed", type=int, default=0, help="seed of the soak's random moments")
-    parser.addoption(
-        "--screenshots", type=Path, metavar="FOLDER", help="folder for pictures of the report's page in a browser"
-    )
 
 
 def pytest_sessionfinish(session, exitstatus):

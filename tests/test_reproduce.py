@@ -110,14 +110,6 @@ def test_only_some(two_studies, monkeypatch, capsys):
     assert stopped.value.code == 2 and f"{full_only.path}: in the profile full only" in capsys.readouterr().err
 
 
-def test_a_pdf_needs_a_browser(two_studies, monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SystemExit) as stopped:
-        reproduce.main(["--format", "pdf", "--output_dir", str(tmp_path)])
-    assert stopped.value.code == 2 and "expected a browser" in capsys.readouterr().err
-    assert not (tmp_path / "quick").exists()  # nothing was run before
-
-
 def test_a_signal_ends_the_whole_report(two_studies, monkeypatch, tmp_path):
     def stop(argv):
         raise SystemExit(143)
