@@ -29,8 +29,7 @@ from lstm_studies.loaders.files import DownloadError
 from lstm_studies.reporting import report
 from lstm_studies.reporting.report import Failure, Result, Results, read_json
 from lstm_studies.reporting.schedule import Task, run_pool
-from lstm_studies.reporting.studies import PRESETS, SCRIPTS, STUDIES, Study
-from lstm_studies.training import flag_tables
+from lstm_studies.reporting.studies import PRESETS, STUDIES, Study
 from lstm_studies.training.flags import Parser
 from lstm_studies.training.settings import POSITIVE_INT
 
@@ -190,7 +189,6 @@ def publish(output: Path) -> None:
     (RESULTS / "summary.json").write_text(json.dumps(report.summary_of(results), indent=2) + "\n")
     readme = ROOT / "README.md"
     readme.write_text(with_table(readme.read_text(), results))
-    (RESULTS.parent / "flags.md").write_text(flags_page())
     report.write_report(results, "full", RESULTS, embed=False)  # the figures are beside it
 
 
@@ -225,11 +223,6 @@ def with_table(readme: str, results: Results) -> str:
     marked = re.compile(r"(<!-- results -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
     shown = report.markdown_table(results, "docs/results/report/report.md")
     return marked.sub(lambda m: m[1] + shown + m[2], readme)
-
-
-def flags_page() -> str:
-    """docs/flags.md"""
-    return flag_tables.page(importlib.import_module(name).SCRIPT for name in SCRIPTS)
 
 
 # ---- command line ----------------------------------------------------------------------------------------------------

@@ -193,11 +193,6 @@ def test_the_readmes_results_table_is_the_one_of_the_published_numbers():
     assert summary == json.loads(json.dumps(reproduce.report.summary_of(results)))
 
 
-def test_the_page_of_flags_is_the_one_of_the_scripts():
-    """`python reproduce.py --publish` renews it."""
-    assert (ROOT / "docs" / "flags.md").read_text() == reproduce.flags_page()
-
-
 def test_the_published_report_is_the_one_of_the_published_numbers(tmp_path):
     """`python reproduce.py --publish` renews it."""
     reproduce.report.write_report(reproduce.published_results(), "full", tmp_path)
