@@ -20,6 +20,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from joblib.externals.loky import get_reusable_executor
 
 from lstm_studies.loaders.files import DownloadError
 from lstm_studies.reporting import report
-from lstm_studies.reporting.report import Failure, Result, Results, read_json
+from lstm_studies.reporting.report import Failure, Run, read_json
 from lstm_studies.reporting.schedule import Task, run_pool
 from lstm_studies.reporting.studies import PRESETS, STUDIES, Study
 from lstm_studies.training.flags import Parser
@@ -52,7 +53,7 @@ class Stopped(Exception):
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-def run(study: Study, preset: str, output: Path, jobs: int, resume: bool) -> Result | Failure:
+def run(study: Study, preset: str, output: Path, jobs: int, resume: bool) -> Run | Failure:
     """Runs one study. Raises Stopped."""
     folder = folder_of(study, preset, output)
     script = importlib.import_module(study.script)
@@ -65,12 +66,13 @@ def run(study: Study, preset: str, output: Path, jobs: int, resume: bool) -> Res
     except SystemExit as stopped:
         if stopped.code not in STATUSES:
             raise Stopped(stopped.code) from None
-        return failure(said.getvalue(), stopped)
+        reason = said.getvalue().strip().rpartition("\n")[2]  # the last line that the script wrote
+        return Failure(study, preset, reason, unavailable=isinstance(stopped.__context__, DownloadError))
     finally:
         if jobs > 1:  # or this process would wait for its idle workers, five minutes, before it ends
             get_reusable_executor().shutdown(kill_workers=True)
     sys.stderr.write(said.getvalue())
-    return Result(metrics, (time.monotonic() - started) / 60, folder / study.function)
+    return Run(study, preset, metrics, (time.monotonic() - started) / 60, folder / study.function)
 
 
 def used_flags(script, study: Study, jobs: int, resume: bool) -> list[str]:
@@ -79,17 +81,12 @@ def used_flags(script, study: Study, jobs: int, resume: bool) -> list[str]:
     return [word for name, words in wanted.items() if study.function in script.SCRIPT.users(name) for word in words]
 
 
-def failure(said: str, stopped: SystemExit) -> Failure:
-    """Why a script ended: the last line that it wrote."""
-    return Failure(said.strip().rpartition("\n")[2], unavailable=isinstance(stopped.__context__, DownloadError))
-
-
 def folder_of(study: Study, preset: str, output: Path) -> Path:
     """The --output_dir of a run: one for all functions of a script, which may read one another's models."""
     return output / preset / study.script / study.variant
 
 
-def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume: bool = False) -> Results:
+def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume: bool = False) -> list[Run | Failure]:
     """The results of all studies with the presets of a profile, `jobs` processes at a time."""
     tasks = tasks_of(studies, profile, output, jobs, resume)
     try:
@@ -98,12 +95,8 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
         sys.exit(stopped.status)
     except BrokenProcessPool:
         sys.exit("reproduce.py: error: a process died with its study; was the memory enough? --resume goes on")
-    by_study = {
-        study: {preset: results[name_of(study.path, preset)] for preset in presets_of(study, profile)}
-        for study in studies
-    }
-    keep_minutes(by_study, output)
-    return by_study
+    keep_minutes(results.values(), output)
+    return list(results.values())
 
 
 def name_of(path: str, preset: str) -> str:
@@ -129,10 +122,10 @@ def tasks_of(studies: list[Study], profile: str, output: Path, jobs: int, resume
     return tasks
 
 
-def keep_minutes(results: Results, output: Path) -> None:
+def keep_minutes(results: Iterable[Run | Failure], output: Path) -> None:
     """Renews what `expected_minutes` reads."""
     for preset in ("quick", "best", "published"):
-        minutes = {s.path: round(r[preset].minutes, 2) for s, r in results.items() if isinstance(r.get(preset), Result)}
+        minutes = {r.study.path: round(r.minutes, 2) for r in results if isinstance(r, Run) and r.preset == preset}
         path = output / preset / "minutes.json"
         if minutes:
             path.write_text(json.dumps(read_json(path) | minutes, indent=2) + "\n")
@@ -176,28 +169,34 @@ def results_folder(study: Study, preset: str) -> Path:
 
 
 def publish(output: Path) -> None:
-    """Copies what the full profile left to `docs/results/`, and renews summary, report and the README's table."""
+    """Copies what the full profile left to `docs/results/`, and renews its summary, its page and the README's table."""
     for study in STUDIES:
         for preset in presets_of(study, "full"):
             source = folder_of(study, preset, output) / study.function
             if (source / "metrics.json").exists():
-                publish_run(source, results_folder(study, preset))
+                figures = None if preset == study.presets[0] else study.figures
+                publish_run(source, results_folder(study, preset), figures)
     for preset in ("quick", "best", "published"):
         if (output / preset / "minutes.json").exists():
             shutil.copyfile(output / preset / "minutes.json", RESULTS / f"{preset}_minutes.json")
     results = published_results()
     (RESULTS / "summary.json").write_text(json.dumps(report.summary_of(results), indent=2) + "\n")
-    readme = ROOT / "README.md"
+    readme, page = ROOT / "README.md", RESULTS / "report" / "report.md"
     readme.write_text(with_table(readme.read_text(), results))
-    report.write_report(results, "full", RESULTS, embed=False)  # the figures are beside it
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(report.markdown_page(results, page.parent))
 
 
-def publish_run(source: Path, target: Path) -> None:
-    """Figures, tables and numbers of a run, without the folders of this machine."""
+def publish_run(source: Path, target: Path, figures: tuple[str, ...] | None = None) -> None:
+    """Copies the numbers, tables and figures of a run; of the figures only those named, if any are.
+
+    Local folders are left out of config.json.
+    """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for path in [*source.glob("*.*"), *source.glob("*/grid.csv")]:  # each of several models has its own grid
-        if path.suffix in (".png", ".json") or path.name in PUBLISHED_TABLES:
+        is_shown = path.suffix == ".png" and (figures is None or path.stem in figures)
+        if is_shown or path.suffix == ".json" or path.name in PUBLISHED_TABLES:
             copy = target / path.relative_to(source)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(path, copy)
@@ -206,19 +205,18 @@ def publish_run(source: Path, target: Path) -> None:
     (target / "config.json").write_text(json.dumps(shown, indent=2) + "\n")
 
 
-def published_results() -> Results:
-    results = {}
-    for study in STUDIES:
-        folders = {preset: results_folder(study, preset) for preset in presets_of(study, "full")}
-        results[study] = {
-            preset: Result(read_json(folder / "metrics.json"), training_minutes(folder), folder)
-            for preset, folder in folders.items()
-            if (folder / "metrics.json").exists()
-        }
-    return {study: by_preset for study, by_preset in results.items() if by_preset}
+def published_results() -> list[Run]:
+    """The runs in docs/results/, those of one study one after another, the main one first."""
+    runs = [(study, preset) for study in STUDIES for preset in presets_of(study, "full")]
+    folders = {(study, preset): results_folder(study, preset) for study, preset in runs}
+    return [
+        Run(study, preset, read_json(folder / "metrics.json"), training_minutes(folder), folder)
+        for (study, preset), folder in folders.items()
+        if (folder / "metrics.json").exists()
+    ]
 
 
-def with_table(readme: str, results: Results) -> str:
+def with_table(readme: str, results: list[Run]) -> str:
     """The README with its results table made anew, between the two comments that mark it."""
     marked = re.compile(r"(<!-- results -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
     shown = report.markdown_table(results, "docs/results/report/report.md")
@@ -241,7 +239,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> Results:
+def main(argv: list[str] | None = None) -> list[Run | Failure]:
     parser = make_parser()
     flags = parser.parse_args(argv)
     studies = [study for study in STUDIES if presets_of(study, flags.profile)]
@@ -252,21 +250,23 @@ def main(argv: list[str] | None = None) -> Results:
         for study in chosen:
             for preset in presets_of(study, flags.profile):
                 minutes = expected_minutes(study, preset, flags.output_dir)
-                print(f"{study.path:40s} {preset:10s} {f'{minutes:6.1f} minutes' if minutes else '':16s} {study.title}")
-        return {}
+                print(
+                    f"{study.path:40s} {preset:10s} {report.duration(minutes) if minutes else '-':>14s}  {study.title}"
+                )
+        return []
     if flags.publish:
         publish(flags.output_dir)
-        return {}
+        return []
     started = time.monotonic()
     results = run_all(chosen, flags.profile, flags.output_dir, flags.jobs, flags.resume)
-    page = report.write_report(results, flags.profile, flags.output_dir)
-    print(f"{(time.monotonic() - started) / 60:.1f} minutes; report: {page.resolve()}")
+    page = report.write_page(results, flags.profile, flags.output_dir / "report")
+    print(f"{report.duration((time.monotonic() - started) / 60)}; report: {page.resolve()}")
     return results
 
 
-def exit_status(results: Results) -> int:
+def exit_status(results: list[Run | Failure]) -> int:
     """0, or 1 if a study failed, or 3 if what is missing are only data that could not be fetched."""
-    failures = [run for by_preset in results.values() for run in by_preset.values() if isinstance(run, Failure)]
+    failures = [result for result in results if isinstance(result, Failure)]
     if not failures:
         return 0
     return 3 if all(failure.unavailable for failure in failures) else 1

@@ -10,13 +10,13 @@ import pytest
 import lstm_ae_toy
 import reproduce
 from lstm_studies.loaders.files import DownloadError
-from lstm_studies.reporting.report import Failure, Result
-from lstm_studies.reporting.studies import FINDINGS, SCRIPTS, STUDIES, Number, Study
+from lstm_studies.reporting.report import Failure, Run
+from lstm_studies.reporting.studies import STUDIES, Number, Study
 from lstm_studies.training import flags
 
 ROOT = Path(__file__).parent.parent
 TINY = "--limit 32 --epochs 1 --hidden_size 4 --code_size 4"
-NUMBERS = (Number("test MSE", "test_mse", "mse", "pca_mse", "PCA", published=1e-4, goal_ratio=1.0),)
+NUMBERS = (Number("test MSE", "test_mse", "mse", "pca_mse", "PCA", published=1e-4, target_ratio=1.0),)
 GOOD = Study("lstm_ae_toy", "reconstruct", "Waves & more", "Is <it> good?", quick=TINY, numbers=NUMBERS)
 BROKEN = Study("lstm_ae_toy", "reconstruct", "Broken", "", variant="broken", quick="--input_size 7", numbers=NUMBERS)
 EXAMPLES = Study("lstm_ae_toy", "plot_examples", "Examples", "", needs=("lstm_ae_toy/reconstruct",))
@@ -28,13 +28,12 @@ def two_studies(monkeypatch):
 
 
 def test_a_study_that_fails_is_named_with_its_reason_and_the_others_go_on(two_studies, tmp_path, capsys):
-    results = reproduce.main(["--output_dir", str(tmp_path)])
-    assert "--input_size: expected a divisor of 50, found 7" in results[BROKEN]["quick"].reason
-    assert results[GOOD]["quick"].metrics["epochs"] == 1
-    text = (tmp_path / "report" / "report.md").read_text()
-    assert re.search(r"# Not in this report\n+- Broken: lstm_ae_toy.py: error: argument --input_size", text)
-    figures = re.findall(r"!\[.+\]\((.+)\)", text)
-    assert len(figures) == 2 and all((tmp_path / "report" / name).stat().st_size > 1000 for name in figures)
+    broken, good = results = reproduce.main(["--output_dir", str(tmp_path)])
+    assert "--input_size: expected a divisor of 50, found 7" in broken.reason
+    assert good.metrics["epochs"] == 1
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert "<li>Broken: lstm_ae_toy.py: error: argument --input_size" in text
+    assert len(re.findall("<img [^>]*base64,.{1000}", text)) == 2
     assert "/2] lstm_ae_toy/reconstruct, quick: 0." in capsys.readouterr().out
     assert reproduce.exit_status(results) == 1
 
@@ -48,22 +47,21 @@ def test_what_lacks_its_data_has_a_status_of_its_own(two_studies, monkeypatch, t
 
     monkeypatch.setattr(lstm_ae_toy, "main", no_data)
     results = reproduce.main(["--output_dir", str(tmp_path)])
-    assert all(run["quick"].unavailable for run in results.values()) and reproduce.exit_status(results) == 3
+    assert all(result.unavailable for result in results) and reproduce.exit_status(results) == 3
 
 
 def test_exit_status():
-    good, lacking = {"quick": Result({}, 0.0, ROOT)}, {"quick": Failure("no data", unavailable=True)}
-    assert reproduce.exit_status({GOOD: good}) == 0 and reproduce.exit_status({GOOD: good, BROKEN: lacking}) == 3
-    assert reproduce.exit_status({GOOD: lacking, BROKEN: {"quick": Failure("diverged")}}) == 1
+    good, lacking = Run(GOOD, "quick", {}, 0.0, ROOT), Failure(GOOD, "quick", "no data", unavailable=True)
+    assert reproduce.exit_status([good]) == 0 and reproduce.exit_status([good, lacking]) == 3
+    assert reproduce.exit_status([lacking, Failure(BROKEN, "quick", "diverged")]) == 1
 
 
 def test_studies_run_side_by_side_and_after_what_they_need(monkeypatch, tmp_path):
     other = Study("lstm_ae_toy", "reconstruct", "Other", "", variant="other", quick=TINY, numbers=NUMBERS)
     monkeypatch.setattr(reproduce, "STUDIES", (EXAMPLES, GOOD, other))
     results = reproduce.main(["--output_dir", str(tmp_path), "--jobs", "2"])
-    assert list(results) == [EXAMPLES, GOOD, other]
-    errors = [results[study]["quick"].metrics["test_mse"] for study in (GOOD, other)]
-    assert errors[0] == pytest.approx(errors[1])
+    assert [result.study for result in results] == [EXAMPLES, GOOD, other]
+    assert results[1].metrics["test_mse"] == pytest.approx(results[2].metrics["test_mse"])
 
 
 def test_a_second_report_resumes_and_knows_the_minutes(two_studies, tmp_path, monkeypatch, capsys):
@@ -73,7 +71,7 @@ def test_a_second_report_resumes_and_knows_the_minutes(two_studies, tmp_path, mo
     path = tmp_path / "quick" / "minutes.json"
     assert list(json.loads(path.read_text())) == [GOOD.path]
     path.write_text(json.dumps({GOOD.path: 12.0}))
-    assert reproduce.main(["--output_dir", str(tmp_path), "--list"]) == {}
+    assert reproduce.main(["--output_dir", str(tmp_path), "--list"]) == []
     assert re.search(r"^lstm_ae_toy/reconstruct +quick +12.0 minutes", capsys.readouterr().out, re.M)
     before = (tmp_path / "quick" / "lstm_ae_toy" / "reconstruct" / "last.pt").stat().st_mtime_ns
     reproduce.main(["--output_dir", str(tmp_path), "--resume"])
@@ -120,7 +118,7 @@ def test_a_signal_ends_the_whole_report(two_studies, monkeypatch, tmp_path):
     assert stopped.value.code == 143 and not (tmp_path / "report").exists()
 
 
-# ---- studies.toml ----------------------------------------------------------------------------------------------------
+# ---- config/SCRIPT.toml ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.path)
@@ -146,11 +144,10 @@ def test_where_both_presets_are_one_recipe_they_ask_for_the_same(study):
 
 def test_studies_have_names_of_their_own_and_refer_to_one_another():
     paths = [study.path for study in STUDIES]
-    assert len(set(paths)) == len(paths) and {study.script for study in STUDIES} == set(SCRIPTS)
+    assert len(set(paths)) == len(paths)
     folders = [reproduce.results_folder(s, preset) for s in STUDIES for preset in reproduce.presets_of(s, "full")]
     assert len(set(folders)) == len(folders)
     assert {path for study in STUDIES for path in study.needs} <= set(paths)
-    assert {finding.study for finding in FINDINGS} <= set(paths)
 
 
 # ---- publication -----------------------------------------------------------------------------------------------------
@@ -174,13 +171,25 @@ def test_publish_copies_results_without_this_machines_folders(two_studies, tmp_p
     assert {"study", "metric", "std", "seeds", "published", "target", "command", "minutes", "data"} <= row.keys()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| [Waves & more]" in text
-    assert (results / "report" / "index.html").exists()
+    assert "## Waves & more\n\nIs <it> good?" in (results / "report" / "report.md").read_text()
 
 
 def test_presets_side_by_side_have_folders_of_their_own():
     both = Study("lstm_ae_toy", "reconstruct", "", "", presets=("best", "published", "quick"))
     folders = [reproduce.results_folder(both, preset).name for preset in reproduce.presets_of(both, "full")]
     assert folders == ["reconstruct", "reconstruct_published"] and reproduce.presets_of(both, "quick") == ["quick"]
+
+
+def test_of_the_second_recipe_only_the_main_figures_are_published(tmp_path):
+    for name in ("metrics.json", "config.json", "main.png", "further.png", "codes.csv", "grid.csv"):
+        (tmp_path / name).write_text("{}")
+    reproduce.publish_run(tmp_path, tmp_path / "copy", ("main",))
+    assert {path.name for path in (tmp_path / "copy").iterdir()} == {
+        "metrics.json",
+        "config.json",
+        "main.png",
+        "grid.csv",
+    }
 
 
 # ---- the README ------------------------------------------------------------------------------------------------------
@@ -193,12 +202,10 @@ def test_the_readmes_results_table_is_the_one_of_the_published_numbers():
     assert summary == json.loads(json.dumps(reproduce.report.summary_of(results)))
 
 
-def test_the_published_report_is_the_one_of_the_published_numbers(tmp_path):
+def test_the_published_report_is_the_one_of_the_published_numbers():
     """`python reproduce.py --publish` renews it."""
-    reproduce.report.write_report(reproduce.published_results(), "full", tmp_path)
-    published = reproduce.RESULTS / "report" / "report.md"
-    written = re.sub(r"\]\([^)]*docs/results/", "](../", (tmp_path / "report" / "report.md").read_text())
-    assert written == published.read_text()
+    page = reproduce.RESULTS / "report" / "report.md"
+    assert reproduce.report.markdown_page(reproduce.published_results(), page.parent) == page.read_text()
 
 
 def test_the_readmes_code_runs(tmp_path, monkeypatch):

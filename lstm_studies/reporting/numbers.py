@@ -1,10 +1,7 @@
-"""What a study's numbers say: two or three digits of each, beside its baseline, a published value and a target."""
+"""The numbers of a run, written beside their baseline, published value and target."""
 
 import math
-import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lstm_studies.reporting.studies import Number, Study
@@ -13,64 +10,39 @@ from lstm_studies.reporting.studies import Number, Study
 class Kind(NamedTuple):
     """How numbers of one kind are written, and which of two is better."""
 
-    decimals: Callable[[float], int]
+    decimals: int | None = None  # None: three significant digits
     unit: str = ""
     factor: float = 1.0  # from the value to what is written
     higher_is_better: bool = False
-    error: Callable[[float], float] | None = None  # what a ratio of two of them is taken of
-
-
-def decimals_for(digits: int, value: float) -> int:
-    """So many decimals that `digits` significant digits are written."""
-    return max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else digits
-
-
-def same(value: float) -> float:
-    return value
 
 
 KINDS = {
-    "mse": Kind(partial(decimals_for, 3), error=same),
-    "loss": Kind(partial(decimals_for, 3), error=same),
-    "ratio": Kind(lambda value: 3, error=same),
-    "dollars": Kind(lambda value: 3, " USD", error=same),
-    "accuracy": Kind(lambda value: 1, " %", 100.0, True, lambda value: 1 - value),
-    "mcc": Kind(lambda value: 3, higher_is_better=True),
-    "plain": Kind(lambda value: 1, higher_is_better=True),
+    "mse": Kind(),
+    "loss": Kind(),
+    "ratio": Kind(3),
+    "dollars": Kind(3, " USD"),
+    "accuracy": Kind(1, " %", 100.0, higher_is_better=True),
+    "mcc": Kind(3, higher_is_better=True),
+    "plain": Kind(1, higher_is_better=True),
 }
 
 
 def look_up(metrics: dict, key: str):
-    """The value at a key such as "fc/test_mse", None if it is not there."""
-    value = metrics
-    for part in key.split("/"):
-        if not isinstance(value, dict) or part not in value:
-            return None
-        value = value[part]
-    return value
-
-
-def mean_or_value(metrics: dict, key: str) -> float | None:
-    """The mean over the seeds where there are several, else the value."""
-    mean = look_up(metrics, f"{key}_mean")
-    return look_up(metrics, key) if mean is None else mean
-
-
-def sibling(key: str, name: str) -> str:
-    """The key of another metric of the same model: "fc/test_mse" -> "fc/mean_mse"."""
-    model, slash, _ = key.rpartition("/")
-    return f"{model}{slash}{name}"
+    """The value at a key such as "fc/test_mse": the mean over seeds if there are several, None if it is absent."""
+    *models, name = key.split("/")
+    for model in models:
+        metrics = metrics.get(model, {})
+    return metrics.get(f"{name}_mean", metrics.get(name))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A number of a finished run with everything that it is judged by; what is not known is None."""
+    """A number of a finished run with what it is compared with; what is unknown is None."""
 
     number: Number
-    value: float  # the mean, with several seeds
-    std: float | None  # over the seeds
+    value: float  # the mean over seeds
+    std: float | None  # over seeds
     seeds: int
-    sigma: float | None  # standard error for one test set
     interval: tuple[float, float] | None  # 95 %
     baseline: float | None
     variance: float | None  # of the data, for squared errors
@@ -80,53 +52,33 @@ class Row:
         return KINDS[self.number.kind]
 
     @property
-    def model(self) -> str:
-        return self.number.key.rpartition("/")[0]
-
-    # ---- judgement
-
-    @property
-    def goal(self) -> float | None:
-        relative = self.number.goal_ratio is not None and self.baseline is not None
-        return self.number.goal_ratio * self.baseline if relative else self.number.goal
+    def target(self) -> float | None:
+        relative = self.number.target_ratio is not None and self.baseline is not None
+        return self.number.target_ratio * self.baseline if relative else self.number.target
 
     @property
-    def hit(self) -> bool | None:
+    def verdict(self) -> str | None:
         """Whether the target is reached; None without a target."""
-        return None if self.goal is None else self.at_least_as_good_as(self.goal)
-
-    @property
-    def better(self) -> bool | None:
-        """Whether the number is better than its baseline."""
-        if self.baseline is None:
+        if self.target is None:
             return None
-        return self.value != self.baseline and self.at_least_as_good_as(self.baseline)
-
-    def at_least_as_good_as(self, other: float) -> bool:
-        return self.value >= other if self.kind.higher_is_better else self.value <= other
+        reached = self.value >= self.target if self.kind.higher_is_better else self.value <= self.target
+        return "reached" if reached else "missed"
 
     def relative_error(self, value: float | None) -> float | None:
-        """The error of a value by that of the baseline: for an accuracy, the share of wrong answers."""
-        if value is None or self.baseline is None or self.kind.error is None or not self.kind.error(self.baseline):
+        """The error of a value divided by that of the baseline; an accuracy has the error 1 - accuracy."""
+        if value is None or self.baseline is None or self.number.kind in ("mcc", "plain"):
             return None
-        return self.kind.error(value) / self.kind.error(self.baseline)
-
-    @property
-    def within_sigma(self) -> bool:
-        """Whether the distance to the baseline is below one standard error of the test set."""
-        return self.sigma is not None and self.baseline is not None and abs(self.value - self.baseline) < self.sigma
-
-    def within(self, other: "Row") -> bool:
-        """Whether two numbers differ by less than their deviations over the seeds, or their standard errors, allow."""
-        spread = [row.std if row.std is not None else row.sigma or 0.0 for row in (self, other)]
-        return abs(self.value - other.value) <= math.hypot(*spread)
+        error, baseline = ((1 - v if self.kind.higher_is_better else v) for v in (value, self.baseline))
+        return error / baseline if baseline else None
 
     # ---- texts
 
     def write(self, value: float | None, std: float | None = None) -> str:
         if value is None:
             return "-"
-        kind, decimals = self.kind, self.kind.decimals(value)
+        kind, decimals = self.kind, self.kind.decimals
+        if decimals is None:
+            decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 3
         deviation = "" if std is None else f" ± {kind.factor * std:.{decimals}f}"
         return f"{kind.factor * value:.{decimals}f}{deviation}{kind.unit}"
 
@@ -135,36 +87,53 @@ class Row:
         return self.write(self.value, self.std)
 
     @property
-    def value_text(self) -> str:
-        return self.write(self.value)
-
-    @property
     def baseline_text(self) -> str:
         return self.write(self.baseline)
+
+    @property
+    def baseline_named(self) -> str:
+        return "-" if self.baseline is None else f"{self.number.baseline_name} {self.baseline_text}"
+
+    @property
+    def published_named(self) -> str:
+        note = self.number.published_note
+        return self.write(self.number.published) + (f", {note}" if note else "")
 
     @property
     def interval_text(self) -> str:
         if self.interval is None:
             return "-"
-        low, high = (self.write(end) for end in self.interval)
+        low, high = map(self.write, self.interval)
         return f"{low.removesuffix(self.kind.unit)} to {high}"
 
     @property
-    def published_text(self) -> str:
-        return self.write(self.number.published)
-
-    @property
     def target_text(self) -> str:
-        ratio = self.number.goal_ratio
+        ratio = self.number.target_ratio
         if ratio is not None:
-            return f"below {self.number.name}" if ratio == 1 else f"at most {ratio:g} × {self.number.name}"
-        if self.goal is None:
+            return (
+                f"below {self.number.baseline_name}"
+                if ratio == 1
+                else f"at most {ratio:g} × {self.number.baseline_name}"
+            )
+        if self.target is None:
             return "-"
-        return f"{'at least' if self.kind.higher_is_better else 'at most'} {self.write(self.goal)}"
+        return f"{'at least' if self.kind.higher_is_better else 'at most'} {self.write(self.target)}"
 
     @property
-    def verdict(self) -> str:
-        return {True: "reached", False: "missed", None: "-"}[self.hit]
+    def compared(self) -> str:
+        """The difference from the baseline: "5.3 × lower", "-4.9 %", "+1.2 points"."""
+        if self.baseline is None:
+            return "-"
+        difference, ratio = self.value - self.baseline, self.value / self.baseline if self.baseline else math.inf
+        if not self.kind.higher_is_better and not 0.5 <= ratio <= 2:
+            return f"{1 / ratio:.1f} × lower" if 0 < ratio < 1 else f"{ratio:.1f} × as large"
+        if self.kind.factor == 100:
+            text = f"{100 * difference:+.1f} points"
+        elif self.kind.higher_is_better:
+            text = f"{difference:+.{self.kind.decimals}f}"
+        else:
+            text = f"{100 * (ratio - 1):+.1f} %"
+        return text.replace("-", "−") if any(digit in text for digit in "123456789") else "no difference"
 
     @property
     def explained(self) -> str:
@@ -175,55 +144,6 @@ class Row:
     def baseline_explained(self) -> str:
         return share(self.baseline, self.variance)
 
-    @property
-    def compared(self) -> str:
-        """The number beside its baseline: "5.3 times smaller than that of PCA", "1.2 points above always up"."""
-        if self.baseline is None:
-            return "-"
-        name = self.number.name
-        if self.kind.higher_is_better:
-            return self.difference(name)
-        ratio = self.value / self.baseline
-        if ratio < 0.5:
-            return f"{1 / ratio:.1f} times smaller than that of {name}"
-        if ratio > 2:
-            return f"{ratio:.1f} times as large as that of {name}"
-        return f"{100 * abs(1 - ratio):.1f} % {'below' if ratio < 1 else 'above'} that of {name}"
-
-    def difference(self, name: str) -> str:
-        difference = self.value - self.baseline
-        side = "above" if difference >= 0 else "below"
-        size = f"{abs(difference) * 100:.1f} points" if self.kind.factor == 100 else self.write(abs(difference))
-        if not re.search("[1-9]", size):
-            return f"as much as {name}"
-        near = self.sigma and abs(difference) < 10 * self.sigma
-        return f"{size} {side} {name}" + (f" ({abs(difference) / self.sigma:.1f} sigma)" if near else "")
-
-    @property
-    def short(self) -> str:
-        """`compared` for a narrow column: "5.3 × lower", "−4.9 %", "+1.2 points"."""
-        if self.baseline is None:
-            return "-"
-        if self.kind.higher_is_better:
-            difference = self.value - self.baseline
-            return minus(f"{difference * 100:+.1f} points" if self.kind.factor == 100 else f"{difference:+.3f}")
-        ratio = self.value / self.baseline
-        if ratio < 0.5 or ratio > 2:
-            return f"{1 / ratio:.1f} × lower" if ratio < 1 else f"{ratio:.1f} × as large"
-        return minus(f"{100 * (ratio - 1):+.1f} %")
-
-    @property
-    def says(self) -> str:
-        """The number, beside its baseline and its target, in a sentence."""
-        parts = [] if self.baseline is None else [f"{self.compared} ({self.baseline_text})"]
-        parts += [] if self.hit is None else [f"the target, {self.target_text}, is {self.verdict}"]
-        return f"{self.number.label} {self.text}" + (f": {'; '.join(parts)}." if parts else ".")
-
-
-def minus(text: str) -> str:
-    """With the typographic minus sign."""
-    return text.replace("-", "−")
-
 
 def share(error: float | None, variance: float | None) -> str:
     return "-" if error is None or not variance else f"{100 * (1 - error / variance):.1f} %"
@@ -231,73 +151,44 @@ def share(error: float | None, variance: float | None) -> str:
 
 def row_of(number: Number, metrics: dict) -> Row | None:
     """The row of a number, None if the run has no such number."""
-    value = mean_or_value(metrics, number.key)
+    value = look_up(metrics, number.key)
     if value is None:
         return None
-    baseline = number.baseline
-    ends = [mean_or_value(metrics, f"{number.key}_{end}") for end in ("low", "high")]
-    variances = [mean_or_value(metrics, sibling(number.key, name)) for name in ("mean_mse", "mean_mse_mean")]
+    model = number.key.rpartition("/")[0]
+
+    def same_model(key: str):
+        return look_up(metrics, f"{model}/{key}" if model and "/" not in key else key)
+
+    name = number.key.rpartition("/")[2]
+    interval = same_model(f"{name}_low"), same_model(f"{name}_high")
+    variance = same_model("mean_mse")
     return Row(
         number,
         value,
-        std=look_up(metrics, f"{number.key}_std"),
-        seeds=look_up(metrics, sibling(number.key, "seeds")) or 1,
-        sigma=mean_or_value(metrics, f"{number.key}_sigma"),
-        interval=None if None in ends else tuple(ends),
-        baseline=mean_or_value(metrics, baseline) if isinstance(baseline, str) else baseline,
-        variance=next((v for v in variances if v is not None), None) if number.kind == "mse" else None,
+        std=same_model(f"{name}_std"),
+        seeds=same_model("seeds") or 1,
+        interval=None if None in interval else interval,
+        baseline=same_model(number.baseline) if isinstance(number.baseline, str) else number.baseline,
+        variance=variance if number.kind == "mse" else None,
     )
 
 
-def rows_of(study: Study, metrics: dict) -> list[Row]:
-    """The rows of all of a study's numbers that the run has; of a model that is named, not once more under "*"."""
-    if study.alone and not any(isinstance(value, dict) for value in metrics.values()):
-        metrics = {study.alone: metrics}
-    numbers: dict[str, Number] = {}
-    for own in (own for number in study.numbers for own in for_each_model(number, metrics)):
-        numbers.setdefault(own.key, own)
-    return [row for number in numbers.values() if (row := row_of(number, metrics)) is not None]
-
-
-def for_each_model(number: Number, metrics: dict) -> list[Number]:
-    """A number whose key begins with "*/" once for every model of the run."""
-    if not number.key.startswith("*/"):
-        return [number]
+def rows_of(study: Study, metrics: dict) -> dict[str, Row]:
+    """The rows by key of the study's numbers that the run has; "*" is replaced by each model that has no row yet."""
     models = [name for name, values in metrics.items() if isinstance(values, dict)]
-    return [
-        replace(number, **{name: getattr(number, name).replace("*", model) for name in ("label", "key", "baseline")})
-        for model in models
-    ]
+    if study.alone and not models:
+        metrics = {study.alone: metrics}
+    rows = {}
+    for number in study.numbers:
+        for model in models if number.key.startswith("*/") else [""]:
+            own = replace(number, key=number.key.replace("*", model), label=number.label.replace("*", model))
+            row = None if own.key in rows else row_of(own, metrics)
+            if row is not None:
+                rows[own.key] = row
+    return rows
 
 
 def source_of(metrics: dict) -> str | None:
     """Which data a study, or the first of its models, was trained on: "full", "sample", "generated"."""
     models = [metrics, *(value for value in metrics.values() if isinstance(value, dict))]
     return next((model["data"] for model in models if "data" in model), None)
-
-
-def summary_row(study: Study, preset: str, row: Row, minutes: float, metrics: dict) -> dict:
-    """What `docs/results/summary.json` holds of a number."""
-    number = asdict(row.number)
-    return {
-        "study": study.title,
-        "preset": preset,
-        "metric": number["label"],
-        "key": number["key"],
-        "value": row.value,
-        "std": row.std,
-        "seeds": row.seeds,
-        "sigma": row.sigma,
-        "interval": row.interval,
-        "baseline": row.baseline,
-        "baseline_name": number["name"],
-        "published": number["published"],
-        "published_note": number["note"],
-        "target": row.goal,
-        "hit": row.hit,
-        "detail": number["detail"],
-        "says": row.says,
-        "command": study.command(preset),
-        "minutes": round(minutes, 1),
-        "data": source_of(metrics),
-    }

@@ -1,4 +1,4 @@
-"""The report: a page of HTML, which holds its images and needs nothing else, and the same in Markdown."""
+"""The report: a page of HTML that holds its figures; in Markdown, the published results and the README's table."""
 
 import ast
 import base64
@@ -7,46 +7,17 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jinja2
 
-from lstm_studies.reporting.numbers import Row, rows_of, source_of, summary_row
-from lstm_studies.reporting.studies import CAPTIONS, FINDINGS, SCRIPTS, Finding, Number, Script, Study
+from lstm_studies.reporting.numbers import Row, rows_of, source_of
+from lstm_studies.reporting.studies import CHAPTERS, ROOT, Study
 
-ROOT = Path(__file__).resolve().parents[2]
-TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
-    autoescape=jinja2.select_autoescape(["html"]),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-SENTENCES = jinja2.Environment(undefined=jinja2.StrictUndefined)
 PRESET_TITLES = {"quick": "quick run", "best": "best", "published": "as published"}
-CHART = (0.004, 2.5)  # ends of the overview's logarithmic axis: error by the baseline's error
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished run left."""
-
-    metrics: dict
-    minutes: float
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run left nothing."""
-
-    reason: str  # one line
-    unavailable: bool = False  # only because data could not be fetched
-
-
-Results = Mapping[Study, Mapping[str, Result | Failure]]  # by preset, the one that stands for the study first
+AXIS = (0.004, 2.5)  # ends of the overview's logarithmic axis: the error divided by that of the baseline
 
 
 def read_json(path: Path) -> dict:
@@ -54,197 +25,118 @@ def read_json(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-# ---- one study -------------------------------------------------------------------------------------------------------
+# ---- results ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run of a study, with its numbers; what the templates read."""
+    """A finished run of a study."""
 
     study: Study
     preset: str
-    result: Result
-    page: Path  # the folder that links start from
+    metrics: dict
+    minutes: float
+    folder: Path
 
     @property
     def title(self) -> str:
         return PRESET_TITLES[self.preset]
 
-    @property
-    def rows(self) -> list[Row]:
-        return rows_of(self.study, self.result.metrics)
-
-    @property
-    def by_key(self) -> dict[str, Row]:
-        return {row.number.key: row for row in self.rows}
+    @cached_property
+    def rows(self) -> dict[str, Row]:
+        """By key; the first one is the study's main number."""
+        return rows_of(self.study, self.metrics)
 
     @property
     def command(self) -> str:
         return self.study.command(self.preset)
 
     @property
-    def link(self) -> str:
-        """To the numbers of the run, from the page."""
-        return self.place(self.result.folder / "metrics.json")
-
-    @property
     def figures(self) -> list[Path]:
-        """The study's own figure first."""
-        return sorted(self.result.folder.glob("*.png"), key=lambda path: (path.stem != self.study.figure, path.name))
-
-    def place(self, path: Path) -> str:
-        return relative(path, self.page)
+        """The study's main figures first."""
+        order = {name: i for i, name in enumerate(self.study.figures)}
+        return sorted(self.folder.glob("*.png"), key=lambda path: (order.get(path.stem, len(order)), path.name))
 
     @property
-    def is_sample(self) -> bool:
-        return source_of(self.result.metrics) == "sample"
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.json"
 
     @property
-    def metrics_text(self) -> str:
-        return json.dumps(self.result.metrics, indent=1)
+    def source(self) -> str | None:
+        return source_of(self.metrics)
 
-    def config(self, name: str):
-        """A value of the run's config.json, None if it has none."""
-        return read_json(self.result.folder / "config.json").get(name)
+    @cached_property
+    def config(self) -> dict:
+        return read_json(self.folder / "config.json")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that left no result."""
+
+    study: Study
+    preset: str
+    reason: str  # one line
+    unavailable: bool = False  # because data could not be downloaded
+
+    @property
+    def command(self) -> str:
+        return self.study.command(self.preset)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A study on the page: its finished runs, the first of which stands for it, and why others are missing."""
+    """The finished runs of one study, the main one first."""
 
     study: Study
-    runs: tuple[Run, ...]
-    failures: Mapping[str, Failure]
-
-    @property
-    def first(self) -> Run | None:
-        return self.runs[0] if self.runs else None
+    runs: list[Run]
 
     @property
     def main(self) -> Row | None:
-        """The number that stands for the study."""
-        return self.first.rows[0] if self.runs and self.first.rows else None
+        """The study's main number."""
+        return next((row for run in self.runs[:1] for row in run.rows.values()), None)
 
     def main_of(self, preset: str) -> Row | None:
-        """The same number of the run with this preset."""
-        rows = next((run.by_key for run in self.runs if run.preset == preset), {})
-        return rows.get(self.main.number.key) if self.main else None
+        """The same number in the run with this preset."""
+        return next((run.rows.get(self.main.number.key) for run in self.runs if run.preset == preset), None)
 
     @property
     def anchor(self) -> str:
         return self.study.path.replace("/", "-")
 
     @property
-    def numbers(self) -> list[tuple[Number, Row, list[Row | None]]]:
-        """Each number, its row that is judged, and its rows in all runs."""
-        by_run = [run.by_key for run in self.runs]
-        table = [[rows.get(key) for rows in by_run] for key in dict.fromkeys(key for rows in by_run for key in rows)]
-        judged = [next(filter(None, rows)) for rows in table]
-        return [(row.number, row, rows) for row, rows in zip(judged, table, strict=True)]
+    def table(self) -> list[tuple[Row, list[Row | None]]]:
+        """Each number's row in the main run that has it, and its rows in all runs."""
+        keys = dict.fromkeys(key for run in self.runs for key in run.rows)
+        by_run = [[run.rows.get(key) for run in self.runs] for key in keys]
+        return [(next(filter(None, rows)), rows) for rows in by_run]
 
     @property
-    def answer(self) -> str:
-        """The study's answer in words, made from its numbers."""
-        if self.first is None or not self.first.rows:
+    def finding(self) -> str:
+        """The study's finding, empty if a number is missing."""
+        try:
+            return self.study.finding.format(n=self.runs[0].rows)
+        except (IndexError, KeyError):
             return ""
-        told = sentence(self.study.answer, self.first) or " ".join(row.says for row in self.first.rows[:2])
-        others = [(run, run.by_key.get(self.main.number.key)) for run in self.runs[1:]]
-        return told + "".join(f" {run.title.capitalize()}: {row.text}." for run, row in others if row)
 
 
-def sentence(template: str, run: Run) -> str:
-    """A template of studies.toml with the numbers of a run; empty if it needs a number which the run lacks."""
-    order = sorted((row for row in run.rows if row.kind.higher_is_better), key=lambda row: row.value)
-    extremes = {"best": order[-1], "worst": order[0]} if order else {}
-    try:
-        told = SENTENCES.from_string(template).render(n=run.by_key, **extremes)
-    except jinja2.UndefinedError:
-        return ""
-    return " ".join(told.split())
+def sections_of(results: list[Run | Failure]) -> list[Section]:
+    """A section per study, also for those that failed."""
+    studies = dict.fromkeys(result.study for result in results)
+    return [Section(study, [r for r in results if r.study == study and isinstance(r, Run)]) for study in studies]
 
 
-def sections_of(results: Results, page: Path) -> list[Section]:
-    sections = []
-    for study, by_preset in results.items():
-        runs = [Run(study, preset, result, page) for preset, result in by_preset.items() if isinstance(result, Result)]
-        failures = {preset: result for preset, result in by_preset.items() if isinstance(result, Failure)}
-        sections.append(Section(study, tuple(runs), failures))
-    return sections
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """The sections of one script."""
-
-    name: str
-    script: Script
-    sections: list[Section]
-
-    @property
-    def deviations(self) -> list[str]:
-        return deviations(self.name)
-
-
-def chapters_of(sections: list[Section]) -> list[Chapter]:
-    names = dict.fromkeys(section.study.script for section in sections)
-    return [Chapter(name, SCRIPTS[name], [s for s in sections if s.study.script == name]) for name in names]
+def chapters_of(sections: list[Section]) -> dict[str, list[Section]]:
+    """The sections by script."""
+    scripts = dict.fromkeys(section.study.script for section in sections)
+    return {script: [section for section in sections if section.study.script == script] for script in scripts}
 
 
 def deviations(script: str) -> list[str]:
-    """The numbered list in a script's docstring: what it does otherwise than the studies that it follows."""
+    """The numbered list in a script's docstring: the deviations from the studies that it follows."""
     text = ast.get_docstring(ast.parse((ROOT / f"{script}.py").read_text(encoding="utf-8"))) or ""
-    return [" ".join(item.split()) for item in re.findall(r"^\d+\. (.+(?:\n   .+)*)", text, re.MULTILINE)]
-
-
-def caption(path: Path, study: Study) -> str:
-    """What a figure shows: the caption of its script's figures of that name, or of all."""
-    own = CAPTIONS.get(study.script, {})
-    return own.get(path.stem) or CAPTIONS.get(path.stem) or path.stem.replace("_", " ").capitalize()
-
-
-# ---- the first screen ------------------------------------------------------------------------------------------------
-
-
-def findings_of(sections: list[Section]) -> list[tuple[Finding, Section, str, Path | None]]:
-    """The findings whose numbers are there: section, sentence and figure of each."""
-    told = []
-    for finding in FINDINGS:
-        section = next((s for s in sections if s.study.path == finding.study and s.first), None)
-        text = sentence(finding.text, section.first) if section else ""
-        if text:
-            figures = [path for path in section.first.figures if path.stem == finding.figure] + section.first.figures
-            told.append((finding, section, text, figures[0] if figures else None))
-    return told
-
-
-def place(ratio: float | None) -> float | None:
-    """Where a ratio of errors is on the overview's axis, in percent of its width."""
-    if ratio is None:
-        return None
-    low, high = (math.log(end) for end in CHART)
-    clipped = min(max(math.log(max(ratio, 1e-9)), low), high)
-    return round(100 * (clipped - low) / (high - low), 2)
-
-
-def chart_of(sections: list[Section]) -> list[dict]:
-    """One line per study that has an error to compare: its places on the axis."""
-    lines = []
-    for section in sections:
-        row = section.main
-        if row is None or row.relative_error(row.value) is None:
-            continue
-        others = [other for run in section.runs[1:] if (other := run.by_key.get(row.number.key))]
-        ratios = {"ours": row.value, "published": row.number.published, "target": row.goal}
-        ratios["second"] = others[0].value if others else None
-        places = {name: place(row.relative_error(value)) for name, value in ratios.items()}
-        lines.append({"section": section, "row": row, **places})
-    return lines
-
-
-def counts(sections: list[Section]) -> dict[str, int]:
-    """Of studies and of targets, for the head of the page."""
-    hits = [row.hit for s in sections for _, row, _ in s.numbers if row.hit is not None]
-    return {"studies": sum(bool(s.runs) for s in sections), "targets": len(hits), "reached": sum(hits)}
+    listed = text[text.find(":\n1. ") :]
+    return [" ".join(item.split()) for item in re.findall(r"^\d+\. (.+(?:\n   .+)*)", listed, re.MULTILINE)]
 
 
 # ---- pages -----------------------------------------------------------------------------------------------------------
@@ -258,60 +150,90 @@ def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def unbroken(text: str) -> str:
-    """With no line break between a number and its unit or deviation."""
-    return re.sub(r"(?<=\d) (?=(±|%|×|USD|points))|(?<=±) ", "\N{NO-BREAK SPACE}", text)
+def caption(path: Path, study: Study) -> str:
+    return CHAPTERS[study.script].captions.get(path.stem) or path.stem.replace("_", " ").capitalize()
 
 
-TEMPLATES.filters |= {"caption": caption, "unbroken": unbroken}
-TEMPLATES.globals |= {"place": place}
+def duration(minutes: float) -> str:
+    return f"{minutes:.1f} minutes" if minutes >= 1 else f"{math.ceil(60 * minutes)} s"
 
 
-def write_report(results: Results, profile: str, output: Path, embed: bool = True) -> Path:
-    """Writes `index.html` and `report.md` to `output`/report and returns the page's path.
-
-    With `embed` the page is one file that can be handed on; without, its figures stay where they are.
-    """
-    folder = output / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    sections = sections_of(results, folder)
-    content = {
-        "profile": profile,
-        "source": data_uri if embed else functools.partial(relative, folder=folder),
-        "sections": sections,
-        "chapters": chapters_of(sections),
-        "findings": findings_of(sections),
-        "chart": chart_of(sections),
-        "counts": counts(sections),
-        "missing": [(s, preset, failure) for s in sections for preset, failure in s.failures.items()],
-        "machines": sorted({m for s in sections for run in s.runs if (m := run.config("machine"))}),
-        "versions": next((v for s in sections for run in s.runs if (v := run.config("versions"))), {}),
-    }
-    for name, template in (("report.md", "report.md"), ("index.html", "page.html")):
-        (folder / name).write_text(TEMPLATES.get_template(template).render(content), encoding="utf-8")
-    return folder / "index.html"
-
-
-def summary_of(results: Results) -> list[dict]:
-    """The rows of `docs/results/summary.json`."""
-    return [
-        summary_row(study, preset, row, result.minutes, result.metrics)
-        for study, by_preset in results.items()
-        for preset, result in by_preset.items()
-        if isinstance(result, Result)
-        for row in rows_of(study, result.metrics)
-    ]
-
-
-def markdown_table(results: Results, page: str) -> str:
-    """The README's table: one row per study that has numbers; `page` is where a study's name links to."""
-    sections = [section for section in sections_of(results, ROOT) if section.main]
-    return TEMPLATES.get_template("table.md").render(sections=sections, page=page).strip()
+def position(ratio: float) -> float:
+    """The position of a ratio of errors on the overview's axis, in percent of its width."""
+    low, high = map(math.log, AXIS)
+    clipped = min(max(math.log(max(ratio, 1e-9)), low), high)
+    return round(100 * (clipped - low) / (high - low), 2)
 
 
 def heading_anchor(title: str) -> str:
-    """The anchor that a heading gets on the pages of code hosts."""
+    """The anchor that code hosts give to a heading."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
-TEMPLATES.filters["heading_anchor"] = heading_anchor
+def render(template: str, results: list[Run | Failure], folder: Path, **further) -> str:
+    """A template filled with the results; links are relative to `folder`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"caption": caption, "data_uri": data_uri, "deviations": deviations, "duration": duration}
+    environment.filters |= {"position": position, "heading_anchor": heading_anchor}
+    environment.filters["link"] = functools.partial(relative, folder=folder)
+    sections = sections_of(results)
+    content = {"sections": sections, "by_script": chapters_of(sections), "chapters": CHAPTERS}
+    content["failures"] = [result for result in results if isinstance(result, Failure)]
+    return environment.get_template(template).render(content | further)
+
+
+def write_page(results: list[Run | Failure], profile: str, folder: Path) -> Path:
+    """Writes `index.html`, one file that can be passed on, and returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = [result for result in results if isinstance(result, Run)]
+    verdicts = [row.verdict for section in sections_of(results) for row, _ in section.table if row.verdict]
+    machines = sorted({run.config["machine"] for run in runs if "machine" in run.config})
+    versions = next((run.config["versions"] for run in runs if "versions" in run.config), {})
+    page = folder / "index.html"
+    further = {"profile": profile, "verdicts": verdicts, "machines": machines, "versions": versions}
+    page.write_text(render("page.html", results, folder, **further), encoding="utf-8")
+    return page
+
+
+def markdown_page(results: list[Run | Failure], folder: Path) -> str:
+    """All results in Markdown, for a file in `folder`."""
+    return render("report.md", results, folder)
+
+
+def markdown_table(results: list[Run | Failure], page: str) -> str:
+    """The README's table, a row per study that has numbers; `page` is where a study's name links to."""
+    return render("table.md", results, ROOT, page=page).strip()
+
+
+def summary_of(results: list[Run | Failure]) -> list[dict]:
+    """The rows of `docs/results/summary.json`."""
+    return [
+        {
+            "study": run.study.title,
+            "preset": run.preset,
+            "metric": row.number.label,
+            "key": row.number.key,
+            "value": row.value,
+            "std": row.std,
+            "seeds": row.seeds,
+            "interval": row.interval,
+            "baseline": row.baseline,
+            "baseline_name": row.number.baseline_name,
+            "published": row.number.published,
+            "published_note": row.number.published_note,
+            "target": row.target,
+            "verdict": row.verdict,
+            "command": run.command,
+            "minutes": round(run.minutes, 1),
+            "data": run.source,
+        }
+        for run in results
+        if isinstance(run, Run)
+        for row in run.rows.values()
+    ]

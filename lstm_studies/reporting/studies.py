@@ -1,27 +1,28 @@
-"""The studies of the report, as studies.toml lists them: their questions, their commands and their numbers."""
+"""The studies of the report: config/SCRIPT.toml lists those of each script, with their commands and their numbers."""
 
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ("lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment")
 PRESETS = {"quick": ("quick",), "full": ("best", "published")}  # what a profile runs of every study that has it
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a study and what it is judged by: a baseline, a published value, a target."""
+    """A number of a study beside its baseline, its published value and its target. The first one of a study is its row
+    in the README's table and in the report's overview."""
 
-    label: str  # "*" stands for the model's name
-    key: str  # in metrics.json; "fc/test_mse" for the model fc, "*/test_mse" for every model that is there
+    label: str  # "*" is replaced by the model's name
+    key: str  # in metrics.json; "fc/test_mse" for the model fc, "*/test_mse" for every model
     kind: str  # one of reporting.numbers.KINDS
-    baseline: str | float | None = None  # its key, or a constant
-    name: str = ""  # of the baseline
+    baseline: str | float | None = None  # a key of the same model, "model/key" of another one, or a constant
+    baseline_name: str = ""
     published: float | None = None
-    note: str = ""  # what the published value is of
-    goal: float | None = None  # the target
-    goal_ratio: float | None = None  # the target as a multiple of the baseline
-    detail: bool = False  # in the report only
+    published_note: str = ""  # the conditions of the published value
+    target: float | None = None
+    target_ratio: float | None = None  # the target as a multiple of the baseline
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,23 @@ class Study:
     script: str
     function: str
     title: str
-    asks: str
-    variant: str = ""  # tells studies of one function apart
-    answer: str = ""  # a template over the numbers
+    question: str
+    variant: str = ""  # distinguishes the studies of one function
+    finding: str = ""  # a sentence for the head of the report; {n[KEY]} is the reporting.numbers.Row of a number
     flags: str = ""  # beside --function and --preset
     best: str = ""  # further flags of the preset best
     quick: str = ""  # further flags of the preset quick
-    presets: tuple[str, ...] = ("best", "quick")  # the first one stands for the study
+    presets: tuple[str, ...] = ("best", "quick")  # the first one gives the study's main numbers
     published_is_best: bool = False  # the two presets are one recipe here
-    alone: str = ""  # which model a run is of that trains one model only
+    alone: str = ""  # the model's name in a run that trains only one
     needs: tuple[str, ...] = ()  # paths of the studies whose models it reads
-    figure: str = ""  # the one to show first, by file name without its ending
+    figures: tuple[str, ...] = ()  # to show first, by file name without suffix
     numbers: tuple[Number, ...] = ()
 
     @property
     def name(self) -> str:
-        """Of the folder with the results."""
-        return "_".join(part for part in (self.function, self.variant) if part)
+        """The name of the folder with the results."""
+        return f"{self.function}_{self.variant}" if self.variant else self.function
 
     @property
     def path(self) -> str:
@@ -55,9 +56,9 @@ class Study:
 
     def arguments(self, preset: str) -> str:
         """The flags that run the study with a preset; of a flag that is given twice the later values hold."""
-        own = {"best": self.best, "quick": self.quick}.get(preset, "")
+        further = {"best": self.best, "quick": self.quick}.get(preset, "")
         chosen = f"--preset {preset}" if preset != "best" else ""
-        words = f"--function {self.function} {chosen} {self.flags} {own}".split("--")
+        words = f"--function {self.function} {chosen} {self.flags} {further}".split("--")
         flags = {name: values for name, _, values in (word.strip().partition(" ") for word in words[1:]) if name}
         return " ".join(f"--{name} {values}".strip() for name, values in flags.items())
 
@@ -66,40 +67,31 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Script:
-    """What the studies of one script share."""
+class Chapter:
+    """What the studies of one script have in common, and the captions of their figures by file name without suffix."""
 
     title: str
-    data: str  # what it reads in full, and where that is from
+    data: str  # size and source of the full data
     protocol: str
     diagram: tuple[str | tuple[str, ...], ...]  # the model's stages; a tuple: heads side by side; "*": the bottleneck
+    captions: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A sentence of the report's first screen, with a figure of the study that it is about."""
-
-    study: str
-    figure: str
-    text: str  # a template over the study's numbers
-
-
-def frozen(value: Any) -> Any:
-    """Lists as tuples: a study is a key of dictionaries."""
+def frozen(value):
+    """Lists as tuples, so that a study is hashable."""
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
-def read(path: Path) -> tuple[dict[str, Script], tuple[Study, ...], tuple[Finding, ...], dict]:
-    """Scripts, studies, findings and captions; an unknown entry is a TypeError that names it."""
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
-    for study in content["study"]:
-        study["numbers"] = [Number(**number) for number in study.get("numbers", ())]
-    scripts, studies = (
-        [kind(**{name: frozen(value) for name, value in entry.items()}) for entry in entries]
-        for kind, entries in ((Script, content["script"].values()), (Study, content["study"]))
-    )
-    findings = tuple(Finding(**finding) for finding in content["finding"])
-    return dict(zip(content["script"], scripts, strict=True)), tuple(studies), findings, content["captions"]
+def read(script: str) -> tuple[Chapter, list[Study]]:
+    """The content of config/SCRIPT.toml; an unknown entry is a TypeError that names it."""
+    content = tomllib.loads((ROOT / "config" / f"{script}.toml").read_text(encoding="utf-8"))
+    studies = []
+    for entry in content.pop("study"):
+        entry["numbers"] = [Number(**number) for number in entry.get("numbers", ())]
+        studies.append(Study(script, **{name: frozen(value) for name, value in entry.items()}))
+    return Chapter(**content), studies
 
 
-SCRIPTS, STUDIES, FINDINGS, CAPTIONS = read(Path(__file__).with_suffix(".toml"))
+CONTENT = {script: read(script) for script in SCRIPTS}
+CHAPTERS = {script: chapter for script, (chapter, _) in CONTENT.items()}
+STUDIES = tuple(study for _, studies in CONTENT.values() for study in studies)
