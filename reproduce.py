@@ -3,12 +3,12 @@
     python reproduce.py --jobs 2                          # quick profile, minutes: fewer sequences, epochs and seeds
     python reproduce.py --profile full --jobs 2 --resume  # the presets best and published, hours; goes on from before
     python reproduce.py --only lstm_ae_toy adv_alstm/compare_acl18
-    python reproduce.py --list                            # the studies, and about how long each takes
+    python reproduce.py --list                            # the studies, and how long those published took
     python reproduce.py --publish                         # what the full profile left, to docs/results/ and the README
 
-The trainings of all studies are one pool: the longest first, each after those whose models it reads. A study that fails
-or lacks its data is named at the end of the report; the others go on. The exit status is 1 if one failed, and 3 if all
-that is missing are data that could not be fetched.
+The studies are the tasks of one pool, the longest first, each after those whose models it reads. One that fails or
+lacks its data is named at the end of the report; the others go on. The exit status is 1 if one failed, and 3 if all
+that is missing are data that could not be downloaded.
 """
 
 import argparse
@@ -20,87 +20,109 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable
-from concurrent.futures.process import BrokenProcessPool
+import traceback
 from pathlib import Path
-
-from joblib.externals.loky import get_reusable_executor
+from typing import Any, NamedTuple
 
 from lstm_studies.loaders.files import DownloadError
 from lstm_studies.reporting import report
 from lstm_studies.reporting.report import Failure, Run, read_json
-from lstm_studies.reporting.schedule import Task, run_pool
 from lstm_studies.reporting.studies import PRESETS, STUDIES, Study
 from lstm_studies.training.flags import Parser
-from lstm_studies.training.settings import POSITIVE_INT
+from lstm_studies.training.signals import Interrupted, interruptible
 
 ROOT = Path(__file__).resolve().parent
 RESULTS = ROOT / "docs" / "results"
 LOCAL_FLAGS = ("data_dir", "output_dir")  # of the machine that a run was made on: not published
 # Other tables may hold data whose licence does not allow to pass them on, such as messages.
 PUBLISHED_TABLES = ("history.csv", "grid.csv", "comparison.csv", "starts.csv", "epsilon.csv")
-STATUSES = (0, 1, 2)  # of a script that ended by itself
-
-
-class Stopped(Exception):
-    """A signal ended a study; its state is saved."""
-
-    def __init__(self, status: int):
-        super().__init__(status)
-        self.status = status
+SIGNALLED = (130, 143)  # statuses of a script that a signal ended
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-def run(study: Study, preset: str, output: Path, jobs: int, resume: bool) -> Run | Failure:
-    """Runs one study. Raises Stopped."""
-    folder = folder_of(study, preset, output)
-    script = importlib.import_module(study.script)
-    argv = [*study.arguments(preset).split(), "--output_dir", str(folder), "--quiet"]
-    argv += used_flags(script, study, jobs, resume)
-    started, said = time.monotonic(), io.StringIO()
+class Asked(NamedTuple):
+    """One run of a study."""
+
+    study: Study
+    preset: str
+    resume: bool
+    began: float  # when the whole report began
+
+
+def run_study(asked: Asked, folder: Path) -> Run | Failure:
+    """Runs a study with `folder` as its --output_dir. Raises Interrupted after a signal."""
+    study, preset, stderr = asked.study, asked.preset, io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
+            script = importlib.import_module(study.script)
+            argv = [*study.arguments(preset).split(), "--output_dir", str(folder), "--quiet"]
+            if study.function in script.SCRIPT.users("resume") and resumes(asked, folder):
+                argv.append("--resume")
             metrics = script.main(argv)
     except SystemExit as stopped:
-        if stopped.code not in STATUSES:
-            raise Stopped(stopped.code) from None
-        reason = said.getvalue().strip().rpartition("\n")[2]  # the last line that the script wrote
-        return Failure(study, preset, reason, unavailable=isinstance(stopped.__context__, DownloadError))
-    finally:
-        if jobs > 1:  # or this process would wait for its idle workers, five minutes, before it ends
-            get_reusable_executor().shutdown(kill_workers=True)
-    sys.stderr.write(said.getvalue())
-    return Run(study, preset, metrics, (time.monotonic() - started) / 60, folder / study.function)
+        if stopped.code in SIGNALLED:
+            raise Interrupted(stopped.code - 128, "; --resume goes on") from None
+        last_line = stderr.getvalue().strip().rpartition("\n")[2]
+        return Failure(study, preset, last_line, unavailable=isinstance(stopped.__context__, DownloadError))
+    except Exception as error:  # a defect of one study ends no other
+        traceback.print_exc()
+        return Failure(study, preset, f"{type(error).__name__}: {error}")
+    sys.stderr.write(stderr.getvalue())
+    return Run(study, preset, metrics, folder / study.function)
 
 
-def used_flags(script, study: Study, jobs: int, resume: bool) -> list[str]:
-    """Those of --jobs and --resume that the study's function uses."""
-    wanted = {"jobs": ["--jobs", str(jobs)], "resume": ["--resume"] if resume else []}
-    return [word for name, words in wanted.items() if study.function in script.SCRIPT.users(name) for word in words]
-
-
-def folder_of(study: Study, preset: str, output: Path) -> Path:
-    """The --output_dir of a run: one for all functions of a script, which may read one another's models."""
-    return output / preset / study.script / study.variant
+def resumes(asked: Asked, folder: Path) -> bool:
+    """Whether a study continues: on request, or where the worker process died that began it for this report."""
+    config = folder / asked.study.function / "config.json"
+    return asked.resume or (config.exists() and config.stat().st_mtime > asked.began)
 
 
 def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume: bool = False) -> list[Run | Failure]:
-    """The results of all studies with the presets of a profile, `jobs` processes at a time."""
-    tasks = tasks_of(studies, profile, output, jobs, resume)
+    """The results of all studies with the presets of a profile, `jobs` processes at a time, the longest first."""
+    from lstm_studies.training import workers  # imports torch, which --help and --list need not wait for
+
+    began = time.time()
+    runs = {name_of(study.path, preset): (study, preset) for study in studies for preset in presets_of(study, profile)}
+    tasks = {
+        name: workers.Task(name, run_study, Asked(*run, resume, began), folder_of(*run, output))
+        for name, run in runs.items()
+    }
+    waiting = {
+        name: {name_of(path, preset) for path in study.needs} & runs.keys()
+        for name, (study, preset) in sorted(runs.items(), key=lambda run: -published_minutes(*run[1]))
+    }
+    ended: dict[str, Run | Failure] = {}
+
+    def ready() -> list[workers.Task]:
+        """The tasks that wait for nothing any more."""
+        names = [name for name, needs in waiting.items() if needs <= ended.keys()]
+        for name in names:
+            del waiting[name]
+        return [tasks[name] for name in names]
+
+    def then(task: workers.Task, result: Any) -> list[workers.Task]:
+        lost = isinstance(result, workers.WorkerLost)
+        ended[task.name] = result = Failure(*runs[task.name], str(result)) if lost else result
+        minutes = (time.time() - began) / 60
+        left = minutes / len(ended) * (len(tasks) - len(ended))
+        outcome = result.reason if isinstance(result, Failure) else report.duration(result.minutes)
+        progress = f"{len(ended)} of {len(tasks)} done, {report.duration(left)} left"
+        print(f"{task.name}: {outcome}; {progress}", flush=True)
+        return ready()
+
     try:
-        results = run_pool(tasks, run, jobs, lambda result: getattr(result, "reason", ""))
-    except Stopped as stopped:
-        sys.exit(stopped.status)
-    except BrokenProcessPool:
-        sys.exit("reproduce.py: error: a process died with its study; was the memory enough? --resume goes on")
-    keep_minutes(results.values(), output)
-    return list(results.values())
+        with interruptible():
+            workers.run(ready(), jobs, then=then)
+    except Interrupted as error:
+        print(f"reproduce.py: error: {error}", file=sys.stderr)
+        sys.exit(128 + error.signum)
+    return [ended[name] for name in runs]
 
 
 def name_of(path: str, preset: str) -> str:
-    """What a study's run is called in the lines of progress."""
+    """The name of a study's run in the lines of progress."""
     return f"{path}, {preset}"
 
 
@@ -108,56 +130,14 @@ def presets_of(study: Study, profile: str) -> list[str]:
     return [preset for preset in study.presets if preset in PRESETS[profile]]
 
 
-def tasks_of(studies: list[Study], profile: str, output: Path, jobs: int, resume: bool) -> list[Task]:
-    """One task per study and preset. A study that alone takes longer than its share trains in several processes."""
-    runs = [(study, preset) for study in studies for preset in presets_of(study, profile)]
-    minutes = {own: expected_minutes(*own, output) for own in runs}
-    share = sum(minutes.values()) / jobs
-    tasks = []
-    for study, preset in runs:
-        own_jobs = jobs if minutes[study, preset] > share / 2 else 1
-        needs = frozenset(name_of(path, preset) for path in study.needs)
-        arguments = (study, preset, output, own_jobs, resume)
-        tasks.append(Task(name_of(study.path, preset), arguments, minutes[study, preset], needs))
-    return tasks
+def folder_of(study: Study, preset: str, output: Path) -> Path:
+    """The --output_dir of a run: one for all functions of a script, which may read one another's models."""
+    return output / preset / study.script / study.variant
 
 
-def keep_minutes(results: Iterable[Run | Failure], output: Path) -> None:
-    """Renews what `expected_minutes` reads."""
-    for preset in ("quick", "best", "published"):
-        minutes = {r.study.path: round(r.minutes, 2) for r in results if isinstance(r, Run) and r.preset == preset}
-        path = output / preset / "minutes.json"
-        if minutes:
-            path.write_text(json.dumps(read_json(path) | minutes, indent=2) + "\n")
-
-
-def expected_minutes(study: Study, preset: str, output: Path) -> float:
-    """What the study took the last time, here or where the results were published; 0 if that is not known."""
-    for path in (output / preset / "minutes.json", RESULTS / f"{preset}_minutes.json"):
-        known = read_json(path)
-        if study.path in known:
-            return known[study.path]
-    folder = results_folder(study, preset)
-    return training_minutes(folder) if (folder / "metrics.json").exists() else 0.0
-
-
-def training_minutes(folder: Path) -> float:
-    """Training time of all models, seeds and combinations of a study, one after another."""
-    from lstm_studies.training import tables  # imports torch, which --help and --list need not wait for
-
-    seconds = total_seconds(read_json(folder / "metrics.json"))
-    grids = [*folder.glob("grid.csv"), *folder.glob("*/grid.csv")]
-    return (seconds + sum(row["seconds"] for path in grids for row in tables.read_table(path))) / 60
-
-
-def total_seconds(metrics: dict) -> float:
-    """Seeds that trained one by one have a mean time, a stack of them has one for all."""
-    own = metrics["seconds_mean"] * metrics["seeds"] if "seconds_mean" in metrics else metrics.get("seconds", 0.0)
-    parts = []  # what was chosen may stand there twice, under the method's name, too
-    for value in metrics.values():
-        if isinstance(value, dict) and value not in parts:
-            parts.append(value)
-    return own + sum(map(total_seconds, parts))
+def published_minutes(study: Study, preset: str) -> float:
+    """The minutes of the published run; those of the study's main preset stand in for the preset quick."""
+    return published_run(study, study.presets[0] if preset == "quick" else preset).minutes
 
 
 # ---- publication -----------------------------------------------------------------------------------------------------
@@ -168,6 +148,11 @@ def results_folder(study: Study, preset: str) -> Path:
     return RESULTS / study.script / (study.name if preset == study.presets[0] else f"{study.name}_{preset}")
 
 
+def published_run(study: Study, preset: str) -> Run:
+    folder = results_folder(study, preset)
+    return Run(study, preset, read_json(folder / "metrics.json"), folder)
+
+
 def publish(output: Path) -> None:
     """Copies what the full profile left to `docs/results/`, and renews its summary, its page and the README's table."""
     for study in STUDIES:
@@ -176,9 +161,6 @@ def publish(output: Path) -> None:
             if (source / "metrics.json").exists():
                 figures = None if preset == study.presets[0] else study.figures
                 publish_run(source, results_folder(study, preset), figures)
-    for preset in ("quick", "best", "published"):
-        if (output / preset / "minutes.json").exists():
-            shutil.copyfile(output / preset / "minutes.json", RESULTS / f"{preset}_minutes.json")
     results = published_results()
     (RESULTS / "summary.json").write_text(json.dumps(report.summary_of(results), indent=2) + "\n")
     readme, page = ROOT / "README.md", RESULTS / "report" / "report.md"
@@ -206,14 +188,9 @@ def publish_run(source: Path, target: Path, figures: tuple[str, ...] | None = No
 
 
 def published_results() -> list[Run]:
-    """The runs in docs/results/, those of one study one after another, the main one first."""
-    runs = [(study, preset) for study in STUDIES for preset in presets_of(study, "full")]
-    folders = {(study, preset): results_folder(study, preset) for study, preset in runs}
-    return [
-        Run(study, preset, read_json(folder / "metrics.json"), training_minutes(folder), folder)
-        for (study, preset), folder in folders.items()
-        if (folder / "metrics.json").exists()
-    ]
+    """The runs in docs/results/, study by study, its main one first."""
+    runs = [published_run(study, preset) for study in STUDIES for preset in presets_of(study, "full")]
+    return [run for run in runs if run.metrics]
 
 
 def with_table(readme: str, results: list[Run]) -> str:
@@ -231,10 +208,12 @@ def make_parser() -> Parser:
     names = sorted({s.script for s in STUDIES} | {s.path for s in STUDIES})
     parser.add_argument("--profile", choices=tuple(PRESETS), default="quick", help="quick: minutes; full: hours")
     parser.add_argument("--only", choices=names, nargs="+", metavar="NAME", help="scripts or studies of --list")
-    parser.add_argument("--jobs", type=POSITIVE_INT, default=1, help="processes that train at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that train at a time")
     parser.add_argument("--resume", action="store_true", help="continue the trainings of an earlier, stopped report")
     parser.add_argument("--output_dir", type=Path, default=ROOT / "outputs", help="folder of runs and report")
-    parser.add_argument("--list", action="store_true", help="only list the studies and their expected minutes")
+    parser.add_argument(
+        "--list", action="store_true", help="only list the studies and the minutes of their published runs"
+    )
     parser.add_argument("--publish", action="store_true", help="only publish what the full profile left")
     return parser
 
@@ -242,6 +221,8 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> list[Run | Failure]:
     parser = make_parser()
     flags = parser.parse_args(argv)
+    if flags.jobs < 1:
+        parser.error(f"argument --jobs: expected a number of at least 1, found {flags.jobs}")
     studies = [study for study in STUDIES if presets_of(study, flags.profile)]
     chosen = [s for s in studies if not flags.only or {s.script, s.path} & set(flags.only)]
     if absent := set(flags.only or ()) - {name for s in chosen for name in (s.script, s.path)}:
@@ -249,10 +230,8 @@ def main(argv: list[str] | None = None) -> list[Run | Failure]:
     if flags.list:
         for study in chosen:
             for preset in presets_of(study, flags.profile):
-                minutes = expected_minutes(study, preset, flags.output_dir)
-                print(
-                    f"{study.path:40s} {preset:10s} {report.duration(minutes) if minutes else '-':>14s}  {study.title}"
-                )
+                minutes = published_run(study, preset).minutes
+                print(f"{study.path:40s} {preset:10s} {report.duration(minutes) if minutes else '':16s} {study.title}")
         return []
     if flags.publish:
         publish(flags.output_dir)

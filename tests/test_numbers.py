@@ -10,7 +10,7 @@ ACCURACY = {"label": "acc", "key": "a", "kind": "accuracy", "baseline": "b", "ba
 
 
 def row(number, **metrics):
-    return numbers.row_of(Number(**number), metrics)
+    return numbers.row_of(Number(**number), {"lstm": metrics})
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,20 @@ def test_a_number_has_two_or_three_digits(kind, value, std, expected):
     assert row({"label": "", "key": "a", "kind": kind}, **metrics).text == expected
 
 
+def test_a_deviation_over_folds_is_not_one_over_seeds():
+    assert row(MSE, a_mean=0.1, a_std=0.01, seeds=1).text == "0.100"
+
+
 def test_related_metrics_are_those_of_the_same_model():
     metrics = {"test_mse": 0.25, "mean_mse": 1.0, "pca_mse": 0.5, "test_mse_low": 0.2, "test_mse_high": 0.3, "seeds": 4}
     number = MSE | {"key": "fc/test_mse", "baseline": "pca_mse", "published": 0.3, "published_note": "elsewhere"}
-    fc = row(number, fc=metrics)
+    fc = numbers.row_of(Number(**number), {"fc": metrics})
     assert (fc.seeds, fc.interval, fc.variance, fc.baseline) == (4, (0.2, 0.3), 1.0, 0.5)
     assert (fc.explained, fc.baseline_explained, fc.interval_text) == ("75.0 %", "50.0 %", "0.200 to 0.300")
     assert (fc.baseline_named, fc.published_named) == ("PCA 0.500", "0.300, elsewhere")
-    assert row(number | {"baseline": "conv/b"}, fc=metrics, conv={"b": 0.4}).baseline == 0.4
-    assert row(number, conv=metrics) is None
+    other = Number(**number | {"baseline": "conv/b"})
+    assert numbers.row_of(other, {"fc": metrics, "conv": {"b": 0.4}}).baseline == 0.4
+    assert numbers.row_of(other, {"conv": metrics}) is None
 
 
 def test_errors_are_compared_with_the_baselines():
@@ -90,21 +95,9 @@ def test_errors_are_compared_with_the_baselines():
     assert row(MSE, a=0.2, b=0.0).relative_error(0.2) is None  # nothing to divide by
 
 
-def test_which_data():
-    assert numbers.source_of({"data": "sample"}) == "sample" == numbers.source_of({"fc": {"data": "sample"}})
-    assert numbers.source_of({"fc": {}}) is None
-
-
-def test_a_run_of_one_model_is_named_like_the_runs_of_several():
-    study = Study("x", "y", "", "", alone="fc", numbers=(Number("MSE", "fc/a", "mse"), Number("MSE", "conv/a", "mse")))
-    rows = numbers.rows_of(study, {"fc": {"a": 1.0}, "conv": {"a": 2.0}})
-    assert [row.value for row in rows.values()] == [1.0, 2.0]
-    assert [(key, row.value) for key, row in numbers.rows_of(study, {"a": 3.0}).items()] == [("fc/a", 3.0)]
-
-
 def test_a_number_of_every_model_that_has_no_row_yet():
     named = Number("the best", "two/a", "accuracy")
     every = Number("accuracy of *", "*/a", "accuracy", baseline="b", baseline_name="majority")
-    metrics = {"data": "full", "one": {"a": 0.5, "b": 0.1}, "two": {"a": 0.6, "b": 0.2}, "three": {}}
+    metrics = {"one": {"a": 0.5, "b": 0.1}, "two": {"a": 0.6, "b": 0.2}, "three": {}}
     rows = numbers.rows_of(Study("x", "y", "", "", numbers=(named, every)), metrics)
     assert [(row.number.label, row.baseline) for row in rows.values()] == [("the best", None), ("accuracy of one", 0.1)]

@@ -27,7 +27,7 @@ WAVES = Study(
     numbers=NUMBERS,
 )
 MISSING = Study("lstm_ae_mnist", "classify", "Digits", "Which digit?", finding="{n[test_mse].text}", numbers=NUMBERS)
-METRICS = {"test_mse": 0.1, "pca_mse": 0.4, "mean_mse": 1.0, "data": "sample"}
+METRICS = {"test_mse": 0.1, "pca_mse": 0.4, "mean_mse": 1.0, "data": "sample", "seconds": 75.0}
 METRICS |= {
     "test_accuracy": 0.95,
     "test_accuracy_mean": 0.8,
@@ -45,12 +45,12 @@ def results(tmp_path):
     for preset, factor in (("best", 1.0), ("published", 2.0)):
         folder = tmp_path / preset
         folder.mkdir()
-        metrics = METRICS | {"test_mse": factor * METRICS["test_mse"]}
+        metrics = {"lstm": METRICS | {"test_mse": factor * METRICS["test_mse"]}}
         (folder / "metrics.json").write_text(json.dumps(metrics))
         (folder / "config.json").write_text(json.dumps({"versions": {"torch": "9.9"}, "machine": "a <processor>"}))
         for name in ("first", "second"):
             (folder / f"{name}.png").write_bytes(PIXEL)
-        runs.append(Run(WAVES, preset, metrics, 1.25, folder))
+        runs.append(Run(WAVES, preset, metrics, folder))
     return [*runs, Failure(MISSING, "best", "no <data>", unavailable=True)]
 
 
@@ -134,7 +134,15 @@ def test_the_summary_has_a_row_per_number_and_preset(results):
 
 def test_a_finding_needs_its_numbers(results):
     assert Section(WAVES, results[:1]).finding and not Section(WAVES, []).finding and not Section(MISSING, []).finding
-    assert not Section(WAVES, [Run(WAVES, "best", {}, 0.0, ROOT)]).finding
+    assert not Section(WAVES, [Run(WAVES, "best", {}, ROOT)]).finding
+
+
+def test_minutes_and_data_are_those_of_all_models():
+    run = Run(
+        WAVES, "best", {"always_up": {}, "fc": {"seconds": 30.0, "data": "full"}, "conv": {"seconds": 90.0}}, ROOT
+    )
+    assert (run.minutes, run.source) == (2.0, "full")
+    assert Run(WAVES, "best", {"prices": {}}, ROOT).source is None
 
 
 @pytest.mark.parametrize(("ratio", "position"), [(0.004, 0), (2.5, 100), (1e-9, 0), (99, 100), (0.1, 50), (0, 0)])
@@ -163,6 +171,6 @@ def test_every_published_figure_has_a_caption_and_every_named_figure_exists():
 
 
 def test_every_finding_can_be_made_from_the_published_numbers():
-    runs = [Run(study, "best", report.read_json(RESULTS / study.path / "metrics.json"), 1.0, ROOT) for study in STUDIES]
+    runs = [Run(study, "best", report.read_json(RESULTS / study.path / "metrics.json"), ROOT) for study in STUDIES]
     found = [Section(run.study, [run]).finding for run in runs if run.study.finding]
     assert len(found) == 5 and all(found)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import reproduce
 from lstm_studies.loaders.files import DownloadError
 from lstm_studies.reporting.report import Failure, Run
 from lstm_studies.reporting.studies import STUDIES, Number, Study
-from lstm_studies.training import flags
+from lstm_studies.training import flags, workers
 
 ROOT = Path(__file__).parent.parent
 TINY = "--limit 32 --epochs 1 --hidden_size 4 --code_size 4"
@@ -30,11 +31,11 @@ def two_studies(monkeypatch):
 def test_a_study_that_fails_is_named_with_its_reason_and_the_others_go_on(two_studies, tmp_path, capsys):
     broken, good = results = reproduce.main(["--output_dir", str(tmp_path)])
     assert "--input_size: expected a divisor of 50, found 7" in broken.reason
-    assert good.metrics["epochs"] == 1
+    assert good.metrics["code4"]["epochs"] == 1
     text = (tmp_path / "report" / "index.html").read_text()
     assert "<li>Broken: lstm_ae_toy.py: error: argument --input_size" in text
     assert len(re.findall("<img [^>]*base64,.{1000}", text)) == 2
-    assert "/2] lstm_ae_toy/reconstruct, quick: 0." in capsys.readouterr().out
+    assert re.search(r"lstm_ae_toy/reconstruct, quick: \d+ s; [12] of 2 done, \d+ s left", capsys.readouterr().out)
     assert reproduce.exit_status(results) == 1
 
 
@@ -51,7 +52,7 @@ def test_what_lacks_its_data_has_a_status_of_its_own(two_studies, monkeypatch, t
 
 
 def test_exit_status():
-    good, lacking = Run(GOOD, "quick", {}, 0.0, ROOT), Failure(GOOD, "quick", "no data", unavailable=True)
+    good, lacking = Run(GOOD, "quick", {}, ROOT), Failure(GOOD, "quick", "no data", unavailable=True)
     assert reproduce.exit_status([good]) == 0 and reproduce.exit_status([good, lacking]) == 3
     assert reproduce.exit_status([lacking, Failure(BROKEN, "quick", "diverged")]) == 1
 
@@ -61,37 +62,52 @@ def test_studies_run_side_by_side_and_after_what_they_need(monkeypatch, tmp_path
     monkeypatch.setattr(reproduce, "STUDIES", (EXAMPLES, GOOD, other))
     results = reproduce.main(["--output_dir", str(tmp_path), "--jobs", "2"])
     assert [result.study for result in results] == [EXAMPLES, GOOD, other]
-    assert results[1].metrics["test_mse"] == pytest.approx(results[2].metrics["test_mse"])
+    errors = [result.metrics["code4"]["test_mse"] for result in results[1:]]
+    assert errors[0] == pytest.approx(errors[1])
 
 
-def test_a_second_report_resumes_and_knows_the_minutes(two_studies, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reproduce, "RESULTS", tmp_path)
-    assert reproduce.expected_minutes(GOOD, "quick", tmp_path) == 0
+def test_a_second_report_resumes(two_studies, tmp_path):
+    path = tmp_path / "quick" / "lstm_ae_toy" / "reconstruct" / "last.pt"
     reproduce.main(["--output_dir", str(tmp_path)])
-    path = tmp_path / "quick" / "minutes.json"
-    assert list(json.loads(path.read_text())) == [GOOD.path]
-    path.write_text(json.dumps({GOOD.path: 12.0}))
-    assert reproduce.main(["--output_dir", str(tmp_path), "--list"]) == []
-    assert re.search(r"^lstm_ae_toy/reconstruct +quick +12.0 minutes", capsys.readouterr().out, re.M)
-    before = (tmp_path / "quick" / "lstm_ae_toy" / "reconstruct" / "last.pt").stat().st_mtime_ns
+    before = path.stat().st_mtime_ns
     reproduce.main(["--output_dir", str(tmp_path), "--resume"])
-    assert (tmp_path / "quick" / "lstm_ae_toy" / "reconstruct" / "last.pt").stat().st_mtime_ns == before
+    assert path.stat().st_mtime_ns == before
 
 
-def test_a_study_longer_than_its_share_trains_in_several_processes(monkeypatch, tmp_path):
-    short = Study("lstm_ae_toy", "reconstruct", "", "", variant="short")
-    monkeypatch.setattr(reproduce, "expected_minutes", lambda study, *more: 9.0 if study is GOOD else 3.0)
-    tasks = reproduce.tasks_of([GOOD, short, EXAMPLES], "quick", tmp_path, 2, False)
-    assert [task.arguments[3] for task in tasks] == [2, 1, 1] and tasks[2].needs == {"lstm_ae_toy/reconstruct, quick"}
-    argv = reproduce.used_flags(lstm_ae_toy, GOOD, 2, True), reproduce.used_flags(lstm_ae_toy, EXAMPLES, 2, True)
-    assert argv == (["--jobs", "2", "--resume"], [])
+def test_a_study_whose_process_died_continues(tmp_path):
+    asked = reproduce.Asked(GOOD, "quick", False, time.time() - 1)
+    assert not reproduce.resumes(asked, tmp_path)
+    config = tmp_path / "reconstruct" / "config.json"
+    config.parent.mkdir()
+    config.touch()
+    assert reproduce.resumes(asked, tmp_path)  # begun by this report
+    assert not reproduce.resumes(asked._replace(began=time.time() + 9), tmp_path)
+    assert reproduce.resumes(asked._replace(began=time.time() + 9, resume=True), tmp_path)
 
 
-def test_the_time_of_all_trainings_is_counted_once():
-    chosen = {"seconds": 30.0, "seeds": 10}  # ten seeds as one stack
-    one_by_one = {"seconds": 4.0, "seconds_mean": 5.0, "seeds": 3}
-    metrics = {"plain": one_by_one, "AdvLSTM": chosen, "epsilon0.1": dict(chosen), "epsilon1": {"seconds": 20.0}}
-    assert reproduce.total_seconds(metrics) == 15.0 + 30.0 + 20.0
+def test_a_study_whose_process_died_three_times_is_named(monkeypatch, tmp_path):
+    def run(tasks, jobs, then):
+        for task in tasks:
+            then(task, workers.WorkerLost("died three times") if task.asked.study is BROKEN else ended(task))
+
+    def ended(task):
+        return Run(task.asked.study, task.asked.preset, {}, task.folder)
+
+    monkeypatch.setattr(workers, "run", run)
+    lost, good = reproduce.run_all([BROKEN, GOOD], "quick", tmp_path, 2)
+    assert lost == Failure(BROKEN, "quick", "died three times") and good.study is GOOD
+
+
+def test_a_defect_of_one_study_ends_no_other(two_studies, monkeypatch, tmp_path, capsys):
+    main = lstm_ae_toy.main
+
+    def defective(argv):
+        return 1 / 0 if "7" in argv else main(argv)
+
+    monkeypatch.setattr(lstm_ae_toy, "main", defective)
+    broken, good = reproduce.main(["--output_dir", str(tmp_path)])
+    assert broken.reason == "ZeroDivisionError: division by zero" and good.metrics
+    assert "in defective" in capsys.readouterr().err
 
 
 def test_only_some(two_studies, monkeypatch, capsys):
@@ -108,7 +124,7 @@ def test_only_some(two_studies, monkeypatch, capsys):
     assert stopped.value.code == 2 and f"{full_only.path}: in the profile full only" in capsys.readouterr().err
 
 
-def test_a_signal_ends_the_whole_report(two_studies, monkeypatch, tmp_path):
+def test_a_signal_ends_the_whole_report(two_studies, monkeypatch, tmp_path, capsys):
     def stop(argv):
         raise SystemExit(143)
 
@@ -116,6 +132,7 @@ def test_a_signal_ends_the_whole_report(two_studies, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         reproduce.main(["--output_dir", str(tmp_path)])
     assert stopped.value.code == 143 and not (tmp_path / "report").exists()
+    assert capsys.readouterr().err == "reproduce.py: error: stopped by SIGTERM; --resume goes on\n"
 
 
 # ---- config/SCRIPT.toml ----------------------------------------------------------------------------------------------
@@ -167,8 +184,9 @@ def test_publish_copies_results_without_this_machines_folders(two_studies, tmp_p
     assert names == {"config.json", "metrics.json", "history.csv", "loss.png", "reconstructions.png"}
     assert str(tmp_path) not in (published / "config.json").read_text()
     (row,) = json.loads((results / "summary.json").read_text())
-    assert row["value"] == metrics["test_mse"] and row["baseline"] == metrics["pca_mse"]
-    assert {"study", "metric", "std", "seeds", "published", "target", "command", "minutes", "data"} <= row.keys()
+    assert (row["value"], row["baseline"]) == (metrics["code4"]["test_mse"], metrics["code4"]["pca_mse"])
+    keys = "study preset metric value std seeds interval baseline opponent opponent_name published target verdict looks"
+    assert {*keys.split(), "command", "minutes", "data"} <= row.keys()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| [Waves & more]" in text
     assert "## Waves & more\n\nIs <it> good?" in (results / "report" / "report.md").read_text()

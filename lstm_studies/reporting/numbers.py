@@ -27,14 +27,6 @@ KINDS = {
 }
 
 
-def look_up(metrics: dict, key: str):
-    """The value at a key such as "fc/test_mse": the mean over seeds if there are several, None if it is absent."""
-    *models, name = key.split("/")
-    for model in models:
-        metrics = metrics.get(model, {})
-    return metrics.get(f"{name}_mean", metrics.get(name))
-
-
 @dataclass(frozen=True)
 class Row:
     """A number of a finished run with what it is compared with; what is unknown is None."""
@@ -149,46 +141,41 @@ def share(error: float | None, variance: float | None) -> str:
     return "-" if error is None or not variance else f"{100 * (1 - error / variance):.1f} %"
 
 
-def row_of(number: Number, metrics: dict) -> Row | None:
+def mean_of(values: dict, name: str) -> float | None:
+    """A model's metric: the mean over seeds if there are several, None if it is absent."""
+    return values.get(f"{name}_mean", values.get(name))
+
+
+def row_of(number: Number, metrics: dict[str, dict]) -> Row | None:
     """The row of a number, None if the run has no such number."""
-    value = look_up(metrics, number.key)
+    model, _, name = number.key.rpartition("/")
+    values = metrics.get(model, {}) if model else next(iter(metrics.values()), {})
+    value, baseline = mean_of(values, name), number.baseline
     if value is None:
         return None
-    model = number.key.rpartition("/")[0]
-
-    def same_model(key: str):
-        return look_up(metrics, f"{model}/{key}" if model and "/" not in key else key)
-
-    name = number.key.rpartition("/")[2]
-    interval = same_model(f"{name}_low"), same_model(f"{name}_high")
-    variance = same_model("mean_mse")
+    if isinstance(baseline, str):
+        other, _, key = baseline.rpartition("/")
+        baseline = mean_of(metrics.get(other, {}) if other else values, key)
+    seeds = values.get("seeds", 1)
+    interval = mean_of(values, f"{name}_low"), mean_of(values, f"{name}_high")
     return Row(
         number,
         value,
-        std=same_model(f"{name}_std"),
-        seeds=same_model("seeds") or 1,
+        std=values.get(f"{name}_std") if seeds > 1 else None,
+        seeds=seeds,
         interval=None if None in interval else interval,
-        baseline=same_model(number.baseline) if isinstance(number.baseline, str) else number.baseline,
-        variance=variance if number.kind == "mse" else None,
+        baseline=baseline,
+        variance=mean_of(values, "mean_mse") if number.kind == "mse" else None,
     )
 
 
-def rows_of(study: Study, metrics: dict) -> dict[str, Row]:
+def rows_of(study: Study, metrics: dict[str, dict]) -> dict[str, Row]:
     """The rows by key of the study's numbers that the run has; "*" is replaced by each model that has no row yet."""
-    models = [name for name, values in metrics.items() if isinstance(values, dict)]
-    if study.alone and not models:
-        metrics = {study.alone: metrics}
     rows = {}
     for number in study.numbers:
-        for model in models if number.key.startswith("*/") else [""]:
-            own = replace(number, key=number.key.replace("*", model), label=number.label.replace("*", model))
-            row = None if own.key in rows else row_of(own, metrics)
+        for model in metrics if number.key.startswith("*/") else [""]:
+            key, label = number.key.replace("*", model), number.label.replace("*", model)
+            row = None if key in rows else row_of(replace(number, key=key, label=label), metrics)
             if row is not None:
-                rows[own.key] = row
+                rows[key] = row
     return rows
-
-
-def source_of(metrics: dict) -> str | None:
-    """Which data a study, or the first of its models, was trained on: "full", "sample", "generated"."""
-    models = [metrics, *(value for value in metrics.values() if isinstance(value, dict))]
-    return next((model["data"] for model in models if "data" in model), None)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jinja2
 
-from lstm_studies.reporting.numbers import Row, rows_of, source_of
+from lstm_studies.reporting.numbers import Row, rows_of
 from lstm_studies.reporting.studies import CHAPTERS, ROOT, Study
 
 PRESET_TITLES = {"quick": "quick run", "best": "best", "published": "as published"}
@@ -34,8 +34,7 @@ class Run:
 
     study: Study
     preset: str
-    metrics: dict
-    minutes: float
+    metrics: dict[str, dict]  # by model
     folder: Path
 
     @property
@@ -62,8 +61,14 @@ class Run:
         return self.folder / "metrics.json"
 
     @property
+    def minutes(self) -> float:
+        """Of all trainings, one after another; 0 where nothing was trained."""
+        return sum(values.get("seconds", 0.0) for values in self.metrics.values()) / 60
+
+    @property
     def source(self) -> str | None:
-        return source_of(self.metrics)
+        """The data: "full", "sample", "generated"."""
+        return next((values["data"] for values in self.metrics.values() if "data" in values), None)
 
     @cached_property
     def config(self) -> dict:
@@ -225,10 +230,13 @@ def summary_of(results: list[Run | Failure]) -> list[dict]:
             "interval": row.interval,
             "baseline": row.baseline,
             "baseline_name": row.number.baseline_name,
+            "opponent": None,
+            "opponent_name": None,
             "published": row.number.published,
             "published_note": row.number.published_note,
             "target": row.target,
             "verdict": row.verdict,
+            "looks": None,
             "command": run.command,
             "minutes": round(run.minutes, 1),
             "data": run.source,

@@ -15,9 +15,9 @@ class Number:
     in the README's table and in the report's overview."""
 
     label: str  # "*" is replaced by the model's name
-    key: str  # in metrics.json; "fc/test_mse" for the model fc, "*/test_mse" for every model
+    key: str  # in metrics.json: "fc/test_mse" of the model fc, "*/test_mse" of every one, "test_mse" of the first one
     kind: str  # one of reporting.numbers.KINDS
-    baseline: str | float | None = None  # a key of the same model, "model/key" of another one, or a constant
+    baseline: str | float | None = None  # "pca_mse" of the same model, "plain/test_accuracy" of another; a constant
     baseline_name: str = ""
     published: float | None = None
     published_note: str = ""  # the conditions of the published value
@@ -40,7 +40,6 @@ class Study:
     quick: str = ""  # further flags of the preset quick
     presets: tuple[str, ...] = ("best", "quick")  # the first one gives the study's main numbers
     published_is_best: bool = False  # the two presets are one recipe here
-    alone: str = ""  # the model's name in a run that trains only one
     needs: tuple[str, ...] = ()  # paths of the studies whose models it reads
     figures: tuple[str, ...] = ()  # to show first, by file name without suffix
     numbers: tuple[Number, ...] = ()
