@@ -107,9 +107,7 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
         ended[task.name] = result = Failure(*runs[task.name], str(result)) if lost else result
         minutes = (time.time() - began) / 60
         left = minutes / len(ended) * (len(tasks) - len(ended))
-        outcome = result.reason if isinstance(result, Failure) else report.duration(result.minutes)
-        progress = f"{len(ended)} of {len(tasks)} done, {report.duration(left)} left"
-        print(f"{task.name}: {outcome}; {progress}", flush=True)
+        print(f"{task.name}: {outcome(result)}; {len(ended)} of {len(tasks)}, {report.duration(left)} left", flush=True)
         return ready()
 
     try:
@@ -119,6 +117,12 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
         print(f"reproduce.py: error: {error}", file=sys.stderr)
         sys.exit(128 + error.signum)
     return [ended[name] for name in runs]
+
+
+def outcome(result: Run | Failure) -> str:
+    if isinstance(result, Failure):
+        return result.reason
+    return f"trained for {report.duration(result.minutes)}" if result.minutes else "done"
 
 
 def name_of(path: str, preset: str) -> str:

@@ -35,7 +35,9 @@ def test_a_study_that_fails_is_named_with_its_reason_and_the_others_go_on(two_st
     text = (tmp_path / "report" / "index.html").read_text()
     assert "<li>Broken: lstm_ae_toy.py: error: argument --input_size" in text
     assert len(re.findall("<img [^>]*base64,.{1000}", text)) == 2
-    assert re.search(r"lstm_ae_toy/reconstruct, quick: \d+ s; [12] of 2 done, \d+ s left", capsys.readouterr().out)
+    assert re.search(
+        r"lstm_ae_toy/reconstruct, quick: trained for \d+ s; [12] of 2, \d+ s left", capsys.readouterr().out
+    )
     assert reproduce.exit_status(results) == 1
 
 
