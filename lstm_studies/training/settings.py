@@ -195,12 +195,18 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class DownloadedData(Settings):
-    """Where a data set comes from."""
+class DataFolder(Settings):
+    """Where data sets are stored."""
 
     data_dir: Path = data_flag(
         ROOT / "data", "folder of the data sets; or the environment variable DATA_DIR; else data/ beside the scripts"
     )
+
+
+@dataclass(frozen=True)
+class DownloadedData(DataFolder):
+    """Where a data set comes from."""
+
     source: Literal["auto", "full", "sample"] = data_flag(
         "auto", "auto: files in data_dir, else a download, else the sample; full: never the sample; sample: no network"
     )

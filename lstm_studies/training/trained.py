@@ -43,10 +43,12 @@ def trained_model(request: Request, function: str, *classes: type[nn.Module]) ->
 
 def settings_of(request: Request, function: str, saved: dict, folder: Path) -> Training:
     """The settings of the training whose last checkpoint is `saved`. Raises CheckpointError."""
-    settings, flags = request.script.functions[function], saved.get("flags")
-    names = {field.name for field in dataclasses.fields(settings)}
-    if not isinstance(flags, dict) or not flags.keys() <= names | RETIRED:
+    classes, flags = request.script.functions, saved.get("flags")
+    known = {field.name for settings in classes.values() for field in dataclasses.fields(settings)}
+    if not isinstance(flags, dict) or not flags.keys() <= known | RETIRED:
         raise CheckpointError(f"{folder}: expected a model that {request.script.name}.py trained, found another one")
+    settings = classes[function]
+    names = {field.name for field in dataclasses.fields(settings)}
     run = {name: value for name, value in request.values.items() if name in RUN & names}
     try:
         restored_settings = restored(settings(**run, function=function), flags)
