@@ -143,7 +143,7 @@ def memory() -> list[Row]:
 def seconds_of_training(*command: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([*command, "--output_dir", folder], cwd=ROOT, check=True)
-        return json.loads((Path(folder) / "classify" / "metrics.json").read_text())["seconds"]
+        return json.loads((Path(folder) / "classify" / "metrics.json").read_text())["fc"]["seconds"]
 
 
 def processes() -> Row:

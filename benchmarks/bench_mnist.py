@@ -19,6 +19,7 @@ from record import Row, record
 from timing import medians
 
 import lstm_ae_mnist
+from config.lstm_ae_mnist import SCRIPT, SIDE, Reconstruct
 from lstm_studies.training import loop
 from lstm_studies.training.run import keep_memory
 
@@ -36,12 +37,12 @@ ABOUT = (
 )
 
 
-def training_step(settings: lstm_ae_mnist.DigitSettings) -> Callable[[], None]:
+def training_step(settings: Reconstruct) -> Callable[[], None]:
     """A function that takes a training step."""
     torch.manual_seed(0)
     model, step = lstm_ae_mnist.build(settings, classes=10).train(), lstm_ae_mnist.make_step(settings)
     optimizer = loop.make_optimizer(model, settings)
-    images = torch.randint(256, (settings.batch_size, lstm_ae_mnist.SIDE, lstm_ae_mnist.SIDE), dtype=torch.uint8)
+    images = torch.randint(256, (settings.batch_size, SIDE, SIDE), dtype=torch.uint8)
     batch = images, torch.arange(settings.batch_size) % 10
 
     def run() -> None:
@@ -59,13 +60,13 @@ def training_step(settings: lstm_ae_mnist.DigitSettings) -> Callable[[], None]:
 def row(what: str, models: int, flags: dict[str, str], rounds: int) -> Row:
     """One study's row: seconds of all its steps in each precision."""
     sizes = {"code_size": [32]} if models > 1 else {}
-    request = lstm_ae_mnist.SCRIPT.request(preset="best", device="cpu", **flags, **sizes)
+    request = SCRIPT.request(preset="best", device="cpu", **flags, **sizes)
     settings = {p: request.with_values(precision=p).single() for p in ("float32", "bfloat16")}
-    times = medians({precision: training_step(own) for precision, own in settings.items()}, rounds)
-    own = settings["bfloat16"]
-    steps = models * own.epochs * -(-DIGITS // own.batch_size)
+    times = medians({precision: training_step(one) for precision, one in settings.items()}, rounds)
+    epochs, batches = settings["bfloat16"].epochs, -(-DIGITS // settings["bfloat16"].batch_size)
+    steps = models * epochs * batches
     values = {precision: seconds * steps for precision, seconds in times.items()}
-    return Row(f"{what}, {own.epochs} epochs", values, times["float32"] / times["bfloat16"])
+    return Row(f"{what}, {epochs} epochs", values, times["float32"] / times["bfloat16"])
 
 
 def main(argv: list[str] | None = None) -> list[Row]:
@@ -75,7 +76,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     torch.set_num_threads(1)
     keep_memory()
     rows = [row(what, models, flags, rounds) for what, (models, flags) in STUDIES.items()]
-    total = {precision: sum(own.values[precision] for own in rows) for precision in rows[0].values}
+    total = {precision: sum(study.values[precision] for study in rows) for precision in rows[0].values}
     rows.append(Row("all together", total, total["float32"] / total["bfloat16"], ">= 2"))
     return record("mnist", "MNIST, training of the studies", ABOUT, rows)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lstm_studies.loaders.files import (
     DataError,
@@ -108,6 +109,35 @@ def read_images(path: Path | str) -> Tensor:
     return images
 
 
+def as_sequences(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Images (B, 28, 28), uint8 or in [0, 1], to sequences (B, T, I) in [0, 1], in reading order.
+
+    shape: of one step: I successive pixels (I,), or a patch of (H, W) pixels, whose sizes divide 28.
+    """
+    x = images / 255 if images.dtype == torch.uint8 else images
+    if len(shape) == 2:
+        height, width = shape
+        x = x.view(-1, SIDE // height, height, SIDE // width, width).transpose(2, 3)  # patches by row and column
+    return x.reshape(len(x), -1, math.prod(shape))
+
+
+def as_images(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """The inverse of `as_sequences`: (B, T, I) to (B, 28, 28)."""
+    if len(shape) == 2:
+        height, width = shape
+        x = x.view(-1, SIDE // height, SIDE // width, height, width).transpose(2, 3)
+    return x.reshape(len(x), SIDE, SIDE)
+
+
+def random_shifts(images: Tensor, distance: int) -> Tensor:
+    """Each image (B, 28, 28) moved by up to `distance` pixels in both directions, background moving in."""
+    padded = pad(images, (distance,) * 4)
+    rows, columns = torch.randint(2 * distance + 1, (2, len(images), 1), device=images.device)
+    line = torch.arange(SIDE, device=images.device)
+    batch = torch.arange(len(images), device=images.device)[:, None, None]
+    return padded[batch, (rows + line)[:, :, None], (columns + line)[:, None, :]]
+
+
 def _split(
     train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], held_out: int, limit: int | None, metadata: dict
 ) -> Mnist:
@@ -161,7 +191,7 @@ def _mnist_part(folder: Path, part: str, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _fetch_mnist(folder: Path, absent: list[str]) -> None:
-    """By torchvision where it works (its mirrors, its checks), else by our own downloader."""
+    """Downloads with torchvision if it can be imported, else with `files.download`."""
     if not _fetch_by_torchvision(folder, absent):
         for name in absent:
             download(MNIST_URL + name, folder / name, [MNIST_MD5[name.removesuffix(".gz")]])
