@@ -30,7 +30,7 @@ MESSAGES = "--source sample --data_dir data --epochs 2 --limit 60 --embedding_si
 VOWELS = "--data_dir data --epochs 2 --limit 45 --hidden_size 2 --channels 2 --folds 2 --repeats 1"
 RUNS = (  # script, function, presets, flags
     (lstm_ae_toy, "reconstruct", "best published quick", SMALL),
-    (lstm_ae_mnist, "reconstruct", "published", SAMPLE),
+    (lstm_ae_mnist, "reconstruct", "published", f"{SAMPLE} --model fc"),
     (lstm_ae_mnist, "reconstruct", "quick", f"{SAMPLE} --model conv --channels 2 --code_size 3"),
     (lstm_ae_mnist, "classify", "best", f"{SAMPLE} --model fc --code_size 3"),
     (lstm_ae_snp500, "reconstruct", "best", SAMPLE),
