@@ -91,8 +91,10 @@ def conv_arguments(settings: Reconstruct) -> dict:
     return {"map_shape": settings.step_shape, "code_size": code_size, "channels": channels, "kernel_size": kernel_size}
 
 
-# The class of each --model, and the arguments that only this class takes; `build` adds those that all take.
-MODELS = {"fc": (LSTMAutoencoder, lstm_arguments), "conv": (ConvLSTMAutoencoder, conv_arguments)}
+MODELS = {  # the class of each --model, and the arguments that only this class takes; `build` adds those that all take
+    "fc": (LSTMAutoencoder, lstm_arguments),
+    "conv": (ConvLSTMAutoencoder, conv_arguments),
+}
 CLASSES = tuple(kind for kind, _ in MODELS.values())
 
 
