@@ -215,6 +215,16 @@ def test_of_both_models_the_first_is_applied(tmp_path, monkeypatch):
     }
 
 
+def test_of_several_code_sizes_one_is_to_be_named(tmp_path, monkeypatch, capsys):
+    without_figures(monkeypatch)
+    data = str(write_images(tmp_path / "data"))
+    flags = ["--model", "fc", "--epochs", "1", "--hidden_size", "4", "--code_size", "3", "2"]
+    mnist.main(["--function", "reconstruct", "--data", data, *flags, "--output_dir", str(tmp_path), "--quiet"])
+    with pytest.raises(SystemExit, match="2"):
+        run_digits(tmp_path, "encode")
+    assert "give the folder of one (fc_2, fc_3) with --model_from" in capsys.readouterr().err
+
+
 def test_names_of_several_models_and_code_sizes():
     request = SCRIPT.request("reconstruct", code_size=[8, 16], quiet=True)
     runs = mnist.named_runs(request)

@@ -28,10 +28,11 @@ def trained_model(request: Request, function: str, *classes: type[nn.Module]) ->
     folder = folder.parent if folder.suffix == ".pt" else folder
     saved = checkpoint.load_latest(folder / "last.pt")
     if saved is None or not (folder / "best.pt").exists():
-        raise CheckpointError(
-            f"{folder}: expected a trained model (best.pt, last.pt), found none; "
-            f"run --function {function} first, or give its folder with --model_from"
-        )
+        several = ", ".join(sorted(path.parent.name for path in folder.glob("*/best.pt")))
+        hint = f"found several: give the folder of one ({several})"
+        if not several:
+            hint = f"found none; run --function {function} first, or give its folder"
+        raise CheckpointError(f"{folder}: expected a trained model (best.pt, last.pt), {hint} with --model_from")
     settings = settings_of(request, function, saved, folder)
     if saved["epoch"] < settings.epochs:
         print(
