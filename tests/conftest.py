@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import inspect
 import json
 import os
 import re
@@ -17,12 +16,11 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+from tiny_training import SCRIPT, Fit
 
 from lstm_studies.loaders.files import DataError
 from lstm_studies.reporting import plots
-from lstm_studies.training.presets import Request, Script
 from lstm_studies.training.run import run_script
-from lstm_studies.training.settings import NOT_NEGATIVE, Settings, flag
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 COUNTS = Counter()  # of what the tests marked `reliability` tried, by test
@@ -164,48 +162,20 @@ def damaged_at_random(whole, count):
         yield data[: rng.integers(1, len(data))] if rng.random() < 0.3 else data
 
 
-TINY = {  # for a training of milliseconds
-    "hidden_size": 4,
-    "epochs": 3,
-    "batch_size": 4,
-    "learning_rate": 0.01,
-    "source": "sample",
-    "data_dir": Path("data"),
-    "output_dir": Path("outputs"),
-    "device": "cpu",
-    "quiet": True,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class TinySettings(Settings):
-    """Settings with one more flag that may have several values."""
-
-    epsilon: float = flag(0.0, "length of the perturbation", "training", NOT_NEGATIVE, several="grid")
-
-
-SCRIPT = Script("conftest.py", "A test.", {"fit": "train"}, TinySettings, {}, trains=("fit",))
-
-
-def make_settings(**values) -> TinySettings:
-    """The settings of a training of milliseconds."""
-    return TinySettings(**{**TINY, **values})
-
-
-def make_request(**values) -> Request:
-    """The request for such trainings, with several values where wanted."""
-    return SCRIPT.request("fit", **{**TINY, **values})
-
-
 def run_functions(functions: dict, output_dir: Path, **values) -> dict:
-    """`run_script` with flags that are given by hand, of a script of the caller's module."""
-    file = inspect.getfile(next(iter(functions.values())))
-    texts = {name: function.__doc__ or "a test" for name, function in functions.items()}
-    script = Script(file, "A test.", texts, Settings, {}, trains=tuple(functions))
+    """`run_script` with flags given by hand, of a script whose functions all have the settings `Fit`."""
+    script = dataclasses.replace(SCRIPT, functions=dict.fromkeys(functions, Fit), module="")
     argv = ["--output_dir", str(output_dir)]
     for name, value in {"quiet": True, **values}.items():
         argv += [f"--{name}"] * (value is not False) + [str(value)] * (not isinstance(value, bool))
     return run_script(script, functions, argv)
+
+
+def one_line(capsys) -> str:
+    """What was written to standard error: one line."""
+    text = capsys.readouterr().err
+    assert text.endswith("\n") and text.count("\n") == 1, text
+    return text
 
 
 def without_figures(monkeypatch) -> None:
