@@ -2,18 +2,12 @@
 
 import functools
 import gzip
+import importlib
 from pathlib import Path
 
 import movement_archive
 import numpy as np
 from fuzzing import put
-
-import adv_alstm
-import jv_training
-import lstm_ae_mnist
-import lstm_ae_snp500
-import lstm_ae_toy
-import stocktwits_sentiment
 
 gzipped = functools.partial(gzip.compress, mtime=0)
 
@@ -68,13 +62,13 @@ COLUMNS = "--text_column text --label_column label".split()
 TEXTS = "--epochs 1 --hidden_size 2 --num_layers 1 --embedding_size 4 --ngram_buckets 8".split()
 
 MODELS = {  # script, function that trains, name and content of the data files, and the other flags
-    "sequences": (lstm_ae_toy, "reconstruct", {"data": SEQUENCES}, TOY),
-    "prices": (lstm_ae_snp500, "reconstruct", {"data": PRICES}, [*STOCKS, "--input_size", "2"]),
-    "tomorrow": (lstm_ae_snp500, "predict", {"data": PRICES}, [*STOCKS, "--inputs", "high"]),
-    "images": (lstm_ae_mnist, "reconstruct", {"data": IMAGES}, DIGITS),
-    "classes": (jv_training, "basic", TS, VOWELS),
-    "movement": (adv_alstm, "train", {"dataset": MOVEMENT}, ALSTM),
-    "messages": (stocktwits_sentiment, "train", {"data": message_table(",")}, [*TEXTS, *COLUMNS]),
+    "sequences": ("lstm_ae_toy", "reconstruct", {"data": SEQUENCES}, TOY),
+    "prices": ("lstm_ae_snp500", "reconstruct", {"data": PRICES}, [*STOCKS, "--input_size", "2"]),
+    "tomorrow": ("lstm_ae_snp500", "predict", {"data": PRICES}, [*STOCKS, "--inputs", "high"]),
+    "images": ("lstm_ae_mnist", "reconstruct", {"data": IMAGES}, DIGITS),
+    "classes": ("jv_training", "basic", TS, VOWELS),
+    "movement": ("adv_alstm", "train", {"dataset": MOVEMENT}, ALSTM),
+    "messages": ("stocktwits_sentiment", "train", {"data": message_table(",")}, [*TEXTS, *COLUMNS]),
 }
 
 
@@ -90,5 +84,5 @@ def train(name: str, folder: Path) -> Path:
         else:
             put(path, content.encode())
         argv += [f"--{flag}", str(path)]
-    script.main(argv)
+    importlib.import_module(script).main(argv)
     return folder / function

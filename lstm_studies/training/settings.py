@@ -256,6 +256,7 @@ class Training(Settings):
     tensorboard: bool = run_flag(False, "TensorBoard files too (needs the package tensorboard)")
 
     def check(self, given: Iterable[str]) -> None:
+        super().check(given)  # of the other bases of a script's class
         self.need(given, "scheduler", self.backend != "loky", "--backend dask or ray")
         if "epochs" in given and self.updates:
             raise UsageError("--epochs: not used with --updates, which counts optimizer steps")
