@@ -1,125 +1,251 @@
-"""Flags: declared once, resolved through presets, refused where they have no use, and none ignored."""
+"""Flags: declared once, typed by their annotations, resolved through presets, refused where they have no use."""
 
 import dataclasses
 import json
-import random
+import math
 import sys
-import warnings
+from pathlib import Path
+from typing import Literal
 
 import pytest
-from conftest import without_figures
-from test_reliability import without_seconds
-from test_training import same
+from conftest import one_line
 
-import adv_alstm
-import jv_training
-import load_data
-import lstm_ae_mnist
-import lstm_ae_snp500
-import lstm_ae_toy
-import stocktwits_sentiment
 from lstm_studies.training import flags
-from lstm_studies.training.presets import Request, Script, recipe, with_values
+from lstm_studies.training.formats import FORMAT, VERSION
+from lstm_studies.training.presets import Request, Script, with_values
 from lstm_studies.training.settings import (
-    COUNT,
-    FRACTION,
-    NOT_NEGATIVE,
-    POSITIVE,
-    POSITIVE_INT,
-    SEED,
+    ROOT,
+    Application,
+    Count,
+    DownloadedData,
+    NotNegative,
+    Positive,
+    PositiveInt,
+    Rate,
+    Seed,
     Settings,
+    Share,
+    Training,
     UsageError,
-    flag,
-    one_of,
+    data_flag,
+    deciding_names,
+    flags_of,
+    kind_of,
+    model_flag,
+    training_flag,
 )
 
 # ---- a script of this test's own -------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnSettings(Settings):
-    model: str = flag("fc", "kind of model", "model", one_of("fc", "conv", "both"))
-    channels: int = flag(16, "channels", "model", POSITIVE_INT, when={"model": ("conv", "both")}, aliases=["maps"])
-    code_size: int = flag(8, "values of the bottleneck", "model", COUNT, several="each")
-    sizes: tuple[int, ...] = flag((), "sizes of the layers", "model", POSITIVE_INT, several="list")
-    mirror: bool = flag(True, "mirrored sequences", "training")
-    folds: int = flag(1, "folds", "training", POSITIVE_INT, functions=["fit"])
-    num_layers: int = flag(1, "", "model", refused="the published model has one layer")
+class Draw(DownloadedData):
+    """figures of the data"""
 
-    def check(self):
+    signal: Literal["waves", "noise"] = data_flag("waves", "kind of sequence")
+    data: Path | None = data_flag(None, "CSV file with one sequence per row")
+
+    def check(self, given):
+        super().check(given)
+        self.need(given, "signal", self.data is None, "generated sequences")
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit(Training, Draw):
+    """train;
+    then test"""
+
+    model: Literal["fc", "conv", "both"] = model_flag("fc", "kind of model")
+    channels: PositiveInt = model_flag(16, "channels", aliases=["maps"])
+    hidden_size: PositiveInt = model_flag(64, "units", "grid")
+    code_size: Count = model_flag(8, "values of the bottleneck", "each")
+    sizes: tuple[PositiveInt, ...] = model_flag((), "sizes of the layers")
+    ratio: Share | None = training_flag(None, "share of 100 % that is seen")
+    mirror: bool = training_flag(True, "mirrored sequences")
+    fresh: bool = training_flag(False, "new sequences")
+    start: Path | None = training_flag(None, "run folder to start from")
+    fold: int | None = None
+
+    def check(self, given):
+        super().check(given)
+        self.need(given, "channels", self.model != "fc", "--model conv or both")
         if self.code_size > self.hidden_size:
             raise UsageError(f"--code_size: expected at most --hidden_size {self.hidden_size}, found {self.code_size}")
 
 
-PRESETS = {
-    "best": [
-        recipe(epochs=10, learning_rate=0.1),
-        recipe({"function": "fit"}, minutes=3, epochs=30),
-        recipe({"model": "conv"}, learning_rate=0.01, minutes=7),
-    ],
-    "published": [recipe(epochs=2, mirror=False)],
-    "quick": [recipe(epochs=1)],
-}
+@dataclasses.dataclass(frozen=True)
+class Classify(Fit):
+    """classes"""
+
+    folds: PositiveInt = training_flag(1, "folds")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict(Application):
+    """values of tomorrow"""
+
+    data: Path | None = data_flag(None, "CSV file to predict from")
+
+
+def best(asked):
+    if asked.function not in ("fit", "classify"):
+        return {}
+    values = {"epochs": 30 if asked.function == "fit" else 10, "learning_rate": 0.1}
+    return {**values, "learning_rate": 0.01} if asked.model == "conv" else values
+
+
+def published(asked):
+    return {"epochs": 2, "mirror": False} if asked.function == "fit" else {}
+
+
 SCRIPT = Script(
-    __file__, "A test.", {"draw": "draw", "fit": "fit", "classify": "classify"}, OwnSettings, PRESETS,
-    trains=("fit", "classify"), whole_study=("draw", "fit"),
-)  # fmt: skip
+    "test_flags",
+    {"draw": Draw, "fit": Fit, "classify": Classify, "predict": Predict},
+    {"best": best, "published": published, "quick": lambda asked: {}},
+    study=("draw", "fit"),
+    shorthands={"--classification": ("--function", "classify")},
+    module="test_flags",
+)
 
 
 def parse(text: str) -> dict[str, Request]:
     return flags.parse(SCRIPT, text.split())
 
 
+def fit(text: str = "") -> Request:
+    (request,) = parse(f"--function fit {text}").values()
+    return request
+
+
 def refusal(text: str, capsys) -> str:
     with pytest.raises(SystemExit) as caught:
         parse(text)
-    line = capsys.readouterr().err
-    assert caught.value.code == 2 and line.count("\n") == 1
+    line = one_line(capsys)
+    assert caught.value.code == 2 and line.startswith("test_flags.py: error: "), line
     return line
 
 
-def test_the_preset_best_is_the_default_and_recipes_apply_in_order():
-    fit = parse("--function fit")["fit"]
-    assert (fit.preset, fit.epochs, fit.learning_rate) == ("best", 30, [0.1])
-    assert parse("--function classify --model conv")["classify"].learning_rate == [0.01]
+# ---- types -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("annotation", "texts", "refused"),
+    [
+        (PositiveInt, {"1": 1, "12": 12}, ["0", "-1", "1.5", "x", "", "nan"]),
+        (Count, {"0": 0, "7": 7}, ["-1", "1e3"]),
+        (Seed, {"0": 0, str(2**31): 2**31}, ["-1", str(2**31 + 1)]),
+        (Positive, {".1": 0.1, "1e-4": 1e-4, "3": 3.0}, ["0", "-1", "nan", "inf", "-inf", "fast"]),
+        (NotNegative, {"0": 0.0, "2": 2.0}, ["-1e-9", "nan", "inf"]),
+        (Share, {"0": 0.0, "1": 1.0}, ["1.01", "-0.1"]),
+        (Rate, {"0": 0.0, "0.99": 0.99}, ["1", "-0.1"]),
+        (int, {"-3": -3}, ["1.5", "x"]),
+        (float, {"-3": -3.0}, ["inf", "x"]),
+        (Literal["Adam", "AdamW"], {"Adam": "Adam", "adamw": "AdamW"}, ["lion", ""]),
+        (str, {"a b": "a b", "": ""}, []),
+        (Path, {"a/b": Path("a/b")}, []),
+        (Share | None, {".5": 0.5}, ["2"]),
+        (tuple[PositiveInt, ...], {"3": 3}, ["0"]),
+    ],
+)
+def test_the_annotation_is_the_type_of_the_flag(annotation, texts, refused):
+    kind = kind_of(annotation)
+    for text, value in texts.items():
+        assert kind.convert(text) == value and type(kind.convert(text)) is type(value)
+        assert kind.accepts((value,) if kind.is_list else value)
+    for text in refused:
+        with pytest.raises(ValueError, match=f"expected .*, found {text!r}"):
+            kind.convert(text)
+    assert kind.accepts(None) == kind.optional == (annotation == Share | None)
+
+
+def test_a_value_of_another_type_is_none_of_the_flag():
+    """Such as a checkpoint may hold."""
+    for annotation, value in [(PositiveInt, True), (PositiveInt, 1.5), (PositiveInt, "x"), (bool, 1), (bool, None)]:
+        assert not kind_of(annotation).accepts(value), (annotation, value)
+    for annotation, value in [(Positive, math.nan), (tuple[Count, ...], 3), (tuple[Count, ...], (-1,)), (Share, [1])]:
+        assert not kind_of(annotation).accepts(value), (annotation, value)
+
+
+def test_an_annotation_that_no_flag_can_have_is_an_error_of_the_script():
+    for annotation in (dict, list[int], int | str, Literal[1, 2], complex):
+        with pytest.raises(TypeError, match="annotation"):
+            kind_of(annotation)
+
+
+# ---- presets ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_preset_best_is_the_default():
+    assert (fit().preset, fit().epochs, fit().learning_rate) == ("best", 30, [0.1])
     assert parse("--function classify")["classify"].epochs == 10
+    assert fit("--preset published").epochs == 2 and fit("--preset quick").epochs == 20
 
 
 def test_flags_given_by_hand_override_the_preset():
-    fit = parse("--function fit --preset published --epochs 5 --mirror")["fit"]
-    assert (fit.epochs, fit.mirror) == (5, True)
-    assert parse("--function fit --preset published")["fit"].mirror is False
-    assert parse("--function fit --no_mirror")["fit"].mirror is False
+    request = fit("--preset published --epochs 5 --mirror")
+    assert (request.epochs, request.mirror) == (5, True)
+    assert fit("--preset published").mirror is fit("--no_mirror").mirror is False and fit("--fresh").fresh is True
+    assert fit("--model conv").learning_rate == [0.01] and fit("--model conv --lr 3").learning_rate == [3.0]
 
 
-def test_a_recipe_follows_values_that_a_script_sets():
-    fit = parse("--function fit --model both")["fit"]
-    assert fit.learning_rate == [0.1]
-    assert fit.with_values(model="conv").learning_rate == [0.01]
-    assert fit.with_values(model="conv").resolve()[1] == 7
+def test_a_preset_follows_values_that_a_script_sets():
+    request = fit("--model both")
+    assert request.learning_rate == [0.1] and request.with_values(model="conv").learning_rate == [0.01]
 
 
-def test_without_function_each_function_gets_the_flags_that_it_uses():
-    requests = parse("--folds 3 --seed 4")
-    assert list(requests) == ["draw", "fit"]
-    assert requests["fit"].folds == 3 and requests["draw"].given == {}
+def test_a_preset_with_a_setting_that_the_function_does_not_have_is_an_error_of_the_script():
+    script = dataclasses.replace(SCRIPT, presets={"best": lambda asked: {"epoch": 3}})
+    with pytest.raises(ValueError, match="the preset best sets epoch, which fit does not have"):
+        _ = script.request("fit").epochs
+
+
+def test_without_function_each_function_gets_the_flags_that_it_has():
+    requests = parse("--code_size 3 --seed 4 --data mine.csv")
+    assert list(requests) == ["draw", "fit"] and requests["draw"].given == {"data": Path("mine.csv")}
+    assert (requests["fit"].seed, requests["fit"].data) == (4, Path("mine.csv"))
+
+
+def test_a_shorthand_stands_for_a_function():
+    assert list(parse("--classification --epochs 3")) == ["classify"]
+    assert list(parse("--function classify --classification")) == ["classify"]
+
+
+# ---- refusals --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("--function classify --folds 3", ["--folds", "not used by classify", "fit"]),
-        ("--function draw --epochs 3", ["--epochs", "not used by draw", "fit and classify"]),
-        ("--function fit --num_layers 2", ["--num_layers", "the published model has one layer"]),
-        ("--function fit --channels 3", ["--channels", "--model conv or both", "--model is fc"]),
+        ("--function fit --folds 3", ["--folds", "not used by fit", "a flag of classify"]),
+        ("--function draw --epochs 3", ["--epochs", "not used by draw", "a flag of fit and classify"]),
+        ("--function draw --lr 3", ["--learning_rate", "not used by draw", "a flag of fit and classify"]),
+        ("--function draw --no_mirror", ["--mirror", "not used by draw", "a flag of fit and classify"]),
+        ("--folds 3", ["--folds", "not used by the whole study", "a flag of classify"]),
+        ("--function predict --signal noise", ["--signal: not used by predict", "its data are given by --data: CSV"]),
+        ("--function fit --channels 3", ["--channels: used with --model conv or both only"]),
+        ("--function fit --scheduler here", ["--scheduler: used with --backend dask or ray only"]),
+        ("--function fit --data mine.csv --signal waves", ["--signal: used with generated sequences only"]),
         ("--function fit --code_size 8 99", ["--code_size", "at most --hidden_size 64, found 99"]),
         ("--function fit --hidden_size 4 99", ["--code_size", "at most --hidden_size 4, found 8"]),
         ("--function fit --hidden_size None", ["--hidden_size", "'None'", "leave the flag out for its default"]),
+        ("--function fit --hidden_size 8 0 16", ["--hidden_size: expected a whole number of at least 1, found '0'"]),
+        ("--function fit --ratio 2", ["--ratio: expected a number of at least 0 and at most 1, found '2'"]),
         ("--function fit --preset better", ["--preset", "best", "published", "quick"]),
-        ("--function fit --epoch_s 3", ["--epoch_s", "test_flags.py has no such flag", "--epochs"]),
-        ("--function fit --reconstruction_dominance .5", ["--reconstruction_dominance", "no such flag"]),
+        ("--function fit --epoch_s 3", ["--epoch_s", "test_flags.py has no such flag", "nearest: --epochs"]),
+        ("--function fit --hidden-siz 3", ["--hidden_siz", "no such flag", "nearest: --hidden_size"]),
+        ("--function fit --lstm_dominance .5", ["--lstm_dominance", "no such flag"]),
+        ("--function fit --no_epochs", ["--no_epochs", "no such flag"]),
+        ("--function fit --resume 1", ["'1'", "follows its flag"]),
         ("--function fit 7", ["'7'", "follows its flag"]),
-        ("--function fit --optimizer lion", ["--optimizer", "AdamW"]),
+        ("--function fit -x", ["'-x'", "follows its flag"]),
+        ("--function fit --epochs", ["--epochs", "expected one argument"]),
+        ("--function fit --epochs 3 4", ["'4'", "follows its flag"]),
+        ("--function fit --hidden_size", ["--hidden_size", "expected at least one argument"]),
+        ("--function fit --optimizer lion", ["--optimizer", "AdamW", "'lion'"]),
+        ("--function fit --device tpu", ["--device", "cuda"]),
+        ("--function third", ["'third'", "draw", "fit", "classify", "predict"]),
+        ("--function fit --classification", ["--classification", "--function classify"]),
+        ("--classification --function=fit", ["--classification", "--function classify"]),
     ],
 )
 def test_refused(text, parts, capsys):
@@ -127,15 +253,46 @@ def test_refused(text, parts, capsys):
     assert all(part in line for part in parts), line
 
 
+@pytest.mark.parametrize(("backend", "module"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_backend_whose_package_is_missing(capsys, monkeypatch, backend, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert f"--backend: needs the package {module}: pip install {module}" in refusal(f"--backend {backend}", capsys)
+
+
+def test_missing_tensorboard(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    assert "--tensorboard: needs the package tensorboard: pip install" in refusal("--tensorboard", capsys)
+
+
+# ---- accepted --------------------------------------------------------------------------------------------------------
+
+
 def test_spellings():
-    fit = parse("--function fit --lr .5 .05 --optimizer adamw --model CONV --maps 3")["fit"]
-    assert (fit.learning_rate, fit.optimizer, fit.model, fit.channels) == ([0.5, 0.05], "AdamW", "conv", 3)
+    request = fit("--lr .5 .05 --optimizer adamw --model CONV --maps 3 --hidden-size 9 --no-mirror --batch-size=7")
+    assert (request.learning_rate, request.optimizer, request.model) == ([0.5, 0.05], "AdamW", "conv")
+    assert (request.channels, request.hidden_size, request.mirror, request.batch_size) == (3, [9], False, 7)
+    assert fit("--data my-own-file.csv").data == Path("my-own-file.csv")
+
+
+def test_types_of_what_is_given():
+    request = fit("--sizes 3 2 --ratio .5 --code_size 1 2 --data a/b.csv --seed 0 --checkpoint_every 0")
+    assert (request.sizes, request.ratio, request.code_size) == ((3, 2), 0.5, [1, 2])
+    assert (request.data, request.seed, request.checkpoint_every) == (Path("a/b.csv"), 0, 0.0)
+    assert request.output_dir == ROOT / "outputs" / "test_flags"
+
+
+def test_data_dir_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert fit().data_dir == tmp_path and fit("--data_dir here").data_dir == Path("here")
+    monkeypatch.delenv("DATA_DIR")
+    assert fit().data_dir == ROOT / "data"
 
 
 def test_settings_are_scalars_and_frozen():
-    request = parse("--function fit --learning_rate .1 .01 --sizes 3 2")["fit"]
+    request = fit("--learning_rate .1 .01 .1 --sizes 3 2")
     one, other = request.combinations()
     assert (one.learning_rate, other.learning_rate, one.sizes, one.code_size) == (0.1, 0.01, (3, 2), 8)
+    assert request.varied() == ["learning_rate"] and request.single() == one
     with pytest.raises(dataclasses.FrozenInstanceError):
         one.epochs = 3
     with pytest.raises(ValueError, match="code_size has 2 values"):
@@ -143,221 +300,178 @@ def test_settings_are_scalars_and_frozen():
     assert with_values(one, seed=3).seed == 3 and with_values(request, seed=3).seed == 3
 
 
-def test_help_shows_the_default_of_each_function(capsys):
-    with pytest.raises(SystemExit):
-        parse("--help")
-    text = " ".join(capsys.readouterr().out.split())
-    assert "passes over the training data (default: 30 for fit, 10 for classify)" in text
-    assert "(without --function: draw, fit)" in text and "--no_mirror" in text and "--num_layers" not in text
-    assert "None" not in text and "False" not in text and "minutes on one core: fit 3" in text
-
-
-def test_the_first_line_names_what_differs_from_the_preset():
-    request = parse("--function fit --epochs 30 --seed 3 --no_mirror --output_dir there")["fit"]
-    line = flags.headline(request)
-    assert line == "fit: preset best; --seed 3; --no_mirror; files go to there/fit"
+def test_combinations_by_hand():
+    request = SCRIPT.request("fit", hidden_size=[8, 16], learning_rate=[0.1, 0.01, 0.1], gradient_clipping=1.0, seed=7)
+    combinations = request.combinations()
+    pairs = [(c.learning_rate, c.hidden_size) for c in combinations]
+    assert pairs == [(0.1, 8), (0.1, 16), (0.01, 8), (0.01, 16)]
+    assert all(c.seed == 7 and c.epochs == 30 and c.function == "fit" for c in combinations)
 
 
 def test_a_request_says_what_it_does_not_have():
-    with pytest.raises(AttributeError, match="test_flags has no setting epoch"):
-        _ = parse("--function fit")["fit"].epoch
+    with pytest.raises(AttributeError, match="test_flags, function fit, has no setting epoch"):
+        _ = fit().epoch
 
 
-# ---- the scripts -----------------------------------------------------------------------------------------------------
+def test_what_decides_the_result_of_a_training():
+    names = set(deciding_names(Fit))
+    assert {"hidden_size", "epochs", "seed", "limit", "source", "signal", "start", "fold"} <= names
+    assert not names & {"data_dir", "output_dir", "jobs", "threads", "device", "resume", "label", "function"}
+    assert set(flags_of(Predict)) == {"output_dir", "device", "threads", "quiet", "model_from", "data"}
+    assert set(flags_of(Settings)) < set(flags_of(Fit)) and "fold" not in flags_of(Fit)
 
 
-def refused_by(script, argv: list[str], capsys) -> str:
+# ---- help, version, first line ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """The script's file, whose docstring --help shows."""
+    monkeypatch.setattr(flags, "ROOT", tmp_path)
+    (tmp_path / "test_flags.py").write_text('"""What the study asks."""\n')
+
+
+def help_of(text: str, capsys) -> str:
     with pytest.raises(SystemExit) as caught:
-        flags.parse(script, argv)
-    line = capsys.readouterr().err
-    assert caught.value.code == 2 and line.count("\n") == 1
-    return line
+        parse(text)
+    assert caught.value.code == 0
+    return capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("module", "text", "parts"),
-    [
-        (jv_training, "--num_layers 3", ["--num_layers"]),
-        (stocktwits_sentiment, "--function train --no_linear --part_loss 1", ["--part_loss: used with --linear only,"]),
-        (jv_training, "--function dropout --epsilon 1", ["--epsilon", "not used by dropout", "adversarial"]),
-        (jv_training, "--function basic --basic_epochs 3", ["--basic_epochs", "not used by basic", "adversarial"]),
-        (lstm_ae_snp500, "--function predict --folds 5", ["--folds", "not used by predict", "reconstruct"]),
-        (lstm_ae_mnist, "--model both --num_layers 2", ["--num_layers", "--model is both"]),
-        (lstm_ae_mnist, "--function reconstruct --reconstruction_dominance .2 .8", ["not used by reconstruct"]),
-        (lstm_ae_mnist, "--function reconstruct --classification", ["--classification", "classify"]),
-        (lstm_ae_toy, "--function reconstruct --model conv", ["--model", "lstm_ae_toy.py has no such flag"]),
-        (lstm_ae_toy, "--function reconstruct --hidden_size None", ["leave the flag out for its default"]),
-    ],
-)
-def test_scripts_refuse_what_they_would_ignore(module, text, parts, capsys):
-    line = refused_by(module.SCRIPT, text.split(), capsys)
-    assert all(part in line for part in parts), line
+@pytest.mark.usefixtures("written")
+@pytest.mark.parametrize("text", ["--help", "-h", "--seed 3 --help"])
+def test_help_lists_functions_and_presets_in_a_line_each(capsys, text):
+    shown = help_of(text, capsys)
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "What the study asks." in lines and "(without --function: draw, fit; " in shown
+    assert {"draw figures of the data", "fit train; then test", "predict values of tomorrow"} <= set(lines)
+    assert any(line.startswith("best the recipe behind the results") for line in lines)
+    assert "--function" in shown and "--preset" in shown and "--version" in shown and "--epochs" not in shown
 
 
-def test_an_error_names_no_flag_that_the_function_does_not_use():
-    """A window that no step of the reconstruction divides is fine for the prediction, which reads day by day."""
-    assert flags.parse(lstm_ae_snp500.SCRIPT, "--function predict --window 28".split())["predict"].window == 28
+@pytest.mark.usefixtures("written")
+def test_help_of_a_function_has_its_flags_and_no_others(capsys):
+    shown = " ".join(help_of("--function fit --help", capsys).split())
+    assert "test_flags.py --function fit: train; then test" in shown
+    assert "passes over the training data (default: 30)" in shown and "--folds" not in shown
+    assert "--no_mirror turns off: mirrored sequences" in shown and "--fresh new sequences" in shown
+    assert "--no_fresh" not in shown and "--maps" not in shown and "None" not in shown and "False" not in shown
+    assert "units; several values: a grid search (default: 64)" in shown and "share of 100 % that is seen" in shown
+    assert "values of the bottleneck; several values: each is trained and tested (default: 8)" in shown
+    assert "--folds" in help_of("--function classify -h", capsys)
 
 
-def test_pixels_alone_is_a_whole_request():
-    request = flags.parse(lstm_ae_mnist.SCRIPT, "--function classify --sequence pixels".split())["classify"]
-    assert request.sequence == "pixels"
+def test_version(capsys):
+    assert help_of("--version", capsys) == f"lstm_studies {VERSION}\n"
 
 
-@pytest.mark.parametrize(
-    ("module", "function", "trained", "asked", "parts"),
-    [
-        (lstm_ae_toy, "reconstruct", "--signal walk", "--signal uniform", ["--signal", "walk", "uniform"]),
-        (lstm_ae_mnist, "classify", "--sequence pixels --model fc", "--sequence rows", ["--sequence", "pixels"]),
-        (lstm_ae_snp500, "predict", "--inputs ohlcv", "--inputs high", ["--inputs", "ohlcv"]),
-        (lstm_ae_snp500, "predict", "--window 50", "--window 30", ["--window", "50", "30"]),
-        (adv_alstm, "train", "--dataset kdd17", "--dataset acl18", ["--dataset", "kdd17"]),
-        (lstm_ae_mnist, "classify", "--model fc --hidden_size 8", "--hidden_size 9", ["--hidden_size", "8"]),
-        (jv_training, "basic", "--channels 8", "--channels 9", ["--channels", "8"]),
-        (stocktwits_sentiment, "train", "--embedding_size 8", "--embedding_size 9", ["--embedding_size", "8"]),
-    ],
-)
-def test_dry_run_refuses_what_contradicts_the_training(module, function, trained, asked, parts, tmp_path, capsys):
-    place = ["--function", function, "--output_dir", str(tmp_path)]
-    (request,) = flags.parse(module.SCRIPT, [*place, *trained.split()]).values()
-    (tmp_path / function).mkdir()
-    (tmp_path / function / "config.json").write_text(json.dumps(flags.describe(request)))
-    line = refused_by(module.SCRIPT, [*place, "--dry_run", *asked.split()], capsys)
-    assert "--dry_run" in line and all(part in line for part in parts), line
-    (again,) = flags.parse(module.SCRIPT, [*place, "--dry_run"]).values()
-    ignored = {"dry_run"}
-    assert {n: v for n, v in flags.describe(again).items() if n not in ignored} == {
-        n: v for n, v in flags.describe(request).items() if n not in ignored
-    }
+def test_the_first_line_names_what_differs_from_the_preset():
+    line = flags.headline(fit("--epochs 30 --seed 3 --no_mirror --fresh --sizes 3 2 --lr 1e-4 --output_dir there"))
+    changed = ["--learning_rate 0.0001", "--seed 3", "--sizes 3 2", "--no_mirror", "--fresh"]
+    assert line == "; ".join(["fit: preset best", *changed, "files go to there/fit"])
 
 
-# ---- all scripts, flags at random ------------------------------------------------------------------------------------
-
-SAMPLE = "--source sample"
-VOWELS = "--source sample --limit 45 --epochs 1 --hidden_size 3 --channels 3 --folds 2"
-TINY_TRAINING = "--limit 40 --epochs 1 --hidden_size 3"
-SMALL = {  # flags that keep a random run of each function short; those that apply a model use what is there, if any
-    (lstm_ae_toy, "plot_examples"): "",
-    (lstm_ae_toy, "reconstruct"): TINY_TRAINING,
-    (lstm_ae_toy, "encode"): "",
-    (lstm_ae_mnist, "reconstruct"): f"{SAMPLE} {TINY_TRAINING} --model fc",
-    (lstm_ae_mnist, "classify"): f"{SAMPLE} {TINY_TRAINING} --channels 2",
-    (lstm_ae_mnist, "encode"): f"{SAMPLE} --model fc",
-    (lstm_ae_snp500, "plot_prices"): SAMPLE,
-    (lstm_ae_snp500, "reconstruct"): f"{SAMPLE} {TINY_TRAINING}",
-    (lstm_ae_snp500, "predict"): f"{SAMPLE} {TINY_TRAINING} --window 10",
-    (lstm_ae_snp500, "tomorrow"): SAMPLE,
-    (adv_alstm, "train"): f"{SAMPLE} {TINY_TRAINING}",
-    (adv_alstm, "plot"): f"{SAMPLE} {TINY_TRAINING}",
-    (adv_alstm, "predict"): SAMPLE,
-    (jv_training, "basic"): VOWELS,
-    (jv_training, "adversarial"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
-    (jv_training, "proximal"): f"{VOWELS} --basic_epochs 1 --epsilon .1",
-    (stocktwits_sentiment, "train"): f"{SAMPLE} --limit 40 --epochs 1 --lstm_sizes 3 --embedding_size 4",
-    (stocktwits_sentiment, "baseline"): SAMPLE,
-}
-IGNORED = (
-    "dataclasses",
-    "lstm_studies.training.settings",
-    "lstm_studies.training.presets",
-    "lstm_studies.training.flags",
-    "copy",
-)  # which read all settings
-HARMLESS = {"quiet", "output_dir", "data_dir", "jobs", "backend", "dry_run", "resume", "threads", "device", "function"}
-HARMLESS |= {"classification"}  # another way to say --function classify
-VALUES = {  # of flags of each type: small ones, and some that are too small or too large
-    POSITIVE_INT: ["1", "2", "3", "5", "7", "14", "0"],
-    COUNT: ["0", "1", "2", "4"],
-    SEED: ["0", "7"],
-    POSITIVE: [".1", ".01", "1e-4", "0"],
-    NOT_NEGATIVE: ["0", ".5", "1", "-1"],
-    FRACTION: ["0", ".3", ".9", "1", "1.5"],
-    None: [],
-}
-
-
-def random_values(described, generator: random.Random) -> list[str]:
-    choices = getattr(described.parse, "choices", None) or VALUES.get(described.parse, ["1", "0.5", "x"])
-    if described.parse is None:
-        return []
-    count = generator.choice((1, 1, 2)) if described.several else 1
-    return [generator.choice(choices) for _ in range(count)]
-
-
-def random_argv(module, function: str, generator: random.Random) -> tuple[list[str], list[str]]:
-    """A command line with up to four flags at random beside those that keep it short, and their names."""
-    declared = module.SCRIPT.flags()
-    free = [name for name in declared if name not in HARMLESS | {"scheduler", "tensorboard", "checkpoint_every"}]
-    usual = SMALL[module, function].split()
-    names = [n for n in generator.sample(free, generator.randint(0, 4)) if f"--{n}" not in usual]
-    argv = ["--function", function, *usual, "--preset", generator.choice(["best", "published", "quick"])]
-    for name in names:
-        argv += [f"--{name}", *random_values(declared[name], generator)]
-    return argv, names
+# ---- earlier runs ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def reads(monkeypatch):
-    """The names of the settings that the code of scripts, models and loop reads, in this process."""
-    names = set()
+def earlier(tmp_path):
+    """earlier(flags, **changes): a run with these flags left its config.json; the flags of a dry run of it."""
 
-    def note(name: str) -> None:
-        if sys._getframe(2).f_globals.get("__name__") not in IGNORED:
-            names.add(name)
+    def write(text: str = "", **changes) -> str:
+        request = fit(f"--output_dir {tmp_path} {text}")
+        config = json.loads(json.dumps({**flags.describe(request), "format": FORMAT, "version": VERSION, **changes}))
+        (tmp_path / "fit").mkdir(exist_ok=True)
+        (tmp_path / "fit" / "config.json").write_text(json.dumps(config))
+        return f"--output_dir {tmp_path} --dry_run"
 
-    def read_setting(settings, name):
-        note(name)
-        return object.__getattribute__(settings, name)
-
-    original = Request.__getattr__
-
-    def read_request(request, name):
-        note(name)
-        return original(request, name)
-
-    monkeypatch.setattr(Settings, "__getattribute__", read_setting)
-    monkeypatch.setattr(Request, "__getattr__", read_request)
-    return names
+    return write
 
 
-def again(module, argv: list[str]) -> dict:
-    """The metrics of a dry run, which knows from the run folder what was asked of the training."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return without_seconds(module.main([*argv, "--dry_run"]))
+GIVEN = (
+    "--preset published --lr .1 .01 --code_size 3 --sizes 3 2 --ratio .5 --mirror --model both --channels 3 "
+    "--data a/b.csv --seeds 3 --jobs 2"
+)
 
 
-@pytest.fixture
-def few_digits(monkeypatch):
-    """32 digits to validate on and 32 to test on instead of 1,000 each."""
-    sample = load_data.mnist("", "sample", 48)
-    few = {name: getattr(sample, name)[:32] for name in sample._fields if name.startswith(("validation_", "test_"))}
-    monkeypatch.setattr(lstm_ae_mnist, "digits", lambda *_: sample._replace(**few))
+def test_a_dry_run_asks_for_what_was_asked_then(earlier, tmp_path):
+    dry = earlier(GIVEN)
+    then, now = fit(f"--output_dir {tmp_path} {GIVEN}").values, fit(dry).values
+    assert now == {**then, "dry_run": True} and fit(dry).preset == "published"
+    assert fit(f"{dry} --seeds 2 --quiet --data_dir here").seeds == 2
 
 
-@pytest.mark.parametrize("module", sorted({m for m, _ in SMALL}, key=lambda m: m.__name__), ids=lambda m: m.__name__)
-def test_flags_at_random(module, tmp_path, monkeypatch, capsys, thorough, count, reads, no_flush, few_digits):
-    """Every run ends well, or in one line with status 2; what was given is read by someone."""
-    without_figures(monkeypatch)
-    generator = random.Random(0)
-    functions = [function for own, function in SMALL if own is module]
-    runs = 500 if thorough else 12
-    for number in range(runs):
-        argv, names = random_argv(module, generator.choice(functions), generator)
-        reads.clear()
-        capsys.readouterr()
-        shown = " ".join(argv)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                place = ["--output_dir", str(tmp_path / str(number % 3)), "--quiet"]
-                metrics = module.main([*argv, *place])
-        except SystemExit as stopped:
-            line = capsys.readouterr().err
-            assert stopped.code in (1, 2) and line.count("\n") == 1 and "Traceback" not in line, (shown, line)
-            assert stopped.code == 2 or "loss" in line, (shown, line)  # status 1: it diverged
-        else:
-            assert set(names) <= reads, (shown, set(names) - reads)
-            if argv[1] in module.SCRIPT.trains and (thorough or number % 4 == 0):
-                assert same(again(module, [*argv[:2], *place]), without_seconds(metrics)), shown
-        count(1)
+def test_a_moved_folder_has_its_own_paths(earlier, tmp_path):
+    earlier(f"--start {tmp_path}/other/best.pt")
+    (tmp_path / "fit").rename(tmp_path / "there")
+    (tmp_path / "new").mkdir()
+    (tmp_path / "there").rename(tmp_path / "new" / "fit")
+    assert fit(f"--output_dir {tmp_path / 'new'} --dry_run").start == tmp_path / "new" / "other" / "best.pt"
+
+
+@pytest.mark.parametrize("flag", ["--epochs 3", "--hidden_size 8", "--limit 3", "--source full", "--data x.csv"])
+def test_a_dry_run_takes_no_flag_that_the_training_fixed(earlier, capsys, flag):
+    line = refusal(f"--function fit {earlier()} {flag}", capsys)
+    assert f"argument {flag.split()[0]}: not used with --dry_run, which takes it from the config.json" in line
+
+
+def test_a_dry_run_takes_no_preset_and_no_resume(earlier, capsys):
+    dry = f"--function fit {earlier()}"
+    assert "--preset: not used with --dry_run" in refusal(f"{dry} --preset best", capsys)
+    assert "--resume: not used with --dry_run" in refusal(f"{dry} --resume", capsys)
+
+
+def test_a_dry_run_of_nothing(tmp_path, capsys):
+    line = refusal(f"--function fit --dry_run --output_dir {tmp_path}", capsys)
+    assert f"--dry_run: expected an earlier run in {tmp_path / 'fit'}, found no config.json" in line
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": 0},
+        {"hidden_size": None},
+        {"hidden_size": True},
+        {"hidden_size": "x"},
+        {"epochs": [3]},
+        {"epochs": {"a": 1}},
+        {"epochs": 3.5},
+        {"model": "vgg"},
+        {"mirror": 1},
+        {"mirror": None},
+        {"sizes": 3},
+        {"sizes": [3, -1]},
+        {"data": {"a": 1}},
+        {"data": 3},
+        {"start": [1]},
+        {"seeds": 0},
+        {"preset": "none"},
+        {"preset": [1]},
+        {"format": 7, "version": "3.2"},
+    ],
+)
+def test_a_config_that_no_run_can_have_left(earlier, tmp_path, capsys, changes):
+    line = refusal(f"--function fit {earlier(**changes)}", capsys)
+    assert "--dry_run" in line and str(tmp_path / "fit" / "config.json") in line
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"3", b"[" * 100_000, b"\xff"])
+def test_a_config_that_is_no_json_object(earlier, tmp_path, capsys, content):
+    dry = earlier()
+    (tmp_path / "fit" / "config.json").write_bytes(content)
+    assert str(tmp_path / "fit" / "config.json") in refusal(f"--function fit {dry}", capsys)
+
+
+def test_flags_of_a_checkpoint(tmp_path):
+    """Paths inside of the output folder are relative to it, and values that no flag can have are refused."""
+    settings = fit(f"--output_dir {tmp_path} --start {tmp_path}/there --sizes 3 2 --data own.csv").single()
+    saved = flags.deciding(settings)
+    assert (saved["start"], saved["data"], saved["sizes"]) == ("<output_dir>/there", "own.csv", [3, 2])
+    assert json.loads(json.dumps(saved)) == saved
+    moved = dataclasses.replace(settings, output_dir=Path("/new"), seed=5, epochs=1, start=None, sizes=())
+    assert flags.restored(moved, saved) == dataclasses.replace(
+        settings, output_dir=Path("/new"), start=Path("/new/there")
+    )
+    assert flags.differences(dataclasses.replace(settings, seed=5), saved) == [("seed", 0, 5)]
+    with pytest.raises(ValueError, match="'x'"):
+        flags.restored(settings, {**saved, "hidden_size": "x"})

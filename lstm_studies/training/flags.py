@@ -43,10 +43,15 @@ class Parser(argparse.ArgumentParser):
 def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
     """The request for each function that is to run. Wrong flags end the process with one line and status 2."""
     argv = [underscored(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    plain_parser = make_parser(script, ())
+    first, _ = plain_parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])
     for flag, words in script.shorthands.items():
-        if flag in argv and "--function" not in argv:
+        if flag in argv:
             argv = [*words, *(argument for argument in argv if argument != flag)]
-    first, _ = make_parser(script, ()).parse_known_args([a for a in argv if a not in ("-h", "--help")])
+            meant, _ = plain_parser.parse_known_args(words)
+            if first.function not in (None, meant.function):
+                plain_parser.error(f"argument {flag}: short for {' '.join(words)}, not --function {first.function}")
+            first = meant
     functions = (first.function,) if first.function else script.whole_study
     if {"-h", "--help"} & set(argv):
         parser = make_parser(script, functions if first.function else ())
@@ -81,8 +86,9 @@ def unknown_argument(script: Script, function: str | None, argument: str) -> str
     """The message for an argument that is no flag of what is to run, with the functions that have it or the nearest."""
     if not argument.startswith("--"):
         return f"{argument!r}: unrecognized; every value follows its flag"
-    name = argument.removeprefix("--").partition("=")[0]
     runs, flags = function or "the whole study", all_flags(script, script.functions)
+    spelling = argument.removeprefix("--").partition("=")[0]
+    name = next((name for name, flag in flags.items() if spelling in spellings(name, flag)), spelling)
     if users := script.users(name):
         data = flags_of(script.functions[function]).get("data") if function else None
         hint = f"; its data are given by --data: {data.help}" if data and flags[name].group == "data" else ""
@@ -92,6 +98,12 @@ def unknown_argument(script: Script, function: str | None, argument: str) -> str
     return f"--{name}: {script.name}.py has no such flag{hint}"
 
 
+def spellings(name: str, flag: Flag) -> list[str]:
+    """The names under which a flag is accepted."""
+    names = [name, *flag.aliases]
+    return names + [f"no_{name}" for name in names] if flag.kind.type is bool else names
+
+
 def make_request(script: Script, function: str, preset: str | None, given: dict[str, Any]) -> Request:
     """The request for one function with the flags that it has. Raises UsageError if they do not go together."""
     flags = flags_of(script.functions[function])
@@ -99,6 +111,8 @@ def make_request(script: Script, function: str, preset: str | None, given: dict[
     if used.get("dry_run"):
         if preset:
             raise UsageError("--preset: not used with --dry_run, which takes it from the config.json of the run")
+        if used.get("resume"):
+            raise UsageError("--resume: not used with --dry_run, which trains nothing")
         return earlier_request(script, function, used)
     request = Request(script, function, preset or "best", used)
     for settings in each_alone(request):
@@ -147,26 +161,24 @@ def earlier_request(script: Script, function: str, given: dict[str, Any]) -> Req
         raise UsageError(f"--dry_run: expected an earlier run in {path.parent}, found no config.json") from None
     except UsageError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"--dry_run: {path}: expected the settings of a run, found another ({error})") from None
-    if preset not in script.presets:
+    if preset not in tuple(script.presets):
         raise UsageError(f"--dry_run: {path}: expected a preset of {', '.join(script.presets)}, found {preset!r}")
     return Request(script, function, preset, given, saved)
 
 
 def typed(value: Any, flag: Flag, output_dir: Path) -> Any:
     """A value of a JSON file, or of a checkpoint, as its flag has it. Raises ValueError for one that it cannot have."""
-    if flag.takes_several and isinstance(value, list | tuple):
-        values = tuple(typed(one, flag, output_dir) for one in value)
+    if flag.takes_several and isinstance(value, list | tuple) and (value or flag.kind.is_list):
+        one_value = flag._replace(several="", kind=flag.kind._replace(is_list=False))
+        values = tuple(typed(one, one_value, output_dir) for one in value)
         return values if flag.kind.is_list else list(values)
-    if value is None or isinstance(value, bool):
-        converted = value
-    else:
+    json_types = {bool: (), int: int, float: int | float, str: str, Path: str}  # that are converted
+    converted = value
+    if isinstance(value, json_types[flag.kind.type]) and not isinstance(value, bool):
         converted = flag.kind.convert(str(located(value, output_dir)))
-        if flag.kind.type is not Path and converted != value:
-            raise ValueError(f"{value!r} is not {converted!r}")
-    kind = flag.kind._replace(is_list=False, optional=flag.kind.optional or value is None)
-    if not kind.accepts(converted):
+    if not flag.kind.accepts(converted) or (flag.kind.type is not Path and converted != value):
         raise ValueError(f"expected another value, found {value!r}")
     return converted
 
@@ -185,8 +197,9 @@ def restored(settings: Settings, saved: dict[str, Any]) -> Settings:
     flags, values = flags_of(type(settings)), {}
     for name in deciding_names(type(settings)):
         if name in saved:
-            located_value = located(saved[name], settings.output_dir)
-            values[name] = typed(saved[name], flags[name], settings.output_dir) if name in flags else located_value
+            values[name] = located(saved[name], settings.output_dir)
+            if name in flags:  # of one training: no several values
+                values[name] = typed(saved[name], flags[name]._replace(several=""), settings.output_dir)
     return type(settings)(**{**as_dict(settings), **values})
 
 

@@ -100,18 +100,22 @@ class Kind(NamedTuple):
 
 
 def kind_of(annotation: Any) -> Kind:
-    """The kind of flag of an annotation: bool, Literal, Path, a number with a range; X | None; tuple[X, ...]."""
+    """The kind of flag of an annotation: bool, Literal, Path, a number with a range; X | None; tuple[X, ...].
+
+    Raises TypeError for any other one.
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, UnionType):
-        (inner,) = (argument for argument in arguments if argument is not type(None))
-        return kind_of(inner)._replace(optional=True)
-    if origin is tuple:
+    if origin in (Union, UnionType) and len(arguments) == 2 and arguments[1] is type(None):
+        return kind_of(arguments[0])._replace(optional=True)
+    if origin is tuple and arguments[1:] == (...,):
         return kind_of(arguments[0])._replace(is_list=True)
-    if origin is Literal:
+    if origin is Literal and all(isinstance(argument, str) for argument in arguments):
         return Kind(str, arguments)
     if origin is Annotated:
         return Kind(arguments[0], range=arguments[1])
-    return Kind(annotation)
+    if annotation in (bool, int, float, str, Path):
+        return Kind(annotation)
+    raise TypeError(f"expected the annotation of a flag, found {annotation}")
 
 
 # ---- declarations ----------------------------------------------------------------------------------------------------
