@@ -134,14 +134,14 @@ class Run:
         self.stopped = False  # by `after_epoch`
         self.last_saved = time.monotonic()
         self.board = None
-        if settings.tensorboard:
+        if settings.tensorboard and folder:
             from torch.utils.tensorboard import SummaryWriter
 
             self.board = SummaryWriter(folder)
 
     def train(self, received: list[int]) -> None:
         started = time.monotonic() - self.seconds
-        if self.epoch == self.settings.epochs:
+        if self.epoch == self.settings.epochs or self.stopped:
             return  # resumed after its end
         while self.epoch < self.settings.epochs and not self.stopped:
             order = list(self.batches(len(self.training_data), self.settings.batch_size, self.generator()))
@@ -294,6 +294,10 @@ class Run:
 
     def refuse_other_settings(self, saved: dict[str, Any]) -> None:
         """Raises UsageError if the training to be resumed ran with other settings."""
+        for name in ("patience", "weight_average"):
+            if saved.get(name):
+                why = f"was trained with --{name} {saved[name]}, which version 1.0 of this collection resumes"
+                raise UsageError(f"--resume: {self.folder} {why}")
         for name, value, now in flags.differences(self.settings, saved):
             if name == "epochs" and self.settings.schedule == "constant":
                 continue
@@ -304,7 +308,7 @@ class Run:
 
 
 STATE = ("epoch", "batch", "sums", "history", "best_score", "best_epoch", "seconds")
-LATER_STATE = ("largest_norm",)  # absent from checkpoints of earlier versions
+LATER_STATE = ("largest_norm", "stopped")  # absent from checkpoints of earlier versions
 
 
 def random_states(device: str) -> dict:
