@@ -1,6 +1,5 @@
 """The training loop: the same numbers whatever happens to the process, the right epoch kept, numbers by hand."""
 
-import contextlib
 import gc
 import itertools
 import math
@@ -32,7 +31,7 @@ from tiny_training import (
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from lstm_studies.training import checkpoint, loop, signals, tables
+from lstm_studies.training import checkpoint, loop, tables
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.loop import Diverged
 from lstm_studies.training.run import prepare_process
@@ -113,18 +112,6 @@ def test_signal_during_the_last_save_is_not_lost(tmp_path, monkeypatch):
     model, _ = fit(tmp_path / "a", resume=True)
     whole, _ = fit(tmp_path / "whole")
     assert same(outcome(tmp_path / "a", model), outcome(tmp_path / "whole", whole))
-
-
-@pytest.mark.parametrize("after", [None, RuntimeError("trying to pop from empty mode stack")])
-def test_a_signal_is_not_swallowed_where_exceptions_are(after):
-    """As in `load_state_dict`, which turns every Exception into a RuntimeError, and in contexts that it leaves."""
-    with pytest.raises(Interrupted), signals.interruptible():
-        try:
-            with contextlib.suppress(Exception):
-                signal.raise_signal(signal.SIGTERM)
-        finally:
-            if after:
-                raise after
 
 
 def test_second_signal_ends_at_once(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import gc
 import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,7 +102,7 @@ def run_function(request: Request, function: Callable[[Request, Path], dict], pr
     with locked(folder):
         checkpoint.remove_temporaries(folder)
         prepare_process(request)
-        with described(request, folder / "config.json"):
+        with files_of_one_run(request, folder):
             metrics = function(request, folder)
         write_json(folder / "metrics.json", metrics)
         note_source(metrics, folder / "config.json")
@@ -118,18 +119,56 @@ def note_source(metrics: dict[str, dict], path: Path) -> None:
         write_json(path, {**config, "source": sources.pop()})
 
 
+RESULTS = ("best.pt", "last.pt", "last.previous.pt", "history.csv", "grid.csv", "metrics.json", "grid", "seeds")
+
+
+def results_in(folder: Path) -> list[Path]:
+    """What a run left in its folder beside config.json: its results, tables, figures, and folders of its trainings."""
+    paths = [folder / name for name in RESULTS]
+    if (folder / "config.json").exists():  # else the folder is not of a run
+        for pattern in ("*.png", "*.csv", "events.out.tfevents.*"):
+            paths += folder.glob(pattern)
+        paths += [path for path in folder.glob("[!.]*") if any((path / name).exists() for name in RESULTS)]
+    return [path for path in dict.fromkeys(paths) if path.is_symlink() or path.exists()]
+
+
 @contextlib.contextmanager
-def described(request: Request, path: Path):
-    """Writes config.json; that of an earlier run stays for a dry run, and if what was asked now is refused."""
-    earlier = path.read_bytes() if path.exists() else None
-    if not (request.values.get("dry_run") and earlier):
-        write_json(path, describe_run(request))
+def files_of_one_run(request: Request, folder: Path):
+    """Writes config.json and removes what an earlier run left, unless this one goes on with it.
+
+    If what was asked is refused before a training has begun, the folder is as it was.
+    """
+    goes_on = any(map(request.values.get, ("resume", "dry_run")))
+    config, aside = folder / "config.json", folder / ".earlier"
+    earlier_config = config.read_bytes() if config.exists() else None
+    remove(aside)  # of a run that was killed
+    aside.mkdir()
+    for path in () if goes_on else results_in(folder):
+        path.rename(aside / path.name)
+    if not (request.values.get("dry_run") and earlier_config):
+        write_json(config, describe_run(request))
     try:
         yield
     except (UsageError, DataError):
-        if earlier:
-            checkpoint.write_atomically(path, earlier)
+        trained = any(aside not in path.parents for path in folder.rglob("last.pt"))
+        if goes_on or not trained:
+            for path in () if goes_on else results_in(folder):
+                remove(path)
+            for path in aside.iterdir():
+                path.rename(folder / path.name)
+            if earlier_config:
+                checkpoint.write_atomically(config, earlier_config)
         raise
+    finally:
+        remove(aside)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ several threads in one process. What is computed beside a training changes none 
 
 import dataclasses
 import math
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,7 @@ from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.flags import restored
 from lstm_studies.training.loop import Diverged, Result
 from lstm_studies.training.presets import Request
+from lstm_studies.training.run import RESULTS, remove
 from lstm_studies.training.settings import Settings, UsageError
 from lstm_studies.training.tables import read_table, write_csv
 from lstm_studies.training.workers import Task, WorkerLost
@@ -109,7 +109,7 @@ class Model:
         """The first tasks: those of the search, or the trainings with all seeds."""
         if not self.request.resume:
             folds = (path.name for path in self.folder.glob("fold[0-9]*"))
-            for name in (*FILES, "last.previous.pt", "grid", "grid.csv", "seeds", *folds):
+            for name in (*RESULTS, *folds):
                 remove(self.folder / name)
         return self.search() if self.searches else self.train_seeds(self.candidates[0])
 
@@ -315,14 +315,6 @@ def copy_up(source: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file in FILES:
         checkpoint.write_atomically(folder / file, (source / file).read_bytes())
-
-
-def remove(path: Path) -> None:
-    """What an earlier run left."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def trained(folder: Path) -> dict:
