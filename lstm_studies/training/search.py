@@ -20,8 +20,8 @@ from lstm_studies.training.flags import restored
 from lstm_studies.training.loop import Diverged, Result
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import RESULTS, remove
-from lstm_studies.training.settings import Settings, UsageError
-from lstm_studies.training.tables import read_table, write_csv
+from lstm_studies.training.settings import Settings
+from lstm_studies.training.tables import read_json, read_table, write_csv
 from lstm_studies.training.workers import Task, WorkerLost
 
 Train = Callable[[Settings, Path], Result]  # trains, leaves best.pt, last.pt and history.csv in the folder
@@ -51,7 +51,7 @@ def fit(
     folders = model_folders(requests, folder)
     models = [Model(name, request, folders[name], train, test, folds, refit) for name, request in requests.items()]
     if any(model.request.dry_run for model in models):
-        return {model.name: model.test_again() for model in models}
+        return tested_again(models, folder)
     tasks = [task for model in models for task in model.begin()]
     first = models[0].request
     progress = Progress(models, first.quiet or len(tasks) == 1)
@@ -65,10 +65,11 @@ def fit(
         return more
 
     workers.run(tasks, min(first.jobs, sum(model.expected for model in models)), first.backend, first.scheduler, then)
+    metrics = {model.name: model.metrics() for model in models}
     if len(models) > 1:
         rows = [{"model": m.name, **row} for m in models for row in read_table(m.folder / "history.csv")]
         write_csv(folder / "history.csv", rows)
-    return {model.name: model.metrics() for model in models}
+    return metrics
 
 
 def model_folders(names: Iterable[str], folder: Path) -> dict[str, Path]:
@@ -159,7 +160,7 @@ class Model:
     def ended(self, task: Task, result: Any) -> list[Task]:
         """Notes a result; the tasks that follow from it."""
         self.results[task.name] = result
-        if task.function is train_and_test:
+        if task.function is not train_or_diverge:
             if isinstance(result, WorkerLost):
                 raise result
             return []
@@ -210,7 +211,6 @@ class Model:
 
     def metrics(self) -> dict:
         """Of the chosen combination: of its first seed, with means and deviations over all."""
-        best = {name: getattr(self.chosen, name) for name in self.varied} if self.chosen else {}
         rows = sorted((r for r in self.results.values() if isinstance(r, dict)), key=lambda row: row["seed"])
         seconds = sum(result.seconds for result in self.results.values() if isinstance(result, Result))
         counted = self.searches and not self.folds  # the training with the first seed is the best combination's
@@ -218,24 +218,26 @@ class Model:
         metrics = over_seeds(rows) | {"seconds": round(seconds, 1)}
         if self.refit and self.request.seeds > 1:
             copy_up(self.folder / "seeds" / str(rows[0]["seed"]), self.folder)
-        return metrics | ({"best_combination": best} if best else {})
+        return metrics | self.best_combination(self.chosen)
+
+    def best_combination(self, chosen: Settings | None) -> dict:
+        return {"best_combination": {name: getattr(chosen, name) for name in self.varied}} if self.varied else {}
 
     # ---- without training
 
     def test_again(self) -> dict:
         """For --dry_run: the metrics of the models that are there, with the settings of their trainings."""
         if not self.refit:
-            folder = self.folder
-            settings = dataclasses.replace(as_trained(self.candidates[0], folder / "fold0"), fold=None)
-            return test_folds(settings, folder, self.test)
+            settings, _ = as_trained(self.candidates[0], self.folder / "fold0")
+            metrics = test_folds(dataclasses.replace(settings, fold=None), self.folder, self.test)
+            return metrics | self.best_combination(settings)
         seeds = [self.request.seed + i for i in range(self.request.seeds)]
         folders = [self.folder / "seeds" / str(seed) if len(seeds) > 1 else self.folder for seed in seeds]
         rows = []
         for folder in folders:
-            settings, saved = as_trained(self.candidates[0], folder), trained(folder)
-            training = training_of(settings, saved["epoch"], saved["best_epoch"], saved["seconds"])
+            settings, training = as_trained(self.candidates[0], folder)
             rows.append({**training, **self.test(settings, folder)})
-        return over_seeds(rows)
+        return over_seeds(rows) | self.best_combination(settings)
 
 
 @dataclass
@@ -317,17 +319,23 @@ def copy_up(source: Path, folder: Path) -> None:
         checkpoint.write_atomically(folder / file, (source / file).read_bytes())
 
 
-def trained(folder: Path) -> dict:
-    """For `--dry_run`: the last checkpoint of the training in `folder`."""
+def as_trained(settings: Settings, folder: Path) -> tuple[Settings, dict]:
+    """For `--dry_run`: the settings of the training in `folder`, and what its metrics say of it."""
     saved = checkpoint.load_latest(folder / "last.pt")
     if saved is None or not (folder / "best.pt").exists():
         raise CheckpointError(f"--dry_run: no trained model at {folder / 'best.pt'}; run once without --dry_run")
-    return saved
-
-
-def as_trained(settings: Settings, folder: Path) -> Settings:
-    """The settings of the training in `folder`."""
     try:
-        return restored(settings, trained(folder)["flags"])
+        settings = restored(settings, saved["flags"])
+        return settings, training_of(settings, saved["epoch"], saved["best_epoch"], saved["seconds"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"--dry_run: {folder}: expected the settings of a training, found {error}") from None
+        raise CheckpointError(f"--dry_run: {folder}: expected the state of a training, found {error!r}") from None
+
+
+def tested_again(models: list[Model], folder: Path) -> dict[str, dict]:
+    """For `--dry_run`: the metrics of the models that are there, with the seconds of the run that trained them."""
+    metrics = {model.name: model.test_again() for model in models}
+    earlier = read_json(folder / "metrics.json") if (folder / "metrics.json").exists() else {}
+    for name, values in metrics.items():
+        if isinstance(earlier.get(name), dict) and isinstance(earlier[name].get("seconds"), float):
+            values["seconds"] = earlier[name]["seconds"]
+    return metrics
