@@ -8,7 +8,7 @@ from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.messages import labelled_messages, spy_messages
 from lstm_studies.loaders.mnist import mnist, own_images, read_idx, read_images
 from lstm_studies.loaders.movement import movement_of_prices, stock_movement
-from lstm_studies.loaders.prices import complete_symbols, select_symbols, stock_prices
+from lstm_studies.loaders.prices import complete_symbols, own_prices, select_symbols, stock_prices
 from lstm_studies.loaders.toy import generate_signals, scale_sequences, toy_signals, unscale_sequences
 from lstm_studies.loaders.ts_files import read_ts, ts_split
 from lstm_studies.loaders.vowels import japanese_vowels
@@ -22,6 +22,7 @@ __all__ = [
     "mnist",
     "movement_of_prices",
     "own_images",
+    "own_prices",
     "read_idx",
     "read_images",
     "read_ts",

@@ -192,16 +192,10 @@ def test_any_ts_file_to_classify(tmp_path, fuzz, door, tiny_model):
 # ---- own daily prices ------------------------------------------------------------------------------------------------
 
 
-def several_stocks():
-    """A long file of two stocks."""
-    header, *lines = test_price_files.long_file().splitlines()
-    return "\n".join([header, *lines, *(line.replace("AAPL", "X") for line in lines)]) + "\n"
+FORMS = test_price_files.FORMS
 
 
-FORMS = [*test_price_files.FORMS, several_stocks]
-
-
-@pytest.mark.parametrize("form", FORMS, ids=[form.__name__ for form in FORMS])
+@pytest.mark.parametrize("form", FORMS)
 def test_any_form_of_prices(tmp_path, fuzz, form):
     def check(table):
         days = (len(table.tickers), len(table.dates))
@@ -212,7 +206,7 @@ def test_any_form_of_prices(tmp_path, fuzz, form):
             and not (table.adjusted <= 0).any()
         )
 
-    fuzz(changed_text(form()), lambda data: movement.price_table(put(tmp_path / "AAPL.csv", data)), check, SHORT)
+    fuzz(changed_text(FORMS[form]), lambda data: movement.price_table(put(tmp_path / "AAPL.csv", data)), check, SHORT)
 
 
 def test_any_prices_to_predict(tmp_path, fuzz, door, tiny_model):
@@ -226,7 +220,10 @@ def test_any_prices_to_predict(tmp_path, fuzz, door, tiny_model):
         scores = numbers(tmp_path / "outputs" / "predict" / "predictions.csv", "score")
         assert 0 < len(scores) == metrics["rows"]
 
-    texts = [form() for form in FORMS]
+    rows = movement_archive.random_prices(3)
+    texts = [movement_archive.price_file(rows, american, american) for american in (False, True)]
+    header, *lines = texts[0].splitlines()  # a long file of two stocks:
+    texts.append("\n".join([f"{header},Symbol", *(f"{line},{stock}" for stock in "AB" for line in lines)]) + "\n")
     fuzz(st.sampled_from(texts).flatmap(changed_text), load, check, FEW)
 
 

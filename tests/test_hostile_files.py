@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lstm_studies.loaders import messages, mnist, price_files, prices, text_files, toy, ts_files
+from lstm_studies.loaders import messages, mnist, prices, text_files, toy, ts_files
 from lstm_studies.loaders.files import MAX_BYTES, DataError
 from lstm_studies.training import checkpoint, tables
 
@@ -140,7 +140,6 @@ READERS = {  # the functions that read one file of a person, by a name that such
     "sequences.csv": toy.read_sequences,
     "prices.csv": prices.own_prices,
     "prices.zip": prices.own_prices,
-    "forms.csv": price_files.read_prices,
     "images": mnist.read_images,
     "classes.ts": ts_files.read_ts,
     "labelled.csv": functools.partial(messages.labelled_messages, text_column="text", label_column="label"),

@@ -155,6 +155,30 @@ def test_own_sequences_by_hand(tmp_path, header, pack):
     assert toy_loader.read_sequences(path).tolist() == [[1, 2.5, -3], [1000, 0, 7]]
 
 
+@pytest.mark.parametrize(
+    ("data", "note"),
+    [
+        (b",t0,t1\n0,1.5,2\n1,3,4\n2,5,6\n", ""),  # DataFrame.to_csv()
+        (b",0,1\n0,1.5,2\n1,3,4\n2,5,6\n", ""),
+        (b"Unnamed: 0,t0,t1\n7,1.5,2\n8,3,4\n9,5,6\n", ""),
+        (b"id,0,1\n0,1.5,2\n1,3,4\n2,5,6\n", "first column numbers the sequences"),
+        (b"1,1.5,2\n2,3,4\n3,5,6\n", "first column numbers the sequences"),
+        (b"1,2\n1.5,2\n3,4\n5,6\n", "first row numbers the columns"),
+        (b"1,5;2\n3;4\n5;6\n", ""),  # decimal commas
+    ],
+)
+def test_own_sequences_without_the_index_of_pandas(tmp_path, capsys, data, note):
+    path = write(tmp_path / "mine.csv", data)
+    assert toy_loader.read_sequences(path).tolist() == [[1.5, 2], [3, 4], [5, 6]]
+    notice = capsys.readouterr().err
+    assert notice.startswith(f"NOTICE: {path}: the {note}") if note else not notice
+
+
+def test_two_rows_or_columns_have_no_index(tmp_path):
+    for rows in ([[0, 5, 6], [1, 7, 8]], [[0, 5], [1, 6], [2, 7]]):
+        assert toy_loader.read_sequences(write(tmp_path / "mine.csv", rows_of(*rows))).tolist() == rows
+
+
 def test_own_sequences_are_split_once_each_in_random_order(tmp_path):
     rows = [(k, k * k, 1) for k in range(2, 12)]
     path = write(tmp_path / "mine.csv", rows_of(*rows, rows[3], rows[0]))
@@ -189,7 +213,7 @@ def test_own_sequences_are_split_once_each_in_random_order(tmp_path):
         (b"1,2\n3,4,5\n", "line 2: expected 2 fields, found 3"),
         (b"1,2\n1,2\n3,4\n5,6\n7,8\n", "at least 5 different sequences to split 60/20/20, found 4"),
         (b"<!DOCTYPE html>", "web page"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "one sequence per row"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "expected text in UTF-8"),
     ],
 )
 def test_bad_own_sequences(tmp_path, data, expected):
@@ -487,6 +511,8 @@ def test_stocks_by_hand(tmp_path):
         "rows_with_missing": 1,
         "duplicates": 0,
         "incomplete": ["A", "B"],
+        "fields": 5,
+        "adjusted_column": "Close",
         "missing": {"open": 1, "high": 1, "low": 1, "close": 0, "volume": 0},
     }
     assert load_data.complete_symbols(prices) == []
@@ -546,11 +572,11 @@ def test_duplicates(tmp_path):
         ("A,2020-01-07,1,2,x,1,1", "line 6: expected a number, found 'x'"),
         ("A,2020-01-07,1,2,-1,1,1", "line 6: expected a price above 0 in low, found -1"),
         ("A,2020-01-07,0,2,1,1,1", "line 6: expected a price above 0 in open, found 0"),
-        ("A,2020-01-07,1,inf,1,1,1", "line 6: expected a price above 0 in high, found inf"),
+        ("A,2020-01-07,1,inf,1,1,1", "line 6: expected a number below 1e+12 in high, found inf"),
         ("A,2020-01-07,1,1,1,1e300,1", "found 1e+300"),
         ("A,2020-01-07,1,1,1,1,-.5", "line 6: expected a volume of at least 0 in volume, found -0.5"),
-        ("A,2020-02-30,1,1,1,1,1", "line 6: expected a date YYYY-MM-DD, found '2020-02-30'"),
-        ("A,20200107,1,1,1,1,1", "found '20200107'"),
+        ("A,2020-02-30,1,1,1,1,1", "line 6: expected a date such as 2014-01-31 or 1/31/2014, found '2020-02-30'"),
+        ("A,202001071,1,1,1,1,1", "found '202001071'"),
         ("A,,1,1,1,1,1", "expected a date"),
         (",2020-01-07,1,1,1,1,1", "line 6: expected a ticker symbol, found ''"),
         ("A\x1b[2J,2020-01-07,1,1,1,1,1", "ticker symbol"),
@@ -571,12 +597,12 @@ def test_bad_rows(tmp_path, row, expected):
     "data, expected",
     [
         (b"", "an empty file"),
-        (b"\n\n", "columns"),
+        (b"\n\n", "an empty file"),
         (table(), "no rows"),
-        (table(*ROWS, header=HEADER.replace("close", "last")), "expected the columns"),
-        (table(*ROWS, header=HEADER.replace("low", "high")), "once each"),
-        (table("Ä,2020-01-07,1,1,1,1,1").replace("Ä".encode(), b"\xc4"), "UnicodeDecodeError"),
-        (table(*ROWS).decode().encode("utf-16"), "UnicodeDecodeError"),
+        (table(*ROWS, header=HEADER.replace("close", "end")), "expected the columns"),
+        (table(*ROWS, header=HEADER.replace("low", "high")), "expected one column High"),
+        (table("A,2020-01-07,1,1,1,1,1").replace(b"A", b"\x81"), "expected text in UTF-8"),
+        (table(*ROWS).decode().encode("utf-16")[:-1], "UnicodeDecodeError"),
         (gzip.compress(table(*ROWS))[:-9], "EOFError"),
         (b"<html><body>Sign in</body></html>", "web page"),
     ],
@@ -665,21 +691,27 @@ def test_symbols(tmp_path):
 
 
 def test_own_prices_with_a_symbol_are_those_of_the_kaggle_table(tmp_path):
-    expected = stock_prices(write_stocks(tmp_path, table(*ROWS)))
+    whole = [row for row in ROWS if ",," not in row]  # of one's own files, rows that lack a price are left out
+    expected = stock_prices(write_stocks(tmp_path, table(*whole)))
     path = write(tmp_path / "mine.csv", shuffled_columns())
     prices = price_loader.own_prices(path)
     assert same(prices, expected)
-    changes = {"data": "own", "fields": 5, "file": "mine.csv"}
-    assert prices.metadata == {**expected.metadata, **changes}
+    assert prices.metadata == {
+        "data": "own",
+        "file": "mine.csv",
+        "rows": 3,
+        "symbols": 2,
+        "dates": 3,
+        "first_date": "2020-01-02",
+        "last_date": "2020-01-06",
+        "duplicates": 0,
+        "incomplete": ["A", "B"],
+        "fields": 5,
+        "adjusted_column": "Close",
+    }
     with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
         archive.write(path, "mine.csv")
     assert same(price_loader.own_prices(tmp_path / "mine.zip"), expected)
-
-
-def test_own_prices_of_one_stock_take_the_name_of_the_file(tmp_path):
-    data = b"Date,Open,High,Low,Close,Adj Close,Volume\n2020-01-03,2,4,1,3,2.9,10\n2020-01-02,1,2,1,2,1.9,7\n"
-    prices = price_loader.own_prices(write(tmp_path / "my stock.csv", data))
-    assert prices.symbols == ["my-stock"] and prices.values.tolist() == [[[1, 2, 1, 2, 7], [2, 4, 1, 3, 10]]]
 
 
 def test_own_series_in_columns(tmp_path):
@@ -689,7 +721,7 @@ def test_own_series_in_columns(tmp_path):
     expected = [[[NAN] * 5, [1.5, 1.5, 1.5, 1.5, 0]], [[7, 7, 7, 7, 0], [-2, -2, -2, -2, 0]]]
     torch.testing.assert_close(prices.values, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
     assert load_data.complete_symbols(prices) == ["south"]
-    assert (prices.metadata["data"], prices.metadata["fields"], prices.metadata["rows"]) == ("own", 1, 2)
+    assert (prices.metadata["data"], prices.metadata["fields"], prices.metadata["rows"]) == ("own", 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -697,15 +729,21 @@ def test_own_series_in_columns(tmp_path):
     [
         (b"", "found an empty file"),
         (b"date\n2020-01-02\n", "found the columns date"),
-        (b"a,b\n1,2\n", "found the columns a, b"),
+        (b"a,b\n1,2\n", "found no date in the columns a, b"),
         (b"date,a,a\n2020-01-02,1,2\n", "found the columns date, a, a"),
         (b"date,a,\n2020-01-02,1,2\n", "found the columns date, a,"),
         (b"date,a\n", "found no rows"),
-        (b"date,a\n2020-01-02,1\n2020-01-02,2\n", "line 3: expected one row per date, found 2020-01-02 again"),
-        (b"date,a\n2020-01-02,1\n02/01/2020,2\n", "line 3: expected a date YYYY-MM-DD, found '02/01/2020'"),
+        (
+            b"date,a\n2020-01-02,1\n2020-01-02,2\n",
+            "line 3: expected one row per stock and day, found 2 of a on 2020-01-02, the first in line 2",
+        ),
+        (b"date,a\n2020-01-02,1\n02/41/2020,2\n", "line 3: expected a date such as 2014-01-31 or 1/31/2014, found"),
         (b"date,a\n2020-01-02,1\n2020-01-03,one\n", "line 3: expected a number, found 'one'"),
-        (b"date,a\n2020-01-02,inf\n", "line 2: expected a number below 1e15, found inf"),
-        (b"date,open,high\n2020-01-02,1,2\n", "expected the columns symbol, date, open"),
+        (b"date,a\n2020-01-02,inf\n", "line 2: expected a number below 1e+12 in close, found inf"),
+        (
+            b"date,open,high\n2020-01-02,1,2\n",
+            "expected the columns Date, Open, High, Low, Close, found date, open, high",
+        ),
         (b"date,open,high,low,close,volume\n2020-01-02,1,2,-1,1,1\n", "line 2: expected a price above 0 in low"),
     ],
 )
@@ -715,7 +753,7 @@ def test_bad_own_prices(tmp_path, data, expected):
 
 def test_own_prices_that_are_not_there(tmp_path):
     fails([str(tmp_path), "No such file"], price_loader.own_prices, tmp_path / "mine.csv")
-    fails("not a plain file", price_loader.own_prices, tmp_path)
+    fails([str(tmp_path), "found none ending in .csv"], price_loader.own_prices, tmp_path)
 
 
 def test_stocks_fall_back_with_a_notice(tmp_path, capsys):

@@ -13,7 +13,7 @@ import lstm_ae_toy as toy
 from lstm_studies.loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
 from lstm_studies.loaders.prices import StockPrices
 from lstm_studies.loaders.toy import generate_signals, read_sequences, scale_sequences, toy_signals
-from lstm_studies.loaders.windows import HIGH, RANGE, fit_scale
+from lstm_studies.loaders.windows import CLOSE, HIGH, RANGE, fit_scale
 from lstm_studies.models.lstm_ae import LSTMAutoencoder
 from lstm_studies.training import checkpoint
 
@@ -225,8 +225,8 @@ def price_settings(**changes) -> snp500.PriceSettings:
 
 def walk_prices(stocks: int, days: int, seed: int = 0) -> StockPrices:
     dates = np.datetime64("2014-01-02") + np.arange(days)
-    metadata = {"data": "sample", "file": "walk"}
-    return StockPrices([f"S{i}" for i in range(stocks)], dates, random_walk(stocks, days, seed), metadata)
+    values, metadata = random_walk(stocks, days, seed), {"data": "sample", "file": "walk", "fields": 5}
+    return StockPrices([f"S{i}" for i in range(stocks)], dates, values, values[:, :, CLOSE], metadata)
 
 
 @pytest.fixture

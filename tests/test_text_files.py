@@ -63,7 +63,37 @@ def test_texts_of_a_file(tmp_path):
     fails("absent.txt", read_texts, tmp_path / "absent.txt", "text")
     fails(["own.txt", "found none"], read_texts, saved(tmp_path, "", name="own.txt"), "text")
     unquoted = saved(tmp_path, "text\nbuy\nbuy, now\n")
-    fails(["own.csv", "Expected 1 fields in row 3, saw 2", "needs quotes"], read_texts, unquoted, "text")
+    fails(["own.csv, line 3: expected 1 fields, found 2", "needs quotation marks"], read_texts, unquoted, "text")
+
+
+@pytest.mark.parametrize("separator", [",", "\t"])
+def test_a_quotation_mark_swallows_no_rows(tmp_path, capsys, separator):
+    """A text that begins with one, in a file without quoting: up to the next one, rows would be one text."""
+    rows = [f"{i}{separator}{'no' if i % 2 else 'yes'}{separator}words {chr(97 + i)}" for i in range(20)]
+    rows[3], rows[17] = f'3{separator}no{separator}"buy the dip', f'17{separator}no{separator}said so" today'
+    path = saved(tmp_path, "\n".join([separator.join(("id", "label", "text")), *rows]) + "\n")
+    table = read_columns(path, ("text", "label"))
+    assert len(table) == 20 and table.index.tolist() == list(range(2, 22))
+    assert table["text"].tolist()[3] == '"buy the dip' and table["text"].tolist()[17] == 'said so" today'
+    notice = capsys.readouterr().err
+    assert "parts of the texts, each of 21 lines as a row; if they enclosed texts, there would be 7 rows" in notice
+    path.write_text(path.read_text().replace('so"', "so"))  # it is never closed
+    assert len(read_columns(path, ("text", "label"))) == 20 and "each of 21 lines as a row" in capsys.readouterr().err
+    # with a text in quotation marks beside them, each line is still a row
+    path.write_text(path.read_text().replace("words b", f'"words{separator} b ""now"""'))
+    assert read_columns(path, ("text", "label"))["text"].tolist()[1] == f'words{separator} b "now"'
+
+
+def test_texts_of_several_lines(tmp_path, capsys):
+    path = saved(tmp_path, 'id,text\n1,"a\nb, c"\n2,"d ""e""\n\nf"\n3,g\n')
+    table = read_columns(path, ("text",))
+    assert table["text"].tolist() == ["a\nb, c", 'd "e"\n\nf', "g"] and table.index.tolist() == [2, 4, 7]
+    assert capsys.readouterr().err == ""
+    assert read_texts(saved(tmp_path, 'text,n\n"a,\nb",1\nc,2\n'), "text") == ["a,\nb", "c"]
+    notice = "texts in quotation marks run over several lines, the longest from 2 to 3"
+    assert notice in capsys.readouterr().err  # each line might be a row as well
+    broken = saved(tmp_path, 'id,text\n1,"a\n2,b\n3,c\n4\n')
+    fails("own.csv, line 2: expected quotation marks around whole cells", read_texts, broken, "text")
 
 
 def test_texts_of_the_standard_input(monkeypatch, capsys):

@@ -11,7 +11,7 @@ from fuzzing import put
 
 gzipped = functools.partial(gzip.compress, mtime=0)
 
-SEQUENCES = "a,b,c,d\n" + "".join(f"{k},{k * k % 7},{-k / 4},{k % 5}\n" for k in range(12))
+SEQUENCES = "a,b,c,d\n" + "".join(f"{k / 2},{k * k % 7},{-k / 4},{k % 5}\n" for k in range(12))
 DAYS = [f"2014-{month:02d}-{day:02d}" for month in (1, 2, 3, 4) for day in range(1, 16)]
 PRICES = "symbol,date,open,high,low,close,volume\n" + "".join(
     f"{symbol},{day},{k + 5}.5,{k + 6 + k % 3}.75,{k + 5},{k + 5}.25,{1000 * k + 1}\n"

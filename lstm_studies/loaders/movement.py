@@ -37,7 +37,9 @@ from lstm_studies.loaders.files import (
     reading,
 )
 from lstm_studies.loaders.movement_samples import MovementTable, StockMovement, aligned, edges, split_samples
-from lstm_studies.loaders.price_files import day_of, parse_prices, read_prices
+from lstm_studies.loaders.price_files import parse_prices
+from lstm_studies.loaders.prices import joined, own_prices
+from lstm_studies.loaders.tables import to_time
 
 MOVEMENT_URL = "https://github.com/fulifeng/Adv-ALSTM/archive/3d6c3dc921f44832dd48734d79dbf60cd832cf5b.zip"
 ARCHIVE = ("Adv-ALSTM-master", "Adv-ALSTM-3d6c3dc921f44832dd48734d79dbf60cd832cf5b", "Adv-ALSTM")
@@ -147,8 +149,8 @@ def archive_table(path: Path, dataset: str, recompute: bool = False) -> Movement
     known = MOVEMENT_SETS[dataset]
     if recompute:
         members, dates = _stock_members(path, known, known.prices), _trading_dates(path, known)
-        stocks = [parse_prices(f"{path}: {name}", read_part(path, name), ticker)[0] for ticker, name in members.items()]
-        return aligned(stocks, dates, "the archive's adjusted close")
+        files = [parse_prices(f"{path}: {name}", read_part(path, name), stock, []) for stock, name in members.items()]
+        return aligned(joined(path, files, {}), dates, "the archive's adjusted close")
     members, dates = _stock_members(path, known, "ourpped"), _trading_dates(path, known)
     values = np.stack([_feature_rows(path, name, known.days) for name in members.values()])  # (S, D, 13)
     values[(values < MISSING_CODE + 1).any(2)] = np.nan
@@ -188,7 +190,7 @@ def _trading_dates(path: Path, known: MovementSet) -> np.ndarray:
     name = full_name(path, f"data/{known.folder}/trading_dates.csv")
     with reading(f"{path}: {name}", "one date YYYY-MM-DD per line"):
         lines = read_part(path, name).decode("ascii").split()
-        days = [day_of(line) for line in lines]
+        days = [to_time(line) for line in lines]
         if None in days:
             raise ValueError(f"{lines[days.index(None)][:40]!r} is no date")
         dates = np.array(days, "datetime64[D]")
@@ -220,13 +222,15 @@ def _feature_rows(path: Path, name: str, days: int) -> np.ndarray:
 
 def price_table(path: Path | str) -> MovementTable:
     """The table of one's own prices: a CSV file or a folder of them. Raises DataError."""
-    stocks = read_prices(path)
-    dates = np.unique(np.concatenate([stock.dates for stock in stocks]))
-    if len(stocks) * len(dates) * 13 > MAX_VALUES:
+    prices = own_prices(path)
+    if prices.metadata["fields"] == 1:
+        raise DataError(f"{path}: expected the columns Open, High, Low, Close of each stock, found one number per date")
+    if prices.adjusted.numel() * 13 > MAX_VALUES:
         raise DataError(
-            f"{path}: expected at most {MAX_VALUES} values, found {len(stocks)} stocks on {len(dates)} dates"
+            f"{path}: expected at most {MAX_VALUES} values, found {len(prices.symbols)} stocks on "
+            f"{len(prices.dates)} dates"
         )
-    return aligned(stocks, dates)
+    return aligned(prices, prices.dates, prices.metadata["adjusted_column"])
 
 
 def _fetch(folder: Path, absent: list[str]) -> None:

@@ -7,14 +7,14 @@ first validation and test dates reach back over the boundary: those days are kno
 Letters in shapes: N samples, T days of a window, S stocks, D trading dates.
 """
 
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from lstm_studies.loaders.files import DataError, checked_limit
-from lstm_studies.loaders.price_files import StockPrices, day_of
+from lstm_studies.loaders.prices import StockPrices
+from lstm_studies.loaders.tables import to_time
 
 UP, DOWN = 0.55, -0.5  # percent: returns in between have no label
 AVERAGES = (5, 10, 15, 20, 25, 30)  # days
@@ -104,10 +104,10 @@ def split_samples(
 
 def place_of(table: MovementTable, text: str, file: str, after: bool = False) -> int:
     """The place of the first date at, or after, a date given as text."""
-    day = day_of(text)
+    day = to_time(text)
     if day is None:
         raise DataError(f"{file}: expected a date YYYY-MM-DD for each part, found {text[:40]!r}")
-    return int(np.searchsorted(table.dates, np.datetime64(day), side="right" if after else "left"))
+    return int(np.searchsorted(table.dates, np.datetime64(day, "D"), side="right" if after else "left"))
 
 
 def window_samples(table: MovementTable, start: int, end: int, steps: int) -> MovementPart:
@@ -145,19 +145,18 @@ def _windows(table: MovementTable, steps: int, stock: np.ndarray, first: np.ndar
     return torch.from_numpy(windows[stock, first].transpose(0, 2, 1).astype(np.float32))
 
 
-def aligned(stocks: list[StockPrices], dates: np.ndarray, column: str = "") -> MovementTable:
+def aligned(prices: StockPrices, dates: np.ndarray, column: str) -> MovementTable:
     """Features and labels of each stock over its own dates, brought to common dates; other dates are left out."""
-    values = np.full((len(stocks), len(dates), 13), np.nan)
-    for own, stock in zip(values, stocks, strict=True):
-        place = np.searchsorted(dates, stock.dates)
-        known = (place < len(dates)) & (dates[np.minimum(place, len(dates) - 1)] == stock.dates)
-        own[place[known]] = movement_features(stock.prices)[known]
+    numbers = np.concatenate([prices.values[:, :, :4].numpy(), prices.adjusted.numpy()[:, :, None]], axis=2)
+    values = np.full((len(prices.symbols), len(dates), 13), np.nan)
+    for own, stock in zip(values, numbers, strict=True):
+        traded = np.isfinite(stock).all(axis=1)
+        days = prices.dates[traded]
+        place = np.searchsorted(dates, days)
+        known = (place < len(dates)) & (dates[np.minimum(place, len(dates) - 1)] == days)
+        own[place[known]] = movement_features(stock[traded])[known]
     values[np.isnan(values).any(2)] = np.nan
-    columns = Counter(stock.adjusted for stock in stocks)
-    column = column or ", ".join(name if len(columns) == 1 else f"{name} of {n} stocks" for name, n in columns.items())
-    return MovementTable(
-        [stock.ticker for stock in stocks], dates, values[:, :, :11], values[:, :, 11], values[:, :, 12], column
-    )
+    return MovementTable(prices.symbols, dates, values[:, :, :11], values[:, :, 11], values[:, :, 12], column)
 
 
 def movement_features(prices: np.ndarray) -> np.ndarray:

@@ -1,200 +1,233 @@
-"""People's own daily prices, in the forms in which they are commonly saved, as stocks with dates and five prices.
+"""Files of daily prices in the forms in which they are commonly saved, as rows of numbers per stock and day.
 
-    one CSV per stock       Date, Open, High, Low, Close[, Adj Close] and any other columns: yfinance's
-                            Ticker.history().to_csv(), Yahoo's old export, Stooq's download
-    one long CSV            the same with a column Symbol or Ticker: the S&P 500 file, Stooq's bulk files
-    yfinance's download()   two rows of header, Price and Ticker, over a row that says Date; any number of stocks
+    one file per stock      Date, Open, High, Low, Close[, Adj Close][, Volume] and any other columns: yfinance's
+                            Ticker.history().to_csv(), the exports of Yahoo, Nasdaq, Investing.com and Stooq
+    a long file             the same with a column Symbol, Ticker or Name: the S&P 500 file, Stooq's bulk files
+    yfinance's download()   two rows of names, Price and Ticker, with or without a third one that says Date
+    one number per day      Date and Close, with or without a symbol; or a date and one column per series, of any unit
 
-Upper and lower case, <brackets>, underscores and the order of rows and columns do not matter. Dates are YYYY-MM-DD,
-with or without a time and its zone, YYYY/MM/DD, YYYYMMDD or M/D/YYYY. Rows that lack a price are left out. Without a
-column Adj Close the close is taken as the adjusted one, as it is in yfinance's files, and the stock says so.
-
-Letters in shapes: D dates.
+Upper and lower case, <brackets>, underscores and the order of rows and columns do not matter; `loaders.tables` tells
+separators, numbers and dates. Where no column is named as a date, it is the first one that has one.
 """
 
-import datetime
-import io
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from lstm_studies.loaders.files import DataError, check_table_size, read_bytes, reading
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.tables import counts_rows, read_rows, to_numbers, to_time, to_times
 
-PRICE_TABLE = "a table of Date, Open, High, Low, Close and, if there is one, Adj Close"
-ENDINGS = (".csv", ".csv.gz", ".txt")
-FIELDS = ("open", "high", "low", "close", "adj close")
-# Other names of columns, in lower case and with spaces for underscores; the first one that a file has is taken.
+PRICE_TABLE = (
+    "a table of Date, Open, High, Low, Close, with or without Symbol, Adj Close and Volume, "
+    "or one of a date and a column of numbers per series"
+)
+PRICES = ("open", "high", "low", "close")
+FIELDS = (*PRICES, "volume", "adj close")
+# Names of columns, in lower case and with spaces for underscores; the first one that a file has is taken.
 NAMES = {
-    "date": ("date", "datetime"),
-    "symbol": ("symbol", "ticker", "name"),
+    "date": ("date", "datetime", "timestamp", "time", "day"),
+    "symbol": ("symbol", "ticker", "name", "code", "ts code", "tic"),
     "open": ("original open", "open"),  # files with both have an adjusted price under Open
+    "high": ("high",),
+    "low": ("low",),
+    "close": ("close", "close/last", "last", "price"),
+    "volume": ("volume", "vol", "vol."),
     "adj close": ("adj close", "adjclose", "adjusted close", "adjusted"),
 }
-NO_PRICE = ("", "null", "nan", "na", "n/a", "none", "-")
-LEAST, MOST = 1e-6, 1e9  # dollars: what is outside is no price
-TICKER = r"[\w.^=&/-](?:[\w.^=&/ -]{0,30}[\w.^=&/-])?"  # spaces inside only
-DATE = r"(\d{4})([-/]?)(\d{1,2})\2(\d{1,2})(?:[ T]\d{2}:\d{2}\S*)?|(\d{1,2})/(\d{1,2})/(\d{4})"
+LEAST, MOST = 1e-9, 1e12  # what is outside is no price
+MAX_NAME = 64  # characters of a symbol
+ENDING = re.compile(r"(\.(csv|tsv|txt))?\.(csv|tsv|txt|zip|gz)$", re.IGNORECASE)
 
 
-class StockPrices(NamedTuple):
-    ticker: str
-    dates: np.ndarray  # (D,) datetime64[D], ascending
-    prices: np.ndarray  # (D, 5) float64: open, high, low, close, adjusted close in dollars
-    adjusted: str  # the name of the column that is taken as the adjusted close
+class PriceFile(NamedTuple):
+    # One row per symbol and day, indexed by the file's lines: symbol, day (datetime64) and, as float64, the FIELDS that
+    # the file has. Close alone stands for all prices.
+    rows: pd.DataFrame
+    duplicates: int  # repeated rows, which are left out
 
 
-def read_prices(path: Path | str) -> list[StockPrices]:
-    """The stocks of a CSV file, or of all CSV files of a folder, sorted by ticker. Raises DataError."""
-    path = Path(path)
-    with reading(path, "a CSV file of prices or a folder of them"):
-        files = [path] if not path.is_dir() else sorted(p for p in path.iterdir() if p.name.lower().endswith(ENDINGS))
-    if not files:
-        raise DataError(f"{path}: expected CSV files of prices, found none ending in {', '.join(ENDINGS)}")
-    stocks: dict[str, tuple[Path, StockPrices]] = {}
-    for file in files:
-        for stock in parse_prices(str(file), read_bytes(file, PRICE_TABLE), ticker_of(file)):
-            if stock.ticker in stocks:
-                raise DataError(
-                    f"{file}: expected each stock in one file, found {stock.ticker} in {stocks[stock.ticker][0]}"
-                )
-            stocks[stock.ticker] = file, stock
-    return [stocks[ticker][1] for ticker in sorted(stocks)]
+def parse_prices(
+    path: Path | str, data: bytes, ticker: str, notes: list[str], keep_incomplete: bool = False
+) -> PriceFile:
+    """The rows of one file, given as bytes; `path` names it in errors, and `ticker` a stock without a symbol.
 
-
-def parse_prices(path: str, data: bytes, ticker: str) -> list[StockPrices]:
-    """The stocks of one CSV file, given as bytes; `path` names it in errors, and `ticker` a stock without a symbol."""
-    check_table_size(path, data)
-    with reading(path, PRICE_TABLE):
-        options = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
-        cells = pd.read_csv(io.BytesIO(data), encoding="utf-8-sig", **options)
-    check_widths(path, data)
-    table = stacked_columns(path, cells) if header_rows(cells) == 3 else named_columns(path, cells, ticker)
-    adjusted = "Adj Close" if "adj close" in table else "Close"
-    if adjusted == "Close":
-        table = table.assign(**{"adj close": table["close"]})
-    rows = checked_rows(path, table)
-    return [one_stock(ticker, own, adjusted) for ticker, own in rows.groupby("symbol", sort=True)]
-
-
-def one_stock(ticker: str, rows: pd.DataFrame, adjusted: str) -> StockPrices:
-    rows = rows.sort_values("day")
-    return StockPrices(ticker, rows["day"].to_numpy("datetime64[D]"), rows[list(FIELDS)].to_numpy(float), adjusted)
+    Rows that lack a price are left out, which is noted, or kept with NaN. Raises DataError, with the line where there
+    is one.
+    """
+    cells = read_rows(path, data, PRICE_TABLE, notes)
+    height, date = header(path, cells, notes)
+    first, body = cells.iloc[0], cells.iloc[height:].copy()
+    if body.empty:
+        raise DataError(f"{path}: expected {PRICE_TABLE}, found no rows")
+    blocks = named_blocks(path, first, body, date, ticker) if height == 1 else stacked_blocks(path, cells, date)
+    for column in {columns["volume"] for _, columns in blocks if "volume" in columns}:
+        for letter, exponent in (("K", "e3"), ("M", "e6"), ("B", "e9")):  # 1.5M
+            body[column] = body[column].str.replace(rf"(?<=\d){letter}$", exponent, regex=True)
+    used = sorted({column for _, columns in blocks for column in columns.values()})
+    numbers = pd.DataFrame(to_numbers(path, body[used], notes), body.index, used)
+    days = to_times(path, body[date], notes).astype("datetime64[D]").astype("datetime64[s]")
+    rows = [
+        numbers[list(columns.values())].set_axis(list(columns), axis=1).assign(symbol=symbol, day=days)
+        for symbol, columns in blocks
+    ]
+    return checked_rows(path, pd.concat(rows), notes, keep_incomplete)
 
 
 def ticker_of(path: Path) -> str:
-    """AAPL of AAPL.csv and of AAPL.csv.gz."""
-    return re.sub(r"(\.csv)?(\.gz|\.csv|\.txt)$", "", path.name, flags=re.IGNORECASE)
+    """AAPL of AAPL.csv and of AAPL.csv.gz, in printable characters."""
+    name = "".join(c if c.isprintable() else "-" for c in ENDING.sub("", path.name).strip())
+    return name[:MAX_NAME].strip() or "series"
 
 
-# ---- header ----------------------------------------------------------------------------------------------------------
+# ---- names of columns ------------------------------------------------------------------------------------------------
 
 
-def header_rows(cells: pd.DataFrame) -> int:
-    """3 for a file of yfinance's download(), whose third row starts with Date; else 1."""
-    third = plain_name(cells.iat[2, 0]) if len(cells) > 2 else ""
-    return 3 if third in NAMES["date"] and plain_name(cells.iat[0, 0]) not in NAMES["date"] else 1
+def plain(cell: str) -> str:
+    """A column's name in lower case, without brackets and numbering, with spaces for underscores."""
+    return re.sub(r"^\d\. ", "", cell.strip().strip("<>").replace("_", " ").lower())
 
 
-def plain_name(cell: object) -> str:
-    """A column's name in lower case, without brackets, with spaces for underscores."""
-    return str(cell).strip().strip("<>").replace("_", " ").lower()
+def shown(names: pd.Series) -> str:
+    return ", ".join(name.strip() for name in names)[:200]
 
 
-def named_columns(path: str, cells: pd.DataFrame, ticker: str) -> pd.DataFrame:
-    """The rows under one row of names, as text: line, date, symbol and the prices that there are."""
-    places = column_places(path, [plain_name(cell) for cell in cells.iloc[0]])
-    table = cells.iloc[1:, list(places.values())].set_axis(list(places), axis=1)
-    if "symbol" not in places:
-        table = table.assign(symbol=ticker)
-    return table.assign(line=table.index + 1)
+def header(path: Path | str, cells: pd.DataFrame, notes: list[str]) -> tuple[int, int]:
+    """How many rows of names there are, and the column of the date."""
+    first, names = cells.iloc[0], [plain(cell) for cell in cells.iloc[0]]
+    if any(map(to_time, first)):
+        raise DataError(f"{path}: expected a first line with the names of the columns, found {shown(first)}")
+    if len(cells) > 2 and plain(cells.iat[2, 0]) in NAMES["date"] and not set(names) & set(NAMES["date"]):
+        return 3, 0
+    second = cells.iloc[min(1, len(cells) - 1)]
+    for name in (*NAMES["date"], *(name for name in names if "date" in name.split())):
+        if name in names:
+            date = names.index(name)
+            tickers = second[second.str.strip() != ""]
+            return 1 + (date not in tickers and bool(pd.to_numeric(tickers, errors="coerce").isna().all())), date
+    for date, cell in second.items():
+        if to_time(cell) or to_time(cell, day_first=True):
+            notes.append(f"the dates are those of the column {first[date].strip() or 'without a name'}")
+            return 1, date
+    raise DataError(f"{path}: expected {PRICE_TABLE}, found no date in the columns {shown(first)}")
 
 
-def stacked_columns(path: str, cells: pd.DataFrame) -> pd.DataFrame:
-    """The same of a file with two rows of names, fields and tickers in either order: one block of rows per ticker."""
-    first, second = (cells.iloc[row, 1:].str.strip() for row in (0, 1))
-    fields, tickers = (first, second) if "close" in set(first.map(plain_name)) else (second, first)
-    blocks = []
-    for ticker in tickers.unique():
-        places = column_places(path, ["date", *fields.map(plain_name).where(tickers == ticker, "")])
-        table = cells.iloc[3:, list(places.values())].set_axis(list(places), axis=1)
-        blocks.append(table.assign(symbol=ticker, line=table.index + 1))
-    return pd.concat(blocks)
+def field_columns(path: Path | str, first: pd.Series, date: int) -> dict[str, int]:
+    """The columns of symbol and FIELDS as far as there are any; of the prices all four, close alone, or none."""
+    names = {column: plain(name) for column, name in first.items() if column != date}
+    columns = {}
+    for field, aliases in NAMES.items():
+        name = next((name for name in aliases if name in names.values()), None)
+        if name is not None and field != "date":
+            columns[field], *others = (column for column in names if names[column] == name)
+            if others:
+                raise DataError(f"{path}: expected one column {name.title()}, found {shown(first)}")
+    if {"open", "high", "low"} & columns.keys():
+        if not columns.keys() >= set(PRICES):
+            raise DataError(f"{path}: expected the columns Date, Open, High, Low, Close, found {shown(first)}")
+        return columns
+    close = columns.get("close", columns.get("adj close"))
+    one = close is not None and ("symbol" in columns or names[close] not in ("last", "price"))
+    return {field: columns[field] for field in ("symbol",) if field in columns} | ({"close": close} if one else {})
 
 
-def column_places(path: str, names: list[str]) -> dict[str, int]:
-    """The place of the date, the symbol and the five prices in a row of names; symbol and adj close may be missing."""
-    places = {}
-    for field in ("date", "symbol", *FIELDS):
-        name = next((name for name in NAMES.get(field, (field,)) if name in names), None)
-        if name is not None and names.count(name) == 1:
-            places[field] = names.index(name)
-        elif name is not None or field not in ("symbol", "adj close"):
-            raise DataError(
-                f"{path}: expected the columns Date, Open, High, Low, Close once each, "
-                f"found {', '.join(names)[:200] or 'an empty file'}"
-            )
-    return places
+Block = tuple[str | pd.Series, dict[str, int]]  # a symbol, or one per row, and the columns of its fields
+
+
+def named_blocks(path: Path | str, first: pd.Series, body: pd.DataFrame, date: int, ticker: str) -> list[Block]:
+    """The blocks under one row of names: one for all stocks, or one per series."""
+    columns = field_columns(path, first, date)
+    symbol = columns.pop("symbol", None)
+    symbols = ticker if symbol is None else body[symbol].str.strip()
+    if columns:
+        return [(symbols, columns)]
+    series = {
+        column: name.strip()
+        for column, name in first.drop([date] if symbol is None else [date, symbol]).items()
+        if not (
+            plain(name) in ("", "index", "unnamed: 0") and (counts_rows(body[column]) or (body[column] == "").all())
+        )
+    }
+    if symbol is not None and len(series) == 1:
+        return [(symbols, {"close": column}) for column in series]
+    if symbol is not None or not series or len({*series.values()} - {""}) < len(series):
+        raise DataError(
+            f"{path}: expected {PRICE_TABLE}, each with a name of its own, found the columns {shown(first)}"
+        )
+    return [(name, {"close": column}) for column, name in series.items()]
+
+
+def stacked_blocks(path: Path | str, cells: pd.DataFrame, date: int) -> list[Block]:
+    """The blocks under two rows of names, fields and tickers in either order: one per ticker."""
+    fields, tickers = (cells.iloc[row].drop(date).str.strip() for row in (0, 1))
+    if "close" not in set(fields.map(plain)):
+        fields, tickers = tickers, fields
+    blocks = [
+        (ticker, field_columns(path, fields[tickers == ticker], date)) for ticker in tickers[tickers != ""].unique()
+    ]
+    if not blocks or not all(columns for _, columns in blocks):
+        raise DataError(f"{path}: expected the columns Open, High, Low, Close of each stock, found {shown(fields)}")
+    return blocks
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
 
 
-def check_widths(path: str, data: bytes) -> None:
-    """Refuses a line with fewer fields than the first one, which pandas would fill up; not in files with quotes."""
-    if b'"' in data:
-        return
-    lines = data.split(b"\n")
-    expected = lines[0].count(b",")
-    for number, line in enumerate(lines, 1):
-        if line.count(b",") < expected and line.strip():
-            raise DataError(f"{path}, line {number}: expected {expected + 1} fields, found {line.count(b',') + 1}")
-
-
-def checked_rows(path: str, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that have prices: symbol, day and FIELDS as numbers. Raises DataError that names the first bad line."""
-    fields = list(FIELDS)
-    table = table[table["date"].str.strip() != ""].reset_index(drop=True)
-    days = {text: day_of(text) for text in table["date"].unique()}
-    table["day"] = pd.Series([days[text] for text in table["date"]], table.index, "datetime64[s]")
-    refuse(path, table, table["day"].isna(), ["date"], "a date YYYY-MM-DD or M/D/YYYY")
-    missing = table[fields].apply(lambda column: column.str.strip().str.lower().isin(NO_PRICE))
-    table = table[~missing.any(axis=1)].reset_index(drop=True)
-    if table.empty:
+def checked_rows(path: Path | str, rows: pd.DataFrame, notes: list[str], keep_incomplete: bool) -> PriceFile:
+    """The rows with sensible names and numbers, one per stock and day. Raises DataError for the first other one."""
+    for line, symbol in rows["symbol"].drop_duplicates().items():
+        if not (symbol and symbol.isprintable() and len(symbol) <= MAX_NAME):
+            raise DataError(f"{path}, line {line}: expected a ticker symbol, found {symbol[: MAX_NAME + 1]!r}")
+    fields = [field for field in FIELDS if field in rows]
+    check_range(path, rows[fields])
+    lacking = rows[fields].drop(columns="volume", errors="ignore").isna().any(axis=1)
+    if lacking.any() and not keep_incomplete:
+        notes.append(f"rows that lack a price are left out: {lines_of(rows[lacking])}")
+        rows = rows[~lacking]
+    if "volume" in rows and not keep_incomplete:
+        lacking = rows["volume"].isna()
+        if lacking.any() and not lacking.all():
+            notes.append(f"volumes that are missing are taken for 0: {lines_of(rows[lacking])}")
+        rows = rows.fillna({"volume": 0.0})
+    if rows.empty:
         raise DataError(f"{path}: expected {PRICE_TABLE}, found no rows with prices")
-    refuse(path, table, ~table["symbol"].str.fullmatch(TICKER), ["symbol"], "a ticker symbol")
-    numbers = table[fields].apply(pd.to_numeric, errors="coerce")
-    refuse(
-        path, table, ~numbers.apply(lambda column: column.between(LEAST, MOST)).all(axis=1), fields, "prices above 0"
-    )
-    again = table.duplicated(["symbol", "day"])
+    distinct = rows[~rows.duplicated()] if rows.duplicated(["symbol", "day"]).any() else rows
+    check_repeated(path, distinct)
+    longest = distinct.loc[distinct["symbol"] == distinct["symbol"].mode()[0], "day"]
+    gap = longest.sort_values().diff().median() / pd.Timedelta(days=1)
+    if gap > 4:
+        notes.append(f"the rows are {gap:g} days apart, and each is taken for a day")
+    return PriceFile(distinct, len(rows) - len(distinct))
+
+
+def lines_of(rows: pd.DataFrame) -> str:
+    lines = rows.index.unique()
+    return f"line {', '.join(map(str, lines[:3]))}" + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
+
+
+def check_range(path: Path | str, numbers: pd.DataFrame) -> None:
+    """Raises DataError for prices that are not positive, negative volumes, and what is too large for either."""
+    for field, column in numbers.items():
+        if field == "volume":
+            low, high, expected = 0, 1e18, "a volume of at least 0"
+        elif "open" in numbers:
+            low, high, expected = LEAST, MOST, "a price above 0"
+        else:
+            low, high, expected = -MOST, MOST, f"a number above {-MOST:g}"
+        for line, value in column[~(column.isna() | column.between(low, high))].head(1).items():
+            expected = expected if value < low else f"a number below {high:g}"
+            raise DataError(f"{path}, line {line}: expected {expected} in {field}, found {value:g}")
+
+
+def check_repeated(path: Path | str, rows: pd.DataFrame) -> None:
+    """Raises DataError for a second row of a stock and day, as there are many where prices are of times of the day."""
+    again = rows.duplicated(["symbol", "day"])
     if again.any():
-        row = table[again].iloc[0]
-        other = table[(table["symbol"] == row["symbol"]) & (table["day"] == row["day"])].iloc[0]
+        line, row = again.idxmax(), rows[again].iloc[0]
+        same = rows.index[(rows["symbol"] == row["symbol"]) & (rows["day"] == row["day"])]
+        hint = ": prices within the day, of which a row per day has to be made" if len(same) > 2 else ""
         raise DataError(
-            f"{path}, line {row['line']}: expected one row per stock and date, "
-            f"found {row['symbol']} on {row['day']:%Y-%m-%d} in line {other['line']} as well"
+            f"{path}, line {line}: expected one row per stock and day, found {len(same)} of {row['symbol']} on "
+            f"{row['day']:%Y-%m-%d}, the first in line {same[0]}{hint}"
         )
-    return table[["symbol", "day"]].join(numbers)
-
-
-def refuse(path: str, table: pd.DataFrame, bad: pd.Series, columns: list[str], expected: str) -> None:
-    """DataError for the first bad row, if there is one."""
-    if bad.any():
-        row = table.loc[bad.idxmax()]
-        cells = ", ".join(str(cell)[:40] for cell in row[columns])
-        raise DataError(f"{path}, line {row['line']}: expected {expected}, found {cells!r}")
-
-
-def day_of(text: str) -> datetime.date | None:
-    """The day of a date as in the head of this file, or None."""
-    match = re.fullmatch(DATE, text.strip())
-    if not match:
-        return None
-    year, month, day = (match[1], match[3], match[4]) if match[1] else (match[7], match[5], match[6])
-    try:
-        return datetime.date(int(year), int(month), int(day))
-    except ValueError:
-        return None

@@ -1,8 +1,7 @@
-"""Daily stock prices: S&P 500, or a file of one's own, as tensors by symbol and date."""
+"""Daily stock prices: S&P 500, or files of one's own, as tensors by symbol and date."""
 
-import datetime
 import difflib
-import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,15 +11,27 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lstm_studies.loaders.files import MAX_CELLS, DataError, choose, download, first_present, read_bytes, read_member
-from lstm_studies.loaders.tables import check_cells, read_rows, to_numbers
+from lstm_studies.loaders.files import (
+    MAX_CELLS,
+    DataError,
+    choose,
+    download,
+    first_present,
+    member_names,
+    read_bytes,
+    read_member,
+    reading,
+)
+from lstm_studies.loaders.price_files import FIELDS, PRICE_TABLE, PriceFile, parse_prices, ticker_of
+from lstm_studies.loaders.tables import say
 
 
 class StockPrices(NamedTuple):
     symbols: list[str]  # S names, sorted unless selected
-    dates: np.ndarray  # (D,) datetime64[D], ascending: every date on which any symbol of the file has a row
-    # (S, D, 5) float64: open, high, low, close in dollars, volume in shares; NaN where missing
+    dates: np.ndarray  # (D,) datetime64[D], ascending: every date on which any symbol has a row
+    # (S, D, 5) float64: open, high, low, close in the file's unit, volume in shares; NaN where missing
     values: Tensor
+    adjusted: Tensor  # (S, D) float64: the close adjusted for splits and dividends; the close itself without a column
     metadata: dict
 
 
@@ -28,9 +39,8 @@ STOCKS_URL = "https://www.kaggle.com/api/v1/datasets/download/gauravmehta13/sp-5
 STOCKS_ZIP = "sp-500-stock-prices.zip"
 STOCKS_CSV = ("S&P 500 Stock Prices 2014-2017.csv", "SP 500 Stock Prices 2014-2017.csv")
 STOCKS_SAMPLE = "stocks_daily.csv.gz"
-PRICE_FIELDS = ("open", "high", "low", "close", "volume")
-STOCKS_TABLE = "a table of symbol, date, open, high, low, close, volume"
-SERIES_TABLE = "a table of a date and one column of numbers per series"
+PRICE_FIELDS = FIELDS[:5]
+ENDINGS = (".csv", ".csv.gz", ".tsv", ".txt")  # of the files of a folder
 
 
 def stock_prices(data_dir: Path, source: str = "auto", symbols: Iterable[str] | None = None) -> StockPrices:
@@ -40,37 +50,43 @@ def stock_prices(data_dir: Path, source: str = "auto", symbols: Iterable[str] | 
     a value are kept as NaN and counted, and dates without a row are NaN too: to drop, fill or skip them is
     the caller's decision (see complete_symbols). metadata describes the whole file: rows, symbols, dates,
     first_date, last_date, rows_with_missing, missing (per column), duplicates (identical rows, which are
-    dropped), incomplete (names of symbols).
+    dropped), incomplete (names of symbols), fields (numbers per date, 5), adjusted_column.
     Raises DataError for damaged files, unknown symbols, and, with the line, impossible or contradicting rows.
     """
     names = [STOCKS_ZIP, *STOCKS_CSV, *(f"{name}.gz" for name in STOCKS_CSV)]
     folder, metadata = choose(data_dir, source, "sp500", [names], _fetch_stocks, STOCKS_URL)
     path = folder / STOCKS_SAMPLE if metadata["data"] == "sample" else first_present(folder, names)
-    prices = _price_table(path, read_rows(path, _content(path, STOCKS_TABLE), STOCKS_TABLE), metadata)
+    data = read_member(path, STOCKS_CSV) if path.suffix == ".zip" else read_bytes(path, PRICE_TABLE)
+    file = parse_prices(path, data, ticker_of(path), notes := [], keep_incomplete=True)
+    say(path, notes)
+    missing = file.rows[[field for field in PRICE_FIELDS if field in file.rows]].isna()
+    counts = {"rows_with_missing": int(missing.any(axis=1).sum()), "missing": missing.sum().to_dict()}
+    prices = joined(path, [file], {**metadata, **counts})
     return prices if symbols is None else select_symbols(prices, symbols)
 
 
-def own_prices(path: Path) -> StockPrices:
-    """Prices from a CSV file of one's own, also gzipped or zipped (`name.zip` with the member `name.csv`).
+def own_prices(path: Path | str) -> StockPrices:
+    """Prices of one's own: a file in a form of `loaders.price_files`, gzipped or alone in a zip archive, or a folder.
 
-    Three forms are known by their header: symbol, date, open, high, low, close, volume with one row per symbol and
-    date; the same of one stock without a symbol, which is then the file's name; and a column `date` beside one column
-    per series, whose number stands for open, high, low and close of its date, with volume 0. Other columns of the first
-    two forms are ignored.
-    Returns StockPrices as `stock_prices` does, with metadata["data"] "own" and metadata["fields"], 5 or 1 numbers per
-    date. Raises DataError with the line.
+    Returns StockPrices as `stock_prices` does, with metadata["data"] "own". Rows that lack a price are left out. With
+    metadata["fields"] 1 the files have one number per date, which stands for open, high, low and close, and without
+    volumes these are 0. What a file leaves unsure is printed in one line. Raises DataError with the file and line.
     """
-    path = Path(path)
-    expected = f"{STOCKS_TABLE}, or {SERIES_TABLE}"
-    rows = read_rows(path, _content(path, expected), expected)
-    header = [name.strip().lower() for name in rows.iloc[0]]
-    if not {"symbol", *PRICE_FIELDS} & set(header):
-        return _series_table(path, rows, {"data": "own", "fields": 1})
-    if "symbol" not in header:
-        rows[len(header)] = ["symbol"] + [re.sub(r"[^A-Za-z0-9.^=-]", "-", path.name.split(".")[0])[:16]] * (
-            len(rows) - 1
-        )
-    return _price_table(path, rows, {"data": "own", "fields": len(PRICE_FIELDS)})
+    path, notes = Path(path), []
+    with reading(path, f"{PRICE_TABLE}; or a folder of them"):
+        folder = path.is_dir()
+        paths = sorted(p for p in path.iterdir() if p.name.lower().endswith(ENDINGS)) if folder else [path]
+    if not paths:
+        raise DataError(f"{path}: expected files of prices, found none ending in {', '.join(ENDINGS)}")
+    files, where = [], {}
+    for file in paths:
+        files.append(parse_prices(file, _content(file), ticker_of(file), own := []))
+        notes += [f"{file.name}: {note}" for note in own] if folder else own
+        for symbol in files[-1].rows["symbol"].unique():
+            if where.setdefault(symbol, file) != file:
+                raise DataError(f"{file}: expected each stock in one file, found {symbol} in {where[symbol]}")
+    say(path, notes)
+    return joined(path, files, {"data": "own"})
 
 
 def select_symbols(prices: StockPrices, symbols: str | Iterable[str]) -> StockPrices:
@@ -85,7 +101,7 @@ def select_symbols(prices: StockPrices, symbols: str | Iterable[str]) -> StockPr
                 + (f"its symbols: {', '.join(prices.symbols)}" if few else f"nearest: {', '.join(near)}")
             )
     rows = [prices.symbols.index(symbol) for symbol in symbols]
-    return prices._replace(symbols=symbols, values=prices.values[rows])
+    return prices._replace(symbols=symbols, values=prices.values[rows], adjusted=prices.adjusted[rows])
 
 
 def complete_symbols(prices: StockPrices) -> list[str]:
@@ -101,135 +117,48 @@ def _fetch_stocks(folder: Path, absent: list[str]) -> None:
     download(STOCKS_URL, folder / absent[0], check=lambda path: read_member(path, STOCKS_CSV))
 
 
-def _content(path: Path, expected: str) -> bytes:
-    if path.suffix != ".zip":
-        return read_bytes(path, expected)
-    return read_member(path, (*STOCKS_CSV, f"{path.stem}.csv"))
+def _content(path: Path) -> bytes:
+    if path.suffix.lower() != ".zip":
+        return read_bytes(path, PRICE_TABLE)
+    tables = [name for name in member_names(path) if name.lower().endswith(ENDINGS)]
+    return read_member(path, tables if len(tables) == 1 else [f"{path.stem}.csv"])
 
 
-def _is_symbol(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9.^=-]{1,16}", text) is not None
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return datetime.date.fromisoformat(text).isoformat() == text  # 20140102 and 2014-W01-4 parse as well
-    except ValueError:
-        return False
-
-
-def _check_size(path: Path, symbols: int, dates: int) -> None:
-    if symbols * dates * len(PRICE_FIELDS) > MAX_CELLS:
-        raise DataError(f"{path}: expected at most {MAX_CELLS} values, found {symbols} symbols on {dates} dates")
-
-
-# ---- a row per symbol and date ---------------------------------------------------------------------------------------
-
-
-def _price_table(path: Path, rows: pd.DataFrame, metadata: dict) -> StockPrices:
-    symbol_at, date_at, *fields_at = _columns(path, rows.iloc[0])
-    rows = rows.iloc[1:]
-    if rows.empty:
-        raise DataError(f"{path}: expected {STOCKS_TABLE}, found no rows")
-    check_cells(path, rows[symbol_at], _is_symbol, "a ticker symbol")
-    check_cells(path, rows[date_at], _is_date, "a date YYYY-MM-DD")
-    numbers = to_numbers(path, rows[fields_at])  # (R, 5)
-    _check_prices(path, numbers, rows.index)
-    symbol_codes, symbols = pd.factorize(rows[symbol_at], sort=True)
-    date_codes, dates = pd.factorize(rows[date_at], sort=True)
-    _check_size(path, len(symbols), len(dates))
-    cells = symbol_codes * len(dates) + date_codes  # (R,)
-    unique = _distinct(path, cells, numbers, rows.index)
+def joined(path: Path, files: list[PriceFile], metadata: dict) -> StockPrices:
+    """The rows of all files on common dates. Raises DataError if that is too large to build."""
+    symbols = sorted(set().union(*(file.rows["symbol"].unique() for file in files)))
+    dates = np.unique(np.concatenate([file.rows["day"].unique() for file in files]))
+    if len(symbols) * len(dates) * len(FIELDS) > MAX_CELLS:
+        raise DataError(
+            f"{path}: expected at most {MAX_CELLS} values, found {len(symbols)} symbols on {len(dates)} dates"
+        )
     values = np.full((len(symbols) * len(dates), len(PRICE_FIELDS)), np.nan)
-    values[cells[unique]] = numbers[unique]
-    values = torch.from_numpy(values.reshape(len(symbols), len(dates), len(PRICE_FIELDS)))
-    prices = StockPrices(list(symbols), np.array(dates, "datetime64[D]"), values, {})
-    missing = np.isnan(numbers[unique])
-    counts = {
-        "rows": len(numbers),
-        "rows_with_missing": int(missing.any(1).sum()),
-        "missing": dict(zip(PRICE_FIELDS, missing.sum(0).tolist(), strict=True)),
-        "duplicates": int((~unique).sum()),
-    }
-    return prices._replace(metadata={**metadata, "file": path.name, **counts, **_extent(prices)})
-
-
-def _columns(path: Path, header: pd.Series) -> list[int]:
-    """The places of symbol, date and the five numbers; other columns are ignored."""
-    header = [name.strip().lower() for name in header]
-    wanted = ("symbol", "date", *PRICE_FIELDS)
-    if any(header.count(name) != 1 for name in wanted):
-        raise DataError(
-            f"{path}: expected the columns {', '.join(wanted)} once each, found {', '.join(header)[:200] or 'none'}"
-        )
-    return [header.index(name) for name in wanted]
-
-
-def _check_prices(path: Path, numbers: np.ndarray, lines: pd.Index) -> None:
-    """Prices are missing or positive, volumes missing or at least 0; 1e15 stands for everything absurd."""
-    good = np.isnan(numbers) | (numbers > 0) & (numbers < 1e15)
-    good[:, 4] |= numbers[:, 4] == 0
-    if not good.all():
-        row, column = np.argwhere(~good)[0]
-        expected = "a volume of at least 0" if column == 4 else "a price above 0"
-        raise DataError(
-            f"{path}, line {lines[row]}: expected {expected} in {PRICE_FIELDS[column]}, found {numbers[row, column]:g}"
-        )
-
-
-def _distinct(path: Path, cells: np.ndarray, numbers: np.ndarray, lines: pd.Index) -> np.ndarray:
-    """Which rows (R,) to keep: the first of each cell. Raises DataError where two rows of one cell differ."""
-    order = np.argsort(cells, kind="stable")
-    again = np.flatnonzero(cells[order[1:]] == cells[order[:-1]])
-    first, second = order[again], order[again + 1]
-    same = (numbers[first] == numbers[second]) | np.isnan(numbers[first]) & np.isnan(numbers[second])
-    for k in np.flatnonzero(~same.all(axis=1))[:1]:
-        raise DataError(
-            f"{path}, line {lines[second[k]]}: expected one row per symbol and date, "
-            f"found other values than on line {lines[first[k]]}"
-        )
-    unique = np.ones(len(cells), dtype=bool)
-    unique[second] = False
-    return unique
-
-
-def _extent(prices: StockPrices) -> dict:
+    adjusted, columns = np.full(len(values), np.nan), Counter()
+    for rows, _ in files:
+        codes = pd.Index(symbols).get_indexer(rows["symbol"]) * len(dates) + np.searchsorted(dates, rows["day"])
+        for k, field in enumerate(PRICE_FIELDS):
+            values[codes, k] = rows[field] if field in rows else 0 if field == "volume" else rows["close"]
+        adjusted[codes] = rows["adj close" if "adj close" in rows else "close"]
+        columns["Adj Close" if "adj close" in rows else "Close"] += rows["symbol"].nunique()
+    shape = len(symbols), len(dates)
+    prices = StockPrices(
+        symbols,
+        dates.astype("datetime64[D]"),
+        torch.from_numpy(values.reshape(*shape, -1)),
+        torch.from_numpy(adjusted.reshape(shape)),
+        {},
+    )
     complete = set(complete_symbols(prices))
-    return {
-        "symbols": len(prices.symbols),
-        "dates": len(prices.dates),
+    counts = {
+        "file": path.name,
+        "fields": min(len(PRICE_FIELDS) if "open" in file.rows else 1 for file in files),
+        "adjusted_column": ", ".join(f"{c} of {n} stocks" if len(columns) > 1 else c for c, n in columns.items()),
+        "rows": sum(len(file.rows) + file.duplicates for file in files),
+        "duplicates": sum(file.duplicates for file in files),
+        "symbols": shape[0],
+        "dates": shape[1],
         "first_date": str(prices.dates[0]),
         "last_date": str(prices.dates[-1]),
-        "incomplete": [symbol for symbol in prices.symbols if symbol not in complete],
+        "incomplete": [symbol for symbol in symbols if symbol not in complete],
     }
-
-
-# ---- a column per series ---------------------------------------------------------------------------------------------
-
-
-def _series_table(path: Path, rows: pd.DataFrame, metadata: dict) -> StockPrices:
-    names = [name.strip() for name in rows.iloc[0]]
-    series = [name for name in names if name.lower() != "date"]
-    if len(series) != len(names) - 1 or not series or len(set(series)) != len(series) or "" in series:
-        raise DataError(
-            f"{path}: expected {STOCKS_TABLE}, or {SERIES_TABLE}, each with a name of its own, "
-            f"found the columns {', '.join(names)[:200]}"
-        )
-    date_at = next(k for k, name in enumerate(names) if name.lower() == "date")
-    rows = rows.iloc[1:]
-    if rows.empty:
-        raise DataError(f"{path}: expected {SERIES_TABLE}, found no rows")
-    check_cells(path, rows[date_at], _is_date, "a date YYYY-MM-DD")
-    for line in rows.index[rows[date_at].duplicated()][:1]:
-        raise DataError(f"{path}, line {line}: expected one row per date, found {rows[date_at][line]} again")
-    _check_size(path, len(series), len(rows))
-    numbers = to_numbers(path, rows.drop(columns=date_at))  # (D, S)
-    for row, column in np.argwhere(np.isinf(numbers) | (np.abs(numbers) >= 1e15))[:1]:
-        place, name = f"{path}, line {rows.index[row]}", series[column]
-        raise DataError(f"{place}: expected a number below 1e15, found {numbers[row, column]:g} in {name[:40]!r}")
-    order = np.argsort(rows[date_at].to_numpy())
-    values = torch.from_numpy(numbers[order].T.copy()).unsqueeze(2).repeat(1, 1, len(PRICE_FIELDS))
-    values[:, :, PRICE_FIELDS.index("volume")] *= 0  # NaN stays NaN
-    prices = StockPrices(series, np.array(rows[date_at].to_numpy()[order], "datetime64[D]"), values, {})
-    counts = {"rows": len(rows), "rows_with_missing": int(np.isnan(numbers).any(1).sum())}
-    return prices._replace(metadata={**metadata, "file": path.name, **counts, **_extent(prices)})
+    return prices._replace(metadata={**metadata, **counts})

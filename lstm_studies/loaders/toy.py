@@ -104,27 +104,35 @@ def own_sequences(path: Path, seed: int = 0, limit: int | None = None) -> ToySig
 def read_sequences(path: Path) -> Tensor:
     """The rows of a CSV file, also gzipped, as sequences (N, T) float32, in the file's order and unit.
 
-    A first row without any number, or of the column numbers 0, 1, 2, ..., is a header. Raises DataError for a file that
-    is no table of numbers, and with the line for a number that is missing or infinite.
+    A first row without any number, or that numbers the columns, is a header; below one, a first column without a name
+    is an index, as is one that numbers three rows or more. Raises DataError for a file that is no table of numbers, and
+    with the line for a number that is missing or infinite.
     """
-    from lstm_studies.loaders.tables import (
-        read_rows,
-        to_numbers,
-    )  # pandas takes 0.3 s, and generated signals do without
+    from lstm_studies.loaders.tables import counts_rows, read_rows, say, to_numbers  # pandas takes 0.3 s
 
-    path = Path(path)
-    rows = read_rows(path, read_bytes(path, OWN_TABLE), OWN_TABLE)
-    first = list(rows.iloc[0])
-    if not any(_is_number(cell) for cell in first) or first == [str(k) for k in range(len(first))]:
+    path, notes = Path(path), []
+    rows = read_rows(path, read_bytes(path, OWN_TABLE), OWN_TABLE, notes)
+    first = rows.iloc[0]
+    header = not any(map(_is_number, first)) or (not _is_number(first[0]) and counts_rows(first[1:]))
+    numbered = len(first) > 1 and counts_rows(first)
+    if numbered:
+        notes.append("the first row numbers the columns and is no sequence")
+    if header or numbered:
         rows = rows.iloc[1:]
+    if header and first[0].strip() in ("", "Unnamed: 0"):
+        rows = rows.drop(columns=0)
+    elif len(rows) > 2 and rows.shape[1] > 2 and counts_rows(rows[0]):
+        notes.append("the first column numbers the sequences and is no value of theirs")
+        rows = rows.drop(columns=0)
     with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
-        numbers = to_numbers(path, rows).astype(np.float32)
+        numbers = to_numbers(path, rows, notes).astype(np.float32)
     if numbers.shape[0] < 1 or numbers.shape[1] < 2:
         raise DataError(f"{path}: expected {OWN_TABLE}, found {numbers.shape[0]} rows of {numbers.shape[1]} numbers")
     for row, column in np.argwhere(~np.isfinite(numbers))[:1]:
-        cell = rows.iat[row, column][:40]
-        place = f"{path}, line {rows.index[row]}"
-        raise DataError(f"{place}: expected a finite number in every column, found {cell!r} in column {column + 1}")
+        cell, name = rows.iat[row, column][:40], rows.columns[column] + 1
+        line = f"{path}, line {rows.index[row]}"
+        raise DataError(f"{line}: expected a finite number in every column, found {cell!r} in column {name}")
+    say(path, notes)
     return torch.from_numpy(numbers)
 
 
