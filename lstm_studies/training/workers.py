@@ -106,8 +106,19 @@ def together(tasks: list[Task], submit: Callable, backend: str, then: Then, resu
     After a signal, raises Interrupted once every worker has saved its state.
     """
     lost: list[Task] = []
+    running: dict[Future, Task] = {}
+
+    def begin(tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            try:
+                running[submit(*portable(task))] = task
+            except Exception as error:  # the pool is broken, as the tasks that are running will tell
+                if type(error).__name__ not in LOST:
+                    raise
+                lost.append(task)
+
     with forwarded_signals(backend) as received, killed_after_an_error(backend):
-        running = {submit(*portable(task)): task for task in tasks}
+        begin(tasks)
         stopped: list[Interrupted] = []
         while running:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -121,7 +132,7 @@ def together(tasks: list[Task], submit: Callable, backend: str, then: Then, resu
                 else:
                     results[task.name] = result
                     if not received:
-                        running |= {submit(*portable(more)): more for more in then(task, result)}
+                        begin(then(task, result))
         if stopped or received:  # the workers have saved, and take no more tasks
             first = stopped[0] if stopped else Interrupted(received[0], "; --resume goes on")
             raise Interrupted(received[0] if received else first.signum, first.where)
@@ -152,7 +163,7 @@ def killed_after_an_error(backend: str):
         yield
     except BaseException:
         if backend == "loky":
-            get_reusable_executor().shutdown(kill_workers=True)
+            get_reusable_executor(reuse=True).shutdown(kill_workers=True)
         raise
 
 
