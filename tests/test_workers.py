@@ -163,11 +163,24 @@ def fail_or_sleep(error, folder):
     time.sleep(60)
 
 
-@pytest.mark.parametrize("error", [DataError, ZeroDivisionError])
-def test_an_error_in_one_task_ends_the_run_and_its_workers_at_once(tmp_path, error):
+def ignore_signals(error, folder):
+    """The same, and no signal ends the other one."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    fail_or_sleep(error, folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "function"),
+    [
+        (DataError, fail_or_sleep),
+        (ZeroDivisionError, fail_or_sleep),
+        pytest.param(DataError, ignore_signals, marks=pytest.mark.reliability),
+    ],
+)
+def test_an_error_in_one_task_ends_the_run_and_its_workers_at_once(tmp_path, error, function):
     started = time.monotonic()
     with pytest.raises(error, match="one line"):
-        workers.run([Task(str(one), fail_or_sleep, one, tmp_path) for one in (error, None)], 2)
+        workers.run([Task(str(one), function, one, tmp_path) for one in (error, None)], 2)
     assert time.monotonic() - started < 40
     (pid,) = (int(path.stem) for path in tmp_path.glob("*.pid"))
     assert not multiprocessing.active_children() and not running(pid)

@@ -117,25 +117,30 @@ def together(tasks: list[Task], submit: Callable, backend: str, then: Then, resu
                     raise
                 lost.append(task)
 
-    with forwarded_signals(backend) as received, killed_after_an_error(backend):
-        begin(tasks)
-        stopped: list[Interrupted] = []
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                task = running.pop(future)
-                result = outcome(future, received)
-                if isinstance(result, Interrupted):
-                    stopped.append(result)
-                elif result is LOST:
-                    lost.append(task)
-                else:
-                    results[task.name] = result
-                    if not received:
-                        begin(then(task, result))
-        if stopped or received:  # the workers have saved, and take no more tasks
-            first = stopped[0] if stopped else Interrupted(received[0], "; --resume goes on")
-            raise Interrupted(received[0] if received else first.signum, first.where)
+    with forwarded_signals(backend) as received:
+        try:
+            begin(tasks)
+            stopped: list[Interrupted] = []
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    task = running.pop(future)
+                    result = outcome(future, received)
+                    if isinstance(result, Interrupted):
+                        stopped.append(result)
+                    elif result is LOST:
+                        lost.append(task)
+                    else:
+                        results[task.name] = result
+                        if not received:
+                            begin(then(task, result))
+            if stopped or received:  # the workers have saved, and take no more tasks
+                first = stopped[0] if stopped else Interrupted(received[0], "; --resume goes on")
+                raise Interrupted(received[0] if received else first.signum, first.where)
+        except BaseException:
+            if backend == "loky":
+                end_workers(running)
+            raise
     return lost
 
 
@@ -156,15 +161,12 @@ def outcome(future: Future, received: list[int]) -> Any:
     return result
 
 
-@contextmanager
-def killed_after_an_error(backend: str):
-    """Ends the workers of this machine when the run ends early: whatever they were doing can be resumed."""
-    try:
-        yield
-    except BaseException:
-        if backend == "loky":
-            get_reusable_executor(reuse=True).shutdown(kill_workers=True)
-        raise
+def end_workers(running: Iterable[Future]) -> None:
+    """Ends the workers of this machine, each at a point from which its task can be resumed; kills those that do not."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    _, late = wait(running, timeout=10)
+    get_reusable_executor(reuse=True).shutdown(kill_workers=bool(late))
 
 
 @contextmanager
