@@ -1,18 +1,13 @@
 """Fixtures of several test modules."""
 
-import contextlib
 import dataclasses
 import functools
 import gc
 import json
 import os
 import re
-import sys
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -119,6 +114,15 @@ def tiny_model(tmp_path_factory):
 
 
 @pytest.fixture
+def run(monkeypatch, no_flush):
+    """run(training, folder, *flags): the metrics of one of `trainings.ALL`, without figures."""
+    import trainings
+
+    without_figures(monkeypatch)
+    return trainings.run
+
+
+@pytest.fixture
 def door(tmp_path, monkeypatch, capsys):
     """door(script, *argv): what the script's `main` returns, without figures; DataError if it ends as for bad input."""
     without_figures(monkeypatch)
@@ -126,9 +130,7 @@ def door(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lstm_studies.training.run.describe_run", lambda request: {})  # asks git
 
     def run(script, *argv):
-        for kept in vars(script).values():
-            if hasattr(kept, "cache_clear"):
-                kept.cache_clear()  # the next file has the same name
+        clear_caches(script)  # the next file has the same name
         capsys.readouterr()
         try:
             return script.main([*map(str, argv), "--quiet", "--output_dir", str(tmp_path / "outputs")])
@@ -178,27 +180,18 @@ def one_line(capsys) -> str:
     return text
 
 
+def clear_caches(module) -> None:
+    """Makes a script read its data anew, which it knows by their place alone."""
+    for value in vars(module).values():
+        if hasattr(value, "cache_clear"):
+            value.cache_clear()
+
+
 def without_figures(monkeypatch) -> None:
     """Leaves out the drawing of all figures, which takes longer than tiny trainings."""
     for name, figure in vars(plots).items():
         if callable(figure) and getattr(figure, "__module__", "") == plots.__name__:
             monkeypatch.setattr(plots, name, lambda *_, **__: None)
-
-
-def end_as_a_script(function: Callable[[], object]) -> NoReturn:
-    """Ends this process, a fork of the test's, with the status that a script with this `main` has; 99 for an error."""
-    status = 99
-    try:
-        function()
-        status = 0
-    except SystemExit as stopped:
-        status = stopped.code
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-        os._exit(status)
 
 
 @pytest.fixture

@@ -1,10 +1,15 @@
-"""Valid files with cells, lines and bytes changed, cut and repeated: what loaders and scripts are tested with."""
+"""Valid files with cells, lines and bytes changed, cut and repeated, and hostile ones: what readers are tested with."""
 
+import hashlib
 import io
+import os
 import zipfile
 from pathlib import Path
 
+import torch
 from hypothesis import strategies as st
+
+from lstm_studies.training.checkpoint import SEAL
 
 CELLS = [  # what may stand where a number, a date or a name is expected
     "",
@@ -98,3 +103,28 @@ def zipped(members: dict[str, bytes]) -> bytes:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # without the time of day
     return buffer.getvalue()
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def saved(content: object) -> bytes:
+    """What torch.save writes."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def seal(path: Path, data: bytes) -> Path:
+    """Writes the data as a checkpoint, with the checksum that belongs to them."""
+    return put(path, data + SEAL + hashlib.sha256(data).hexdigest().encode())
+
+
+class Hostile:
+    """Its unpickling makes a folder."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)

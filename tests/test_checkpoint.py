@@ -1,35 +1,20 @@
 """Checkpoints: whole or absent, verified, harmless, and able to rebuild their model."""
 
-import hashlib
-import io
 import os
 import pickle
 import random
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
+from fuzzing import Hostile, saved, seal
 from torch import nn
 
-from adv_alstm import AdvALSTM
-from Classifier import LSTMClassifier
 from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
 from lstm_studies.training import checkpoint
 from lstm_studies.training.checkpoint import CheckpointError
 
 OLD, NEW = {"epoch": 1, "weights": torch.arange(3.0)}, {"epoch": 2, "weights": torch.arange(3.0) + 1}
-
-
-def seal(path, data):
-    """Writes `data` with the checksum that belongs to it."""
-    path.write_bytes(data + checkpoint.SEAL + hashlib.sha256(data).hexdigest().encode())
-
-
-def zipped(content):
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
 
 
 def names(folder):
@@ -155,17 +140,7 @@ def test_missing_empty_and_folder(tmp_path):
         checkpoint.load(tmp_path)
 
 
-class Hostile:
-    """Its unpickling makes a folder."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("pack", [zipped, lambda content: pickle.dumps(content, protocol=2)])
+@pytest.mark.parametrize("pack", [saved, lambda content: pickle.dumps(content, protocol=2)])
 def test_hostile_content_does_not_run(tmp_path, pack):
     data = pack({"model": Hostile(tmp_path / "ran")})
     pickle.loads(pickle.dumps(Hostile(tmp_path / "armed")))  # it would work
@@ -177,7 +152,7 @@ def test_hostile_content_does_not_run(tmp_path, pack):
 
 
 def test_whole_modules_are_refused(tmp_path):
-    seal(tmp_path / "a.pt", zipped({"model": nn.Linear(1, 1)}))
+    seal(tmp_path / "a.pt", saved({"model": nn.Linear(1, 1)}))
     with pytest.raises(CheckpointError, match="plain types"):
         checkpoint.load(tmp_path / "a.pt")
 
@@ -185,8 +160,8 @@ def test_whole_modules_are_refused(tmp_path):
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_forged_content_with_a_right_checksum(tmp_path):
     """Whatever it is: a CheckpointError of one line, or a dictionary."""
-    chance, base = random.Random(0), zipped({"weights": torch.ones(3), "list": [1, 2]})
-    forged = [b"", b"text", b"\x80\x02R.", base[:-30], zipped([1]), zipped(torch.ones(2))]
+    chance, base = random.Random(0), saved({"weights": torch.ones(3), "list": [1, 2]})
+    forged = [b"", b"text", b"\x80\x02R.", base[:-30], saved([1]), saved(torch.ones(2))]
     forged += [b"\x80\x02" + chance.randbytes(30) for _ in range(50)]
     for _ in range(100):
         data = bytearray(base)
@@ -306,24 +281,6 @@ def test_first_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
             with pytest.raises(OSError, match="No space left"):
                 checkpoint.save(tmp_path / "last.pt", NEW, keep_previous=True)
         assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("script", "cls", "shape"),
-    [
-        ("lstm_ae_toy", LSTMAutoencoder, (2, 10, 5)),
-        ("lstm_ae_mnist", ConvLSTMAutoencoder, (2, 28, 28)),
-        ("jv_training", LSTMClassifier, (2, 9, 12)),
-        ("adv_alstm", AdvALSTM, (2, 5, 11)),
-    ],
-)
-def test_checkpoints_from_before_the_packages_still_load(script, cls, shape):
-    path = Path(__file__).parent / "golden" / "before_packages" / f"{script}.pt"
-    model = checkpoint.rebuild(path, cls)
-    x = torch.rand(shape)
-    output = model(x, torch.tensor([9, 7])) if cls is LSTMClassifier else model(x)
-    output = getattr(output, "reconstruction", output)
-    assert output.shape[0] == 2 and torch.isfinite(output).all()
 
 
 @pytest.mark.parametrize("cls", [LSTMAutoencoder, ConvLSTMAutoencoder])

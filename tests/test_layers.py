@@ -12,18 +12,20 @@ TOP_MODELS = {"ProxLSTM", "Classifier"}  # models with fixed names at the top le
 ALLOWED = {  # what a folder may import of this collection, beside itself
     "models": TOP_MODELS,
     "loaders": set(),
-    "training": {"loaders"},
+    "training": {"loaders"},  # of which it takes errors and no data
     "evaluation": set(),
     "reporting": {"evaluation"},
+    "config": set(),
 }
 PACKAGE = "lstm_studies"
 FOLDERS = set(ALLOWED)
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for pattern in ("*.py", f"{PACKAGE}/*/*.py")
+    for pattern in ("*.py", "config/*.py", f"{PACKAGE}/*/*.py")
     for path in ROOT.glob(pattern)
     if path.name != "__init__.py"
 }
+CONFIGURED = {name for name in SCRIPTS if f"config.{name}" in MODULES}
 TOP = {name for name in MODULES if "." not in name}
 
 
@@ -74,7 +76,7 @@ def test_the_top_level_holds_only_what_people_run_or_import_by_fixed_names():
     assert SCRIPTS | TOP_MODELS | {"reproduce", "load_data"} == TOP
 
 
-@pytest.mark.parametrize("module", in_folder(*FOLDERS))
+@pytest.mark.parametrize("module", in_folder(*FOLDERS - {"config"}))
 def test_a_folder_imports_itself_and_what_it_may(module):
     allowed = ALLOWED[folder(module)] | {folder(module)}
     assert {folder(name) for name in local_imports(module)} <= allowed
@@ -84,6 +86,13 @@ def test_a_folder_imports_itself_and_what_it_may(module):
 def test_training_takes_errors_and_no_data_from_the_loaders(module):
     taken = {name for name in imports(module) if name.startswith(f"{PACKAGE}.loaders")}
     assert taken <= {f"{PACKAGE}.loaders.files", f"{PACKAGE}.loaders.files.DataError"}
+
+
+@pytest.mark.parametrize("module", in_folder("config"))
+def test_settings_are_declared_with_what_answers_at_once(module):
+    """Flags and presets of a script, and constants; the standard library for the rest."""
+    assert local_imports(module) <= {f"{PACKAGE}.training.settings", f"{PACKAGE}.training.presets"}
+    assert all_imports(module) <= {*sys.stdlib_module_names, PACKAGE}
 
 
 @pytest.mark.parametrize("module", in_folder("models"))
@@ -108,7 +117,7 @@ def test_scripts_import_no_script(module):
 
 @pytest.mark.parametrize("name", sorted(FOLDERS))
 def test_folders_have_an_empty_init(name):
-    assert (ROOT / PACKAGE / name / "__init__.py").read_text() == ""
+    assert (ROOT / ("" if name == "config" else PACKAGE) / name / "__init__.py").read_text() == ""
 
 
 def test_no_cycles():
@@ -139,6 +148,20 @@ def test_scripts_have_a_main_and_a_guard(module):
     assert isinstance(guard, ast.If) and ast.unparse(guard.test) == "__name__ == '__main__'"
     # nothing happens at import: no call stands by itself at the top level
     assert not [node for node in body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+
+
+@pytest.mark.parametrize("module", sorted(CONFIGURED))
+def test_a_script_reads_as_its_study(module):
+    """Flags before the slow imports, then data, model and loss, all before line 130; a page of functions to the end."""
+    text = MODULES[module].read_text(encoding="utf-8")
+    body, lines = tree(module).body, text.splitlines()
+    docstring, settings, parse, guard = body[:4]
+    assert isinstance(docstring.value, ast.Constant) and f"python {module}.py" in docstring.value.value
+    assert [settings.module, parse.module] == [f"config.{module}", f"{PACKAGE}.training.flags"]
+    assert isinstance(guard, ast.If) and ast.unparse(guard.body) == "parse(SCRIPT)"
+    assert len(lines) <= 480
+    imported = max(node.end_lineno for node in body if isinstance(node, ast.Import | ast.ImportFrom))
+    assert min(number for number, line in enumerate(lines, 1) if number > imported and "loss" in line) < 130
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
