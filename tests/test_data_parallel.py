@@ -11,16 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import end_as_a_script, run_functions
-from test_reliability import TRAININGS, run  # noqa: F401
-from test_training import one_line, same
+from conftest import one_line, run_functions
+from processes import fork, needs_fork, wait
+from tiny_training import same
+from trainings import ALL, ROOT
 
 import lstm_ae_toy
-from lstm_studies.reporting import plots
 from lstm_studies.training import checkpoint, data_parallel, tables
 
-ROOT = Path(__file__).parent.parent
-# 47 sequences: the last batch has 15, and its shares are of 8 and 7. SGD, because Adam makes a whole step of the
+# 47 sequences: the last batch has 15, and its shards are of 8 and 7. SGD, because Adam makes a whole step of the
 # rounding of a gradient that is next to zero.
 TOY = (
     "--quiet --limit 47 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --schedule constant --optimizer SGD "
@@ -35,11 +34,14 @@ DRAWS_NOTHING = {  # what turns the random numbers of each script's steps off
         *("--precision", "float32", "--dropout", "0", "--embedding_dropout", "0"),
         *("--word_dropout", "0", "--linear_dropout", "0"),
     ],
+    "stocks predict": [],
+    "movement": [],
 }
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forks of the test's one")
+IN_SHORT = ("digits fc", "stocks predict", "movement", "messages")
+pytestmark = needs_fork
 
 
-def in_two(function: Callable[[], object]) -> list[int]:
+def in_two(function: Callable[[], object]) -> list[int | None]:
     """`function` in two processes as torchrun starts them; their exit statuses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -50,13 +52,8 @@ def in_two(function: Callable[[], object]) -> list[int]:
         os.environ |= {**together, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         function()
 
-    children = []
-    for rank in range(2):
-        child = os.fork()
-        if child == 0:
-            end_as_a_script(lambda rank=rank: as_rank(rank))
-        children.append(child)
-    return [os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children]
+    children = [fork(lambda rank=rank: as_rank(rank)) for rank in range(2)]
+    return [wait(child) for child in children]
 
 
 def toy_in_two(*argv: str) -> list[int]:
@@ -72,9 +69,7 @@ def last(folder: Path) -> dict:
     return {k: v for k, v in checkpoint.load(folder / "reconstruct" / "last.pt").items() if k != "seconds"}
 
 
-def test_two_processes_follow_one_and_resume(tmp_path, monkeypatch, no_flush):
-    for figure in ("curves", "panels"):
-        monkeypatch.setattr(plots, figure, lambda *_, **__: None)
+def test_two_processes_follow_one_and_resume(tmp_path, run):
     lstm_ae_toy.main(["--function", "reconstruct", *TOY, "--output_dir", str(tmp_path / "one")])
     assert toy_in_two(*TOY, "--output_dir", str(tmp_path / "two")) == [0, 0]
     assert torch.allclose(history(tmp_path / "two"), history(tmp_path / "one"), rtol=1e-4, atol=1e-7)
@@ -92,18 +87,17 @@ def test_two_processes_follow_one_and_resume(tmp_path, monkeypatch, no_flush):
 @pytest.mark.parametrize(
     "name",
     [
-        *("digits fc", "stocks predict", "movement", "messages"),
-        *(pytest.param(name, marks=pytest.mark.reliability) for name in ("toy", "digits conv", "vowels basic")),
+        name if name in IN_SHORT else pytest.param(name, marks=pytest.mark.reliability)
+        for name in DRAWS_NOTHING
+        if name in ALL
     ],
 )
-def test_two_processes_agree_with_one_in_every_script(tmp_path, run, name):  # noqa: F811
+def test_two_processes_agree_with_one_in_every_script(tmp_path, run, name):
     """To 1e-6, where no step draws random numbers, which differ between the processes."""
-    script, function, flags = TRAININGS[name]
-    exact = ["--schedule", "constant", "--optimizer", "SGD", "--learning_rate", "0.01", *DRAWS_NOTHING.get(name, [])]
-    training = (script, function, [*flags, *exact])
-    run(training, tmp_path / "one")
-    assert in_two(lambda: run(training, tmp_path / "two")) == [0, 0]
-    one, two = (numbers(tmp_path / place / function) for place in ("one", "two"))
+    exact = ["--schedule", "constant", "--optimizer", "SGD", "--learning_rate", "0.01", *DRAWS_NOTHING[name]]
+    run(name, tmp_path / "one", *exact)
+    assert in_two(lambda: run(name, tmp_path / "two", *exact)) == [0, 0]
+    one, two = (numbers(tmp_path / place / ALL[name][1]) for place in ("one", "two"))
     assert torch.allclose(two, one, rtol=1e-6, atol=1e-6), (two - one).abs().max()
 
 
@@ -113,16 +107,16 @@ def numbers(folder: Path) -> torch.Tensor:
     return torch.cat([value.double().flatten() for value in weights])
 
 
-def test_shares_are_the_whole_batch(monkeypatch):
+def test_shards_are_the_whole_batch(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     for size in (1, 2, 3, 7, 10):
-        shares = []
+        shards = []
         for rank in range(3):
             monkeypatch.setenv("RANK", str(rank))
             own, weight = data_parallel.shard(torch.arange(size))
             assert len(own) >= 1 and weight == pytest.approx(len(own) / size if weight else 0)
-            shares += own.tolist() if weight else []
-        assert shares == list(range(size))
+            shards += own.tolist() if weight else []
+        assert shards == list(range(size))
 
 
 def test_alone_nothing_changes(monkeypatch):
@@ -147,31 +141,14 @@ def test_several_jobs_are_refused(tmp_path, monkeypatch, capsys):
 @pytest.mark.reliability
 def test_torchrun(tmp_path, count):
     """As from a shell; stopped by a signal and resumed, with noise that differs between the processes."""
-    argv = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        "lstm_ae_toy.py",
-        "--function",
-        "reconstruct",
-        *TOY,
-        "--mirror",
-        "--epochs",
-        "40",
-    ]
+    argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "lstm_ae_toy.py"]
+    argv += ["--function", "reconstruct", *TOY, "--mirror", "--epochs", "40"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start(name, *flags):
-        return subprocess.Popen(
-            [*argv, "--output_dir", str(tmp_path / name), *flags],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [*argv, "--output_dir", str(tmp_path / name), *flags]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, **silent)
 
     assert start("whole").wait(timeout=300) == 0
     stopped = start("stopped", "--checkpoint_every", "1000")
