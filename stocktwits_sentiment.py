@@ -4,7 +4,7 @@
     python stocktwits_sentiment.py --function train --seeds 5     # the README's rows
     python stocktwits_sentiment.py --function train --preset published      # then with --dry_run: test the saved model
     python stocktwits_sentiment.py --function predict --text "buy the dip" "this market will crash"
-    python stocktwits_sentiment.py --function predict --file messages.csv
+    python stocktwits_sentiment.py --function predict --data messages.csv
     python stocktwits_sentiment.py --data reviews.csv --text_column review --label_column label
 
 96,967 messages of StockTwits from 2017, labelled by their authors. A message's tokens are embedded, with the character
@@ -14,12 +14,12 @@ class and a bag of words and bigrams with logistic regression. Results and error
 
 The preset `published` is the tutorial github.com/GarrettHoffman/lstm-oreilly (71.7 % on its own split): its
 preprocessing, look-up table with 0 for padding, first embeddings, model, loss, optimizer, batch size and epochs.
-Differences that remain, with the reasons:
-1. The tutorial splits the messages in the order of the file, repeated ones included; here a text is in one split only,
-   and tickers, users, links, prices and numbers do not make a text another one.
+Differences that remain:
+1. The tutorial splits the messages in the order of the file, repeated ones included, so that its test is partly one of
+   memory; here a text is in one split only, and tickers, users, links, prices and numbers make no other text of it.
 2. Its look-up table holds the words of all messages; here those of the training messages, and the others are unknown.
-3. It pads every message on the left to 244 steps, having counted characters, and reads the padding; here none is read.
-4. It hands the LSTMs' state from one batch to the next; here every message starts from zero.
+3. It pads every message on the left to 244 steps, a count of characters, and reads the padding; here none is read.
+4. It hands the LSTMs' state from one batch to the next, which are other messages; here every one starts from zero.
 5. Its batches follow the order of the file; here they are random in every epoch, of messages of similar length.
 6. It tests the last epoch; here the epoch with the best validation accuracy is tested.
 7. It drops the one message that is empty after its preprocessing; here that is one unknown word.
@@ -27,210 +27,16 @@ Differences that remain, with the reasons:
 Adversarial training (`--epsilon`) is that of Miyato, Dai and Goodfellow 2017, but embeddings are normalised per word.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from config.stocktwits_sentiment import EXAMPLES, SCRIPT, Baseline, Train
+from lstm_studies.training.flags import parse
 
-from lstm_studies.training import flags
-from lstm_studies.training.presets import Script, recipe
-from lstm_studies.training.settings import COUNT, NOT_NEGATIVE, POSITIVE_INT, Settings, UsageError, flag, number, one_of
-
-RATE = number(float, 0, 0.95)
-READS = ("show_messages", "train", "baseline")  # functions that read labelled messages
-
-
-@dataclass(frozen=True)
-class SentimentSettings(Settings):
-    """The flags of this script beside those of all."""
-
-    text: tuple[str, ...] = flag(
-        (),
-        "messages to score; default: a few examples",
-        "what to run",
-        str,
-        several="list",
-        functions=["predict"],
-        metavar="MESSAGE",
-    )
-    file: Path | None = flag(
-        None,
-        "messages to score: a CSV file with --text_column, a .txt file with one per line, or - for lines from the "
-        "standard input",
-        "what to run",
-        Path,
-        functions=["predict"],
-        decides=False,
-    )
-    checkpoint: Path | None = flag(
-        None,
-        "trained model; default: train/best.pt in --output_dir",
-        "what to run",
-        Path,
-        functions=["predict"],
-        decides=False,
-    )
-
-    hidden_size: int = flag(128, "units of the first LSTM", "model", POSITIVE_INT, several="grid")
-    num_layers: int = flag(2, "stacked LSTMs, each half as wide as the one before", "model", POSITIVE_INT)
-    lstm_sizes: tuple[int, ...] = flag(
-        (), "units of each LSTM, instead of --hidden_size and --num_layers", "model", POSITIVE_INT, several="list"
-    )
-    embedding_size: int = flag(100, "values per word", "model", POSITIVE_INT)
-    bidirectional: bool = flag(False, "second LSTM per layer, which reads from the end", "model")
-    pooling: str = flag(
-        "max_mean",
-        "pooling of the hidden states over the words",
-        "model",
-        one_of("last", "mean", "max", "max_mean"),
-        metavar="{last,mean,max,max_mean}",
-    )
-    ngram_buckets: int = flag(
-        2**15,
-        "size of the hash table of character n-grams, whose vectors join those of the words; 0: words alone",
-        "model",
-        COUNT,
-        aliases=["piece_buckets"],
-    )
-    embedding_start: str = flag(
-        "neighbours",
-        "first embeddings: from the neighbours of each word in the training messages, Gaussian, or uniform in [-1, 1]",
-        "model",
-        one_of("neighbours", "random", "uniform"),
-        metavar="{neighbours,random,uniform}",
-        aliases=["start"],
-    )
-    linear: bool = flag(True, "linear model of the words and bigrams, added to the LSTMs' logit", "model")
-    linear_scale: float = flag(
-        6.0,
-        "factor of the linear model's logit, and so of its learning rate",
-        "model",
-        NOT_NEGATIVE,
-        when={"linear": True},
-    )
-    min_count: int = flag(
-        2,
-        "occurrences of a word or bigram in the training messages that give it weights",
-        "model",
-        POSITIVE_INT,
-        functions=["train", "show_messages"],
-    )
-    tokenizer: str = flag(
-        "detailed",
-        "detailed: keeps signs, emojis and names of tickers; tutorial: its preprocessing, which deletes them",
-        "model",
-        one_of("detailed", "tutorial"),
-        metavar="{detailed,tutorial}",
-        functions=["train", "show_messages"],
-    )
-
-    dropout: float = flag(0.5, "dropout rate of hidden states, between layers and before the logit", "training", RATE)
-    embedding_dropout: float = flag(0.3, "dropout rate of the embeddings' dimensions", "training", RATE)
-    word_dropout: float = flag(0.1, "share of words that the LSTMs read as unknown ones", "training", RATE)
-    linear_dropout: float = flag(
-        0.1,
-        "dropout rate of the words and bigrams of the linear model",
-        "training",
-        RATE,
-        when={"linear": True},
-        aliases=["pair_dropout"],
-    )
-    loss: str = flag(
-        "cross_entropy",
-        "error of the predicted probability",
-        "training",
-        one_of("cross_entropy", "squared_error"),
-        metavar="{cross_entropy,squared_error}",
-    )
-    part_loss: float = flag(
-        0.5,
-        "weight of the losses of the LSTMs alone and of the linear model alone",
-        "training",
-        NOT_NEGATIVE,
-        when={"linear": True},
-    )
-    epsilon: float = flag(
-        0.0,
-        "length of the adversarial perturbation of the embeddings; 0: none",
-        "training",
-        NOT_NEGATIVE,
-        several="grid",
-    )
-
-    data: Path | None = flag(
-        None,
-        "CSV file with labels of your own, gzipped or not, instead of the $SPY messages",
-        "data",
-        Path,
-        functions=READS,
-        metavar="FILE",
-    )
-    text_column: str = flag("message", "column of --data or --file with the texts", "data", str)
-    label_column: str = flag("sentiment", "column of --data with one of two labels", "data", str, functions=READS)
-    source: str = flag(
-        "auto",
-        "auto: files in data_dir, else a download, else the invented sample; full: never the sample; "
-        "sample: no network",
-        "data",
-        one_of("auto", "full", "sample"),
-        metavar="{auto,full,sample}",
-        functions=READS,
-    )
-    limit: int | None = flag(
-        None, "number of training messages, the first ones; default: all", "data", POSITIVE_INT, functions=READS
-    )
-
-    def check(self) -> None:
-        if self.ngram_buckets == 1:
-            raise UsageError("--ngram_buckets: expected 0 or at least 2 (the first one stays empty), found 1")
-        if self.text and self.file:
-            raise UsageError("--file: expected --text or --file, found both")
-
-
-PUBLISHED = {  # the tutorial's preprocessing, model and training
-    "tokenizer": "tutorial",
-    "min_count": 1,
-    "embedding_size": 300,
-    "embedding_start": "uniform",
-    "lstm_sizes": (128, 64),
-    "pooling": "last",
-    "ngram_buckets": 0,
-    "linear": False,
-    "dropout": 0.5,
-    "embedding_dropout": 0.0,
-    "word_dropout": 0.0,
-    "loss": "squared_error",
-    "optimizer": "Adadelta",
-    "learning_rate": 0.1,
-    "schedule": "constant",
-    "gradient_clipping": 0.0,
-    "batch_size": 256,
-    "epochs": 50,
-}
-BEST = {"learning_rate": 2e-3, "optimizer": "AdamW", "weight_decay": 0.01, "precision": "bfloat16"}
-PRESETS = {
-    "best": [recipe(epochs=4, **BEST), recipe({"function": "train"}, minutes=3)],
-    "published": [recipe(precision="bfloat16", **PUBLISHED), recipe({"function": "train"}, minutes=25)],
-    "quick": [recipe(epochs=2, limit=8000, **BEST), recipe({"function": "train"}, minutes=0.5)],
-}
-SCRIPT = Script(
-    __file__,
-    __doc__,
-    {
-        "show_messages": "messages as written, as tokens and as places in the vocabulary; a batch; numbers of tokens",
-        "train": "train, save and test; learning curves, calibration, confusion matrix, accuracy by length; with "
-        "--seeds also the ensemble",
-        "predict": "probability of each message, and the words that moved it most, to predictions.csv",
-        "baseline": "bag of words and bigrams with logistic regression, its regularisation chosen on validation data",
-    },
-    SentimentSettings,
-    PRESETS,
-    trains=("train",),
-)
 if __name__ == "__main__":
-    flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
+    parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -246,38 +52,15 @@ from lstm_studies.models.text_lstm import TextLSTM
 from lstm_studies.models.word_vectors import cooccurrence_vectors
 from lstm_studies.reporting import plots
 from lstm_studies.reporting.sentiment import plot_scores
-from lstm_studies.training import checkpoint, grid_search, loop, tables
+from lstm_studies.training import checkpoint, loop, search, tables
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
+from lstm_studies.training.trained import trained_model
 
 START_STD = 0.3  # of the embeddings' values
 SHOWN, SHOWN_BATCH = 20, 5  # messages that `predict` and `show_messages` print
-ENSEMBLE_METRICS = (
-    "test_accuracy",
-    "test_accuracy_sigma",
-    "test_log_loss",
-    "calibration_error",
-    "val_accuracy",
-    "sigmas_above_bag_of_words",
-)
-EXAMPLES = (  # what `predict` scores when the whole study runs
-    "$SPY buy the dip",
-    "$SPY I'd rather not buy this dip",
-    "$SPY new all time high next week, shorts will cover",
-    "$SPY puts for Friday, this rally has no volume",
-    "$SPY what a day",
-)
 
 # ---- data ------------------------------------------------------------------------------------------------------------
-
-
-def load(settings: SentimentSettings | Request) -> Messages:
-    return messages(*data_source(settings))
-
-
-def data_source(settings: SentimentSettings | Request) -> tuple:
-    names = ("data", "text_column", "label_column", "data_dir", "source", "limit")
-    return tuple(getattr(settings, name) for name in names)
 
 
 @lru_cache(maxsize=1)
@@ -289,14 +72,20 @@ def messages(
     return spy_messages(data_dir, source, limit)
 
 
-def encoded(split: LabelledTexts, model: TextLSTM) -> EncodedTexts:
-    return EncodedTexts(split, model.vocabulary, model.tokenizer, model.ngram_buckets)
+def data_source(settings: Baseline | Request) -> tuple:
+    names = ("data", "text_column", "label_column", "data_dir", "source", "limit")
+    return tuple(getattr(settings, name) for name in names)
 
 
-# ---- training and test -----------------------------------------------------------------------------------------------
+def load(settings: Baseline | Request) -> Messages:
+    """The messages of `--data`, or those about $SPY, split into training, validation and test messages."""
+    return messages(*data_source(settings))
 
 
-def build(settings: SentimentSettings, data: Messages) -> TextLSTM:
+# ---- model and loss --------------------------------------------------------------------------------------------------
+
+
+def build(settings: Train, data: Messages) -> TextLSTM:
     tokens = [TOKENIZERS[settings.tokenizer](text) for text in data.train.texts]
     vocabulary = build_vocabulary(tokens, settings.min_count)
     index = index_of(vocabulary)
@@ -304,7 +93,7 @@ def build(settings: SentimentSettings, data: Messages) -> TextLSTM:
     model = TextLSTM(
         vocabulary,
         settings.embedding_size,
-        layer_sizes(settings),
+        settings.layer_sizes,
         bidirectional=settings.bidirectional,
         pooling=settings.pooling,
         dropout=settings.dropout,
@@ -326,13 +115,7 @@ def build(settings: SentimentSettings, data: Messages) -> TextLSTM:
     return model
 
 
-def layer_sizes(settings: SentimentSettings) -> list[int]:
-    """`--lstm_sizes`, or `--hidden_size` and every further layer half as wide as the one before."""
-    halved = [max(1, settings.hidden_size >> layer) for layer in range(settings.num_layers)]
-    return list(settings.lstm_sizes) or halved
-
-
-def make_step(settings: SentimentSettings) -> loop.Step:
+def make_step(settings: Train) -> loop.Step:
     """Error: cross-entropy or squared error. Loss: that; in training also of the parts and of perturbed embeddings."""
 
     def error(logits: Tensor, labels: Tensor) -> Tensor:
@@ -361,61 +144,36 @@ def make_step(settings: SentimentSettings) -> loop.Step:
     return step
 
 
-def train(settings: SentimentSettings, folder: Path) -> loop.Result:
+# ---- training and test -----------------------------------------------------------------------------------------------
+
+
+def encoded(split: LabelledTexts, model: TextLSTM) -> EncodedTexts:
+    return EncodedTexts(split, model.vocabulary, model.tokenizer, model.ngram_buckets)
+
+
+def train(settings: Train, folder: Path) -> loop.Result:
     data = load(settings)
-    settings = flags.with_data_read(settings, data.metadata)
+    settings = settings.reading(data.metadata)
     model = build(settings, data)
     training, validation = (encoded(split, model) for split in (data.train, data.validation))
-    return loop.train(
-        model,
-        make_step(settings),
-        training,
-        validation,
-        settings,
-        folder,
-        monitor="accuracy",
-        maximise=True,
-        batches=training.batches,
-    )
+    step, accuracy = make_step(settings), {"monitor": "accuracy", "maximise": True}
+    return loop.train(model, step, training, validation, settings, folder, batches=training.batches, **accuracy)
 
 
-def test(settings: SentimentSettings, folder: Path) -> dict:
-    """The metrics of a trained model on the test messages, beside those of the majority class and the bag of words."""
-    data, model = load(settings), trained(folder / "best.pt", settings)
+def test(settings: Train, folder: Path) -> dict:
+    """The metrics of a trained model on the test messages, beside the accuracy of the majority class."""
+    data, model = load(settings), checkpoint.rebuild(folder / "best.pt", TextLSTM).to(settings.device)
     return {
         "data": data.metadata["data"],
         "training_messages": len(data.train.texts),
         "vocabulary": len(model.vocabulary),
         "parameters": sum(p.numel() for p in model.parameters()),
-        **compared(logits(model, data.test, settings), settings),
-        "val_accuracy": validation_accuracy(data, logits(model, data.validation, settings)),
+        **scores(data, *(logits(model, split, settings) for split in (data.validation, data.test))),
     }
-
-
-def compared(z: np.ndarray, settings: SentimentSettings | Request) -> dict:
-    """Metrics of logits (N,) of the test messages, beside those of the majority class and the bag of words."""
-    data, opponent = load(settings), bag_of_words_logits(settings, "test")
-    labels = data.test.labels.numpy()
-    right, opponent_right = (binary_scores.correct(own, labels) for own in (z, opponent))
-    return {
-        **binary_scores.summary(z, labels),
-        "majority_accuracy": majority_accuracy(data),
-        "bag_of_words_accuracy": float(opponent_right.mean()),
-        "bag_of_words_log_loss": binary_scores.log_loss(opponent, labels),
-        "sigmas_above_bag_of_words": binary_scores.paired_sigmas(right, opponent_right),
-    }
-
-
-def validation_accuracy(data: Messages, z: np.ndarray) -> float:
-    return binary_scores.accuracy(z, data.validation.labels.numpy())
-
-
-def trained(path: Path, settings: SentimentSettings | Request) -> TextLSTM:
-    return checkpoint.rebuild(path, TextLSTM).to(settings.device)
 
 
 @torch.no_grad()
-def logits(model: TextLSTM, split: LabelledTexts, settings: SentimentSettings | Request) -> np.ndarray:
+def logits(model: TextLSTM, split: LabelledTexts, settings: Train | Request) -> np.ndarray:
     """The model's logits (N,) of the texts, in their order."""
     data = encoded(split, model)
     z = torch.empty(len(data))
@@ -425,26 +183,45 @@ def logits(model: TextLSTM, split: LabelledTexts, settings: SentimentSettings | 
     return z.numpy()
 
 
-def majority_accuracy(data: Messages) -> float:
-    """Accuracy of the class that most training messages have, on the test messages."""
+def scores(data: Messages, validation: np.ndarray, test: np.ndarray) -> dict:
+    """Metrics of logits (N,) of the validation and test messages, beside the accuracy of the majority class.
+
+    The majority class is that of most training messages.
+    """
     majority = float(data.train.labels.mean() > 0.5)
-    return float((data.test.labels == majority).float().mean())
+    return {
+        **binary_scores.summary(test, data.test.labels.numpy()),
+        "majority_accuracy": float((data.test.labels == majority).float().mean()),
+        "val_accuracy": binary_scores.accuracy(validation, data.validation.labels.numpy()),
+    }
 
 
 # ---- bag of words ----------------------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
-def fit_bag_of_words(*source) -> bag_of_words.BagOfWords:
-    """The opponent of all seeds."""
-    train, validation, *_ = messages(*source)
-    texts = [[tokenize(text) for text in split.texts] for split in (train, validation)]
-    return bag_of_words.fit_best(texts[0], train.labels.numpy(), texts[1], validation.labels.numpy())
+def fit_bag_of_words(*source) -> tuple[bag_of_words.BagOfWords, float]:
+    """The opponent, and the seconds of its fit."""
+    started, (training, validation, *_) = time.monotonic(), messages(*source)
+    texts = [[tokenize(text) for text in split.texts] for split in (training, validation)]
+    model = bag_of_words.fit_best(texts[0], training.labels.numpy(), texts[1], validation.labels.numpy())
+    return model, time.monotonic() - started
 
 
-def bag_of_words_logits(settings: SentimentSettings | Request, split: str) -> np.ndarray:
-    texts = getattr(load(settings), split).texts
-    return fit_bag_of_words(*data_source(settings)).logits([tokenize(text) for text in texts])
+def test_bag_of_words(request: Request) -> tuple[dict, np.ndarray]:
+    """Its metrics, and its logits (N,) of the test messages."""
+    data, (model, seconds) = load(request), fit_bag_of_words(*data_source(request))
+    validation, test = (
+        model.logits([tokenize(text) for text in split.texts]) for split in (data.validation, data.test)
+    )
+    row = {
+        "data": data.metadata["data"],
+        "seconds": round(seconds, 1),
+        "parameters": len(model.weights) + 1,
+        "l2": model.l2,
+        **scores(data, validation, test),
+    }
+    return search.over_seeds([row]), test
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -452,16 +229,16 @@ def bag_of_words_logits(settings: SentimentSettings | Request, split: str) -> np
 
 def show_messages(request: Request, folder: Path) -> dict:
     """Shows training messages before and after the preprocessing, the look-up table, a batch, and numbers of tokens."""
-    settings, data = request.single(), load(request)
-    tokens = [TOKENIZERS[settings.tokenizer](text) for text in data.train.texts]
-    vocabulary = build_vocabulary(tokens, settings.min_count)
+    data = load(request)
+    tokens = [TOKENIZERS[request.tokenizer](text) for text in data.train.texts]
+    vocabulary = build_vocabulary(tokens, request.min_count)
     counts = np.array([len(row) for row in tokens])
     lengths = {"training messages": (np.arange(counts.max() + 1), np.bincount(counts))}
     plots.curves(folder / "lengths.png", lengths, "length of a message (tokens)", "messages")
     few = LabelledTexts(data.train.texts[:SHOWN_BATCH], data.train.labels[:SHOWN_BATCH])
-    batch = EncodedTexts(few, vocabulary, settings.tokenizer, 0)
+    batch = EncodedTexts(few, vocabulary, request.tokenizer, 0)
     words, *_ = batch[torch.arange(len(batch))]
-    return {
+    shown = {
         "data": data.metadata["data"],
         **{name: data.metadata[name] for name in ("train", "validation", "test")},
         "vocabulary": len(vocabulary),
@@ -474,6 +251,7 @@ def show_messages(request: Request, folder: Path) -> dict:
         ],
         "batch": [spaced(row) for row in words],  # the same messages; 0 is padding
     }
+    return {"messages": shown}
 
 
 def spaced(places: Tensor) -> str:
@@ -482,37 +260,48 @@ def spaced(places: Tensor) -> str:
 
 def run_training(request: Request, folder: Path) -> dict:
     """Trains, saves and tests; draws the learning curves and the scores on the test messages."""
-    metrics = grid_search.fit(request, folder, train, test)
+    metrics = search.fit({"lstm": request}, folder, train, test)
     for name, key, ylabel in (("loss", "error", request.loss.replace("_", " ")), ("accuracy", "accuracy", "accuracy")):
         plots.curves(folder / f"{name}.png", tables.read_curves(folder, key), "epoch", ylabel)
-    data = load(request)
-    models = {"LSTM": logits(trained(folder / "best.pt", request), data.test, request)}
-    if request.seeds > 1:
-        paths = [folder / "seeds" / str(request.seed + i) / "best.pt" for i in range(request.seeds)]
-        own, models["ensemble"] = test_ensemble([trained(path, request) for path in paths], request, folder)
-        metrics |= own
-    models["bag of words"] = bag_of_words_logits(request, "test")
+    data, seeds = load(request), range(request.seed, request.seed + request.seeds)
+    folders = [folder / "seeds" / str(seed) for seed in seeds] if len(seeds) > 1 else [folder]
+    models = [checkpoint.rebuild(path / "best.pt", TextLSTM).to(request.device) for path in folders]
+    opponent, opponent_logits = test_bag_of_words(request)
+    z = np.stack([logits(model, data.test, request) for model in models])  # (seeds, N)
+    metrics["lstm"] |= search.over_seeds([beside(row, opponent_logits, data) for row in z])
+    drawn = {"lstm": z[0]}
+    if len(models) > 1:
+        validation = np.stack([logits(model, data.validation, request) for model in models])
+        write_errors(folder / "errors.csv", validation, data)
+        metrics["ensemble"] = {
+            **{name: metrics["lstm"][name] for name in ("data", "seed")},
+            "parameters": metrics["lstm"]["parameters"] * len(models),
+            **test_ensemble(data, validation, z, opponent_logits),
+        }
+        drawn["ensemble"] = z.mean(0)
     lengths = np.array([len(tokenize(text)) for text in data.test.texts])
-    plot_scores(folder, models, data.test.labels.numpy(), lengths, data.classes)
-    return metrics
+    drawn["bag_of_words"] = opponent_logits
+    plot_scores(folder, drawn, data.test.labels.numpy(), lengths, data.classes)
+    return {**metrics, "bag_of_words": opponent}
 
 
-def test_ensemble(models: Sequence[TextLSTM], request: Request, folder: Path) -> tuple[dict, np.ndarray]:
-    """Metrics and logits (N,) of the models' mean logit on the test messages; writes errors.csv, see `write_errors`."""
-    data = load(request)
-    validation, test = (
-        np.stack([logits(model, split, request) for model in models]) for split in (data.validation, data.test)
-    )  # (models, N)
-    write_errors(folder / "errors.csv", validation, data)
-    metrics = {**compared(test.mean(0), request), "val_accuracy": validation_accuracy(data, validation.mean(0))}
-    labels, opponent = data.test.labels.numpy(), bag_of_words_logits(request, "test")
-    wrong = binary_scores.wrong_in_all(test, labels)
-    both_wrong = wrong & ~binary_scores.correct(opponent, labels)
+def beside(z: np.ndarray, opponent: np.ndarray, data: Messages) -> dict:
+    """How logits (N,) of the test messages compare with those of the bag of words."""
+    right, opponent_right = (binary_scores.correct(own, data.test.labels.numpy()) for own in (z, opponent))
+    return {"sigmas_above_bag_of_words": binary_scores.paired_sigmas(right, opponent_right)}
+
+
+def test_ensemble(data: Messages, validation: np.ndarray, test: np.ndarray, opponent: np.ndarray) -> dict:
+    """Metrics of the mean of the models' logits (models, N), beside those of the bag of words (N,)."""
+    wrong = binary_scores.wrong_in_all(test, data.test.labels.numpy())
+    both_wrong = wrong & ~binary_scores.correct(opponent, data.test.labels.numpy())
     return {
-        **{f"ensemble_{name}": metrics[name] for name in ENSEMBLE_METRICS},
+        **scores(data, validation.mean(0), test.mean(0)),
+        **beside(test.mean(0), opponent, data),
         "wrong_in_all_seeds": float(wrong.mean()),
         "wrong_in_all_seeds_and_bag_of_words": float(both_wrong.mean()),
-    }, test.mean(0)
+        "seeds": len(test),
+    }
 
 
 def write_errors(path: Path, z: np.ndarray, data: Messages) -> None:
@@ -530,27 +319,27 @@ def write_errors(path: Path, z: np.ndarray, data: Messages) -> None:
 
 def predict(request: Request, folder: Path) -> dict:
     """Scores messages and writes predictions.csv."""
-    if "text_column" in request.given and request.file is None:
-        raise UsageError("--text_column: predict uses it with --file only")
-    texts = read_texts(request.file, request.text_column) if request.file else list(request.text or EXAMPLES)
-    model = trained(request.checkpoint or request.output_dir / "train" / "best.pt", request)
+    texts = [*request.text, *(read_texts(request.data, request.text_column) if request.data else ())] or EXAMPLES
+    model, settings, path = trained_model(request, "train", TextLSTM)
     started = time.monotonic()
-    predictions = explain(model, texts, request)
+    predictions = explain(model, texts, settings)
     seconds = time.monotonic() - started
     tables.write_csv(folder / "predictions.csv", predictions)
     if not request.quiet:
         for row in predictions[:SHOWN]:
             print(f"P({model.classes[1]}) {row['probability']:.3f}  {row['message']!r}  {row['words']}")
-    return {
+    scored = {
+        "model": str(path),
         "class": model.classes[1],
         "messages": len(texts),
         "seconds": round(seconds, 3),
         "mean_probability": float(np.mean([row["probability"] for row in predictions])),
         "predictions": predictions[:SHOWN],  # all of them are in predictions.csv
     }
+    return {"lstm": scored}
 
 
-def explain(model: TextLSTM, texts: Sequence[str], settings: SentimentSettings | Request, count: int = 5) -> list[dict]:
+def explain(model: TextLSTM, texts: Sequence[str], settings: Train, count: int = 5) -> list[dict]:
     """Per message the probability of the second class, and the words that move its logit most (`word_slopes`)."""
     data = encoded(LabelledTexts(list(texts), torch.zeros(len(texts))), model)
     predictions: list[dict] = [{}] * len(texts)
@@ -567,21 +356,14 @@ def explain(model: TextLSTM, texts: Sequence[str], settings: SentimentSettings |
 
 def baseline(request: Request, folder: Path) -> dict:
     """Fits and tests the bag of words and bigrams."""
-    data, started = load(request), time.monotonic()
-    model = fit_bag_of_words(*data_source(request))
-    seconds = time.monotonic() - started
+    data, (model, _) = load(request), fit_bag_of_words(*data_source(request))
     ranked = np.array(list(model.index))[np.argsort(model.weights)]
-    return {
-        "data": data.metadata["data"],
-        "seconds": round(seconds, 1),
-        "parameters": len(model.weights) + 1,
-        "l2": model.l2,
-        **binary_scores.summary(bag_of_words_logits(request, "test"), data.test.labels.numpy()),
-        "val_accuracy": validation_accuracy(data, bag_of_words_logits(request, "validation")),
-        "majority_accuracy": majority_accuracy(data),
+    metrics, _ = test_bag_of_words(request)
+    metrics |= {
         f"most_{data.classes[0]}": ranked[:15].tolist(),
         f"most_{data.classes[1]}": ranked[::-1][:15].tolist(),
     }
+    return {"bag_of_words": metrics}
 
 
 FUNCTIONS = {"show_messages": show_messages, "train": run_training, "predict": predict, "baseline": baseline}

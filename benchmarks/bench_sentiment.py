@@ -42,7 +42,7 @@ ABOUT = (
 LENGTHS = (1, 5, 7, 10, 12, 15, 17, 20, 24, 27, 30)  # tokens, about the deciles of the training messages
 
 
-def load(settings: script.SentimentSettings) -> Messages:
+def load(settings: script.Train) -> Messages:
     try:
         return script.load(settings)
     except DataError:
@@ -63,7 +63,7 @@ def random_messages() -> Messages:
     return Messages(part, part, part, ("bearish", "bullish"), {"data": "random"})
 
 
-def training(settings: script.SentimentSettings, model: TextLSTM, batches: list) -> Callable[[], None]:
+def training(settings: script.Train, model: TextLSTM, batches: list) -> Callable[[], None]:
     """A function that takes a training step on each of the batches."""
     step, optimizer = script.make_step(settings), loop.make_optimizer(model, settings)
     autocast = {"device_type": "cpu", "dtype": torch.bfloat16, "enabled": settings.precision == "bfloat16"}
@@ -80,14 +80,14 @@ def training(settings: script.SentimentSettings, model: TextLSTM, batches: list)
     return run
 
 
-def optimizers(model: TextLSTM, settings: script.SentimentSettings) -> dict[str, Callable[[], None]]:
+def optimizers(model: TextLSTM, settings: script.Train) -> dict[str, Callable[[], None]]:
     """A step of the optimizer, as the scripts take it and as PyTorch does if it is not asked for one kernel."""
     one_kernel = loop.make_optimizer(model, settings)
     rate = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     return {"similar": one_kernel.step, "by operation": torch.optim.AdamW(model.parameters(), **rate).step}
 
 
-def predict(model: TextLSTM, texts: list[str], settings: script.SentimentSettings) -> float:
+def predict(model: TextLSTM, texts: list[str], settings: script.Train) -> float:
     """Seconds of processor time for the texts, their tokens included."""
     for tokenizer in script.TOKENIZERS.values():
         tokenizer.cache_clear()

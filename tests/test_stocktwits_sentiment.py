@@ -89,7 +89,8 @@ def test_the_whole_study(data_dir, tmp_path, no_flush):
     argv = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path), *QUICK.split()]
     metrics = script.main(argv)
     assert set(metrics) == {"show_messages", "train", "predict", "baseline"}
-    train = metrics["train"]
+    assert set(metrics["train"]) == {"lstm", "bag_of_words"}
+    train = metrics["train"]["lstm"]
     assert {"seed", "epochs", "seconds", "parameters", "test_accuracy", "val_accuracy"} <= train.keys()
     assert {"test_accuracy_sigma", "test_log_loss", "calibration_error"} <= train.keys()
     assert train["data"] == "full" and train["epochs"] == 2
@@ -97,18 +98,18 @@ def test_the_whole_study(data_dir, tmp_path, no_flush):
     assert files(tmp_path / "predict") == RUN_FILES | {"predictions.csv"}
     assert files(tmp_path / "baseline") == RUN_FILES
     assert files(tmp_path / "show_messages") == RUN_FILES | {"lengths.png"}
-    assert json.loads((tmp_path / "train" / "metrics.json").read_text()) == train
-    baseline = metrics["baseline"]
-    assert train["bag_of_words_accuracy"] == baseline["test_accuracy"] > 0.9  # the words decide
-    assert train["bag_of_words_log_loss"] == baseline["test_log_loss"]
+    assert json.loads((tmp_path / "train" / "metrics.json").read_text()) == metrics["train"]
+    baseline = metrics["baseline"]["bag_of_words"]
+    assert metrics["train"]["bag_of_words"].items() <= baseline.items()
+    assert baseline["test_accuracy"] > 0.9  # the words decide
     assert train["majority_accuracy"] == baseline["majority_accuracy"]
     assert "buy" in baseline["most_bullish"] and "sell" in baseline["most_bearish"]
-    assert [row["message"] for row in metrics["predict"]["predictions"]] == list(script.EXAMPLES)
+    assert [row["message"] for row in metrics["predict"]["lstm"]["predictions"]] == list(script.EXAMPLES)
 
 
 def test_messages_before_and_after_the_preprocessing(data_dir, tmp_path):
     argv = ["--function", "show_messages", "--data_dir", str(data_dir), "--output_dir", str(tmp_path), "--quiet"]
-    shown = script.main([*argv, "--tokenizer", "tutorial", "--min_count", "1"])
+    shown = script.main([*argv, "--tokenizer", "tutorial", "--min_count", "1"])["messages"]
     assert shown["first_words"][:3] == ["<padding>", "<unknown>", "<ticker>"] and shown["train"] == 192
     words = shown["first_words"]
     for row, padded in zip(shown["messages"], shown["batch"], strict=True):
@@ -119,20 +120,21 @@ def test_messages_before_and_after_the_preprocessing(data_dir, tmp_path):
 
 
 def test_it_learns_what_the_words_say(run, tmp_path):
-    metrics = run("--function", "train", "--epochs", "12", "--dropout", "0", "--word_dropout", "0")
+    metrics = run("--function", "train", "--epochs", "12", "--dropout", "0", "--word_dropout", "0")["lstm"]
     assert metrics["test_accuracy"] > 0.85 and metrics["val_accuracy"] > 0.85
     found = script.main(
         ["--function", "predict", "--output_dir", str(tmp_path), "--quiet", "--text", "buy buy now", "sell sell now"]
     )
-    first, second = found["predictions"]
+    first, second = found["lstm"]["predictions"]
     assert first["probability"] > 0.5 > second["probability"]
     assert first["words"].startswith("buy +") and second["words"].startswith("sell -")
 
 
-def test_dry_run_gives_the_test_metrics_of_the_trained_model_again(run, tmp_path):
+def test_dry_run_gives_the_test_metrics_of_the_trained_model_again(run, data_dir, tmp_path):
     first = run("--function", "train")
     before = (tmp_path / "train" / "best.pt").read_bytes()
-    assert run("--function", "train", "--dry_run") == first
+    folders = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path)]
+    assert script.main(["--function", "train", *folders, "--quiet", "--dry_run"]) == first
     assert (tmp_path / "train" / "best.pt").read_bytes() == before
 
 
@@ -165,9 +167,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(run, tmp_path, monkeypa
 
 def test_seeds_and_a_grid_of_epsilon(run, tmp_path):
     metrics = run("--function", "train", "--seeds", "2", "--epochs", "1")
-    assert metrics["seeds"] == 2 and metrics["bag_of_words_accuracy_std"] == 0
-    assert metrics["test_log_loss_std"] > 0 and (tmp_path / "train" / "errors.csv").exists()
-    assert metrics["wrong_in_all_seeds"] <= 1 - metrics["ensemble_test_accuracy"]
+    assert metrics["lstm"]["seeds"] == metrics["ensemble"]["seeds"] == 2 and metrics["bag_of_words"]["seeds"] == 1
+    assert metrics["lstm"]["test_log_loss_std"] > 0 and (tmp_path / "train" / "errors.csv").exists()
+    assert metrics["ensemble"]["wrong_in_all_seeds"] <= 1 - metrics["ensemble"]["test_accuracy"]
     run("--function", "train", "--epsilon", "0", "2", "--epochs", "1")
     with open(tmp_path / "train" / "grid.csv") as file:
         assert {row["epsilon"] for row in csv.DictReader(file)} == {"0.0", "2.0"}
@@ -178,25 +180,28 @@ def test_the_ensemble_is_the_mean_of_the_models_logits(run, data_dir, tmp_path):
     data, settings = load_messages.spy_messages(data_dir), settings_of()
     models = [checkpoint.rebuild(tmp_path / "train" / "seeds" / seed / "best.pt", TextLSTM) for seed in "01"]
     z = np.mean([script.logits(model, data.test, settings) for model in models], axis=0)
-    assert metrics["ensemble_test_accuracy"] == np.mean((z > 0) == (data.test.labels.numpy() > 0.5))
-    assert metrics["ensemble_test_log_loss"] not in (metrics["test_log_loss"], metrics["test_log_loss_mean"])
+    lstm, ensemble = metrics["lstm"], metrics["ensemble"]
+    assert ensemble["test_accuracy"] == np.mean((z > 0) == (data.test.labels.numpy() > 0.5))
+    assert ensemble["test_log_loss"] not in (lstm["test_log_loss"], lstm["test_log_loss_mean"])
 
 
 def test_messages_that_all_models_get_wrong(data_dir, tmp_path):
-    argv = ["--function", "train", "--data_dir", str(data_dir), "--ngram_buckets", "50"]
-    (request,) = flag_parser.parse(script.SCRIPT, argv).values()
-    request, data = request.with_values(device="cpu"), load_messages.spy_messages(data_dir)
+    data, settings = load_messages.spy_messages(data_dir), settings_of("--ngram_buckets", "50")
     torch.manual_seed(0)
-    model = script.build(request.single(), data).eval()  # untrained: wrong now and then
-    metrics, z = script.test_ensemble([model, model], request, tmp_path)
-    wrong = (z > 0) != (data.test.labels.numpy() > 0.5)
-    assert 0 < wrong.mean() == metrics["wrong_in_all_seeds"] == pytest.approx(1 - metrics["ensemble_test_accuracy"])
-    assert metrics["wrong_in_all_seeds_and_bag_of_words"] == 0  # the bag of words is always right here
-    part = data.validation
-    wrong = (script.logits(model, part, request) > 0) != (part.labels.numpy() > 0.5)
+    model = script.build(settings, data).eval()  # untrained: wrong now and then
+    z = {part: script.logits(model, getattr(data, part), settings) for part in ("validation", "test")}
+    twice = {part: np.stack([row, row]) for part, row in z.items()}
+    right = np.where(data.test.labels.numpy() > 0.5, 1.0, -1.0)  # an opponent that is right everywhere
+    metrics = script.test_ensemble(data, **twice, opponent=right)
+    wrong = (z["test"] > 0) != (data.test.labels.numpy() > 0.5)
+    assert 0 < wrong.mean() == metrics["wrong_in_all_seeds"] == pytest.approx(1 - metrics["test_accuracy"])
+    assert metrics["wrong_in_all_seeds_and_bag_of_words"] == 0 > metrics["sigmas_above_bag_of_words"]
+    script.write_errors(tmp_path / "errors.csv", twice["validation"], data)
+    texts, labels = data.validation
+    wrong = (z["validation"] > 0) != (labels.numpy() > 0.5)
     with open(tmp_path / "errors.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["message"] for row in rows] == [text for text, no in zip(part.texts, wrong, strict=True) if no]
+    assert [row["message"] for row in rows] == [text for text, no in zip(texts, wrong, strict=True) if no]
     assert rows and all(row["label"] in data.classes for row in rows)
 
 
@@ -206,24 +211,18 @@ def test_the_published_configuration(run, data_dir, tmp_path):
     assert config["optimizer"] == "Adadelta" and config["loss"] == "squared_error" and config["pooling"] == "last"
     assert config["epochs"] == 1 and config["embedding_size"] == 5  # what is given beside it still counts
     model = checkpoint.rebuild(tmp_path / "train" / "best.pt", TextLSTM)
-    assert [layer.hidden_size for layer in model.layers] == [128, 64]
+    assert [layer.hidden_size for layer in model.layers] == [6, 3]
     assert model.tokenizer == "tutorial" and not model.linear
     assert "<ticker>" in model.vocabulary and "$spy" not in model.vocabulary and "!" not in model.vocabulary
     first = script.build(settings_of("--preset", "published"), load_messages.spy_messages(data_dir))
-    assert not first.ngram_buckets
+    assert not first.ngram_buckets and [layer.hidden_size for layer in first.layers] == [128, 64]
     weights = first.embedding.weight
     assert weights.shape[1] == 300 and -1 <= weights.min() < -0.95 and 0.95 < weights.max() <= 1
 
 
 def test_layer_sizes():
-    assert script.layer_sizes(settings_of("--hidden_size", "100", "--num_layers", "3")) == [100, 50, 25]
-    assert script.layer_sizes(settings_of("--lstm_sizes", "7", "9")) == [7, 9]
-
-
-def test_former_spellings_of_flags():
-    settings = settings_of("--piece_buckets", "9", "--pair_dropout", ".2", "--start", "random")
-    assert (settings.ngram_buckets, settings.linear_dropout, settings.embedding_start) == (9, 0.2, "random")
-    assert settings.linear and not settings_of("--no_linear").linear
+    assert settings_of("--hidden_size", "100", "--num_layers", "3").layer_sizes == [100, 50, 25]
+    assert settings_of("--lstm_sizes", "7", "9").layer_sizes == [7, 9]
 
 
 def predictions(folder):
@@ -231,11 +230,11 @@ def predictions(folder):
         return list(csv.DictReader(file))
 
 
-def test_predict_reads_files_and_lines_and_needs_no_data(run, tmp_path, monkeypatch, capsys):
+def test_predict_reads_files_and_lines(run, tmp_path, monkeypatch, capsys):
     run("--function", "train")
-    argv = ["--function", "predict", "--data_dir", "/no/such/folder", "--output_dir", str(tmp_path)]
+    argv = ["--function", "predict", "--output_dir", str(tmp_path)]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"buy $SPY\n\nnever seen words\n")))
-    found = script.main([*argv, "--file", "-"])
+    found = script.main([*argv, "--data", "-"])["lstm"]
     rows = found["predictions"]
     assert [row["message"] for row in rows] == ["buy $SPY", "", "never seen words"] and found["messages"] == 3
     assert all(0 < row["probability"] < 1 for row in rows)
@@ -245,19 +244,21 @@ def test_predict_reads_files_and_lines_and_needs_no_data(run, tmp_path, monkeypa
     table.write_bytes(
         "n;message\n1;buy $SPY\n2;Bär; never seen\n".replace("Bär;", '"Bär;').replace("seen", 'seen"').encode("utf-16")
     )
-    again = script.main([*argv, "--quiet", "--file", str(table), "--checkpoint", str(tmp_path / "train" / "best.pt")])
+    argv = [*argv, "--quiet", "--file", str(table), "--model_from", str(tmp_path / "train" / "best.pt")]
+    again = script.main([*argv, "--text", "buy $SPY"])["lstm"]
+    assert again.pop("messages") == 3 and again["predictions"].pop(0) == rows[0]  # what --text has comes first
     assert again["predictions"][0] == rows[0] and again["predictions"][1]["message"] == "Bär; never seen"
     written = predictions(tmp_path)
-    assert [row["message"] for row in written] == ["buy $SPY", "Bär; never seen"]
-    assert [float(row["probability"]) for row in written] == [row["probability"] for row in again["predictions"]]
+    assert [row["message"] for row in written] == ["buy $SPY", "buy $SPY", "Bär; never seen"]
+    assert [float(row["probability"]) for row in written[1:]] == [row["probability"] for row in again["predictions"]]
 
 
 def test_predict_writes_every_message_and_shows_the_first_ones(run, tmp_path, capsys):
     run("--function", "train")
     lines = tmp_path / "own.txt"
     lines.write_text("".join(f"buy {'now ' * (i % 7)}{i}\n" for i in range(1500)))
-    argv = ["--function", "predict", "--output_dir", str(tmp_path), "--file", str(lines)]
-    found = script.main(argv)
+    argv = ["--function", "predict", "--output_dir", str(tmp_path), "--data", str(lines)]
+    found = script.main(argv)["lstm"]
     rows = predictions(tmp_path)
     assert [row["message"] for row in rows] == lines.read_text().splitlines() and found["messages"] == 1500
     assert len(found["predictions"]) == script.SHOWN == capsys.readouterr().out.count("P(bullish)")
@@ -319,10 +320,10 @@ def test_any_file_of_two_columns(tmp_path, no_flush):
     lines = [f'"{text} {i}",{int(label == "bullish")}' for i, (text, label) in enumerate(rows())]
     path.write_text("\n".join(["review,good", *lines]))
     flags = ["--data", str(path), "--text_column", "review", "--label_column", "good", "--output_dir", str(tmp_path)]
-    metrics = script.main([*flags, "--function", "train", *QUICK.split()])
-    assert metrics["training_messages"] > 50
+    metrics = script.main([*flags, "--function", "train", *QUICK.split()])["lstm"]
+    assert metrics["training_messages"] > 50 and metrics["data"] == "own"
     argv = ["--function", "predict", "--quiet", "--text", "buy", "--output_dir", str(tmp_path)]
-    assert script.main(argv)["class"] == "1"
+    assert script.main(argv)["lstm"]["class"] == "1"
 
 
 BAD = [
@@ -336,15 +337,21 @@ BAD = [
     (["--ngram_buckets", "-1"], ["--ngram_buckets", "'-1'"]),
     (["--function", "train", "--no_linear", "--linear_scale", "3"], ["--linear_scale", "--linear"]),
     (["--function", "train", "--text", "buy"], ["--text", "not used by train", "predict"]),
-    (["--function", "predict", "--text", "buy", "--file", "x.csv"], ["--file", "found both"]),
-    (["--function", "predict", "--text_column", "x"], ["--text_column", "--file"]),
+    (
+        ["--function", "train", "--lstm_sizes", "4", "--hidden_size", "3"],
+        ["--lstm_sizes", "--hidden_size", "found both"],
+    ),
+    (["--function", "train", "--text_column", "x"], ["--text_column", "--data"]),
+    (["--function", "predict", "--text_column", "x"], ["--text_column", "--data"]),
+    (["--function", "train", "--data", __file__, "--source", "sample"], ["--source", "$SPY"]),
+    (["--function", "predict", "--piece_buckets", "9"], ["--piece_buckets", "no such flag"]),
     (["--source", "full", "--data_dir", "/no/such/folder"], ["/no/such/folder"]),
     (["--function", "baseline", "--data", "/no/such/file.csv"], ["/no/such/file.csv"]),
     (["--function", "baseline", "--text_column", "body", "--data", __file__], [__file__, "columns body and sentiment"]),
     (["--function", "predict", "--text", "buy"], ["best.pt"]),
     (["--function", "predict", "--file", "/no/such/file.csv"], ["/no/such/file.csv"]),
-    (["--function", "predict", "--text", "buy", "--checkpoint", __file__], [__file__, "not a checkpoint"]),
-    (["--function", "train", "--dry_run"], ["--dry_run", "best.pt"]),
+    (["--function", "predict", "--text", "buy", "--checkpoint", __file__], [__file__, "expected a trained model"]),
+    (["--function", "train", "--dry_run"], ["--dry_run", "config.json"]),
     (["--min_count", "1000", "--limit", "0"], ["--limit", "'0'"]),
 ]
 
@@ -352,7 +359,8 @@ BAD = [
 @pytest.mark.parametrize(("flags", "named"), BAD)
 def test_bad_input_gives_one_line_that_names_it_and_status_2(flags, named, tmp_path, data_dir, capsys):
     with pytest.raises(SystemExit) as stopped:
-        script.main(["--data_dir", str(data_dir), "--output_dir", str(tmp_path), "--quiet", *flags])
+        data = [] if "predict" in flags else ["--data_dir", str(data_dir)]
+        script.main([*data, "--output_dir", str(tmp_path), "--quiet", *flags])
     message = capsys.readouterr().err
     assert stopped.value.code == 2
     assert message.count("\n") == 1 and message.startswith("stocktwits_sentiment.py: error: ")
@@ -361,7 +369,7 @@ def test_bad_input_gives_one_line_that_names_it_and_status_2(flags, named, tmp_p
 
 def test_without_a_network_the_sample_serves_and_full_gives_one_line(tmp_path, capsys, no_flush):
     argv = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "o"), "--function", "baseline", "--quiet"]
-    assert script.main(argv)["data"] == "sample"
+    assert script.main(argv)["bag_of_words"]["data"] == "sample"
     assert "NOTICE" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         script.main([*argv, "--source", "full"])

@@ -1,7 +1,5 @@
 """The classifier of texts: padding and batches, pooling by hand, the linear model by hand, dropout, rebuilding."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -169,21 +167,6 @@ def test_a_checkpoint_rebuilds_the_model_and_its_vocabulary(tmp_path):
     batch = texts([3, 7])
     assert torch.equal(again(*batch), model(*batch))
     assert again.vocabulary == VOCABULARY and again.classes == ["no", "yes"]
-
-
-def test_a_checkpoint_with_former_names_gives_the_same_logits():
-    path = Path(__file__).parent / "golden" / "before_packages" / "stocktwits_sentiment.pt"
-    model = checkpoint.rebuild(path, TextLSTM)
-    assert model.arguments["bigrams"] == [15, 16, 29] and model.ngram_buckets == 20 and not model.linear_scale
-    words = torch.tensor([[1, 2, 4, 5], [1, 3, 0, 0]])
-    ngrams = torch.tensor(
-        [
-            [[5, 10, 14], [0, 9, 5], [7, 4, 1], [17, 18, 7]],
-            [[4, 17, 15], [12, 6, 17], [0, 0, 0], [0, 0, 0]],
-        ]
-    )
-    expected = torch.tensor([-1.5497896671295166, 0.652122437953949])
-    torch.testing.assert_close(model(words, ngrams, torch.tensor([4, 2])), expected)
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def labelled_messages(
         for a, b, n in zip(edges, edges[1:], (limit, None, None), strict=False)
     ]
     metadata = {
-        "data": "full",
+        "data": "own",
         "file": path.name,
         "messages": len(texts),
         "distinct_texts": len(rows),

@@ -19,8 +19,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 POOLINGS = ("last", "mean", "max", "max_mean")
 UNKNOWN = 1  # place of the unknown word in the vocabulary; place 0 is that of padding
-FORMER_ARGUMENTS = ("pairs", "pair_dropout", "piece_buckets")  # names in old checkpoints
-FORMER_WEIGHTS = {"pieces.weight": "ngrams.weight", "pair_weights.weight": "bigram_weights.weight"}
 
 
 class TextLSTM(nn.Module):
@@ -67,13 +65,8 @@ class TextLSTM(nn.Module):
         normalize: bool = False,
         classes: Sequence[str] = ("0", "1"),
         tokenizer: str = "detailed",
-        **former,
     ):
         super().__init__()
-        if former:
-            bigrams, linear_dropout, ngram_buckets = (former.pop(name) for name in FORMER_ARGUMENTS)
-        if former:
-            raise TypeError(f"unknown arguments: {', '.join(former)}")
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {pooling!r}")
         if not vocabulary or not sizes:
@@ -118,7 +111,6 @@ class TextLSTM(nn.Module):
             self.word_weights = nn.Embedding(len(vocabulary), 1)
             self.bigram_weights = nn.Embedding(len(bigrams) + 1, 1)  # the last one is never used
             self.register_buffer("bigram_codes", torch.tensor([*bigrams, len(vocabulary) ** 2]), persistent=False)
-        self.register_load_state_dict_pre_hook(rename_former_weights)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -213,13 +205,6 @@ class TextLSTM(nn.Module):
         weights = torch.cat([self.word_weights(words), self.bigram_weights(places)], 1).squeeze(2)
         total = (weights * dropout(both, self.linear_dropout, self.training)).sum(1)
         return total * self.linear_scale / lengths.sqrt() if self.linear_scale else total
-
-
-def rename_former_weights(module: nn.Module, weights: dict[str, Tensor], *_) -> None:
-    """Gives the weights of an old checkpoint their names of today."""
-    for former, name in FORMER_WEIGHTS.items():
-        if former in weights:
-            weights[name] = weights.pop(former)
 
 
 def run_lstm(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:

@@ -1,0 +1,161 @@
+"""Settings and presets of stocktwits_sentiment.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lstm_studies.training.presets import Script
+from lstm_studies.training.settings import (
+    Application,
+    Count,
+    DownloadedData,
+    NotNegative,
+    PositiveInt,
+    Rate,
+    Training,
+    UsageError,
+    choice_flag,
+    data_flag,
+    model_flag,
+    training_flag,
+)
+
+EXAMPLES = (  # what `predict` scores if it is given no messages
+    "$SPY buy the dip",
+    "$SPY I'd rather not buy this dip",
+    "$SPY new all time high next week, shorts will cover",
+    "$SPY puts for Friday, this rally has no volume",
+    "$SPY what a day",
+)
+
+
+@dataclass(frozen=True)
+class Baseline(DownloadedData):
+    """bag of words and bigrams with logistic regression, its regularisation chosen on validation data"""
+
+    data: Path | None = data_flag(
+        None, "CSV file of labelled texts of your own, gzipped or not, instead of the $SPY messages"
+    )
+    text_column: str = data_flag("message", "column of --data with the texts")
+    label_column: str = data_flag("sentiment", "column of --data with one of two labels")
+    limit: PositiveInt | None = data_flag(None, "number of training messages, the first ones; default: all")
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "text_column label_column", self.data is not None, "--data")
+        self.need(given, "source", self.data is None, "the $SPY messages")
+
+
+@dataclass(frozen=True)
+class ShowMessages(Baseline):
+    """messages as written, as tokens and as places in the vocabulary; a batch; numbers of tokens"""
+
+    min_count: PositiveInt = model_flag(
+        2, "occurrences of a word or bigram in the training messages that give it weights"
+    )
+    tokenizer: Literal["detailed", "tutorial"] = model_flag(
+        "detailed",
+        "detailed: keeps signs, emojis and names of tickers; tutorial: its preprocessing, which deletes them",
+    )
+
+
+@dataclass(frozen=True)
+class Train(Training, ShowMessages):
+    """train, save and test; learning curves, calibration, confusion matrix; with --seeds also the seeds' ensemble"""
+
+    hidden_size: PositiveInt = model_flag(128, "units of the first LSTM", "grid")
+    num_layers: PositiveInt = model_flag(2, "stacked LSTMs, each half as wide as the one before")
+    lstm_sizes: tuple[PositiveInt, ...] = model_flag(
+        (), "units of each LSTM, instead of --hidden_size and --num_layers"
+    )
+    embedding_size: PositiveInt = model_flag(100, "values per word")
+    bidirectional: bool = model_flag(False, "second LSTM per layer, which reads from the end")
+    pooling: Literal["last", "mean", "max", "max_mean"] = model_flag(
+        "max_mean", "pooling of the hidden states over the words"
+    )
+    ngram_buckets: Count = model_flag(
+        2**15, "size of the hash table of character n-grams, whose vectors join those of the words; 0: words alone"
+    )
+    embedding_start: Literal["neighbours", "random", "uniform"] = model_flag(
+        "neighbours",
+        "first embeddings: from the neighbours of each word in the training messages, Gaussian, or uniform in [-1, 1]",
+    )
+    linear: bool = model_flag(True, "linear model of the words and bigrams, added to the LSTMs' logit")
+    linear_scale: NotNegative = model_flag(6.0, "factor of the linear model's logit, and so of its learning rate")
+
+    dropout: Rate = training_flag(0.5, "dropout rate of hidden states, between layers and before the logit")
+    embedding_dropout: Rate = training_flag(0.3, "dropout rate of the embeddings' dimensions")
+    word_dropout: Rate = training_flag(0.1, "share of words that the LSTMs read as unknown ones")
+    linear_dropout: Rate = training_flag(0.1, "dropout rate of the words and bigrams of the linear model")
+    loss: Literal["cross_entropy", "squared_error"] = training_flag(
+        "cross_entropy", "error of the predicted probability"
+    )
+    part_loss: NotNegative = training_flag(0.5, "weight of the losses of the LSTMs alone and of the linear model alone")
+    epsilon: NotNegative = training_flag(
+        0.0, "length of the adversarial perturbation of the embeddings; 0: none", "grid"
+    )
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "linear_scale linear_dropout part_loss", self.linear, "--linear")
+        if self.lstm_sizes and {"hidden_size", "num_layers"} & set(given):
+            raise UsageError("--lstm_sizes: expected --lstm_sizes, or --hidden_size and --num_layers, found both")
+        if self.ngram_buckets == 1:
+            raise UsageError("--ngram_buckets: expected 0 or at least 2 (the first one stays empty), found 1")
+
+    @property
+    def layer_sizes(self) -> list[int]:
+        """Units of each LSTM."""
+        halved = [max(1, self.hidden_size >> layer) for layer in range(self.num_layers)]
+        return list(self.lstm_sizes) or halved
+
+
+@dataclass(frozen=True)
+class Predict(Application):
+    """probability of each message, and the words that moved it most, to predictions.csv"""
+
+    text: tuple[str, ...] = choice_flag((), "messages to score; default: those of --data, else a few examples")
+    data: Path | None = data_flag(
+        None,
+        "messages to score: a CSV file with --text_column, a .txt file with one per line, or - for lines from the "
+        "standard input",
+        aliases=["file"],
+    )
+    text_column: str = data_flag("message", "column of --data with the texts")
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "text_column", self.data is not None, "--data")
+
+
+def best(asked) -> dict[str, Any]:
+    if asked.function != "train":
+        return {}
+    return {"epochs": 4, "learning_rate": 2e-3, "optimizer": "AdamW", "weight_decay": 0.01, "precision": "bfloat16"}
+
+
+def published(asked) -> dict[str, Any]:
+    """The tutorial's preprocessing, model and training."""
+    preprocessing = {"tokenizer": "tutorial", "min_count": 1}
+    if asked.function != "train":
+        return preprocessing if asked.function == "show_messages" else {}
+    return {
+        **preprocessing,
+        **{"embedding_size": 300, "embedding_start": "uniform", "pooling": "last", "ngram_buckets": 0, "linear": False},
+        **{"hidden_size": 128, "num_layers": 2, "dropout": 0.5, "embedding_dropout": 0.0, "word_dropout": 0.0},
+        **{"loss": "squared_error", "optimizer": "Adadelta", "learning_rate": 0.1, "schedule": "constant"},
+        **{"gradient_clipping": 0.0, "batch_size": 256, "epochs": 50, "precision": "bfloat16"},
+    }
+
+
+def quick(asked) -> dict[str, Any]:
+    if asked.function == "predict":
+        return {}
+    return {"limit": 8000, **({**best(asked), "epochs": 2} if asked.function == "train" else {})}
+
+
+SCRIPT = Script(
+    "stocktwits_sentiment",
+    {"show_messages": ShowMessages, "train": Train, "predict": Predict, "baseline": Baseline},
+    {"best": best, "published": published, "quick": quick},
+)
