@@ -23,159 +23,16 @@ Deviations from the studies it follows:
 Question, protocol and results: docs/lstm_ae_snp500.md.
 """
 
+from config.lstm_ae_snp500 import SCRIPT, PlotPrices, Predict, PriceTraining, Reconstruct
+from lstm_studies.training.flags import parse
+
+if __name__ == "__main__":
+    parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
+
 import dataclasses
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from lstm_studies.training import flags
-from lstm_studies.training.presets import Script, recipe
-from lstm_studies.training.settings import (
-    COUNT,
-    FRACTION,
-    POSITIVE_INT,
-    AutoencoderSettings,
-    UsageError,
-    flag,
-    number,
-    one_of,
-)
-
-SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
-VALIDATION_STRIDE = 5  # days between the starts of validation windows
-TRAIN = ("reconstruct", "predict")
-OUTPUT_LAYERS = ("sigmoid", "linear")
-
-
-@dataclass(frozen=True)
-class PriceSettings(AutoencoderSettings):
-    """The flags of this script beside those of all."""
-
-    code_size: int = flag(16, "values of the bottleneck; 0: the encoder's last hidden state", "model", COUNT)
-    input_size: int = flag(25, "days per step, a divisor of --window", "model", POSITIVE_INT, functions=["reconstruct"])
-    positional_harmonics: int = flag(
-        4,
-        "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding",
-        "model",
-        COUNT,
-        functions=["reconstruct"],
-        aliases=["clock_harmonics"],
-    )
-    output_layer: str = flag(
-        "sigmoid",
-        "last layer of the decoder",
-        "model",
-        one_of(*OUTPUT_LAYERS),
-        functions=["reconstruct"],
-        metavar=f"{{{','.join(OUTPUT_LAYERS)}}}",
-    )
-    inputs: str = flag(
-        "ohlcv",
-        "prices of each day that the model reads: high, or open, high, low, close and volume",
-        "model",
-        one_of("high", "ohlcv"),
-        functions=["predict"],
-        metavar="{high,ohlcv}",
-    )
-    mirror: bool = flag(
-        False,
-        "augmentation: windows reversed in time and in sign, each half the time",
-        "training",
-        functions=["reconstruct"],
-    )
-    predict_every_step: bool = flag(
-        False,
-        "prediction loss over every day's next day, squared, instead of the last day's absolute error",
-        "training",
-        functions=["predict"],
-    )
-    reconstruction_dominance: float = flag(
-        0.5,
-        "weight d of the reconstruction loss beside 1 - d of the prediction loss",
-        "training",
-        FRACTION,
-        several="grid",
-        functions=["predict"],
-    )
-    folds: int = flag(
-        1,
-        "blocks of time for cross-validation, at least 3; 1: the 60/20/20 split",
-        "training",
-        POSITIVE_INT,
-        functions=["reconstruct"],
-    )
-    data: Path | None = flag(
-        None,
-        "CSV file of prices (symbol, date, open, high, low, close, volume), or of a date and a column per series",
-        "data",
-        Path,
-        metavar="FILE",
-    )
-    symbols: str = flag(
-        None,
-        "stocks to draw; default: AMZN, GOOGL, ...",
-        "data",
-        str,
-        several="list",
-        functions=("plot_prices", *TRAIN),
-        decides=False,
-        metavar="SYMBOL",
-    )
-    window: int = flag(50, "days per sequence", "data", number(int, 2), trains=True)
-    stride: int = flag(5, "days between the starts of training windows", "data", POSITIVE_INT, trains=True)
-    fold: int | None = None  # the block of time that is test data; None: the 60/20/20 split
-
-    def check(self) -> None:
-        if self.folds == 2:
-            raise UsageError("--folds: expected 1, or at least 3 (test, validation and training blocks), found 2")
-        if self.function == "reconstruct" and self.window % self.input_size:
-            raise UsageError(f"--input_size: expected a divisor of --window {self.window}, found {self.input_size}")
-
-
-RECONSTRUCT, PREDICT, SP500 = {"function": "reconstruct"}, {"function": "predict"}, {"data": None}
-PRESETS = {
-    "best": [
-        recipe(RECONSTRUCT, hidden_size=128, batch_size=64, learning_rate=3e-3, epochs=60, stride=1, mirror=True),
-        recipe({**RECONSTRUCT, **SP500}, minutes=2, batch_size=256, learning_rate=5e-3, epochs=8),
-        recipe({**RECONSTRUCT, **SP500, "folds": 5}, minutes=6, epochs=5),
-        recipe(PREDICT, hidden_size=64, code_size=0, batch_size=64, epochs=30, window=20, stride=1),
-        recipe({**PREDICT, **SP500}, minutes=5, batch_size=512, learning_rate=3e-3, epochs=8),
-        recipe({**PREDICT, **SP500, "inputs": "high"}, code_size=16, learning_rate=1e-3, epochs=5),
-    ],
-    "published": [
-        recipe(hidden_size=32, code_size=0, input_size=1, positional_harmonics=0),
-        recipe(schedule="constant", learning_rate=1e-3, batch_size=128, epochs=10),
-        recipe(RECONSTRUCT, minutes=2),
-        recipe(PREDICT, minutes=1, window=15, inputs="high", predict_every_step=True),
-    ],
-    "quick": [
-        recipe(RECONSTRUCT, minutes=0.5, hidden_size=64, batch_size=128, learning_rate=3e-3, epochs=4, limit=12800),
-        recipe(PREDICT, minutes=1, hidden_size=32, code_size=0, batch_size=256, learning_rate=3e-3, epochs=4),
-        recipe(PREDICT, window=20, limit=25600),
-    ],
-}
-SCRIPT = Script(
-    __file__,
-    __doc__,
-    {
-        "plot_prices": "daily high of some stocks, AMZN and GOOGL by default, against time",
-        "reconstruct": "train on windows of highs; three stocks in dollars; --folds for cross-validation",
-        "predict": "train reconstruction and the next day's high; loss curves, predicted against actual, MASE",
-        "encode": "codes of the test windows, or of those in --data, as CSV",
-        "anomalies": "test windows, or those in --data, the worst reconstructed first; a test with planted anomalies",
-        "tomorrow": "the next day's high of each stock, from the newest rows of the training's data or of --data",
-    },
-    PriceSettings,
-    PRESETS,
-    trains=TRAIN,
-    whole_study=("plot_prices", *TRAIN),
-)
-if __name__ == "__main__":
-    flags.parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
-
-import statistics
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
@@ -184,29 +41,24 @@ from torch.utils.data import TensorDataset
 from lstm_studies.evaluation.anomalies import judge
 from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
 from lstm_studies.evaluation.forecasts import linear_mase, mase_interval
+from lstm_studies.loaders import windows
 from lstm_studies.loaders.augmentation import random_mirrors
 from lstm_studies.loaders.files import DataError
-from lstm_studies.loaders.prices import StockPrices, complete_symbols, own_prices, select_symbols, stock_prices
+from lstm_studies.loaders.prices import StockPrices, complete_stocks, own_prices, select_symbols, stock_prices
 from lstm_studies.loaders.toy import scale_sequences, unscale_sequences
-from lstm_studies.loaders.windows import (
-    CLOSE,
-    HIGH,
-    INPUTS,
-    PARTS,
-    Samples,
-    fit_scale,
-    fold_dates,
-    high_windows,
-    newest_samples,
-    samples,
-    split_dates,
-)
+from lstm_studies.loaders.windows import CLOSE, HIGH, INPUTS, PARTS, Samples
 from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from lstm_studies.reporting import plots
-from lstm_studies.training import checkpoint, grid_search, loop, tables
+from lstm_studies.reporting import prices as figures
+from lstm_studies.training import checkpoint, loop, search, tables
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
+from lstm_studies.training.settings import UsageError
 from lstm_studies.training.trained import in_batches, trained_model, write_codes
+
+MODEL = "lstm_ae"  # its name in metrics.json
+SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
+VALIDATION_STRIDE = 5  # days between the starts of validation windows
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
@@ -216,64 +68,36 @@ def prices(data: Path | None, data_dir: Path, source: str) -> StockPrices:
     return stock_prices(data_dir, source) if data is None else own_prices(data)
 
 
-def all_prices(settings: PriceSettings | Request) -> StockPrices:
-    """The prices of `--data`, or of the S&P 500; `--symbols` are checked against all names."""
-    data = prices(settings.data, settings.data_dir, settings.source)
-    if settings.symbols:
-        select_symbols(data, settings.symbols)
+@lru_cache(maxsize=1)
+def complete_prices(data: Path | None, data_dir: Path, source: str) -> StockPrices:
+    return complete_stocks(prices(data, data_dir, source))
+
+
+def load(settings: PlotPrices | Request) -> StockPrices:
+    """The stocks of `--data`, or of the S&P 500, with every price on every date; `--symbols` must be among them."""
+    data = complete_prices(settings.data, settings.data_dir, settings.source)
+    select_symbols(data, settings.symbols)
     return data
 
 
-def load(settings: PriceSettings | Request) -> StockPrices:
-    """The stocks that have every price on every date."""
-    data = all_prices(settings)
-    complete = complete_symbols(data)
-    if not complete:
-        raise DataError(
-            f"{settings.data or data.metadata['file']}: expected a series with a value on every date, found none"
-        )
-    return select_symbols(data, complete)
-
-
-def shown_symbols(settings: PriceSettings | Request, available: list[str], count: int) -> list[str]:
-    """`--symbols`, or the first few of SHOWN that the data have, filled up in the order of the data."""
-    if not settings.symbols:
-        return [*dict.fromkeys([s for s in SHOWN if s in available] + available)][:count]
-    missing = [s for s in settings.symbols if s not in available]
-    if missing:
-        raise DataError(f"--symbols: expected stocks with a price on every date, found {', '.join(missing)}")
-    return list(settings.symbols)
-
-
-def part_dates(count: int, settings: PriceSettings, part: str) -> list[slice]:
-    """The blocks of dates of a part, by the 60/20/20 split or by the fold."""
-    if settings.fold is None:
-        return [split_dates(count)[part]]
-    return fold_dates(count, settings.folds, settings.fold)[part]
-
-
-# ---- reconstruction --------------------------------------------------------------------------------------------------
-
-
-def part_windows(data: StockPrices, settings: PriceSettings, part: str) -> Tensor:
-    """Windows of daily highs in dollars, (N, window); in the test part they do not overlap."""
-    stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": settings.window}[part]
-    return high_windows(data.values, part_dates(len(data.dates), settings, part), settings.window, stride)
-
-
-def scaled(dollars: Tensor) -> Tensor:
-    """Each window (N, T) around 1/2 in [0, 1] by its own mean and range; nothing is fitted."""
-    return scale_sequences(dollars)[0].float()
-
-
 def as_steps(x: Tensor, input_size: int) -> Tensor:
-    """Windows (N, T) of days to (N, T / I, I), I days per step."""
-    return x.unflatten(1, (-1, input_size))
+    return x.unflatten(1, (-1, input_size))  # (N, T / I, I), I days per step
 
 
-def make_reconstruction_step(settings: PriceSettings) -> loop.Step:
+# ---- models and losses -----------------------------------------------------------------------------------------------
+
+
+def build(settings: PriceTraining) -> LSTMAutoencoder:
+    sizes = settings.hidden_size, settings.code_size or None, settings.num_layers
+    if isinstance(settings, Predict):
+        return LSTMAutoencoder(len(INPUTS[settings.inputs]), *sizes, prediction_size=1, input_std=0.1)
+    periods = harmonic_periods(settings.window // settings.input_size, settings.positional_harmonics)
+    return LSTMAutoencoder(settings.input_size, *sizes, encoding_periods=periods, output_layer=settings.output_layer)
+
+
+def make_reconstruction_step(settings: Reconstruct) -> loop.Step:
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-        (x,) = batch
+        (x,) = batch  # (B, T)
         if model.training and settings.mirror:
             x = random_mirrors(x)
         return {"loss": mse_loss(model(as_steps(x, settings.input_size)).reconstruction.float().flatten(1), x)}
@@ -281,95 +105,7 @@ def make_reconstruction_step(settings: PriceSettings) -> loop.Step:
     return step
 
 
-def train_reconstruction(settings: PriceSettings, folder: Path) -> loop.Result:
-    data = load(settings)
-    settings = flags.with_data_read(settings, data.metadata)
-    steps = settings.window // settings.input_size
-    model = LSTMAutoencoder(
-        settings.input_size,
-        settings.hidden_size,
-        settings.code_size or None,
-        settings.num_layers,
-        encoding_periods=harmonic_periods(steps, settings.positional_harmonics),
-        output_layer=settings.output_layer,
-    )
-    train = TensorDataset(scaled(part_windows(data, settings, "train"))[: settings.limit])
-    validation = TensorDataset(scaled(part_windows(data, settings, "validation")))
-    return loop.train(model, make_reconstruction_step(settings), train, validation, settings, folder)
-
-
-def test_reconstruction(settings: PriceSettings, folder: Path) -> dict:
-    data = load(settings)
-    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
-    dollars = part_windows(data, settings, "test")
-    train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
-    step = make_reconstruction_step(settings)
-    means = {
-        f"{name}_mse": loop.evaluate(model, step, TensorDataset(x), settings)["loss"]
-        for name, x in (("test", test), ("val", validation))
-    }
-    restored = reconstruct_dollars(model, dollars, settings.device)
-    return {
-        "data": data.metadata["data"],
-        "stocks": len(data.symbols),
-        "code_size": model.code_size,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        **means,
-        "test_mae_percent": 100 * ((restored - dollars).abs() / dollars.abs()).mean().item(),
-        **reconstruction_baselines(train, test, model.code_size),
-    }
-
-
-def reconstruct_scaled(model: nn.Module, x: Tensor, device: str) -> Tensor:
-    """Scaled windows (N, T) through the autoencoder."""
-    steps = as_steps(x.float(), model.arguments["input_size"])
-    return in_batches(lambda x: model(x).reconstruction, steps, device).flatten(1)
-
-
-def reconstruct_dollars(model: nn.Module, dollars: Tensor, device: str) -> Tensor:
-    """Windows (N, T) in dollars through the autoencoder and back to dollars, with each window's own scale."""
-    x, offset, scale = scale_sequences(dollars)
-    return unscale_sequences(reconstruct_scaled(model, x, device).double(), offset, scale)
-
-
-def cross_validate(settings: PriceSettings, folder: Path) -> loop.Result:
-    """Trains one model per block of time, in folders of their own; the score is the mean over the blocks."""
-    results = []
-    for k in range(settings.folds):
-        torch.manual_seed(settings.seed)  # the same initial weights whatever was trained before
-        own = dataclasses.replace(settings, fold=k, label=", ".join([*filter(None, [settings.label]), f"fold {k}"]))
-        results.append(train_reconstruction(own, folder / f"fold{k}"))
-    grid_search.copy_up(folder / "fold0", folder)  # the model of the figures
-    score, seconds = statistics.mean(r.score for r in results), sum(r.seconds for r in results)
-    return results[0]._replace(score=score, seconds=seconds)
-
-
-def test_folds(settings: PriceSettings, folder: Path) -> dict:
-    """The errors of every block, as test data of its model, with their mean and standard deviation."""
-    folds = {
-        f"fold{k}": test_reconstruction(dataclasses.replace(settings, fold=k), folder / f"fold{k}")
-        for k in range(settings.folds)
-    }
-    metrics: dict = {"data": folds["fold0"]["data"], **folds}
-    for key in ("test_mse", "val_mse", "pca_mse", "mean_mse", "test_mae_percent"):
-        values = [fold[key] for fold in folds.values()]
-        metrics |= {f"{key}_mean": statistics.mean(values), f"{key}_std": statistics.stdev(values)}
-    return metrics
-
-
-# ---- prediction ------------------------------------------------------------------------------------------------------
-
-
-def part_samples(data: StockPrices, settings: PriceSettings, part: str) -> Samples:
-    """Windows of `--window` days and the days after their steps, all within `part`; scales fitted on training dates."""
-    dates, values = split_dates(len(data.dates)), data.values
-    stride = settings.stride if part == "train" else 1
-    return samples(
-        values[:, dates[part]], fit_scale(values[:, dates["train"]]), settings.window, settings.inputs, stride
-    )
-
-
-def make_prediction_step(settings: PriceSettings) -> loop.Step:
+def make_prediction_step(settings: Predict) -> loop.Step:
     """Loss: d * reconstruction + (1 - d) * prediction.
 
     Reconstruction is a squared error. Prediction is the absolute error of the next day's high over the stock's mean
@@ -378,7 +114,7 @@ def make_prediction_step(settings: PriceSettings) -> loop.Step:
     dominance = settings.reconstruction_dominance
 
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
-        x, targets, unit = batch
+        x, targets, unit = batch  # (B, T, F), (B, T), (B,)
         output = model(x)
         mse = mse_loss(output.reconstruction.float(), x)
         predicted = output.prediction[:, :, 0].float()  # (B, T)
@@ -391,37 +127,102 @@ def make_prediction_step(settings: PriceSettings) -> loop.Step:
     return step
 
 
-def train_prediction(settings: PriceSettings, folder: Path) -> loop.Result:
+# ---- reconstruction --------------------------------------------------------------------------------------------------
+
+
+def part_dates(count: int, settings: Reconstruct, part: str) -> list[slice]:
+    """The blocks of dates of a part, by the 60/20/20 split or by the fold."""
+    if settings.fold is None:
+        return [windows.split_dates(count)[part]]
+    return windows.fold_dates(count, settings.folds, settings.fold)[part]
+
+
+def part_windows(data: StockPrices, settings: Reconstruct, part: str) -> Tensor:
+    """Windows of daily highs as the data have them, (N, T); in the test part they do not overlap."""
+    stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": settings.window}[part]
+    return windows.high_windows(data.values, part_dates(len(data.dates), settings, part), settings.window, stride)
+
+
+def scaled(highs: Tensor) -> Tensor:
+    """Each window (N, T) around 1/2 in [0, 1] by its own mean and range; nothing is fitted."""
+    return scale_sequences(highs)[0].float()
+
+
+def train_reconstruction(settings: Reconstruct, folder: Path) -> loop.Result:
     data = load(settings)
-    settings = flags.with_data_read(settings, data.metadata)
-    features = len(INPUTS[settings.inputs])
-    model = LSTMAutoencoder(
-        features,
-        settings.hidden_size,
-        settings.code_size or None,
-        settings.num_layers,
-        prediction_size=1,
-        input_std=0.1,
-    )
+    settings = settings.reading(data.metadata)
+    train = TensorDataset(scaled(part_windows(data, settings, "train"))[: settings.limit])
+    validation = TensorDataset(scaled(part_windows(data, settings, "validation")))
+    return loop.train(build(settings), make_reconstruction_step(settings), train, validation, settings, folder)
+
+
+def test_reconstruction(settings: Reconstruct, folder: Path) -> dict:
+    data = load(settings)
+    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
+    highs = part_windows(data, settings, "test")
+    train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
+    step = make_reconstruction_step(settings)
+    means = {
+        f"{name}_mse": loop.evaluate(model, step, TensorDataset(x), settings)["loss"]
+        for name, x in (("test", test), ("val", validation))
+    }
+    restored = reconstruct_highs(model, highs, settings.device)
+    return {
+        "data": data.metadata["data"],
+        "stocks": len(data.symbols),
+        "code_size": model.code_size,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **means,
+        "test_mae_percent": 100 * ((restored - highs).abs() / highs.abs()).mean().item(),
+        **reconstruction_baselines(train, test, model.code_size),
+    }
+
+
+def reconstruct_scaled(model: nn.Module, x: Tensor, device: str) -> Tensor:
+    """Scaled windows (N, T) through the autoencoder."""
+    steps = as_steps(x.float(), model.arguments["input_size"])
+    return in_batches(lambda x: model(x).reconstruction, steps, device).flatten(1)
+
+
+def reconstruct_highs(model: nn.Module, highs: Tensor, device: str) -> Tensor:
+    """Windows (N, T) through the autoencoder and back to their own unit, with each window's own scale."""
+    x, offset, scale = scale_sequences(highs)
+    return unscale_sequences(reconstruct_scaled(model, x, device).double(), offset, scale)
+
+
+# ---- prediction ------------------------------------------------------------------------------------------------------
+
+
+def part_samples(data: StockPrices, settings: Predict, part: str) -> Samples:
+    """Windows of `--window` days and the days after their steps, all within `part`; scales fitted on training dates."""
+    dates, values = windows.split_dates(len(data.dates)), data.values
+    scale, stride = windows.fit_scale(values[:, dates["train"]]), settings.stride if part == "train" else 1
+    return windows.samples(values[:, dates[part]], scale, settings.window, settings.inputs, stride)
+
+
+def train_prediction(settings: Predict, folder: Path) -> loop.Result:
+    data = load(settings)
+    settings = settings.reading(data.metadata)
     sets = []
     for part, limit in (("train", settings.limit), ("validation", None)):
         own = part_samples(data, settings, part)
         sets.append(TensorDataset(own.x[:limit], own.targets[:limit], own.unit[:limit]))
-    return loop.train(model, make_prediction_step(settings), *sets, settings, folder, monitor="prediction")
+    return loop.train(build(settings), make_prediction_step(settings), *sets, settings, folder, monitor="prediction")
 
 
-def test_prediction(settings: PriceSettings, folder: Path) -> dict:
-    """MASE with its interval, the errors behind it in dollars, and the linear models beside it."""
+def test_prediction(settings: Predict, folder: Path) -> dict:
+    """MASE with its interval, the errors behind it in the data's unit, and the linear models beside it."""
     data = load(settings)
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
     test = part_samples(data, settings, "test")
-    actual = test.last + (test.targets[:, -1] - 0.5).double() * test.dollars
-    errors = (predict_highs(model, test, settings.device) - actual).abs().view(-1, test.days)  # (stocks, days), dollars
+    actual = test.last + (test.targets[:, -1] - 0.5).double() * test.span
+    errors = (predict_highs(model, test, settings.device) - actual).abs().view(-1, test.days)  # (S, days)
     persistence = (test.last - actual).abs().view(-1, test.days)
     low, high = mase_interval(errors.sum(0).numpy(), persistence.sum(0).numpy(), settings.seed)
-    step, parts = make_prediction_step(settings), {}
-    for part, own in (("test", test), ("validation", part_samples(data, settings, "validation"))):
-        parts[part] = loop.evaluate(model, step, TensorDataset(own.x, own.targets, own.unit), settings)
+    step, validation = make_prediction_step(settings), part_samples(data, settings, "validation")
+    test_means, val_means = (
+        loop.evaluate(model, step, TensorDataset(own.x, own.targets, own.unit), settings) for own in (test, validation)
+    )
     return {
         "data": data.metadata["data"],
         "inputs": settings.inputs,
@@ -434,20 +235,19 @@ def test_prediction(settings: PriceSettings, folder: Path) -> dict:
         "linear_mase": linear_baseline(data, settings),
         "test_mae": errors.mean().item(),
         "persistence_mae": persistence.mean().item(),
-        "test_mse": parts["test"]["mse"],
-        "val_mse": parts["validation"]["mse"],
-        "test_prediction_loss": parts["test"]["prediction"],
-        "val_prediction_loss": parts["validation"]["prediction"],
+        "test_mse": test_means["mse"],
+        "val_mse": val_means["mse"],
+        "test_prediction_loss": test_means["prediction"],
+        "val_prediction_loss": val_means["prediction"],
         **(errors_by_step(model, test, settings) if settings.predict_every_step else {}),
     }
 
 
-def errors_by_step(model: nn.Module, windows: Samples, settings: PriceSettings) -> dict[str, float]:
+def errors_by_step(model: nn.Module, own: Samples, settings: Predict) -> dict[str, float]:
     """Squared errors of every day's next high where the window holds it and where it does not, and of persistence."""
-    predicted = in_batches(lambda x: model(x).prediction[:, :, 0], windows.x, settings.device)
-    errors = (predicted - windows.targets).square().mean(0)  # (T,)
-    high = list(INPUTS[settings.inputs]).index(HIGH)
-    persistence = (windows.x[:, -1, high] - windows.targets[:, -1]).square().mean()
+    predicted = in_batches(lambda x: model(x).prediction[:, :, 0], own.x, settings.device)
+    errors = (predicted - own.targets).square().mean(0)  # (T,)
+    persistence = (0.5 - own.targets[:, -1]).square().mean()  # 1/2 is the window's last high
     return {
         "known_next_days_mse": errors[:-1].mean().item(),
         "last_next_day_mse": errors[-1].item(),
@@ -455,15 +255,15 @@ def errors_by_step(model: nn.Module, windows: Samples, settings: PriceSettings) 
     }
 
 
-def predict_highs(model: nn.Module, windows: Samples, device: str) -> Tensor:
-    """The next day's high in dollars, (N,)."""
-    predicted = in_batches(lambda x: model(x).prediction[:, -1, 0], windows.x, device)
-    return windows.last + (predicted - 0.5).double() * windows.dollars
+def predict_highs(model: nn.Module, own: Samples, device: str) -> Tensor:
+    """The next day's high in the data's unit, (N,)."""
+    predicted = in_batches(lambda x: model(x).prediction[:, -1, 0], own.x, device)
+    return own.last + (predicted - 0.5).double() * own.span
 
 
-def linear_baseline(data: StockPrices, settings: PriceSettings) -> float:
+def linear_baseline(data: StockPrices, settings: Predict) -> float:
     """MASE of a linear model per stock on the same test days, with close - high if the model reads closes, too."""
-    dates = split_dates(len(data.dates))
+    dates = windows.split_dates(len(data.dates))
     train, test = data.values[:, dates["train"]], data.values[:, dates["test"]][:, settings.window - 2 :]
     closes = (train[..., CLOSE], test[..., CLOSE]) if settings.inputs == "ohlcv" else None
     return linear_mase(train[..., HIGH], test[..., HIGH], closes)
@@ -474,9 +274,9 @@ def roll_out(model: nn.Module, values: Tensor, scale_values: Tensor, days: int, 
 
     Predicted days take the place of known ones, so the model must read highs alone. scale_values: training dates.
     """
-    scale, length = fit_scale(scale_values), values.shape[1]
+    scale, length = windows.fit_scale(scale_values), values.shape[1]
     for _ in range(days):
-        window = newest_samples(values, scale, length, "high")
+        window = windows.newest_samples(values, scale, length, "high")
         values = torch.cat([values, predict_highs(model, window, device).expand(1, 1, 5)], 1)
     return values[0, -days:, HIGH]
 
@@ -484,179 +284,143 @@ def roll_out(model: nn.Module, values: Tensor, scale_values: Tensor, days: int, 
 # ---- functions that train --------------------------------------------------------------------------------------------
 
 
+def axes_of(data: StockPrices) -> tuple[str, str, str]:
+    """What is drawn, its unit, and both: one's own prices may be in any currency, one number per date is anything."""
+    quantity = "value" if data.metadata["fields"] == 1 else "daily high"
+    own = data.metadata["data"] == "own"
+    return (quantity, quantity, quantity) if own else (quantity, "USD", f"{quantity} (USD)")
+
+
+def shown_symbols(settings: PlotPrices | Request, data: StockPrices, count: int) -> list[str]:
+    """`--symbols`, or the first few of SHOWN that the data have, filled up in the order of the data."""
+    usual = dict.fromkeys([symbol for symbol in SHOWN if symbol in data.symbols] + data.symbols)
+    return select_symbols(data, settings.symbols or list(usual)[:count]).symbols
+
+
 def plot_prices(request: Request, folder: Path) -> dict:
     """Draws the daily high of some stocks."""
-    data = all_prices(request)
-    names = shown_symbols(request, data.symbols, 2)
-    chosen = select_symbols(data, names)
-    series = {name: (chosen.dates, values[:, HIGH].numpy()) for name, values in zip(names, chosen.values, strict=True)}
-    plots.curves(folder / "prices.png", series, "date", "daily high (USD)")
-    return {"data": data.metadata["data"], **{f"{name}_last_high": float(y[-1]) for name, (_, y) in series.items()}}
+    data = prices(request.data, request.data_dir, request.source)
+    names = shown_symbols(request, data, 2)
+    highs = dict(zip(names, select_symbols(data, names).values[:, :, HIGH], strict=True))
+    series = {name: (data.dates, y) for name, y in highs.items()}
+    plots.curves(folder / "prices.png", series, "date", axes_of(data)[2])
+    last = {name: y[y.isfinite()][-1].item() for name, y in highs.items()}
+    return {name: {"data": data.metadata["data"], "last_high": high} for name, high in last.items()}
 
 
 def reconstruct(request: Request, folder: Path) -> dict:
-    """Trains and tests on windows of highs, by folds if asked for; draws three stocks in dollars and the losses."""
-    folds = request.folds > 1
-    train, test = (cross_validate, test_folds) if folds else (train_reconstruction, test_reconstruction)
-    metrics = grid_search.fit(request, folder, train, test)
-    plot_loss(folder)
+    """Trains and tests on windows of highs, by folds if asked for; draws three stocks and the losses."""
+    folds = request.folds if request.folds > 1 else 0
+    metrics = search.fit({MODEL: request}, folder, train_reconstruction, test_reconstruction, folds, refit=not folds)
+    curves = tables.read_curves(folder, "loss")
+    plots.curves(folder / "loss.png", curves, "epoch", "mean squared error", log=True, dashed=["training"])
     plot_stocks(dataclasses.replace(request.single(), fold=0 if folds else None), folder)
+    if not request.quiet:
+        warn_of_opponents(metrics[MODEL], "test_mse", {"PCA with a code of its size": "pca_mse"})
     return metrics
 
 
-def plot_loss(folder: Path) -> None:
-    series = tables.read_curves(folder, "loss")
-    plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=["training"])
+def warn_of_opponents(metrics: dict, key: str, opponents: dict[str, str | float]) -> None:
+    """Says so if the model's error is not below that of a simpler one, which is given by its key or as a number."""
+    error, *others = (
+        metrics.get(f"{name}_mean", metrics[name]) if isinstance(name, str) else name
+        for name in (key, *opponents.values())
+    )
+    for name, other in zip(opponents, others, strict=True):
+        if error >= other:
+            print(f"WARNING: {MODEL} is not better than {name}: {key} {error:.4g}, there {other:.4g}")
 
 
-def plot_stocks(settings: PriceSettings, folder: Path) -> None:
-    """The test windows of three stocks one after another, in dollars, against dates."""
+def plot_stocks(settings: Reconstruct, folder: Path) -> None:
+    """The test windows of three stocks one after another, against dates."""
     data = load(settings)
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
     dates = data.dates[part_dates(len(data.dates), settings, "test")[0]]
+    quantity, unit, _ = axes_of(data)
     rows = {}
-    for name in shown_symbols(settings, data.symbols, 3):
-        one = data._replace(symbols=[name], values=data.values[[data.symbols.index(name)]])
-        dollars = part_windows(one, settings, "test")
-        restored = reconstruct_dollars(model, dollars, settings.device)
-        time = dates[: dollars.numel()]
-        rows[name] = {"daily high": (time, dollars.flatten()), "reconstruction": (time, restored.flatten())}
-    plots.panels(folder / "stocks.png", rows, "date", "USD", dashed=["reconstruction"])
+    for name in shown_symbols(settings, data, 3):
+        highs = part_windows(select_symbols(data, name), settings, "test")
+        restored = reconstruct_highs(model, highs, settings.device)
+        time = dates[: highs.numel()]
+        rows[name] = {quantity: (time, highs.flatten()), "reconstruction": (time, restored.flatten())}
+    plots.panels(folder / "stocks.png", rows, "date", unit, dashed=["reconstruction"])
 
 
 def predict(request: Request, folder: Path) -> dict:
     """Trains reconstruction and prediction at once; draws losses and predictions; writes tomorrow.csv."""
     data = load(request)
-    if request.inputs == "ohlcv" and data.metadata.get("fields") == 1:
+    if request.inputs == "ohlcv" and data.metadata["fields"] == 1:
         raise UsageError(f"--inputs: expected high, since {request.data} has one number per date")
-    metrics = grid_search.fit(request, folder, train_prediction, test_prediction)
-    settings = dataclasses.replace(request.single(), **metrics.get("best_combination", {}))
+    metrics = search.fit({MODEL: request}, folder, train_prediction, test_prediction)
+    settings = dataclasses.replace(request.single(), **metrics[MODEL].get("best_combination", {}))
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
-    plot_losses(settings, folder)
+    error = "mean squared error" if settings.predict_every_step else "absolute error\nover mean daily change"
+    figures.losses(folder, settings.reconstruction_dominance, error)
     plot_predictions(settings, model, folder)
-    plot_companies(settings, model, folder)
     if settings.inputs == "high":
         plot_rollout(settings, model, folder)
-    write_tomorrow(model, data, data.values[:, split_dates(len(data.dates))["train"]], settings, folder)
+    write_tomorrow(model, data, data.values[:, windows.split_dates(len(data.dates))["train"]], settings, folder)
     if not request.quiet:
-        print_mase_table(metrics)
+        warn_of_opponents(metrics[MODEL], "mase", {"persistence": 1.0, "a linear model per stock": "linear_mase"})
     return metrics
 
 
-def plot_losses(settings: PriceSettings, folder: Path) -> None:
-    """Reconstruction and prediction loss against epochs, each by itself, and with their weights beside their sum."""
-    prediction = "prediction: absolute error\nover mean daily change"
-    if settings.predict_every_step:
-        prediction = "prediction: mean squared error"
-    labels = {"mse": "reconstruction: mean squared error", "prediction": prediction}
-    for key, ylabel in labels.items():
-        curves = tables.read_curves(folder, key)
-        plots.curves(folder / f"{key}_loss.png", curves, "epoch", ylabel, dashed=["training"])
-    share = settings.reconstruction_dominance
-    parts = {f"{share:g} x reconstruction": ("mse", share), f"{1 - share:g} x prediction": ("prediction", 1 - share)}
-    series = {
-        (name, label): (epochs, [weight * value for value in values])
-        for name, (key, weight) in {**parts, "sum": ("loss", 1)}.items()
-        for label, (epochs, values) in tables.read_curves(folder, key).items()
-        if weight
-    }
-    dashed = [name for name in series if name[-1] == "training"]
-    plots.curves(folder / "losses.png", series, "epoch", "loss", log=True, dashed=dashed)
-
-
-def plot_predictions(settings: PriceSettings, model: nn.Module, folder: Path) -> None:
-    """The last 60 test days of three stocks: the high, what was predicted the day before, and persistence."""
+def plot_predictions(settings: Predict, model: nn.Module, folder: Path) -> None:
+    """Test days of three stocks, and the last one of 20: the high, what was predicted the day before, persistence."""
     data = load(settings)
     test = part_samples(data, settings, "test")
-    predicted = predict_highs(model, test, settings.device).view(-1, test.days)
-    last = test.last.view(-1, test.days)
-    days = min(60, test.days)
-    rows = {}
-    for name in shown_symbols(settings, data.symbols, 3):
-        i = data.symbols.index(name)
-        dates = data.dates[-days:]
-        rows[name] = {
-            "daily high": (dates, data.values[i, -days:, HIGH]),
-            "predicted the day before": (dates, predicted[i, -days:]),
-            "persistence": (dates, last[i, -days:]),
-        }
-    plots.panels(folder / "predictions.png", rows, "date", "USD", dashed=["predicted the day before", "persistence"])
+    predicted, last = (x.view(-1, test.days).numpy() for x in (predict_highs(model, test, settings.device), test.last))
+    dates, actual = data.dates[-test.days :], data.values[:, -test.days :, HIGH].numpy()
+    shown = [(name, data.symbols.index(name)) for name in shown_symbols(settings, data, 3)]
+    quantity, unit, _ = axes_of(data)
+    figures.predictions(folder / "predictions.png", shown, dates, actual, predicted, last, quantity, unit)
+    figures.changes(folder / "companies.png", data.symbols, dates, actual, predicted, last, quantity)
 
 
-def plot_companies(settings: PriceSettings, model: nn.Module, folder: Path, count: int = 20) -> None:
-    """The last test day of 20 companies, evenly spaced in the alphabet: the change of the high, predicted and true."""
-    data = load(settings)
-    test = part_samples(data, settings, "test")
-    changes = {
-        "true": test.last + (test.targets[:, -1] - 0.5).double() * test.dollars,
-        "predicted the day before": predict_highs(model, test, settings.device),
-    }
-    chosen = np.linspace(0, len(data.symbols) - 1, min(count, len(data.symbols))).round().astype(int)
-    percent = {
-        name: (100 * (highs / test.last - 1)).view(-1, test.days)[chosen, -1].numpy() for name, highs in changes.items()
-    }
-    ylabel = f"change of the high on {data.dates[-1]} (%)"
-    plots.dots(folder / "companies.png", [data.symbols[i] for i in chosen], percent, ylabel, {"persistence": 0.0})
-
-
-def plot_rollout(settings: PriceSettings, model: nn.Module, folder: Path) -> None:
+def plot_rollout(settings: Predict, model: nn.Module, folder: Path) -> None:
     """The last days of one stock, twice the window: the second half predicted from the first, day after day."""
     data, days = load(settings), settings.window
-    name = shown_symbols(settings, data.symbols, 1)[0]
-    values, dates = data.values[[data.symbols.index(name)]], data.dates[-2 * days :]
-    train = values[:, split_dates(len(data.dates))["train"]]
-    first = values[:, -2 * days : -days]
-    predicted = roll_out(model, first, train, days, settings.device)
-    last = first[0, -1, HIGH].expand(days)
-    series = {
-        name: (dates, values[0, -2 * days :, HIGH]),
-        "predicted from the first half": (dates[days:], predicted),
-        "persistence": (dates[days:], last),
-    }
-    plots.curves(folder / "rollout.png", series, "date", "daily high (USD)", dashed=list(series)[1:])
-
-
-def print_mase_table(metrics: dict) -> None:
-    print(f"{'model':34s} {'MASE':>6s}  95 % interval")
-    print(f"{'persistence':34s} {1:6.3f}")
-    print(f"{'linear, per stock':34s} {metrics['linear_mase']:6.3f}")
-    interval = f"{metrics['mase_low']:.3f} .. {metrics['mase_high']:.3f}"
-    print(f"{'LSTM autoencoder, ' + metrics['inputs']:34s} {metrics['mase']:6.3f}  {interval}")
+    name = shown_symbols(settings, data, 1)[0]
+    values = select_symbols(data, name).values
+    train = values[:, windows.split_dates(len(data.dates))["train"]]
+    predicted = roll_out(model, values[:, -2 * days : -days], train, days, settings.device)
+    highs, ylabel = values[0, -2 * days :, HIGH].numpy(), axes_of(data)[2]
+    figures.rollout(folder / "rollout.png", name, data.dates[-2 * days :], highs, predicted.numpy(), ylabel)
 
 
 # ---- functions that apply a trained model ----------------------------------------------------------------------------
 
 
-def windows_to_judge(request: Request, trained: PriceSettings) -> tuple[Tensor, list[str]]:
-    """Windows (N, T) of highs, in the file's unit, that do not overlap, each named by its symbol and its first date.
+def windows_to_judge(request: Request, trained: Reconstruct) -> tuple[StockPrices, Tensor, list[str]]:
+    """Prices, and windows (N, T) of their highs that do not overlap, each named by its symbol and its first date.
 
     Those of `--data`, the newest day included, or else those of the test part of the training's data.
     """
-    data, length = load(request if request.data is not None else trained), trained.window
+    data = load(trained) if request.data is None else complete_prices(request.data, trained.data_dir, trained.source)
+    length = trained.window
     dates = slice(len(data.dates) % length, len(data.dates))
     if request.data is None:
         dates = part_dates(len(data.dates), trained, "test")[0]
-    x = high_windows(data.values, [dates], length, length)
+    x = windows.high_windows(data.values, [dates], length, length)
     first = data.dates[dates][: len(data.dates[dates]) - length + 1 : length]
-    return x, [f"{symbol} {date}" for symbol in data.symbols for date in first]
+    return data, x, [f"{symbol} {date}" for symbol in data.symbols for date in first]
 
 
 def encode(request: Request, folder: Path) -> dict:
     """Writes the codes of windows to codes.csv."""
-    model, settings, path = trained_model(request, "reconstruct", "window", LSTMAutoencoder)
-    dollars, names = windows_to_judge(request, settings)
-    codes = in_batches(model.encode, as_steps(scaled(dollars), settings.input_size), settings.device)
+    model, settings, path = trained_model(request, "reconstruct", LSTMAutoencoder)
+    _, highs, names = windows_to_judge(request, settings)
+    codes = in_batches(model.encode, as_steps(scaled(highs), settings.input_size), settings.device)
     write_codes(folder / "codes.csv", names, codes)
-    return {"model": str(path), "windows": len(names), "code_size": model.code_size}
+    return {MODEL: {"model": str(path), "windows": len(names), "code_size": model.code_size}}
 
 
 def anomalies(request: Request, folder: Path) -> dict:
     """Ranks windows by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
-    model, settings, path = trained_model(request, "reconstruct", "window", LSTMAutoencoder)
-    data = load(settings)
-    train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
-    dollars, names = windows_to_judge(request, settings)
-    x, offset, scale = scale_sequences(dollars)
+    model, settings, path = trained_model(request, "reconstruct", LSTMAutoencoder)
+    train, validation, test = (scaled(part_windows(load(settings), settings, part)) for part in PARTS)
+    data, highs, names = windows_to_judge(request, settings)
+    x, offset, scale = scale_sequences(highs)
     rows, restored, metrics = judge(
         x.float(),
         names,
@@ -669,61 +433,41 @@ def anomalies(request: Request, folder: Path) -> dict:
         prepare=scaled,
     )
     tables.write_csv(folder / "anomalies.csv", rows)
-    in_dollars = unscale_sequences(restored.double(), offset, scale)
-    plot_worst(rows, dict(zip(names, zip(dollars, in_dollars, strict=True), strict=True)), folder)
-    return {"model": str(path), "windows": len(rows), **metrics}
-
-
-def plot_worst(rows: list[dict], windows: dict[str, tuple[Tensor, Tensor]], folder: Path) -> None:
-    """The windows with the largest errors and their reconstructions."""
-    panels = {}
-    for row in rows[:4]:
-        original, estimate = windows[row["sequence"]]
-        days = np.arange(len(original))
-        title = f"{row['sequence']}: scaled error {row['error']:.2g}"
-        panels[title] = {"daily high": (days, original), "reconstruction": (days, estimate)}
-    plots.panels(folder / "worst.png", panels, "trading day of the window", "USD", dashed=["reconstruction"])
+    restored = unscale_sequences(restored.double(), offset, scale)
+    plots.worst_sequences(folder / "worst.png", rows, names, highs, restored, "day of the window", axes_of(data)[1])
+    return {MODEL: {"model": str(path), "windows": len(rows), **metrics}}
 
 
 def tomorrow(request: Request, folder: Path) -> dict:
     """Writes the next day's high of each stock to tomorrow.csv."""
-    model, settings, path = trained_model(request, "predict", "predict_every_step", LSTMAutoencoder)
+    model, settings, path = trained_model(request, "predict", LSTMAutoencoder)
     if request.data is None:
         data = load(settings)
-        known = data.values[:, split_dates(len(data.dates))["train"]]
+        known = data.values[:, windows.split_dates(len(data.dates))["train"]]
     else:  # other stocks, perhaps, than those of the training: each one's own past gives its scale
-        data = load(request)
+        data = complete_prices(request.data, settings.data_dir, settings.source)
         known = data.values
-    if settings.inputs == "ohlcv" and data.metadata.get("fields") == 1:
+    if settings.inputs == "ohlcv" and data.metadata["fields"] == 1:
         raise DataError(
             f"{request.data}: expected open, high, low, close and volume, which the model reads, found one number"
         )
     count = write_tomorrow(model, data, known, settings, folder)
-    return {"model": str(path), "stocks": count, "newest_date": str(data.dates[-1])}
+    return {MODEL: {"model": str(path), "stocks": count, "newest_date": str(data.dates[-1])}}
 
 
-def write_tomorrow(model: nn.Module, data: StockPrices, known: Tensor, settings: PriceSettings, folder: Path) -> int:
+def write_tomorrow(model: nn.Module, data: StockPrices, known: Tensor, settings: Predict, folder: Path) -> int:
     """Writes the high after the newest date per symbol to tomorrow.csv; the dates `known` (S, D, 5) give the scales."""
-    newest = newest_samples(data.values, fit_scale(known), settings.window, settings.inputs)
-    predicted = predict_highs(model, newest, settings.device)
-    rows = [
-        {"symbol": s, "date": d, "high": h, "next_high": p, "change_percent": 100 * (p / h - 1)}
-        for s, d, h, p in zip(
-            data.symbols, [str(data.dates[-1])] * len(predicted), newest.last.tolist(), predicted.tolist(), strict=True
-        )
-    ]
+    newest = windows.newest_samples(data.values, windows.fit_scale(known), settings.window, settings.inputs)
+    predicted = predict_highs(model, newest, settings.device).tolist()
+    rows = []
+    for symbol, high, after in zip(data.symbols, newest.last.tolist(), predicted, strict=True):
+        row = {"symbol": symbol, "date": str(data.dates[-1]), "high": high, "next_high": after}
+        rows.append({**row, "change_percent": 100 * (after / high - 1)})
     tables.write_csv(folder / "tomorrow.csv", rows)
     return len(rows)
 
 
-FUNCTIONS = {
-    "plot_prices": plot_prices,
-    "reconstruct": reconstruct,
-    "predict": predict,
-    "encode": encode,
-    "anomalies": anomalies,
-    "tomorrow": tomorrow,
-}
+FUNCTIONS = {f.__name__: f for f in (plot_prices, reconstruct, predict, encode, anomalies, tomorrow)}
 
 
 def main(argv: list[str] | None = None) -> dict:

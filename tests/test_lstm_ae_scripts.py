@@ -1,19 +1,15 @@
-"""The data side of the autoencoder studies of sequences and prices, by hand tables, and what must not leak."""
+"""The data side of the study of sequences, by hand tables, and what must not leak."""
 
 import csv
-from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
-from test_windows import random_walk
 
 import lstm_ae_snp500 as snp500
 import lstm_ae_toy as toy
 from lstm_studies.loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
-from lstm_studies.loaders.prices import StockPrices
 from lstm_studies.loaders.toy import generate_signals, read_sequences, scale_sequences, toy_signals
-from lstm_studies.loaders.windows import CLOSE, HIGH, RANGE, fit_scale
 from lstm_studies.models.lstm_ae import LSTMAutoencoder
 from lstm_studies.training import checkpoint
 
@@ -200,7 +196,7 @@ def test_a_file_of_other_lengths_or_a_model_of_another_script_is_refused(tmp_pat
     short = write_rows(tmp_path / "short.csv", 10)
     for function, flags, expected in (
         (toy.main, ["encode", "--data", str(short)], "expected sequences of 50 values, as in training, found 12"),
-        (snp500.main, ["encode", "--source", "sample"], "expected a model that lstm_ae_snp500.py trained"),
+        (snp500.main, ["encode"], "expected a model that lstm_ae_snp500.py trained"),
     ):
         with pytest.raises(SystemExit) as caught:
             function(["--function", *flags, "--output_dir", str(tmp_path), "--quiet"])
@@ -214,209 +210,3 @@ def test_warning_of_a_model_that_returns_the_mean(capsys, signal, error, warned,
         signal, error = "uniform", error * 9.6
     toy.warn_of_the_mean("code16", {"signal": signal, "test_mse": error, "mean_mse": 0.05})
     assert ("WARNING: code16 is not" in capsys.readouterr().out) == warned
-
-
-# ---- S&P 500 ---------------------------------------------------------------------------------------------------------
-
-
-def price_settings(**changes) -> snp500.PriceSettings:
-    return snp500.PriceSettings(**{"device": "cpu", "window": 3, "inputs": "high", "stride": 1, **changes})
-
-
-def walk_prices(stocks: int, days: int, seed: int = 0) -> StockPrices:
-    dates = np.datetime64("2014-01-02") + np.arange(days)
-    values, metadata = random_walk(stocks, days, seed), {"data": "sample", "file": "walk", "fields": 5}
-    return StockPrices([f"S{i}" for i in range(stocks)], dates, values, values[:, :, CLOSE], metadata)
-
-
-@pytest.fixture
-def walk(monkeypatch):
-    """walk(stocks, days): the scripts read random walks in place of prices."""
-
-    def use(stocks: int, days: int, seed: int = 0) -> StockPrices:
-        data = walk_prices(stocks, days, seed)
-        monkeypatch.setattr(snp500, "stock_prices", lambda data_dir, source, symbols=None: data)
-        snp500.prices.cache_clear()
-        return data
-
-    yield use
-    snp500.prices.cache_clear()
-
-
-def run_prices(tmp_path, *argv) -> dict:
-    tiny = ["--epochs", "1", "--limit", "32", "--hidden_size", "4"] if argv[0] in snp500.TRAIN else []
-    tiny = [a for a in tiny if a not in argv] if "--hidden_size" not in argv else tiny[:4]
-    return snp500.main(["--function", *argv, *tiny, "--output_dir", str(tmp_path), "--quiet"])
-
-
-def test_high_windows_of_the_test_part_do_not_overlap():
-    data = walk_prices(1, 100)
-    settings = price_settings(window=5)
-    highs = data.values[0, :, HIGH]
-    assert torch.equal(snp500.part_windows(data, settings, "test").flatten(), highs[80:])
-    assert snp500.part_windows(data, settings, "train").shape == (56, 5)
-
-
-def test_dollars_come_back_through_a_perfect_autoencoder():
-    class Identity(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.arguments = {"input_size": 5}
-
-        def forward(self, x):
-            return Namespace(reconstruction=x)
-
-    dollars = walk_prices(3, 10).values[:, :, HIGH]
-    restored = snp500.reconstruct_dollars(Identity(), dollars, "cpu")
-    torch.testing.assert_close(restored, dollars, rtol=1e-6, atol=0)
-
-
-class Constant(torch.nn.Module):
-    """Reconstructs and predicts the same value everywhere."""
-
-    def __init__(self, value: float):
-        super().__init__()
-        self.value = value
-
-    def forward(self, x):
-        prediction = torch.full((*x.shape[:2], 1), self.value)
-        return Namespace(reconstruction=torch.full_like(x, self.value), prediction=prediction)
-
-
-@pytest.mark.parametrize("every, expected", [(False, 0.1 / 0.2), (True, (0.01 + 0.04) / 2)])
-def test_losses_by_hand(every, expected):
-    x = torch.tensor([[[0.5], [0.7]]])
-    batch = (x, torch.tensor([[0.7, 0.6]]), torch.tensor([0.2]))
-    step = snp500.make_prediction_step(price_settings(predict_every_step=every, reconstruction_dominance=0.25))
-    losses = step(Constant(0.5), batch)
-    if every:
-        expected = (0.2**2 + 0.1**2) / 2
-    assert losses["mse"].item() == pytest.approx(0.02, rel=1e-5)
-    assert losses["prediction"].item() == pytest.approx(expected, rel=1e-5)
-    assert losses["loss"].item() == pytest.approx(0.25 * 0.02 + 0.75 * expected, rel=1e-5)
-
-
-def test_roll_out_feeds_predictions_back():
-    """A model that always predicts one more scale unit upwards: the same growth every day."""
-    values = random_walk(1, 60)
-    scale = fit_scale(values[:, :30])
-    rolled = snp500.roll_out(Constant(0.6), values[:, 40:45], values[:, :30], 4, "cpu")
-    growth = 1 + 0.1 * RANGE * scale.sigma.item()
-    expected = values[0, 44, HIGH] * growth ** torch.arange(1, 5, dtype=torch.float64)
-    torch.testing.assert_close(rolled, expected, rtol=1e-5, atol=0)
-    assert torch.equal(
-        snp500.roll_out(Constant(0.5), values[:, 40:45], values[:, :30], 3, "cpu"), values[0, 44, HIGH].expand(3)
-    )
-
-
-def test_a_random_walk_gives_mase_1(tmp_path, walk):
-    """The whole pipeline on prices that hold nothing: an error below persistence would be a leak."""
-    walk(40, 400, seed=1)
-    flags = [
-        "--inputs",
-        "high",
-        "--window",
-        "10",
-        "--epochs",
-        "4",
-        "--hidden_size",
-        "16",
-        "--output_dir",
-        str(tmp_path),
-    ]
-    metrics = snp500.main(["--function", "predict", *flags, "--quiet"])
-    assert metrics["mase"] == pytest.approx(1, abs=0.02)
-    assert metrics["mase_low"] <= metrics["mase"] <= metrics["mase_high"]
-    rows = read_table(tmp_path / "predict" / "tomorrow.csv")
-    assert [row["symbol"] for row in rows] == [f"S{i}" for i in range(40)] and {row["date"] for row in rows} == {
-        "2015-02-05"
-    }
-    assert all(abs(float(row["next_high"]) / float(row["high"]) - 1) < 0.01 for row in rows)
-
-
-def test_published_prediction_leaves_its_figures(tmp_path, walk):
-    walk(25, 200)
-    metrics = run_prices(tmp_path, "predict", "--preset", "published")
-    steps = (14 * metrics["known_next_days_mse"] + metrics["last_next_day_mse"]) / 15
-    assert metrics["inputs"] == "high" and metrics["test_prediction_loss"] == pytest.approx(steps, rel=1e-4)
-    assert 0 < metrics["persistence_mse"] < 1
-    figures = {path.stem for path in (tmp_path / "predict").glob("*.png")}
-    assert figures == {"mse_loss", "prediction_loss", "losses", "predictions", "companies", "rollout"}
-
-
-def test_folds_report_every_block(tmp_path, walk):
-    walk(3, 200)
-    metrics = run_prices(tmp_path, "reconstruct", "--folds", "3")
-    values = [metrics[f"fold{k}"]["test_mse"] for k in range(3)]
-    assert metrics["test_mse_mean"] == pytest.approx(np.mean(values))
-    assert metrics["test_mse_std"] == pytest.approx(np.std(values, ddof=1))
-    again = run_prices(tmp_path, "reconstruct", "--dry_run")
-    assert again["test_mse_mean"] == metrics["test_mse_mean"]
-
-
-def test_a_grid_by_folds_chooses_the_best_mean_over_the_blocks(tmp_path, walk):
-    walk(3, 200)
-    metrics = run_prices(tmp_path, "reconstruct", "--folds", "3", "--hidden_size", "2", "5")
-    rows = read_table(tmp_path / "reconstruct" / "grid.csv")
-    scores = {}
-    for size in (2, 5):
-        histories = [
-            tmp_path / "reconstruct" / "grid" / f"hidden_size={size}" / f"fold{k}" / "history.csv" for k in range(3)
-        ]
-        scores[size] = np.mean([min(float(row["val_loss"]) for row in read_table(path)) for path in histories])
-    best = min(scores, key=scores.get)
-    assert metrics["best_combination"] == {"hidden_size": best} and int(rows[0]["hidden_size"]) == best
-    assert {int(row["hidden_size"]): float(row["score"]) for row in rows} == pytest.approx(scores)
-    assert metrics["val_mse_mean"] == pytest.approx(scores[best], rel=1e-5)
-
-
-def write_series(path, columns: int, days: int):
-    values = 10 + np.random.default_rng(1).standard_normal((days, columns)).cumsum(0) / 10
-    dates = np.datetime64("2020-01-01") + np.arange(days)
-    lines = [",".join(["date", *(f"c{k}" for k in range(columns))])]
-    lines += [",".join([str(date), *map(str, row)]) for date, row in zip(dates, values, strict=True)]
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def test_prices_of_ones_own_from_training_to_tomorrow(tmp_path):
-    path = str(write_series(tmp_path / "mine.csv", 3, 120))
-    new = str(write_series(tmp_path / "new.csv", 2, 47))
-    metrics = run_prices(tmp_path, "reconstruct", "--data", path, "--window", "20", "--input_size", "5")
-    assert (metrics["data"], metrics["stocks"]) == ("own", 3)
-    run_prices(tmp_path, "encode", "--data", new)
-    codes = read_table(tmp_path / "encode" / "codes.csv")
-    assert [row["sequence"] for row in codes] == ["c0 2020-01-08", "c0 2020-01-28", "c1 2020-01-08", "c1 2020-01-28"]
-    assert run_prices(tmp_path, "anomalies", "--data", new)["windows"] == 4
-    run_prices(tmp_path, "predict", "--data", path, "--window", "10", "--inputs", "high")
-    run_prices(tmp_path, "tomorrow", "--data", new)
-    rows = read_table(tmp_path / "tomorrow" / "tomorrow.csv")
-    assert [(row["symbol"], row["date"]) for row in rows] == [("c0", "2020-02-16"), ("c1", "2020-02-16")]
-    by_hand = read_table(tmp_path / "predict" / "tomorrow.csv")
-    run_prices(tmp_path, "tomorrow")
-    assert read_table(tmp_path / "tomorrow" / "tomorrow.csv") == by_hand
-
-
-@pytest.mark.parametrize(
-    "argv, expected",
-    [
-        (
-            ("plot_prices", "--source", "sample", "--symbols", "GOOGL"),
-            "its symbols: AAPL, AMZN, GOOG, META, NFLX, NVDA",
-        ),
-        (("reconstruct", "--folds", "2"), "--folds: expected 1, or at least 3"),
-        (("reconstruct", "--window", "30", "--input_size", "7"), "--input_size: expected a divisor of --window 30"),
-        (("predict", "--data", "{series}"), "--inputs: expected high"),
-        (("predict", "--folds", "5"), "--folds: not used by predict"),
-        (("predict", "--input_size", "5"), "--input_size: not used by predict"),
-        (("reconstruct", "--data", "{nothing}"), "No such file"),
-        (("tomorrow",), "run --function predict first"),
-    ],
-)
-def test_prices_refuse_in_one_line(tmp_path, capsys, argv, expected):
-    names = {"series": write_series(tmp_path / "series.csv", 2, 100), "nothing": tmp_path / "nothing"}
-    with pytest.raises(SystemExit) as caught:
-        snp500.main(["--function", *(a.format(**names) for a in argv), "--output_dir", str(tmp_path), "--quiet"])
-    error = capsys.readouterr().err
-    assert caught.value.code == 2 and expected in error and error.count("\n") == 1
-    assert not list(tmp_path.glob("*/*.png"))

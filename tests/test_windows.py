@@ -68,7 +68,7 @@ def test_samples_stay_within_their_part_and_predict_the_day_after_each_step():
     assert test.days == 7 and test.x.shape == (14, 3, 1) and test.targets.shape == (14, 3)
     highs = values[:, :, HIGH]
     assert torch.equal(test.last.view(2, 7), highs[:, 42:49])
-    next_highs = test.last[:, None] + (test.targets - 0.5).double() * test.dollars[:, None]
+    next_highs = test.last[:, None] + (test.targets - 0.5).double() * test.span[:, None]
     for step in range(3):
         expected = highs[:, 41 + step : 48 + step]
         torch.testing.assert_close(next_highs[:, step].view(2, 7), expected, rtol=1e-5, atol=0)
@@ -87,7 +87,7 @@ def test_scale_of_a_stock_is_the_daily_deviation_on_training_dates():
     highs = values[0, :30, HIGH]
     sigma = (highs[1:] / highs[:-1] - 1).std()
     validation = part_samples(values, "validation")
-    torch.testing.assert_close(validation.dollars, validation.last * RANGE * sigma)
+    torch.testing.assert_close(validation.span, validation.last * RANGE * sigma)
 
 
 @pytest.mark.parametrize("part", price_windows.PARTS)
@@ -105,7 +105,7 @@ def test_samples_made_stock_by_stock_are_those_of_all_stocks_at_once(part):
     all_inputs = part_samples(values, part, 4, "ohlcv")
     torch.testing.assert_close(all_inputs.x, expected[:, :, :4].flatten(0, 1).float(), rtol=0, atol=1e-7)
     torch.testing.assert_close(all_inputs.targets, expected[:, :, 1:, HIGH].flatten(0, 1).float(), rtol=0, atol=1e-7)
-    assert torch.equal(all_inputs.dollars, (last * RANGE * sigma).flatten())
+    assert torch.equal(all_inputs.span, (last * RANGE * sigma).flatten())
     high = part_samples(values, part, 4, "high")
     assert torch.equal(high.x[:, :, 0], all_inputs.x[:, :, HIGH]) and high.x.shape[2] == 1
 

@@ -110,6 +110,22 @@ def complete_symbols(prices: StockPrices) -> list[str]:
     return [symbol for symbol, whole in zip(prices.symbols, complete, strict=True) if whole]
 
 
+def complete_stocks(prices: StockPrices) -> StockPrices:
+    """The stocks with a full history; of one's own prices, those left out are named. Raises DataError if all are."""
+    file, complete = prices.metadata["file"], complete_symbols(prices)
+    if not complete:
+        known = prices.adjusted.isfinite().sum(1)
+        raise DataError(
+            f"{file}: expected a stock or series with a value on each of {len(prices.dates)} dates, found at most "
+            f"{int(known.max())}, of {prices.symbols[int(known.argmax())]}"
+        )
+    left_out = [symbol for symbol in prices.symbols if symbol not in set(complete)]
+    if left_out and prices.metadata["data"] == "own":
+        names = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
+        say(file, [f"{len(left_out)} of {len(prices.symbols)} stocks or series have gaps and are left out: {names}"])
+    return select_symbols(prices, complete)
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 

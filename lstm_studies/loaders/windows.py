@@ -64,8 +64,8 @@ class Samples(NamedTuple):
     x: Tensor  # (N, T, features), 1/2 is the last known high
     targets: Tensor  # (N, T), the high of the day after each step, on the same scale; not a number if not known
     unit: Tensor  # (N,), mean absolute daily change of the stock's high on training dates, on the same scale
-    last: Tensor  # (N,), the last known high in dollars
-    dollars: Tensor  # (N,), dollars per unit of the scale
+    last: Tensor  # (N,), the last known high, in the data's unit
+    span: Tensor  # (N,), what 1 of the scale is in that unit
     days: int  # predicted days per stock
 
 
@@ -104,7 +104,7 @@ def newest_samples(values: Tensor, scale: Scale, length: int, inputs: str) -> Sa
 
 
 def scaled_samples(both: Tensor, scale: Scale, length: int, inputs: str) -> Samples:
-    """Windows and the day after each, both (S, days, T + 1, 5) in dollars and shares, as Samples."""
+    """Windows and the day after each, both (S, days, T + 1, 5), as Samples."""
     last = both[:, :, -2, HIGH]  # (S, days)
     if not (last > 0).all():
         raise DataError(f"--data: expected highs above 0, whose relative changes are predicted, found {last.min():g}")
@@ -112,12 +112,12 @@ def scaled_samples(both: Tensor, scale: Scale, length: int, inputs: str) -> Samp
     x = torch.empty(*both.shape[:2], length, len(columns))  # (S, days, T, features)
     targets = torch.empty(*both.shape[:2], length)
     for stock in range(len(both)):  # one at a time: all of them at once would be half a gigabyte
-        span = RANGE * scale.sigma[stock]
-        scaled = (both[stock] / last[stock, :, None, None] - 1) / span + 0.5  # (days, T + 1, 5)
+        extent = RANGE * scale.sigma[stock]
+        scaled = (both[stock] / last[stock, :, None, None] - 1) / extent + 0.5  # (days, T + 1, 5)
         log_volume = torch.log1p(both[stock, :, :, VOLUME])
         volume_span = RANGE / 4 * scale.volume_std[stock]
         scaled[..., VOLUME] = (log_volume - scale.volume_mean[stock]) / volume_span + 0.5
         x[stock], targets[stock] = scaled[:, :-1, columns.start : columns.stop], scaled[:, 1:, HIGH]
     unit = (scale.change / (RANGE * scale.sigma))[:, None].expand_as(last).flatten().float().clamp_min(1e-6)
-    dollars = (last * RANGE * scale.sigma[:, None]).flatten()
-    return Samples(x.flatten(0, 1), targets.flatten(0, 1), unit, last.flatten(), dollars, both.shape[1])
+    span = (last * RANGE * scale.sigma[:, None]).flatten()
+    return Samples(x.flatten(0, 1), targets.flatten(0, 1), unit, last.flatten(), span, both.shape[1])

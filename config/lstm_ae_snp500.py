@@ -1,0 +1,154 @@
+"""Settings and presets of lstm_ae_snp500.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from lstm_studies.training.presets import Script
+from lstm_studies.training.settings import (
+    Anomalies,
+    Application,
+    Count,
+    DataFolder,
+    DownloadedData,
+    PositiveInt,
+    Range,
+    Share,
+    Training,
+    UsageError,
+    choice_flag,
+    data_flag,
+    model_flag,
+    training_flag,
+)
+
+
+@dataclass(frozen=True)
+class PlotPrices(DownloadedData):
+    """daily high of some stocks, AMZN and GOOGL by default, against time"""
+
+    data: Path | None = data_flag(
+        None, "file or folder of one's own daily prices, or of a date and a column of numbers per series"
+    )
+    symbols: tuple[str, ...] = choice_flag((), "stocks to draw; default: AMZN, GOOGL, ...")
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "source", self.data is None, "the S&P 500")
+
+
+@dataclass(frozen=True)
+class PriceTraining(Training, PlotPrices):
+    """What both trainings have."""
+
+    hidden_size: PositiveInt = model_flag(128, "units of the LSTMs", "grid")
+    num_layers: PositiveInt = model_flag(1, "stacked LSTM layers")
+    code_size: Count = model_flag(16, "values of the bottleneck; 0: the encoder's last hidden state")
+    window: Annotated[int, Range(2)] = data_flag(50, "days per sequence")
+    stride: PositiveInt = data_flag(5, "days between the starts of training windows")
+
+
+@dataclass(frozen=True)
+class Reconstruct(PriceTraining):
+    """train on windows of highs; three stocks with their reconstructions; --folds for cross-validation"""
+
+    input_size: PositiveInt = model_flag(25, "days per step, a divisor of --window")
+    positional_harmonics: Count = model_flag(
+        4, "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding"
+    )
+    output_layer: Literal["sigmoid", "linear"] = model_flag("sigmoid", "last layer of the decoder")
+    mirror: bool = training_flag(False, "augmentation: windows reversed in time and in sign, each half the time")
+    folds: PositiveInt = training_flag(1, "blocks of time for cross-validation, at least 3; 1: the 60/20/20 split")
+    fold: int | None = None  # the block of time that is test data; None: the 60/20/20 split
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "seeds", self.folds == 1, "--folds 1")
+        if self.folds == 2:
+            raise UsageError("--folds: expected 1, or at least 3 (test, validation and training blocks), found 2")
+        if self.window % self.input_size:
+            raise UsageError(f"--input_size: expected a divisor of --window {self.window}, found {self.input_size}")
+
+
+@dataclass(frozen=True)
+class Predict(PriceTraining):
+    """train reconstruction and the next day's high; loss curves, predicted against actual, MASE"""
+
+    inputs: Literal["high", "ohlcv"] = model_flag(
+        "ohlcv", "prices of each day that the model reads: high, or open, high, low, close and volume"
+    )
+    predict_every_step: bool = training_flag(
+        False, "prediction loss over every day's next day, squared, instead of the last day's absolute error"
+    )
+    reconstruction_dominance: Share = training_flag(
+        0.5, "weight d of the reconstruction loss beside 1 - d of the prediction loss", "grid"
+    )
+
+
+@dataclass(frozen=True)
+class Encode(Application, DataFolder):
+    """codes of the test windows, or of those in --data, as CSV"""
+
+    data: Path | None = data_flag(None, "file or folder of prices; default: those of the training")
+
+
+@dataclass(frozen=True)
+class FindAnomalies(Anomalies, Encode):
+    """test windows, or those in --data, the worst reconstructed first; a test with planted anomalies"""
+
+
+@dataclass(frozen=True)
+class Tomorrow(Encode):
+    """the next day's high of each stock, from the newest rows of the training's data or of --data"""
+
+
+def best(asked) -> dict[str, Any]:
+    if asked.function == "reconstruct":
+        usual = {"hidden_size": 128, "stride": 1, "mirror": True}
+        if asked.data:
+            return {**usual, "batch_size": 64, "learning_rate": 3e-3, "epochs": 60}
+        return {**usual, "batch_size": 256, "learning_rate": 5e-3, "epochs": 5 if asked.folds == 5 else 8}
+    if asked.function == "predict":
+        usual = {"hidden_size": 64, "window": 20, "stride": 1}
+        if asked.data:
+            return {**usual, "code_size": 0, "batch_size": 64, "learning_rate": 1e-3, "epochs": 30}
+        if asked.inputs == "high":
+            return {**usual, "code_size": 16, "batch_size": 512, "learning_rate": 1e-3, "epochs": 5}
+        return {**usual, "code_size": 0, "batch_size": 512, "learning_rate": 3e-3, "epochs": 8}
+    return {}
+
+
+def published(asked) -> dict[str, Any]:
+    usual = {
+        **{"hidden_size": 32, "code_size": 0},
+        **{"schedule": "constant", "learning_rate": 1e-3, "batch_size": 128, "epochs": 10},
+    }
+    if asked.function == "reconstruct":
+        return {**usual, "input_size": 1, "positional_harmonics": 0}
+    if asked.function == "predict":
+        return {**usual, "window": 15, "inputs": "high", "predict_every_step": True}
+    return {}
+
+
+def quick(asked) -> dict[str, Any]:
+    if asked.function == "reconstruct":
+        return {"hidden_size": 64, "batch_size": 128, "learning_rate": 3e-3, "epochs": 4, "limit": 12800}
+    if asked.function == "predict":
+        usual = {"hidden_size": 32, "code_size": 0, "window": 20}
+        return {**usual, "batch_size": 256, "learning_rate": 3e-3, "epochs": 4, "limit": 25600}
+    return {}
+
+
+SCRIPT = Script(
+    "lstm_ae_snp500",
+    {
+        "plot_prices": PlotPrices,
+        "reconstruct": Reconstruct,
+        "predict": Predict,
+        "encode": Encode,
+        "anomalies": FindAnomalies,
+        "tomorrow": Tomorrow,
+    },
+    {"best": best, "published": published, "quick": quick},
+    study=("plot_prices", "reconstruct", "predict"),
+)
