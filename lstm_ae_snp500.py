@@ -355,7 +355,8 @@ def predict(request: Request, folder: Path) -> dict:
     settings = dataclasses.replace(request.single(), **metrics[MODEL].get("best_combination", {}))
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
     error = "mean squared error" if settings.predict_every_step else "absolute error\nover mean daily change"
-    figures.losses(folder, settings.reconstruction_dominance, error)
+    curves = {key: tables.read_curves(folder, key) for key in ("mse", "prediction", "loss")}
+    figures.losses(folder, curves, settings.reconstruction_dominance, error)
     plot_predictions(settings, model, folder)
     if settings.inputs == "high":
         plot_rollout(settings, model, folder)

@@ -3,32 +3,30 @@
 Letters in shapes: S stocks, D days.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lstm_studies.reporting import plots
-from lstm_studies.training import tables
 
 PREDICTED, PERSISTENCE = "predicted the day before", "persistence"
 
 
-def losses(folder: Path, dominance: float, prediction: str) -> None:
+def losses(folder: Path, curves: Mapping[str, plots.Series], dominance: float, prediction: str) -> None:
     """Reconstruction and prediction loss against epochs, each by itself, and with their weights beside their sum.
 
-    prediction: what the loss of the prediction is.
+    curves: of "mse", "prediction" and "loss", by the data they are of. prediction: what the loss of the prediction is.
     """
     labels = {"mse": "reconstruction: mean squared error", "prediction": f"prediction: {prediction}"}
     for key, ylabel in labels.items():
-        curves = tables.read_curves(folder, key)
-        plots.curves(folder / f"{key}_loss.png", curves, "epoch", ylabel, dashed=["training"])
+        plots.curves(folder / f"{key}_loss.png", curves[key], "epoch", ylabel, dashed=["training"])
     weights = {"mse": ("reconstruction", dominance), "prediction": ("prediction", 1 - dominance)}
     parts = {f"{weight:g} x {name}": (key, weight) for key, (name, weight) in weights.items() if weight}
     series = {
         (name, label): (epochs, [weight * value for value in values])
         for name, (key, weight) in {**parts, "sum": ("loss", 1)}.items()
-        for label, (epochs, values) in tables.read_curves(folder, key).items()
+        for label, (epochs, values) in curves[key].items()
     }
     dashed = [name for name in series if name[-1] == "training"]
     plots.curves(folder / "losses.png", series, "epoch", "loss", log=True, dashed=dashed)
