@@ -1,18 +1,22 @@
 """A classifier of sequences, normalised, convolved and read by an LSTM, and the three ways to train it.
 
 plain: the model as it is. AdvLSTM: adversarial training on the inputs of the LSTM (models/adversarial.py). ProxLSTM:
-the proximal LSTM in the place of the LSTM (ProxLSTM.py). All three have the same parameters under the same names, so
-that a checkpoint of one initialises another. docs/jv_training.md lists the names of the course beside those used here.
+the proximal LSTM instead of the LSTM (ProxLSTM.py). All three have the same parameters under the same names, so that a
+checkpoint of one initialises another. docs/jv_training.md lists the names of the course beside those used here.
 
-Letters in shapes: B batch, T time steps, I input size, C channels, H hidden size, K classes, D directions.
+Letters in shapes: B batch, T time steps, T' those left by the convolution, I input size, C channels, H hidden size,
+K classes, D directions, F features of any kind.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, cross_entropy, normalize
+from torch.nn.functional import batch_norm, cross_entropy, linear, normalize
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from lstm_studies.models.adversarial import compute_perturbation
+from lstm_studies.models.adversarial import compute_perturbation, note_inputs
 from ProxLSTM import ProxLSTM
 
 MODES = ("plain", "AdvLSTM", "ProxLSTM")
@@ -85,7 +89,7 @@ class LSTMClassifier(nn.Module):
         self.convolution = nn.Conv1d(input_size, channels, kernel_size, stride)
         options = {"batch_first": True, "bidirectional": bidirectional}
         if mode == "ProxLSTM":
-            self.lstm = ProxLSTM(channels, hidden_size, epsilon, method, **options)
+            self.lstm = ProxLSTM(channels, hidden_size, epsilon=epsilon, method=method, **options)
         else:
             self.lstm = nn.LSTM(channels, hidden_size, **options)
         outputs = hidden_size * (1 + bidirectional)
@@ -93,7 +97,6 @@ class LSTMClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         sizes = dict(zip(PLACES, (input_size, channels, outputs), strict=True))
         self.batch_norms = nn.ModuleDict({place: nn.BatchNorm1d(sizes[place]) for place in batch_norm_places})
-        self.v: Tensor | None = None
 
     def set_scale(self, steps: Tensor) -> None:
         """Takes mean and standard deviation of each feature from the training data's steps (N, I), without padding."""
@@ -101,23 +104,30 @@ class LSTMClassifier(nn.Module):
         self.std.copy_(steps.std(0).clamp_min(1e-6))
 
     def forward(
-        self, x: Tensor, lengths: Tensor | None = None, batch_size: int | None = None, mode: str | None = None
+        self,
+        x: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+        batch_size: int | None = None,
+        mode: str | None = None,
     ) -> Tensor:
         """Logits (B, K) of x (B, T, I), of which the first `lengths` (B,) steps count; at least `kernel_size` each.
 
-        The course's call, model(x, r, batch_size, mode), is accepted, too: see `forward_perturbed`.
+        The lengths are a tensor, an array or a list of whole numbers. The course's call, model(x, r, batch_size, mode),
+        is accepted, too: see `forward_perturbed`.
         """
-        if lengths is None or lengths.dim() != 1 or batch_size is not None or mode is not None:
-            return self.forward_perturbed(x, lengths, batch_size, mode)
-        return self.classify(*self.features(x, lengths))
+        r = None if lengths is None else as_tensor(lengths)
+        if r is None or r.dim() != 1 or batch_size is not None or mode is not None:
+            return self.forward_perturbed(x, r, batch_size, mode)
+        return self.classify(*self.features(x, r))
 
     def forward_perturbed(
         self, x: Tensor, r: Tensor | None = None, batch_size: int | None = None, mode: str | None = None
     ) -> Tensor:
         """Logits (B, K) of v + epsilon r with r (B, T', C), or of v without r, for sequences x padded with zeros.
 
-        v stays in `self.v`, from which `compute_perturbation(loss, model)` takes the next r. `batch_size` and `mode`
-        are only compared with x and with the model, which knows both: ValueError if they differ.
+        The graph of the logits remembers v, from which `compute_perturbation(loss, model)` makes the next r; the model
+        does not. `batch_size` and `mode` are only compared with x and with the model, which knows both: ValueError if
+        they differ.
         """
         if batch_size not in (None, len(x)):
             raise ValueError(f"batch_size must be {len(x)}, as x has it, not {batch_size}")
@@ -128,47 +138,72 @@ class LSTMClassifier(nn.Module):
             )
         check_choice("mode", mode or self.mode, MODES)
         v, lengths = self.features(x, lengths_without_padding(x))
-        self.v = v if v.requires_grad else v.requires_grad_()
+        if torch.is_grad_enabled() and not v.requires_grad:  # a model whose weights are constant
+            v.requires_grad_()
         if r is not None and r.shape != v.shape:
             raise ValueError(f"r must be a perturbation of v {tuple(v.shape)}, not {tuple(r.shape)}")
-        return self.classify(v if r is None else v + self.epsilon * r, lengths, perturbed=r is not None)
+        logits = self.classify(v if r is None else v + self.epsilon * r, lengths, perturbed=r is not None)
+        note_inputs(logits, self, v)
+        return logits
 
-    def features(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, x: Tensor, lengths: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
         """v (B, T', C), the input of the LSTM, and how many of its steps count (B,)."""
         kernel, stride = self.convolution.kernel_size[0], self.convolution.stride[0]
+        lengths = whole_numbers(as_tensor(lengths)).to(x.device)
         if x.dim() != 3 or x.shape[2] != self.convolution.in_channels or lengths.shape != x.shape[:1]:
             raise ValueError(
                 f"x must be (B, T, {self.convolution.in_channels}) and lengths (B,), "
                 f"not {tuple(x.shape)} and {tuple(lengths.shape)}"
             )
-        if lengths.min() < kernel or lengths.max() > x.shape[1]:
+        is_traced = torch.compiler.is_compiling()  # where no value is known
+        if not is_traced and (lengths.min() < kernel or lengths.max() > x.shape[1]):
             raise ValueError(f"lengths must be from {kernel} to {x.shape[1]}, not {lengths.tolist()}")
+        x = x.masked_fill(~is_step(x, lengths).unsqueeze(2), 0.0)  # whatever padding holds, such as NaN
         if self.training and self.noise:
             x = x + self.noise * torch.randn_like(x)
         x = normalize(x, dim=2) if self.normalization == "l2" else (x - self.mean) / self.std
         if self.training and self.offset:
             x = x + self.offset * torch.randn_like(x[:, :1])
-        x = self.regularize(x, lengths, "input")
+        x = self.regularize(x, "input", lengths)
         return torch.relu(self.convolution(x.mT)).mT, (lengths - kernel) // stride + 1  # convolved over T
 
     def classify(self, v: Tensor, lengths: Tensor, perturbed: bool = False) -> Tensor:
-        """Logits (B, K) of v (B, T', C); what follows a sequence's own length never enters."""
-        v = self.regularize(v, lengths, "convolution", perturbed)
-        packed = pack_padded_sequence(v, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        _, (h, _) = self.lstm(packed)  # (D, B, H), at each sequence's own end
-        h = h.transpose(0, 1).flatten(1)
-        return self.linear(self.regularize(h.unsqueeze(1), torch.ones_like(lengths), "lstm", perturbed).squeeze(1))
+        """Logits (B, K) of v (B, T', C); what follows a sequence's own length does not count."""
+        v = self.regularize(v, "convolution", lengths, perturbed)
+        return self.linear(self.regularize(self.last_states(v, lengths), "lstm", perturbed=perturbed))
 
-    def regularize(self, x: Tensor, lengths: Tensor, place: str, perturbed: bool = False) -> Tensor:
-        """x (B, T, features) after the batch norm and the dropout of this place, if there are any."""
+    def last_states(self, v: Tensor, lengths: Tensor) -> Tensor:
+        """(B, D H): the LSTM's state after each sequence's own last step, and in the other direction after its first.
+
+        Packed, padding never enters. On a CPU, PyTorch has its fast kernel for padded sequences only, which then take
+        half the time: the LSTM reads on into the padding, which changes no state before it. Backwards, it reads each
+        sequence reversed within its length.
+        """
+        is_proximal = self.mode == "ProxLSTM" and self.epsilon
+        if is_proximal or not (v.device.type == "cpu" or torch.compiler.is_compiling()):
+            packed = pack_padded_sequence(v, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            _, (h, _) = self.lstm(packed)  # (D, B, H)
+            return h.transpose(0, 1).flatten(1)
+        rows, steps = (torch.arange(size, device=v.device) for size in v.shape[:2])
+        states = []
+        for weights in self.lstm.all_weights:  # of one direction each
+            if states:
+                backwards = (lengths.unsqueeze(1) - 1 - steps).clamp_min(0)  # (B, T')
+                v = v.gather(1, backwards.unsqueeze(2).expand_as(v))
+            states.append(run_lstm(v, weights)[rows, lengths - 1])
+        return torch.cat(states, 1)
+
+    def regularize(self, x: Tensor, place: str, lengths: Tensor | None = None, perturbed: bool = False) -> Tensor:
+        """x (B, T, F), or (B, F) without lengths, after the batch norm and the dropout of this place, if any."""
         if place in self.batch_norms:
-            counts = torch.arange(x.shape[1], device=x.device) < lengths.unsqueeze(1)  # (B, T)
             norm = self.batch_norms[place]
-            if perturbed and self.training:  # by the statistics of this batch, which the running ones do not take up
-                steps = batch_norm(x[counts], None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+            if not self.training:
+                x = norm(x.flatten(0, -2)).view_as(x)
+            elif lengths is None:
+                x = normalize_batch(norm, x, perturbed)
             else:
-                steps = norm(x[counts])
-            x = torch.zeros_like(x).masked_scatter(counts.unsqueeze(2), steps)
+                counts = is_step(x, lengths)
+                x = torch.zeros_like(x).masked_scatter(counts.unsqueeze(2), normalize_batch(norm, x[counts], perturbed))
         return self.dropout(x) if place in self.dropout_places else x
 
     def loss(self, x: Tensor, lengths: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,6 +219,52 @@ class LSTMClassifier(nn.Module):
             return loss, logits
         perturbed = v + self.epsilon * compute_perturbation(loss, v)
         return (loss + cross_entropy(self.classify(perturbed, lengths, perturbed=True), labels)) / 2, logits
+
+
+def normalize_batch(norm: nn.BatchNorm1d, x: Tensor, perturbed: bool) -> Tensor:
+    """x (N, F) by its own mean and variance, which the running ones take up unless the sequences are perturbed."""
+    if len(x) < 2:
+        raise ValueError("batch norm needs at least two sequences or steps per training batch, not 1")
+    if perturbed:
+        return batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+    return norm(x)
+
+
+def run_lstm(v: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """h (B, T', H) of one layer in one direction, with the weights [W_ih, W_hh, b_ih, b_hh] of nn.LSTM."""
+    state = v.new_zeros(1, v.shape[0], weights[1].shape[1])
+    if not isinstance(v.shape[1], torch.SymInt):
+        return torch.lstm(v, (state, state), weights, True, 1, 0.0, False, False, True)[0]
+    from torch._higher_order_ops.scan import scan  # torch.export takes torch.lstm for one number of steps only
+
+    w_ih, w_hh, b_ih, b_hh = weights
+
+    def step(state: list[Tensor], gates_v: Tensor) -> tuple[list[Tensor], Tensor]:
+        h, c = state
+        i, f, g, o = (gates_v + linear(h, w_hh)).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        h = o.sigmoid() * c.tanh()
+        return [h, c], h.clone()
+
+    _, h = scan(step, [state[0], state[0].clone()], linear(v, w_ih, b_ih + b_hh).transpose(0, 1))  # (T', B, H)
+    return h.transpose(0, 1)
+
+
+def as_tensor(values) -> Tensor:
+    """A tensor of numbers in any form: a tensor, an array, a series of pandas, a list."""
+    return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values).tolist())
+
+
+def whole_numbers(lengths: Tensor) -> Tensor:
+    """`lengths` as int64. Raises ValueError for what is not whole."""
+    if lengths.is_floating_point() and bool((lengths != lengths.round()).any()):
+        raise ValueError(f"lengths must be whole numbers, not {lengths.tolist()}")
+    return lengths.long()
+
+
+def is_step(x: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T): true for the steps of x (B, T, F) within each sequence's length."""
+    return torch.arange(x.shape[1], device=x.device) < lengths.unsqueeze(1)
 
 
 def lengths_without_padding(x: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ def test_a_quadratic_bowl_by_hand():
     torch.testing.assert_close(found, torch.tensor([[-0.6, -0.8]]))
 
 
-def test_a_model_hands_over_the_v_that_it_kept():
+def test_a_model_may_hold_v_itself():
     class Model(nn.Module):
         v = None
 
@@ -135,7 +135,7 @@ def test_a_model_hands_over_the_v_that_it_kept():
     model.v = torch.tensor([[3.0, -4.0]], requires_grad=True)
     torch.testing.assert_close(compute_perturbation(model.v.square().sum() / 2, model), torch.tensor([[0.6, -0.8]]))
     model.v = None
-    with pytest.raises(ValueError, match="Model has kept no v: make the loss from"):
+    with pytest.raises(ValueError, match="of this Model, found 0"):
         compute_perturbation(torch.zeros(()), model)
 
 

@@ -1,8 +1,16 @@
-"""The classifier: what each stage computes, that padding never enters, and the three modes."""
+"""The classifier: what each stage computes, that padding never enters, the three modes, and use as a module."""
 
+import copy
+import gc
+import pickle
+import weakref
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, normalize
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.testing import assert_close
 
 from Classifier import MODES, PLACES, LSTMClassifier
@@ -12,10 +20,10 @@ from lstm_studies.training import checkpoint
 LENGTHS = torch.tensor([5, 9, 7])
 
 
-def make(**options):
+def make(cls=LSTMClassifier, **options):
     torch.manual_seed(0)
     options = {"input_size": 4, "hidden_size": 6, "classes": 3, "channels": 5, **options}
-    return LSTMClassifier(**options).double()
+    return cls(**options).double()
 
 
 def batch():
@@ -89,28 +97,51 @@ def test_the_whole_model_against_one_sequence_at_a_time(options):
 # ---- padding ---------------------------------------------------------------------------------------------------------
 
 
+class PackedClassifier(LSTMClassifier):
+    """As PyTorch has it for sequences of different lengths: packed, so that padding never enters the LSTM."""
+
+    def last_states(self, v, lengths):
+        _, (h, _) = self.lstm(pack_padded_sequence(v, lengths, batch_first=True, enforce_sorted=False))
+        return h.transpose(0, 1).flatten(1)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"bidirectional": True, "batch_norm_places": PLACES}])
+def test_padded_sequences_have_the_loss_and_gradients_of_packed_ones(mode, options):
+    results = []
+    for cls in (LSTMClassifier, PackedClassifier):
+        model = make(cls, mode=mode, epsilon=0.5, **options)
+        loss, logits = model.loss(*batch())
+        loss.backward()
+        results.append([loss, logits, *(p.grad for p in model.parameters()), *model.buffers()])
+    assert_close(*results, rtol=1e-9, atol=1e-13)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"batch_norm_places": PLACES}])
 def test_padding_and_order_change_nothing(mode, options):
     model, (x, lengths, _) = make(mode=mode, epsilon=0.5, method="cholesky", **options).eval(), batch()
     logits = model(x, lengths)
     padded = torch.cat([x, torch.zeros(3, 4, 4, dtype=x.dtype)], 1)
-    padded[torch.arange(13) >= lengths.unsqueeze(1)] = 1e3
-    assert_close(model(padded, lengths), logits, rtol=1e-12, atol=1e-12)
+    for filling in (1e3, float("nan")):
+        padded[torch.arange(13) >= lengths.unsqueeze(1)] = filling
+        assert_close(model(padded, lengths), logits, rtol=1e-12, atol=1e-12)
     order = torch.tensor([1, 2, 0])
     assert_close(model(x[order], lengths[order]), logits[order], rtol=1e-12, atol=1e-12)
     assert_close(model(x[:1, :5], lengths[:1]), logits[:1], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_padding_changes_no_gradient(mode):
+@pytest.mark.parametrize("is_training", [True, False])
+def test_padding_changes_no_gradient(mode, is_training):
     gradients = []
-    for filling in (0.0, 1e3):
-        model, (x, lengths, labels) = make(mode=mode, epsilon=0.5), batch()
+    for filling in (0.0, 1e3, float("nan")):
+        model, (x, lengths, labels) = make(mode=mode, epsilon=0.5, batch_norm_places=PLACES), batch()
         x[torch.arange(9) >= lengths.unsqueeze(1)] = filling
-        model.loss(x, lengths, labels)[0].backward()
+        model.train(is_training).loss(x, lengths, labels)[0].backward()
         gradients.append([p.grad for p in model.parameters()])
-    assert_close(*gradients, rtol=1e-10, atol=1e-12)
+    assert_close(gradients[1], gradients[0], rtol=1e-10, atol=1e-12)
+    assert_close(gradients[2], gradients[0], rtol=1e-10, atol=1e-12)
 
 
 # ---- modes -----------------------------------------------------------------------------------------------------------
@@ -178,21 +209,27 @@ def test_dropout_acts_at_its_place_and_in_training_only(place):
     assert torch.equal(model(x, lengths), make().eval()(x, lengths))
 
 
+def without_padding(v, lengths):
+    """The steps of v (B, T', C) that count (N, C)."""
+    return v[torch.arange(v.shape[1]) < lengths.unsqueeze(1)]
+
+
 def test_noise_is_added_to_the_input_in_training_only():
     model, plain, (x, lengths, _) = make(noise=0.1), make(), batch()
     torch.manual_seed(0)
-    v = model.features(x, lengths)[0]
+    v = model.features(x, lengths)
     torch.manual_seed(0)
-    assert_close(v, plain.features(x + 0.1 * torch.randn_like(x), lengths)[0])
+    assert_close(without_padding(*v), without_padding(*plain.features(x + 0.1 * torch.randn_like(x), lengths)))
     assert torch.equal(model.eval()(x, lengths), make().eval()(x, lengths))
 
 
 def test_an_offset_is_one_constant_per_sequence_and_feature_in_training_only():
     model, plain, (x, lengths, _) = make(offset=0.5, normalization="standard"), make(normalization="standard"), batch()
     torch.manual_seed(0)
-    v = model.features(x, lengths)[0]
+    v = model.features(x, lengths)
     torch.manual_seed(0)
-    assert_close(v, plain.features(x + 0.5 * torch.randn(3, 1, 4, dtype=x.dtype), lengths)[0])
+    expected = plain.features(x + 0.5 * torch.randn(3, 1, 4, dtype=x.dtype), lengths)
+    assert_close(without_padding(*v), without_padding(*expected))
     assert torch.equal(model.eval()(x, lengths), plain.eval()(x, lengths))
 
 
@@ -232,6 +269,39 @@ def test_batch_norm_stands_at_its_place(place):
     assert not torch.allclose(without[0], without[1])
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_in_evaluation_batch_norm_uses_the_running_statistics(place):
+    model, (x, lengths, labels) = make(batch_norm_places=(place,)), batch()
+    model.loss(x, lengths, labels)
+    norm, x = model.eval().batch_norms[place], x[:1, :5]
+    seen = []
+    norm.register_forward_hook(lambda norm, inputs, output: seen.append((inputs[0], output)))
+    model(x, lengths[:1])
+    (before, after), scale = seen[0], (norm.running_var + norm.eps).sqrt()
+    assert_close(after, (before - norm.running_mean) / scale)
+
+
+@pytest.mark.parametrize("mode", ["plain", "AdvLSTM"])
+def test_batch_norm_of_a_single_sequence_is_refused_in_training_only(mode):
+    model, (x, lengths, labels) = make(mode=mode, epsilon=0.5, batch_norm_places=("lstm",)), batch()
+    with pytest.raises(ValueError, match="at least two sequences or steps per training batch, not 1"):
+        model.loss(x[:1], lengths[:1], labels[:1])
+    assert torch.isfinite(model.eval().loss(x[:1], lengths[:1], labels[:1])[0])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_autocast_is_close_to_float32(mode):
+    x, lengths, labels = batch()
+    results = []
+    for enabled in (False, True):
+        model = make(mode=mode, epsilon=0.5, bidirectional=True, batch_norm_places=PLACES).float()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss, _ = model.loss(x.float(), lengths, labels)
+        loss.backward()
+        results.append(loss.detach().float())
+    assert_close(*results, rtol=0.05, atol=0.05)
+
+
 # ---- calls as in the course ------------------------------------------------------------------------------------------
 
 
@@ -246,6 +316,38 @@ def test_the_calls_of_the_course():
     assert_close(r, expected)
     assert_close(model(x, r, 3, "AdvLSTM"), model.classify(v + 0.7 * expected, steps))
     assert_close(model(x, r), model.classify(v + 0.7 * expected, steps))
+
+
+def test_a_perturbation_of_a_model_whose_weights_are_constant():
+    model, (x, _, labels) = make(mode="AdvLSTM", epsilon=0.7), batch()
+    expected = compute_perturbation(cross_entropy(model(x), labels), model)
+    model.requires_grad_(False)
+    assert_close(compute_perturbation(cross_entropy(model(x), labels), model), expected)
+
+
+@pytest.mark.parametrize(("calls", "count"), [(["x, lengths"], 0), (["x", "x"], 2), (["other"], 0)])
+def test_a_perturbation_is_that_of_one_call(calls, count):
+    model, (x, lengths, labels) = make(), batch()
+    logits = {"x, lengths": lambda: model(x, lengths), "x": lambda: model(x), "other": lambda: make()(x)}
+    loss = sum(cross_entropy(logits[call](), labels) for call in calls)
+    with pytest.raises(ValueError, match=rf"one call model\(x, None, len\(x\)\).*found {count}"):
+        compute_perturbation(loss, model)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_call_leaves_nothing_in_the_model(mode):
+    """It can be copied and pickled as before, and v goes with the graph."""
+    model, (x, _, labels) = make(mode=mode, epsilon=0.5, bidirectional=True), batch()
+    before = pickle.dumps(model)
+    logits = model(x, None, len(x), mode)
+    r = compute_perturbation(cross_entropy(logits, labels), model)
+    assert pickle.dumps(model) == before
+    assert_close(copy.deepcopy(model)(x), logits)
+    graph = weakref.ref(logits.grad_fn.metadata[model])
+    assert graph() is not None
+    del logits
+    gc.collect()
+    assert graph() is None and torch.isfinite(r).all()
 
 
 @pytest.mark.parametrize(
@@ -263,6 +365,52 @@ def test_calls_that_do_not_fit(arguments, named):
 
 
 # ---- use -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        list,
+        np.array,
+        lambda lengths: np.array([*lengths, 99])[:-1].astype(np.int32),
+        lambda lengths: np.array(lengths[::-1])[::-1],
+        lambda lengths: pd.Series([99, *lengths])[1:],
+        lambda lengths: torch.tensor(lengths, dtype=torch.int32),
+        lambda lengths: torch.tensor(lengths, dtype=torch.float32),
+    ],
+)
+def test_lengths_as_people_have_them(form):
+    model, (x, lengths, _) = make().eval(), batch()
+    assert torch.equal(model(x, form(lengths.tolist())), model(x, lengths))
+
+
+@pytest.mark.parametrize("form", [list, np.array, torch.tensor])
+@pytest.mark.parametrize("wrong", [2.7, float("nan")])
+def test_lengths_that_are_not_whole_are_refused(form, wrong):
+    with pytest.raises(ValueError, match=r"whole numbers, not \[5.0, 9.0, (2.7|nan)"):
+        make()(batch()[0], form([5, 9, wrong]))
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch about itself
+@pytest.mark.parametrize("mode", ["plain", "AdvLSTM"])
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "batch_norm_places": PLACES, "dropout": 0.5}])
+def test_it_exports_with_any_batch_and_length(mode, options):
+    model, (x, lengths, _) = make(mode=mode, epsilon=0.5, normalization="standard", **options).eval(), batch()
+    batch_size, steps = torch.export.Dim("batch_size"), torch.export.Dim("steps", min=4)
+    shapes = {"x": {0: batch_size, 1: steps}, "lengths": {0: batch_size}}
+    exported = torch.export.export(model, (x, lengths), dynamic_shapes=shapes).module()
+    assert_close(exported(x, lengths), model(x, lengths))
+    longer = torch.randn(5, 14, 4, dtype=x.dtype)
+    for count in (1, 5):
+        of_longer = longer[:count], torch.tensor([14, 3, 8, 14, 4])[:count]
+        assert_close(exported(*of_longer), model(*of_longer))
+
+
+def test_it_exports_with_one_batch_and_length_as_its_layers():
+    model, (x, lengths, _) = make().eval(), batch()
+    exported = torch.export.export(model, (x, lengths))
+    assert "aten.lstm.input" in {str(node.target) for node in exported.graph.nodes}
+    assert torch.equal(exported.module()(x, lengths), model(x, lengths))
 
 
 def test_a_checkpoint_rebuilds_it(tmp_path):

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 def compute_perturbation(loss: Tensor, v: Tensor | nn.Module) -> Tensor:
     """r = g / ||g|| with g = dloss/dv of each sample, over all of its steps and features; constant (B, ...).
 
-    `loss` is a number made of the samples' losses, as their sum or mean (r is the same), and v (B, ...) a tensor
-    that it was computed from, or a model that keeps this tensor as its attribute `v` (LSTMClassifier does, see
-    `forward_perturbed`). Samples whose gradient is zero have r = 0, and so have steps that the loss did not see, such
-    as padded ones. The graph is kept, so that `loss.backward()` can follow. Raises ValueError for a loss of several
-    numbers and for a v that the loss does not depend on.
+    `loss` is a number made of the samples' losses, as their sum or mean (r is the same), and v (B, ...) a tensor that
+    it was computed from, or a model: one whose call noted this tensor in the graph (LSTMClassifier does, see
+    `forward_perturbed`), or one that holds it as its attribute `v`. Samples whose gradient is zero have r = 0, and so
+    have steps that the loss did not see, such as padded ones. The graph is kept, so that `loss.backward()` can follow.
+    Raises ValueError for a loss of several numbers and for a v that the loss does not depend on.
     """
     if isinstance(v, nn.Module):
-        v = kept_inputs(v)
+        v = noted_inputs(loss, v)
     if loss.numel() != 1:
         raise ValueError(f"loss must be a single number, such as a mean over the batch, not {tuple(loss.shape)}")
     check_batch(v)
@@ -34,14 +34,30 @@ def compute_perturbation(loss: Tensor, v: Tensor | nn.Module) -> Tensor:
     return normalize_samples(gradient.detach())
 
 
-def kept_inputs(model: nn.Module) -> Tensor:
-    v = getattr(model, "v", None)
-    if not isinstance(v, Tensor):
+def note_inputs(output: Tensor, model: nn.Module, v: Tensor) -> None:
+    """Notes, in the graph of `output`, that `model` computed it from v: the note lives as long as the graph."""
+    if output.grad_fn is not None and not torch.compiler.is_compiling():
+        output.grad_fn.metadata[model] = v
+
+
+def noted_inputs(loss: Tensor, model: nn.Module) -> Tensor:
+    """The v of the call of `model` from which the loss was computed: noted by `note_inputs`, or held as `model.v`."""
+    if isinstance(getattr(model, "v", None), Tensor):
+        return model.v
+    nodes, noted = [loss.grad_fn], {}
+    for node in nodes:  # grows: breadth first, each node once
+        if node is None or node in noted:
+            continue
+        noted[node] = node.metadata.get(model)
+        if noted[node] is None:
+            nodes += [parent for parent, _ in node.next_functions]
+    tensors = [v for v in noted.values() if v is not None]
+    if len(tensors) != 1:
         raise ValueError(
-            f"{type(model).__name__} has kept no v: make the loss from model(x, None, len(x)), not model(x, lengths), "
-            "or hand over the tensor v itself"
+            f"the loss must be made from one call model(x, None, len(x)) of this {type(model).__name__}, found "
+            f"{len(tensors)}: call it so, not as model(x, lengths), or hand over the tensor v itself"
         )
-    return v
+    return tensors[0]
 
 
 def find_perturbation(
