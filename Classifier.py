@@ -101,7 +101,8 @@ class LSTMClassifier(nn.Module):
     def set_scale(self, steps: Tensor) -> None:
         """Takes mean and standard deviation of each feature from the training data's steps (N, I), without padding."""
         self.mean.copy_(steps.mean(0))
-        self.std.copy_(steps.std(0).clamp_min(1e-6))
+        smallest = 1e-6 * self.mean.abs().clamp_min(1.0)  # below it, the deviation is that of rounding
+        self.std.copy_(steps.std(0).maximum(smallest))
 
     def forward(
         self,

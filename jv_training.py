@@ -447,7 +447,7 @@ def test(settings: VowelSettings, folder: Path) -> dict:
     x, lengths, labels = data.test.all()
     logits = stack(*(tensor.expand(settings.models, *tensor.shape) for tensor in (x, lengths)))  # (M, N, K)
     losses = [cross_entropy(one, labels).item() for one in logits]
-    accuracies = robust.is_right(logits, labels).tolist()
+    accuracies = robust.accuracy(logits, labels).tolist()
     metrics = {
         "data": data.metadata["data"],
         "split": data.metadata["split"],
@@ -658,14 +658,14 @@ def robustness(request: Request, folder: Path) -> dict:
     batch = load(request).test.all()
 
     def each(accuracies, *arguments):
-        return lambda stack, sizes: torch.stack([accuracies(stack, batch, size, *arguments) for size in sizes])
+        return lambda models, sizes: torch.stack([accuracies(models, batch, size, *arguments) for size in sizes])
 
     missing = tuple(round(1 - share, 2) for share in SHARES)
     tests = {
-        "attack": (RADII, lambda stack, radii: robust.accuracies_under_attack(stack, batch, radii, 1)),
+        "attack": (RADII, lambda models, radii: robust.accuracies_under_attack(models, batch, radii, 1)),
         f"attack_{STEPS}_steps": (
             RADII_OF_SEVERAL_STEPS,
-            lambda stack, radii: robust.accuracies_under_attack(stack, batch, radii, STEPS),
+            lambda models, radii: robust.accuracies_under_attack(models, batch, radii, STEPS),
         ),
         "noise": (NOISES, each(robust.accuracies_under_noise, request.seed)),
         "first_share": (SHARES, each(robust.accuracies_cut_short)),
@@ -673,11 +673,11 @@ def robustness(request: Request, folder: Path) -> dict:
     }
     metrics, lines = {"data": load(request).metadata["data"]}, {name: {} for name in tests}
     for model, path in models.items():
-        stack = ClassifierStack.of(checkpoint.rebuild(path, ClassifierStack).unstack()[:ROBUSTNESS_SEEDS]).eval()
-        metrics[model] = {"seeds": stack.arguments["models"], "epsilon": stack.stacked.epsilon}
-        label = f"{model} ε = {stack.stacked.epsilon:g} (chosen)" if model in ("AdvLSTM", "ProxLSTM") else model
+        trained = checkpoint.rebuild(path, ClassifierStack).unstack()[:ROBUSTNESS_SEEDS]
+        metrics[model] = {"seeds": len(trained), "epsilon": trained[0].epsilon}
+        label = f"{model} ε = {trained[0].epsilon:g} (chosen)" if model in ("AdvLSTM", "ProxLSTM") else model
         for name, (sizes, accuracies) in tests.items():
-            found = accuracies(stack, sizes)  # (R, M)
+            found = accuracies(trained, sizes)  # (R, M)
             lines[name][label] = sizes, found.mean(1).tolist()
             for size, values in zip(sizes, found, strict=True):
                 metrics[model][f"accuracy_{name}_{size:g}"] = values.mean().item()

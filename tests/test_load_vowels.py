@@ -231,7 +231,7 @@ def test_the_course_file_is_read_without_its_padding_and_names_its_leak(tmp_path
     assert set(found.train.lengths.tolist()) == {4, 5, 6, 7, 8}
     assert found.metadata["leak"] == 3 and found.metadata["split"] == "course file"
     message = capsys.readouterr().err
-    assert message.startswith("NOTICE: 3 of the 351 test utterances of JV_data.mat")
+    assert message.startswith("NOTICE: 3 of the 351 test sequences of JV_data.mat")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_file_without_classes(tmp_path):
         (["1,2:up"], None, "same number of features in every line, found [1, 2]"),
         (["1,2:3,4:5,6:up", *LINES], None, "found [2, 3]"),
         (["1,x:3,4:up"], None, "line 8: expected numbers"),
-        (["1,2:3,1e7:up"], None, "below 1e+06, found 1e+07"),
+        (["1,2:3,1e16:up"], None, "line 8: expected values below 1e+15, found 1e+16 in step 2 of feature 2"),
         (["1,2:3,4:left"], None, "line 8: expected a class out of up, down, found 'left'"),
         (["(0,1),(1,2):up"], "@timestamps TRUE\n@data\n", "without time stamps"),
         (["1,2:0.5"], "@targetlabel true\n@data\n", "not regression targets"),
@@ -94,18 +94,34 @@ def test_any_damage_is_a_data_error_or_finite_sequences(tmp_path):
 
 
 def test_a_split_of_ones_own(tmp_path):
-    train, test = write(tmp_path / "T_TRAIN.ts"), write(tmp_path / "T_TEST.ts", LINES[:2])
+    train, test = write(tmp_path / "T_TRAIN.ts"), write(tmp_path / "T_TEST.ts", ["2e9,3:4,5:up", "6:7:down"])
     split = ts_split(train, test)
     assert split.classes == ("up", "down") and split.train.lengths.tolist() == [1, 2, 3]
     assert split.metadata == {
         "data": "own", "split": "T_TRAIN.ts, T_TEST.ts", "train": 3, "test": 2, "classes": 2
     }  # fmt: skip
+    assert split.test.values[1].tolist() == [[2e9, 4], [3, 5]]
     assert len(ts_split(train, test, limit=2).train) == 2
     write(test, ["1,2:up"], "@classLabel true up down\n@data\n")
     with pytest.raises(DataError, match=r"T_TEST.ts: expected 2 features per step as in .*T_TRAIN.ts, found 1"):
         ts_split(train, test)
     write(test, ["1,2:1,2:up"], "@classLabel true down up\n@data\n")
     with pytest.raises(DataError, match="expected the classes of"):
+        ts_split(train, test)
+
+
+def test_test_sequences_that_are_in_the_training_file_are_counted(tmp_path, capsys):
+    train, test = write(tmp_path / "train.ts"), write(tmp_path / "test.ts", [LINES[1], "9:9:up"])
+    for file, expected in ((train, "3 of the 3 test sequences of train.ts"), (test, "1 of the 2 test sequences of")):
+        split = ts_split(train, file)
+        assert split.metadata["leak"] == int(expected[0]) and split.metadata["notice"].startswith(expected)
+        assert f"NOTICE: {expected}" in capsys.readouterr().err
+
+
+def test_one_class_is_nothing_to_tell_apart(tmp_path):
+    test = write(tmp_path / "test.ts")
+    train = write(tmp_path / "train.ts", [LINES[0], LINES[2]])  # the header names a second one
+    with pytest.raises(DataError, match=r"train.ts: expected at least two classes to tell apart, found up"):
         ts_split(train, test)
 
 

@@ -8,6 +8,7 @@ Letters in shapes: M splits, N sequences, B batch, T time steps, I features.
 """
 
 import copy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,8 @@ from torch import Tensor
 from lstm_studies.loaders.files import DataError, checked_limit, read_bytes, reading
 
 MAX_LINES = 2**22
-MAX_STEPS, MAX_FEATURES, MAX_VALUE = 100_000, 10_000, 1e6  # of one sequence: a file that claims more is damaged
+MAX_STEPS, MAX_FEATURES = 100_000, 10_000  # of one sequence: a file that claims more is damaged
+MAX_VALUE = 1e15  # squares and their sums stay finite in float32
 IGNORED = -100  # the label of a place that no sequence fills; `torch.nn.functional.cross_entropy` leaves it out
 MISSING = ("?", "nan")
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -88,14 +90,16 @@ class TimeSeries(NamedTuple):
 def ts_split(train: Path, test: Path, limit: int | None = None) -> Split:
     """A person's own data set, from two .ts files with the same features and classes.
 
-    `limit` keeps that many training sequences, spread over the file. Raises DataError.
+    `limit` keeps that many training sequences, spread over the file. Test sequences that are also in the training file
+    are counted, and a notice says so. Raises DataError.
     """
     checked_limit(limit)
-    files = {path: read_ts(path) for path in (train, test)}
-    for path, file in files.items():
+    first, second = (read_ts(path) for path in (train, test))
+    for path, file in ((train, first), (test, second)):
         if file.labels is None:
             raise DataError(f"{path}: expected sequences with a class, found @classLabel false")
-    first, second = files[train], files[test] if test != train else files[train]
+    if len(first.labels.unique()) < 2:
+        raise DataError(f"{train}: expected at least two classes to tell apart, found {first.classes[first.labels[0]]}")
     if second.classes != first.classes:
         raise DataError(f"{test}: expected the classes of {train}, {first.classes}, found {second.classes}")
     features, others = (file.values[0].shape[1] for file in (first, second))
@@ -103,7 +107,18 @@ def ts_split(train: Path, test: Path, limit: int | None = None) -> Split:
         raise DataError(f"{test}: expected {features} features per step as in {train}, found {others}")
     parts = Sequences(*spread(first.values, first.labels, limit)), Sequences(second.values, second.labels)
     metadata = {"data": "own", "split": f"{train.name}, {test.name}", **sizes(*parts, first.classes)}
-    return Split(*parts, first.classes, metadata)
+    return Split(*parts, first.classes, metadata | leak(test, first.values, second.values))
+
+
+def leak(path: Path, train: list[Tensor], test: list[Tensor]) -> dict[str, int | str]:
+    """How many of the test sequences are also in the training set, with a notice that is printed; empty if none is."""
+    known = {value.numpy().tobytes() for value in train}
+    count = sum(value.numpy().tobytes() in known for value in test)
+    if not count:
+        return {}
+    notice = f"{count} of the {len(test)} test sequences of {path.name} are also in the training set"
+    print(f"NOTICE: {notice}: the test accuracy says little", file=sys.stderr)
+    return {"leak": count, "notice": notice}
 
 
 def spread(values: list[Tensor], labels: Tensor, limit: int | None) -> tuple[list[Tensor], Tensor]:

@@ -7,7 +7,6 @@ speaker) and 370 to test, is bundled in full; files under `data_dir/japanese_vow
 
 import hashlib
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ from lstm_studies.loaders.files import (
     reading,
     reason,
 )
-from lstm_studies.loaders.ts_files import Sequences, Split, checked_values, read_ts, sizes, spread
+from lstm_studies.loaders.ts_files import Sequences, Split, checked_values, leak, read_ts, sizes, spread
 
 FOLDER = "japanese_vowels"
 FEATURES, SPEAKERS = 12, 9
@@ -142,11 +141,7 @@ def read_course_file(path: Path) -> tuple[dict[str, Part], dict]:
     except Exception as error:  # whatever damage leads scipy to
         raise DataError(f"{path}: expected a MATLAB file, found {reason(error)}") from error
     parts = {part: course_part(path, content, part, count) for part, count in COURSE_COUNTS.items()}
-    train = {value.numpy().tobytes() for value in parts["train"][0]}
-    leak = sum(value.numpy().tobytes() in train for value in parts["test"][0])
-    notice = f"{leak} of the {COURSE_COUNTS['test']} test utterances of {path.name} are also in its training set"
-    print(f"NOTICE: {notice}: its accuracy says little", file=sys.stderr)
-    return parts, {"split": "course file", "leak": leak, "notice": notice}
+    return parts, {"split": "course file", **leak(path, parts["train"][0], parts["test"][0])}
 
 
 def course_part(path: Path, content: dict, part: str, count: int) -> Part:
