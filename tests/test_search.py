@@ -278,7 +278,11 @@ def test_held_out_folds_choose_and_the_chosen_one_is_trained_anew(tmp_path, size
     assert best == min(scores, key=scores.get)
     if len(sizes) > 1:
         assert {int(row["hidden_size"]): float(row["score"]) for row in grid(tmp_path)} == pytest.approx(scores)
-        assert visible(tmp_path) == [*TRAINING_FILES[:1], "grid", "grid.csv", *TRAINING_FILES[1:], "seeds"]
+        folds = [f"fold{k}" for k in range(3)]  # of the chosen combination
+        assert visible(tmp_path) == [*TRAINING_FILES[:1], *folds, "grid", "grid.csv", *TRAINING_FILES[1:], "seeds"]
+        for fold in folds:
+            copies = [path / fold / "best.pt" for path in (tmp_path, tmp_path / "grid" / f"hidden_size={best}")]
+            assert copies[0].read_bytes() == copies[1].read_bytes()
     else:
         assert visible(tmp_path) == ["best.pt", "fold0", "fold1", "fold2", *TRAINING_FILES[1:], "seeds"]
 

@@ -168,7 +168,11 @@ def describe(model: nn.Module) -> dict:
 
 def rebuild(path: Path, *classes: type[nn.Module]) -> nn.Module:
     """The model saved at `path`, which must be of one of `classes`, in evaluation mode on the CPU."""
-    described = load(path).get("model")
+    return rebuilt(load(path).get("model"), path, *classes)
+
+
+def rebuilt(described: dict | None, path: Path, *classes: type[nn.Module]) -> nn.Module:
+    """The model that `describe` described, as read from `path`. Raises CheckpointError for anything else."""
     known = {cls.__name__: cls for cls in classes}
     name = described.get("name") if isinstance(described, dict) else None
     if not isinstance(name, str) or name not in known:

@@ -259,8 +259,9 @@ class Run:
         """Prints the outcome if a worker process has been silent so far, and whether clipping ever acted."""
         name = f"[{self.settings.label}]  " if self.settings.label else ""
         if self.settings.in_worker:
-            best = f"best {self.monitor} {self.best_score:.5g} in epoch {self.best_epoch}"
-            print(f"{name}{self.epoch} epochs in {self.seconds:.0f} s, {best}", flush=True)
+            best = f", best {self.monitor} {self.best_score:.5g} in epoch {self.best_epoch}"
+            score = "" if math.isnan(self.best_score) else best
+            print(f"{name}{self.epoch} epochs in {self.seconds:.0f} s{score}", flush=True)
         limit = self.settings.gradient_clipping
         if 0 < self.largest_norm < limit:
             print(f"{name}gradient clipping at {limit:g} never acted: the largest norm was {self.largest_norm:.3g}")

@@ -35,7 +35,8 @@ def fit(
     """Trains named models and tests each once: one training, a grid, several seeds, folds, or all of these.
 
     A model's files are in `model_folders(...)[name]`: `best.pt`, `last.pt` and `history.csv` of the chosen training, of
-    the first seed; `grid.csv` and the folder `grid` if there was a grid; `foldK`; `seeds/SEED` if there are several.
+    the first seed; `grid.csv` and the folder `grid` if there was a grid; `foldK`, the trainings of the chosen
+    combination's folds; `seeds/SEED` if there are several.
 
     Args:
         train, test: functions at the top level of a module, so that other processes can import them.
@@ -167,10 +168,11 @@ class Model:
         if self.chosen or len(self.results) < len(self.tasks):
             return []
         self.chosen = self.choose()
+        for k in range(self.folds if self.varied else 0):
+            copy_up(self.search_folder(self.chosen) / f"fold{k}", self.folder / f"fold{k}")
         if self.refit:
             return self.train_seeds(self.chosen)
-        for path in [self.folder, *(self.folder / f"fold{k}" for k in range(self.folds if self.varied else 0))]:
-            copy_up(self.search_folder(self.chosen) / (path.name if path != self.folder else "fold0"), path)
+        copy_up(self.folder / "fold0", self.folder)
         return [self.task(self.label("test of the folds"), test_folds, self.chosen, self.folder, test=self.test)]
 
     def score(self, candidate: Settings) -> Result | str:

@@ -265,7 +265,7 @@ def call(name: tuple[str, str], asked: Any, folder: Path, names: dict, threads: 
     functions = {key: imported(other) for key, other in names.items()}
     if not isinstance(asked, Settings | Request):
         return function(asked, folder, **functions)
-    asked = with_values(asked, threads=threads, in_worker=worker)
+    asked = with_values(asked, threads=threads, in_worker=worker or asked.in_worker)
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / ".task.lock"):  # not the lock of the run, which may have the same folder
         prepare_process(asked)
