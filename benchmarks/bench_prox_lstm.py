@@ -12,7 +12,7 @@ by sample    the black-box way as it is usually written: each sample's G from H 
              graph, and everything differentiated through; once, at the sizes of the first ratio, for 3 samples and
              multiplied, since it treats them one after another
 
-stack        the models of ten seeds as one, `models/classifier_stack.py`, beside ten steps of one `LSTMClassifier`
+classifier   an epoch of `LSTMClassifier` on Japanese Vowels, beside the same with packed sequences
 
 Peak memory is that of a process of its own (Linux), beyond its memory before the model was made.
 """
@@ -27,6 +27,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -34,7 +35,7 @@ from record import RESULTS, Row, memory_of_process, record
 from timing import medians, processor_seconds
 
 from Classifier import MODES, LSTMClassifier
-from lstm_studies.models.classifier_stack import ClassifierStack
+from lstm_studies.loaders.vowels import japanese_vowels
 from lstm_studies.reporting import plots
 from lstm_studies.training.run import keep_memory
 from ProxLSTM import METHODS, ProxLSTM
@@ -53,10 +54,9 @@ RATIOS_ABOUT = (
     "the whole batch at a time (`blackbox`), and sample by sample with everything recorded (three samples, multiplied)."
 )
 COSTS_ABOUT = f"T={STEPS}, I=H, epsilon 1. The ratio is auto / loop over nn.LSTMCell."
-SEEDS = 10
-STACK_ABOUT = (
-    f"{SEEDS} classifiers of the study on Japanese Vowels (B=27, T=16, I=12, 64 channels, H=64): a training step of "
-    "their stack, beside a step of each."
+CLASSIFIER_ABOUT = (
+    "An epoch of the study on Japanese Vowels (270 utterances of 7 to 26 steps, B=27, 64 channels, H=64): forward, "
+    "backward and Adam. Packed: as PyTorch takes sequences of different lengths. ProxLSTM is packed in both."
 )
 MEMORY_ABOUT = "The peak of a process of its own beyond its memory before the model was made, for the same sizes."
 
@@ -203,25 +203,39 @@ def named_ratios(rounds: int) -> list[Row]:
     return rows
 
 
-def stack_rows(rounds: int) -> list[Row]:
-    """Seconds of a training step of several classifiers, as a stack and one after another, a row per mode."""
+class PackedClassifier(LSTMClassifier):
+    """Packed sequences in every mode."""
+
+    def last_states(self, v: Tensor, lengths: Tensor) -> Tensor:
+        _, (h, _) = self.lstm(pack_padded_sequence(v, lengths, batch_first=True, enforce_sorted=False))
+        return h.transpose(0, 1).flatten(1)
+
+
+def classifier_rows(rounds: int) -> list[Row]:
+    """Seconds of an epoch of one classifier, a row per mode and number of directions."""
+    training = japanese_vowels(RESULTS, "sample").train
+    batches = training.batches_by_length(3.0, len(training), 27, torch.Generator().manual_seed(0))
+
+    def epoch_of(model: LSTMClassifier) -> Callable[[], None]:
+        optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
+
+        def epoch() -> None:
+            for indices in batches:
+                loss, _ = model.loss(*training[indices])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+
+        return epoch
+
     rows = []
     for mode in MODES:
-        torch.manual_seed(0)
-        models = [LSTMClassifier(mode=mode, epsilon=1.0) for _ in range(SEEDS)]
-        stack = ClassifierStack.of(models)
-        x, lengths, labels = torch.randn(27, 16, 12), torch.full((27,), 16), torch.arange(27) % 9
-        batch = [part.expand(SEEDS, *part.shape) for part in (x, lengths, labels)]
-
-        def stacked(stack: ClassifierStack = stack, batch: list[Tensor] = batch) -> None:
-            stack.loss(*batch)[0].sum().backward()
-
-        def one_by_one(models: list[LSTMClassifier] = models, batch: list[Tensor] = batch) -> None:
-            for model, *own in zip(models, *batch, strict=True):
-                model.loss(*own)[0].backward()
-
-        times = medians({"one by one": one_by_one, "stack": stacked}, rounds)
-        rows.append(Row(mode, times, times["one by one"] / times["stack"]))
+        for bidirectional in (False, True):
+            options = {"mode": mode, "epsilon": 1.0, "bidirectional": bidirectional}
+            epochs = {"packed": PackedClassifier(**options), "LSTMClassifier": LSTMClassifier(**options)}
+            times = medians({name: epoch_of(model) for name, model in epochs.items()}, rounds)
+            what = f"{mode}, {'two directions' if bidirectional else 'one direction'}"
+            rows.append(Row(what, times, times["packed"] / times["LSTMClassifier"]))
     return rows
 
 
@@ -239,7 +253,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     rows = costs(3)
     draw(rows, RESULTS / FIGURE)
     record("prox_lstm", "Proximal LSTM, methods and sizes", COSTS_ABOUT, rows, figure=FIGURE)
-    record("prox_lstm", "Ten classifiers as one stack", STACK_ABOUT, stack_rows(11))
+    record("prox_lstm", "Japanese Vowels, an epoch of one model", CLASSIFIER_ABOUT, classifier_rows(11))
     return record("prox_lstm", "Proximal LSTM, memory of a step", MEMORY_ABOUT, memory_rows(), "MiB")
 
 
