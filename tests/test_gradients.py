@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 import Classifier
 from Classifier import MODES, PLACES, LSTMClassifier
-from lstm_studies.models import classifier_stack
 from lstm_studies.models.attentive_ensemble import represent, score
 from lstm_studies.models.attentive_lstm import AttentiveLSTM
-from lstm_studies.models.classifier_stack import ClassifierStack
 from lstm_studies.models.lstm_ae import HEADS, ConvLSTMAutoencoder, LSTMAutoencoder
 from lstm_studies.models.text_lstm import POOLINGS, TextLSTM
 from ProxLSTM import METHODS, ProxLSTM, ProxLSTMCell
@@ -147,16 +145,6 @@ def classifier(draw):
     return Case(model, (torch.randn(batch, steps, options["input_size"]),), lambda x: model.loss(x, lengths, labels))
 
 
-def stack(draw):
-    """Of two or three classifiers."""
-    options, batch, steps, models = classifier_options(draw), small(draw, 4, 2), small(draw, 6, 4), small(draw, 3, 2)
-    model = ClassifierStack.of([LSTMClassifier(**options) for _ in range(models)])
-    lengths = torch.stack([lengths_up_to(draw, batch, steps, options["kernel_size"]) for _ in range(models)])
-    labels = torch.randint(3, (models, batch))
-    x = torch.randn(models, batch, steps, options["input_size"])
-    return Case(model, (x,), lambda x: model.loss(x, lengths, labels))
-
-
 def attentive(draw):
     batch, steps, features = small(draw), small(draw, 5), small(draw)
     model = AttentiveLSTM(
@@ -225,7 +213,6 @@ CASES = (
     prox_lstm,
     prox_cell,
     classifier,
-    stack,
     attentive,
     ensemble,
     text,
@@ -265,7 +252,6 @@ def constant_perturbations(model):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Classifier, "compute_perturbation", once(Classifier.compute_perturbation))
-        patch.setattr(classifier_stack, "normalize_samples", once(classifier_stack.normalize_samples))
         if isinstance(model, AttentiveLSTM):
             patch.setattr(model, "perturbation", once(model.perturbation))
         yield

@@ -1,9 +1,10 @@
 """The study on Japanese Vowels: folds without leaks, starts from plain models, files, own data, bad flags."""
 
 import csv
-import dataclasses
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import torch
 
 import jv_training
 from Classifier import LSTMClassifier
+from config.jv_training import SCRIPT
 from lstm_studies.loaders.ts_files import Sequences
-from lstm_studies.models.classifier_stack import ClassifierStack
-from lstm_studies.training import checkpoint, flags, loop
+from lstm_studies.training import checkpoint, flags, loop, tables
 
 SHORT = "--preset quick --quiet --source sample --limit 45 --epochs 2 --folds 2 --hidden_size 4 --channels 4".split()
-TRAINING_FILES = {"history.csv", "last.pt", "best.pt", "grid.csv"}
+TRAINING_FILES = {"history.csv", "last.pt", "best.pt"}
+TRAINING_FUNCTIONS = ("basic", "adversarial", "proximal", "dropout", "batch_norm")
 
 
 pytestmark = pytest.mark.usefixtures("no_flush")
@@ -29,7 +31,7 @@ def run(function, output_dir, *flags):
 
 def settings(function, *argv):
     """The settings of the first training of a request."""
-    return flags.parse(jv_training.SCRIPT, ["--function", function, *argv])[function].single()
+    return flags.parse(SCRIPT, ["--function", function, *argv])[function].single()
 
 
 def files(folder):
@@ -50,15 +52,48 @@ def identities(part: Sequences):
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """The arguments of every training: settings, folder, data, parts, watched, starts."""
-    seen, original = [], jv_training.train_stack
+    """What every training was given: settings, folder, training, held and watched sequences, and weights to start."""
+    seen, original = [], loop.train
 
-    def note(*arguments):
-        seen.append(arguments)
-        return original(*arguments)
+    def note(model, step, training, held, settings, folder, watched_data=None, **options):
+        start = {name: value.clone() for name, value in model.state_dict().items()}
+        seen.append(SimpleNamespace(settings=settings, folder=folder, training=training, held=held,
+                                    watched=watched_data, start=start))  # fmt: skip
+        return original(model, step, training, held, settings, folder, watched_data=watched_data, **options)
 
-    monkeypatch.setattr(jv_training, "train_stack", note)
+    monkeypatch.setattr(loop, "train", note)
     return seen
+
+
+# ---- one definition --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", TRAINING_FUNCTIONS)
+@pytest.mark.parametrize("method", ["forward", "loss", "features", "classify"])
+def test_the_class_in_classifier_is_what_every_function_trains(function, method, tmp_path, monkeypatch):
+    def changed(*arguments):
+        raise ArithmeticError("changed")
+
+    monkeypatch.setattr(LSTMClassifier, method, changed)
+    with pytest.raises(ArithmeticError, match="changed"):
+        run(function, tmp_path, "--epochs", "1")
+
+
+def test_a_seed_has_the_same_bits_alone_and_among_others(tmp_path):
+    among = run("basic", tmp_path / "three", "--seeds", "3")["plain"]
+    alone = run("basic", tmp_path / "one", "--seed", "2")["plain"]
+    files_of_seed = tmp_path / "three/basic/seeds/2", tmp_path / "one/basic"
+    assert equal(*(weights(path / "best.pt") for path in files_of_seed))
+    assert len({(path / "history.csv").read_bytes() for path in files_of_seed}) == 1
+    assert among["seeds"] == 3 and alone["seeds"] == 1
+
+
+def test_several_processes_change_no_bit(tmp_path):
+    run("adversarial", tmp_path / "one", "--epsilon", "0.1", "--seeds", "2")
+    run("adversarial", tmp_path / "two", "--epsilon", "0.1", "--seeds", "2", "--jobs", "2")
+    for name in ("plain/fold1", "plain/seeds/1", "epsilon0.1/fold0", "epsilon0.1"):
+        one, two = (weights(tmp_path / path / "adversarial" / name / "best.pt") for path in ("one", "two"))
+        assert equal(one, two)
 
 
 # ---- cross-validation ------------------------------------------------------------------------------------------------
@@ -67,36 +102,45 @@ def trainings(monkeypatch):
 def test_a_fold_is_unknown_to_both_of_its_models(tmp_path, trainings):
     """The held-out part of a fold is in the training of neither the basic model nor the one that starts from it."""
     run("adversarial", tmp_path, "--epsilon", "0.1", "--repeats", "2")
-    folds = [(parts, watched) for _, folder, _, parts, watched, _ in trainings if "folds" in str(folder)]
-    assert len(folds) == 3  # the basic models, those that go on plain, those with epsilon
-    for parts, watched in folds:
-        held_of_repeat = [identities(part) for part in watched]
-        assert len(parts) == 4 and all(len(held & other) == 0 for held, other in zip(
-            held_of_repeat[::2], held_of_repeat[1::2], strict=True))  # fmt: skip
-        for part, held in zip(parts, watched, strict=True):
-            assert not identities(part) & identities(held) and len(identities(part) | identities(held)) == 45
-        assert [identities(part) for part in parts] == [identities(part) for part in folds[0][0]]
-    assert folds[0][1][0].labels.bincount().tolist() != [] and identities(folds[0][1][0]) != identities(folds[0][1][2])
+    by_fold = {k: [one for one in trainings if one.settings.fold == k] for k in range(4)}
+    for of_fold in by_fold.values():
+        assert len(of_fold) == 3  # the basic model, the one that goes on plain, the one with epsilon
+        held = identities(of_fold[0].held)
+        for one in of_fold:
+            assert identities(one.held) == held and one.watched is None
+            assert not identities(one.training) & held and len(identities(one.training) | held) == 45
+    held = [identities(of_fold[0].held) for of_fold in by_fold.values()]
+    assert not held[0] & held[1] and not held[2] & held[3] and held[0] not in held[2:]
 
 
 def test_scores_are_means_over_sequences_and_repeats(tmp_path):
-    metrics = run("basic", tmp_path, "--repeats", "2")
+    metrics = run("basic", tmp_path, "--repeats", "2")["plain"]
     own = settings("basic", *SHORT, "--repeats", "2")
     data = jv_training.load(own).train
-    models = checkpoint.rebuild(tmp_path / "basic" / "folds" / "best.pt", ClassifierStack).unstack()
     losses, right = np.zeros((2, 45)), np.zeros((2, 45))
-    for m, fold in enumerate(jv_training.held_out(own, data)):
+    for k, fold in enumerate(jv_training.held_out(own, data)):
+        model = checkpoint.rebuild(tmp_path / "basic" / f"fold{k}" / "best.pt", LSTMClassifier)
         for i in fold.tolist():
             x, lengths, labels = data[torch.tensor([i])]
-            probabilities = models[m](x, lengths).softmax(1)[0]
-            losses[m // 2, i] = -probabilities[labels[0]].log().item()
-            right[m // 2, i] = probabilities.argmax() == labels[0]
+            probabilities = model(x, lengths).softmax(1)[0]
+            losses[k // 2, i] = -probabilities[labels[0]].log().item()
+            right[k // 2, i] = probabilities.argmax() == labels[0]
     assert metrics["cv_loss"] == pytest.approx(losses.mean(), abs=1e-5)
     assert metrics["cv_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
     assert metrics["cv_loss_error"] == pytest.approx(losses.mean(0).std(ddof=1) / 45**0.5, abs=1e-5)
     assert metrics["cv_accuracy_error"] == pytest.approx(right.mean(0).std(ddof=1) / 45**0.5, abs=1e-5)
-    with open(tmp_path / "basic" / "grid.csv") as file:
-        assert float(next(csv.DictReader(file))["score"]) == pytest.approx(metrics["cv_loss"])
+
+
+def test_a_grid_is_chosen_by_the_held_out_folds(tmp_path):
+    metrics = run("basic", tmp_path, "--learning_rate", "1e-30", "0.02")["plain"]
+    folder = tmp_path / "basic"
+    with open(folder / "grid.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["learning_rate"]) for row in rows] == [0.02, 1e-30]
+    assert metrics["best_combination"] == {"learning_rate": 0.02}
+    assert float(rows[0]["score"]) == pytest.approx(metrics["cv_loss"], rel=0.05)  # the folds differ in size
+    for name in ("fold0", "fold1"):
+        assert equal(*(weights(path / name / "best.pt") for path in (folder, folder / "grid/learning_rate=0.02")))
 
 
 def test_the_scale_is_that_of_the_training_part(tmp_path):
@@ -104,12 +148,11 @@ def test_the_scale_is_that_of_the_training_part(tmp_path):
     run("basic", tmp_path)
     own = settings("basic", *SHORT)
     train = jv_training.load(own).train
-    assert torch.allclose(
-        weights(tmp_path / "basic" / "best.pt")["stacked.mean"][0], torch.cat(train.values).mean(0), atol=1e-6
-    )
-    means = weights(tmp_path / "basic" / "folds" / "best.pt")["stacked.mean"]
-    for mean, fold in zip(means, jv_training.held_out(own, train), strict=True):
+    folder = tmp_path / "basic"
+    assert torch.allclose(weights(folder / "best.pt")["mean"], torch.cat(train.values).mean(0), atol=1e-6)
+    for k, fold in enumerate(jv_training.held_out(own, train)):
         part = train.select(torch.tensor([i for i in range(45) if i not in fold.tolist()]))
+        mean = weights(folder / f"fold{k}" / "best.pt")["mean"]
         assert torch.allclose(mean, torch.cat(part.values).mean(0), atol=1e-6)
 
 
@@ -126,28 +169,33 @@ def test_the_final_models_see_all_training_utterances_and_the_last_epoch_is_kept
 
     worse_and_worse.calls = 0
     monkeypatch.setattr(loop, "evaluate", worse_and_worse)
-    metrics = run("basic", tmp_path, "--seeds", "2")
-    _, folder, data, parts, watched, starts = trainings[-1]
-    assert folder == tmp_path / "basic" and starts is None
-    assert [len(part) for part in parts] == [45, 45] and watched == [data.test] * 2
+    metrics = run("basic", tmp_path, "--seeds", "2")["plain"]
+    final = trainings[2:]
+    assert [one.settings.seed for one in final] == [0, 1]
+    for one in final:
+        assert len(one.training) == 45 and one.held is None
+        assert identities(one.watched) == identities(jv_training.load(one.settings).test)
+        assert checkpoint.load(one.folder / "best.pt")["epoch"] == 2
+        assert equal(weights(one.folder / "best.pt"), weights(one.folder / "last.pt"))
     assert metrics["best_epoch"] == metrics["epochs"] == metrics["seeds"] == 2
-    assert checkpoint.load(folder / "best.pt")["epoch"] == 2
-    assert equal(weights(folder / "best.pt"), weights(folder / "last.pt"))
+    assert equal(weights(tmp_path / "basic" / "best.pt"), weights(final[0].folder / "best.pt"))
 
 
-def test_a_seed_has_the_same_start_alone_and_among_others(tmp_path):
-    own = settings("basic", *SHORT)
-    data = jv_training.load(own)
-    alone = jv_training.new_model(own, data, data.train, 1)
-    run("basic", tmp_path, "--seeds", "2", "--epochs", "1", "--learning_rate", "1e-30")
-    second = checkpoint.rebuild(tmp_path / "basic" / "best.pt", ClassifierStack).unstack()[1]
-    assert all(torch.allclose(p, q, atol=1e-9) for p, q in zip(alone.parameters(), second.parameters(), strict=True))
+def test_histories_say_what_they_are_of(tmp_path):
+    """Held-out folds are validation data; the test data, which are watched, are called so."""
+    run("basic", tmp_path)
+    columns = {
+        name: set(tables.read_table(tmp_path / "basic" / name / "history.csv")[0]) for name in (".", "fold0", "fold1")
+    }
+    common = {"epoch", "learning_rate", "train_loss", "train_accuracy"}
+    assert columns["."] == common | {"test_loss", "test_accuracy"}
+    assert columns["fold0"] == columns["fold1"] == common | {"val_loss", "val_accuracy"}
 
 
-def test_the_metrics_are_those_of_the_models_in_the_checkpoint(tmp_path):
-    metrics = run("basic", tmp_path, "--seeds", "3")
+def test_the_metrics_are_those_of_the_models_of_all_seeds(tmp_path):
+    metrics = run("basic", tmp_path, "--seeds", "3")["plain"]
     x, lengths, labels = jv_training.load(settings("basic", *SHORT)).test.all()
-    models = checkpoint.rebuild(tmp_path / "basic" / "best.pt", ClassifierStack).unstack()
+    models = jv_training.classifiers(tmp_path / "basic")
     with torch.no_grad():
         probabilities = torch.stack([model(x, lengths).softmax(1) for model in models])
     accuracies = (probabilities.argmax(2) == labels).double().mean(1)
@@ -157,56 +205,60 @@ def test_the_metrics_are_those_of_the_models_in_the_checkpoint(tmp_path):
     assert metrics["vote_accuracy"] == pytest.approx((probabilities.mean(0).argmax(1) == labels).double().mean().item())
 
 
-def test_the_weight_average_is_what_is_kept(tmp_path):
-    run("basic", tmp_path, "--weight_average", "0.9")
-    saved = checkpoint.load(tmp_path / "basic" / "last.pt")
-    assert equal(weights(tmp_path / "basic" / "best.pt"), saved["averaged"])
-    assert not equal(saved["averaged"], saved["model"]["weights"])
-
-
 # ---- starts ----------------------------------------------------------------------------------------------------------
 
 
 def test_models_start_from_a_run_of_basic_with_the_same_settings(tmp_path, trainings):
     run("basic", tmp_path, "--seeds", "2", "--repeats", "2")
-    basic, folds = (checkpoint.rebuild(tmp_path / "basic" / name, ClassifierStack).unstack()
-                    for name in ("best.pt", "folds/best.pt"))  # fmt: skip
     trainings.clear()
     run("adversarial", tmp_path, "--epsilon", "0.1", "--seeds", "2")
-    assert len(trainings) == 4 and not (tmp_path / "starts").exists()
-    for _, folder, _, parts, _, starts in trainings:
-        expected = folds[:2] if "folds" in str(folder) else basic
-        assert len(starts) == len(parts) == 2
-        assert all(equal(a.state_dict(), b.state_dict()) for a, b in zip(starts, expected, strict=True))
+    assert len(trainings) == 8 and not (tmp_path / "starts").exists()
+    for one in trainings:
+        name = f"seeds/{one.settings.seed}" if one.settings.fold is None else f"fold{one.settings.fold}"
+        assert equal(one.start, weights(tmp_path / "basic" / name / "best.pt"))
 
 
 def test_without_a_run_of_basic_that_fits_plain_models_are_trained_once(tmp_path, trainings):
     run("basic", tmp_path, "--learning_rate", "0.01")
     trainings.clear()
     run("proximal", tmp_path, "--epsilon", "0.1", "1")
-    fresh = [folder for _, folder, _, _, _, starts in trainings if starts is None]
-    assert sorted(folder.name[:5] for folder in fresh) == ["folds", "seeds"] and len(trainings) == 8
-    assert {folder.parent for folder in fresh} == {tmp_path / "starts"}
+    starts = [one for one in trainings if not one.settings.from_plain]
+    assert [one.settings.fold for one in starts] == [0, 1, None] and len(trainings) == 3 + 9
+    assert {one.folder.parent for one in starts} == {tmp_path / "starts"}
+    for one in starts:
+        assert one.settings.mode == "plain" and one.settings.epochs == 2
+        others = [
+            other for other in trainings if other.settings.from_plain and other.settings.fold == one.settings.fold
+        ]
+        assert len(others) == 3
+        assert all(equal(other.start, weights(one.folder / "best.pt")) for other in others)
 
 
 def test_without_learning_the_pretrained_weights_come_back(tmp_path):
-    run("basic", tmp_path, "--batch_norm_places", "none")
-    run("proximal", tmp_path, "--epsilon", "0.5", "--learning_rate", "1e-30", "--batch_norm_places", "none",
+    plain = ("--batch_norm_places", "none", "--seeds", "2")
+    run("basic", tmp_path, *plain)
+    run("proximal", tmp_path, "--epsilon", "0.5", "--learning_rate", "1e-30", *plain,
         "--pretrained", str(tmp_path / "basic"))  # fmt: skip
-    basic, found = (weights(tmp_path / name / "best.pt") for name in ("basic", "proximal/epsilon0.5"))
-    assert basic.keys() == found.keys()
-    assert all(torch.allclose(basic[name], found[name], rtol=0, atol=1e-12) for name in basic)
+    for seed in "01":
+        basic, found = (
+            weights(tmp_path / name / "seeds" / seed / "best.pt") for name in ("basic", "proximal/epsilon0.5")
+        )
+        assert basic.keys() == found.keys()
+        assert all(torch.allclose(basic[name], found[name], rtol=0, atol=1e-12) for name in basic)
 
 
 def test_a_checkpoint_of_one_classifier_is_a_start_for_every_seed(tmp_path):
-    """Also one from before the models of a run were stacked."""
-    path = tmp_path / "one.pt"
+    model = save_classifier(tmp_path / "one.pt")
+    for seed in (0, 7):
+        assert equal(jv_training.read_pretrained(tmp_path / "one.pt", seed).state_dict(), model.state_dict())
+
+
+def save_classifier(path):
     own = settings("basic", *SHORT)
     data = jv_training.load(own)
-    model = jv_training.new_model(own, data, data.train, 7)
+    model = jv_training.new_model(own, data, data.train)
     checkpoint.save(path, {"model": checkpoint.describe(model)})
-    starts = jv_training.read_pretrained(path, dataclasses.replace(own, models=3))
-    assert len(starts) == 3 and all(equal(start.state_dict(), model.state_dict()) for start in starts)
+    return model
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -220,7 +272,7 @@ FIGURES = {
     "batch_norm": {"error.png", "places.png"},
 }
 KEYS = {"data", "split", "seed", "epochs", "seconds", "parameters", "test_accuracy", "majority_accuracy",
-        "test_accuracy_sigma", "cv_accuracy", "cv_loss", "cv_loss_error", "vote_accuracy"}  # fmt: skip
+        "test_accuracy_sigma", "cv_accuracy", "cv_loss", "cv_loss_error", "vote_accuracy", "seeds"}  # fmt: skip
 ROWS = {
     "dropout": ["no dropout", "dropout input", "dropout convolution", "dropout lstm", "dropout all"],
     "batch_norm": ["no batch norm", "batch norm input", "batch norm convolution", "batch norm lstm", "batch norm all",
@@ -230,44 +282,51 @@ ROWS = {
 
 @pytest.mark.parametrize("function", FIGURES)
 def test_function_leaves_its_files_and_its_metrics(function, tmp_path):
-    several = ["--epsilon", "0.1", "1"] if function in ("adversarial", "proximal") else []
-    metrics = run(function, tmp_path, *several)
+    more = {
+        "dropout": ["--dropout", "0.25", "--adversarial_epsilon", "0.7"],
+        "batch_norm": ["--dropout", "0.25", "--proximal_epsilon", "0.2"],
+    }
+    metrics = run(function, tmp_path, *more.get(function, [] if function == "basic" else ["--epsilon", "0.1", "1"]))
     folder = tmp_path / function
     assert {"config.json", "metrics.json", "history.csv"} | FIGURES[function] <= files(folder)
     assert json.loads((folder / "metrics.json").read_text()) == metrics
-    models = {"": metrics} if function == "basic" else metrics
+    models = dict(metrics)
     mode = {"adversarial": "AdvLSTM", "proximal": "ProxLSTM"}.get(function)
     if mode:
         assert list(models) == ["plain", mode, "epsilon0.1", "epsilon1"]
         best = min(("epsilon0.1", "epsilon1"), key=lambda name: metrics[name]["cv_loss"])
-        assert models.pop(mode) == metrics[best]
+        assert models.pop(mode) == {key: value for key, value in metrics[best].items() if key != "seconds"}
         for epsilon in (0.1, 1.0):
-            model = checkpoint.rebuild(folder / f"epsilon{epsilon:g}" / "best.pt", ClassifierStack).unstack()[0]
+            model = checkpoint.rebuild(folder / f"epsilon{epsilon:g}" / "best.pt", LSTMClassifier)
             assert model.mode == mode and model.epsilon == epsilon == metrics[f"epsilon{epsilon:g}"]["epsilon"]
         with open(folder / "epsilon.csv") as file:
             assert [row["epsilon"] for row in csv.DictReader(file)] == ["0.0", "0.1", "1.0"]
     elif function in ROWS:
         modes = ("plain", "AdvLSTM", "ProxLSTM")
         assert list(models) == [f"{mode}, {row}" for mode in modes for row in ROWS[function]]
+        check_places(function, folder)
     for name, values in models.items():
-        assert values.keys() >= KEYS and files(folder / name) >= TRAINING_FILES
+        assert values.keys() >= KEYS
+        assert files(folder if function == "basic" else folder / name) >= TRAINING_FILES
 
 
-def test_places_and_modes_reach_the_models(tmp_path):
-    run("dropout", tmp_path, "--dropout", "0.25", "--epochs", "1", "--adversarial_epsilon", "0.7")
-    run("batch_norm", tmp_path, "--epochs", "1", "--dropout", "0.25", "--proximal_epsilon", "0.2")
+def check_places(function, folder):
+    """Places, rates and epsilons are those of the models' names and of the flags."""
 
-    def model(function, name):
-        return checkpoint.rebuild(tmp_path / function / name / "best.pt", ClassifierStack).unstack()[0]
+    def model(name):
+        return checkpoint.rebuild(folder / name / "best.pt", LSTMClassifier)
 
     for place in ("input", "convolution", "lstm"):
-        dropped = model("dropout", f"AdvLSTM, dropout {place}")
-        assert dropped.dropout.p == 0.25 and tuple(dropped.dropout_places) == (place,) and dropped.epsilon == 0.7
-        normed = model("batch_norm", f"ProxLSTM, batch norm {place}")
-        assert set(normed.batch_norms) == {place} and normed.dropout.p == 0 and normed.epsilon == 0.2
-    both = model("batch_norm", "plain, batch norm convolution and dropout")
-    assert set(both.batch_norms) == {"convolution"} and both.dropout.p == 0.25 and both.dropout_places == ("lstm",)
-    assert not model("batch_norm", "plain, no batch norm").batch_norms
+        if function == "dropout":
+            dropped = model(f"AdvLSTM, dropout {place}")
+            assert dropped.dropout.p == 0.25 and tuple(dropped.dropout_places) == (place,) and dropped.epsilon == 0.7
+        else:
+            normed = model(f"ProxLSTM, batch norm {place}")
+            assert set(normed.batch_norms) == {place} and normed.dropout.p == 0 and normed.epsilon == 0.2
+    if function == "batch_norm":
+        both = model("plain, batch norm convolution and dropout")
+        assert set(both.batch_norms) == {"convolution"} and both.dropout.p == 0.25 and both.dropout_places == ("lstm",)
+        assert not model("plain, no batch norm").batch_norms
 
 
 def test_robustness_reads_the_models_of_the_others(tmp_path, capsys):
@@ -283,8 +342,8 @@ def test_robustness_reads_the_models_of_the_others(tmp_path, capsys):
     run("adversarial", tmp_path, "--epsilon", "0.1", "2", "--seeds", "2")
     run("proximal", tmp_path, "--epsilon", "0.1")
     metrics = robustness()
-    other = next(name for name in metrics if name.startswith("AdvLSTM ε"))
-    assert set(metrics) == {"data", "plain", "AdvLSTM", "ProxLSTM", other}
+    other = next(name for name in metrics if name.startswith("AdvLSTM, epsilon"))
+    assert set(metrics) == {"plain", "AdvLSTM", "ProxLSTM", other}
     assert {"attack_AdvLSTM.png", "noise_ProxLSTM.png", "missing_share_AdvLSTM.png"} <= files(tmp_path / "robustness")
     assert metrics["AdvLSTM"]["seeds"] == 2 and metrics["ProxLSTM"]["seeds"] == 1
     clean = json.loads((tmp_path / "adversarial" / "metrics.json").read_text())["AdvLSTM"]["test_accuracy_mean"]
@@ -292,14 +351,16 @@ def test_robustness_reads_the_models_of_the_others(tmp_path, capsys):
         assert metrics["AdvLSTM"][f"accuracy_{name}"] == pytest.approx(clean)
 
 
-def test_dry_run_tests_again_without_training(tmp_path):
+def without_time(metrics):
+    """Without the seconds: those of a dry run are of the last training only."""
+    return {name: {key: value for key, value in values.items() if key != "seconds"} for name, values in metrics.items()}
+
+
+def test_dry_run_tests_again_without_training(tmp_path, trainings):
     first = run("adversarial", tmp_path, "--epsilon", "0.1", "1", "--seeds", "2")
-    before = (tmp_path / "adversarial" / "epsilon1" / "best.pt").stat().st_mtime_ns
-    again = jv_training.main(
-        ["--function", "adversarial", "--dry_run", "--quiet", "--output_dir", str(tmp_path), "--seeds", "2"]
-    )
-    assert again == first
-    assert (tmp_path / "adversarial" / "epsilon1" / "best.pt").stat().st_mtime_ns == before
+    trainings.clear()
+    again = jv_training.main(["--function", "adversarial", "--dry_run", "--quiet", "--output_dir", str(tmp_path)])
+    assert without_time(again) == without_time(first) and not trainings
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, monkeypatch):
@@ -317,8 +378,77 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(tmp_path, monkeypatc
         run("proximal", tmp_path / "stopped", "--epsilon", "0.1", "1", "--checkpoint_every", "0")
     monkeypatch.setattr(jv_training, "step", original)
     run("proximal", tmp_path / "stopped", "--epsilon", "0.1", "1", "--resume")
-    for name in ("plain/best.pt", "epsilon0.1/best.pt", "epsilon1/grid/folds/last.pt"):
+    for name in ("plain/best.pt", "epsilon0.1/best.pt", "epsilon1/fold1/last.pt"):
         assert equal(weights(tmp_path / "whole/proximal" / name), weights(tmp_path / "stopped/proximal" / name))
+
+
+# ---- runs of version 1.0 ---------------------------------------------------------------------------------------------
+
+SAMPLE = Path(jv_training.__file__).parent / "data/samples/japanese_vowels/JapaneseVowels_TEST.ts"
+GOLDEN = Path(__file__).parent / "golden" / "format1" / "jv_training_basic_quick"
+
+
+def stack_of(models):
+    """What version 1.0 saved of several models."""
+    weights = {f"stacked.{name}": torch.stack([model.state_dict()[name] for model in models])
+               for name in models[0].state_dict()}  # fmt: skip
+    return {"name": "ClassifierStack", "arguments": {"models": len(models), **models[0].arguments}, "weights": weights}
+
+
+def test_a_stack_of_version_1_is_taken_apart(tmp_path):
+    models = [save_classifier(tmp_path / "one.pt") for _ in range(2)]
+    with torch.no_grad():
+        models[1].linear.bias += 1
+    checkpoint.save(tmp_path / "best.pt", {"model": stack_of(models)})
+    for found, model in zip(jv_training.classifiers(tmp_path), models, strict=True):
+        assert equal(found.state_dict(), model.state_dict()) and not found.training
+    assert equal(jv_training.read_pretrained(tmp_path, 1).state_dict(), models[1].state_dict())
+    with pytest.raises(checkpoint.CheckpointError, match="a model of seed 2, found those of 2"):
+        jv_training.read_pretrained(tmp_path, 2)
+
+
+@pytest.mark.parametrize("damage", ["arguments", "weights", "no arguments", "number"])
+def test_a_damaged_stack_is_refused_in_one_line(tmp_path, damage):
+    described = stack_of([save_classifier(tmp_path / "one.pt")])
+    if damage == "arguments":
+        described["arguments"]["channels"] = 5
+    elif damage == "weights":
+        described["weights"].pop("stacked.linear.bias")
+    elif damage == "no arguments":
+        described.pop("arguments")
+    else:
+        described["weights"]["stacked.linear.bias"] = torch.zeros(())
+    checkpoint.save(tmp_path / "best.pt", {"model": described})
+    with pytest.raises(checkpoint.CheckpointError) as caught:
+        jv_training.classifiers(tmp_path)
+    assert str(tmp_path / "best.pt") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_run_of_version_1_predicts_and_is_a_start(tmp_path):
+    shutil.copytree(GOLDEN, tmp_path / "old")
+    old = tmp_path / "old" / "basic"
+    for name in ("best.pt", ""):
+        predicted = jv_training.main(["--function", "predict", "--data", str(SAMPLE), "--model_from", str(old / name),
+                                      "--quiet", "--output_dir", str(tmp_path)])  # fmt: skip
+        assert predicted["plain"]["sequences"] == 370 and predicted["plain"]["seeds"] == 1
+    sizes = ("--hidden_size", "2", "--channels", "2")
+    run("adversarial", tmp_path, "--epsilon", "0.1", "--learning_rate", "1e-30", *sizes, "--pretrained", str(old))
+    (found,) = jv_training.classifiers(tmp_path / "adversarial" / "epsilon0.1")
+    start = weights(old / "best.pt")
+    assert torch.allclose(found.linear.weight, start["stacked.linear.weight"][0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--dry_run"])
+def test_a_run_of_version_1_is_resumed_and_tested_by_that(tmp_path, capsys, flag):
+    shutil.copytree(GOLDEN, tmp_path / "old")
+    before = {path: path.read_bytes() for path in (tmp_path / "old").rglob("*") if path.is_file()}
+    arguments = json.loads((GOLDEN / "command.json").read_text())["arguments"]
+    arguments = arguments if flag == "--resume" else arguments[:2]
+    with pytest.raises(SystemExit) as stopped:
+        jv_training.main([*arguments, flag, "--quiet", "--output_dir", str(tmp_path / "old")])
+    message = capsys.readouterr().err
+    assert stopped.value.code == 2 and message.count("\n") == 1 and "version 1.0 of this collection" in message
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 # ---- data of one's own -----------------------------------------------------------------------------------------------
@@ -345,7 +475,7 @@ OWN = "--preset quick --quiet --epochs 12 --folds 3 --hidden_size 8 --channels 8
 def test_a_data_set_of_ones_own_is_learnt_and_predicted(tmp_path):
     data = ["--train", write_ts(tmp_path / "R_TRAIN.ts", 31), "--test", write_ts(tmp_path / "R_TEST.ts", 20)]
     out = ["--output_dir", str(tmp_path)]
-    metrics = jv_training.main(["--function", "basic", *OWN, *data, *out, "--seeds", "2"])
+    metrics = jv_training.main(["--function", "basic", *OWN, *data, *out, "--seeds", "2"])["plain"]
     assert metrics["data"] == "own" and metrics["split"] == "R_TRAIN.ts, R_TEST.ts"
     assert metrics["test_accuracy_mean"] > 0.95 > metrics["majority_accuracy"]
     proximal = jv_training.main(
@@ -353,9 +483,9 @@ def test_a_data_set_of_ones_own_is_learnt_and_predicted(tmp_path):
     )
     assert proximal["ProxLSTM"]["test_accuracy"] > 0.9
     new = write_ts(tmp_path / "new.ts", 11, label=False)
-    model = str(tmp_path / "basic" / "best.pt")
-    found = jv_training.main(["--function", "predict", "--data", new, "--checkpoint", model, "--quiet", *out])
-    assert found == {"data": new, "sequences": 11, "models": 2}
+    model = str(tmp_path / "basic")
+    found = jv_training.main(["--function", "predict", "--data", new, "--quiet", *out])
+    assert found == {"plain": {"model": model, "sequences": 11, "seeds": 2}}
     with open(tmp_path / "predict" / "predictions.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["predicted"] for row in rows] == ["up", "down"] * 5 + ["up"]
@@ -363,14 +493,11 @@ def test_a_data_set_of_ones_own_is_learnt_and_predicted(tmp_path):
     assert all(float(r["probability up"]) + float(r["probability down"]) == pytest.approx(1, abs=1e-5) for r in rows)
     labelled = write_ts(tmp_path / "known.ts", 10)
     found = jv_training.main(["--function", "predict", "--data", labelled, "--checkpoint", model, "--quiet", *out])
-    assert found["accuracy"] == 1.0
+    assert found["plain"]["accuracy"] == 1.0
 
 
 def test_sequences_that_do_not_fit_the_model_are_refused(tmp_path, capsys):
-    own = settings("basic", *SHORT)
-    data = jv_training.load(own)
-    model = jv_training.new_model(own, data, data.train, 0)
-    checkpoint.save(tmp_path / "one.pt", {"model": checkpoint.describe(model)})
+    save_classifier(tmp_path / "one.pt")
     new = write_ts(tmp_path / "new.ts", 4, label=False)
     argv = ["--function", "predict", "--data", new, "--checkpoint", str(tmp_path / "one.pt")]
     with pytest.raises(SystemExit) as stopped:
@@ -379,17 +506,21 @@ def test_sequences_that_do_not_fit_the_model_are_refused(tmp_path, capsys):
     assert stopped.value.code == 2 and "new.ts: expected 12 features per step, found 2" in message
 
 
-def test_a_checkpoint_of_before_still_predicts(tmp_path):
-    """A single classifier without names of classes."""
-    path = jv_training.Path(__file__).parent / "golden" / "before_packages" / "jv_training.pt"
-    sample = jv_training.load(settings("basic", "--source", "sample")).test
-    features = checkpoint.rebuild(path, LSTMClassifier).arguments.get("input_size", 12)
-    assert features == sample.values[0].shape[1]
-    shutil.copy(path, tmp_path / "old.pt")
-    data = jv_training.flags.Path(jv_training.__file__).parent / "data/samples/japanese_vowels/JapaneseVowels_TEST.ts"
-    found = jv_training.main(["--function", "predict", "--data", str(data), "--checkpoint", str(tmp_path / "old.pt"),
-                              "--quiet", "--output_dir", str(tmp_path)])  # fmt: skip
-    assert found["sequences"] == 370 and found["models"] == 1
+@pytest.mark.parametrize("batch_size", [30, 10])
+def test_a_last_batch_of_one_sequence_joins_the_one_before(tmp_path, batch_size):
+    """Batch norm has no variance of one: it was NaN, and called divergence."""
+    data = ["--train", write_ts(tmp_path / "R_TRAIN.ts", 31), "--test", write_ts(tmp_path / "R_TEST.ts", 20)]
+    metrics = jv_training.main(["--function", "basic", *OWN, *data, "--output_dir", str(tmp_path), "--epochs", "1",
+                                "--batch_norm_places", "lstm", "--batch_size", str(batch_size)])  # fmt: skip
+    assert np.isfinite(metrics["plain"]["test_loss"])
+
+
+def test_a_test_file_that_repeats_the_training_file_is_said(tmp_path, capsys):
+    file = write_ts(tmp_path / "R.ts", 12)
+    metrics = jv_training.main(["--function", "basic", *OWN, "--train", file, "--test", file, "--output_dir",
+                                str(tmp_path), "--epochs", "1"])  # fmt: skip
+    assert metrics["plain"]["leak"] == 12
+    assert "NOTICE: 12 of the 12 test sequences of R.ts are also in the training set" in capsys.readouterr().err
 
 
 # ---- flags -----------------------------------------------------------------------------------------------------------
@@ -403,9 +534,10 @@ BAD = [
     ("--function basic --dropout_places output", ["--dropout_places", "'output'"]),
     ("--function basic --dropout_places none lstm", ["--dropout_places", "none alone"]),
     ("--function dropout --dropout_places lstm", ["--dropout_places", "not used by dropout"]),
-    ("--function basic --num_layers 3", ["--num_layers", "one layer"]),
-    ("--function proximal --method lu", ["--method", "conjugate gradients"]),
-    ("--function basic --gradient_clipping 1", ["--gradient_clipping", "stack"]),
+    ("--function basic --num_layers 3", ["--num_layers", "no such flag"]),
+    ("--function basic --batch_size 1", ["--batch_size", "at least 2 with batch norm"]),
+    ("--function batch_norm --batch_size 1", ["--batch_size", "at least 2 with batch norm"]),
+    ("--function robustness --limit 5", ["--limit", "not used by robustness"]),
     ("--function basic --basic_epochs 5", ["--basic_epochs", "not used by basic"]),
     ("--function basic --kernel_size 8", ["--kernel_size", "at most 7"]),
     ("--function basic --course_file --data_dir nowhere", ["JV_data.mat"]),
@@ -414,15 +546,16 @@ BAD = [
     ("--function adversarial --pretrained nowhere.pt", ["--pretrained", "nowhere.pt"]),
     ("--function adversarial --dry_run", ["--dry_run"]),
     ("--function basic --folds 30 --limit 20", ["--folds", "30", "at most 2"]),
-    ("--function predict --data a.ts", ["--checkpoint", "predict needs"]),
+    ("--function predict", ["--data", "expected the sequences to classify"]),
     ("--function predict --data a.ts --checkpoint b.pt", ["a.ts", "expected a .ts file"]),
+    (f"--function predict --data {SAMPLE}", ["basic", "expected trained models", "--model_from"]),
 ]
 
 
 @pytest.mark.parametrize(("text", "named"), BAD)
 def test_bad_input_gives_one_line_that_names_it_and_status_2(text, named, tmp_path, capsys):
     argv = text.split()
-    short = ["--quiet", "--source", "sample"] if "predict" in argv else SHORT
+    short = ["--quiet"] if {"predict", "robustness"} & {*argv} else SHORT
     with pytest.raises(SystemExit) as stopped:
         jv_training.main([*short, "--output_dir", str(tmp_path), *argv])
     message = capsys.readouterr().err
@@ -442,7 +575,7 @@ def test_too_few_pretrained_models_are_refused(tmp_path, capsys):
     run("basic", tmp_path, "--seeds", "2")
     with pytest.raises(SystemExit) as stopped:
         run("adversarial", tmp_path, "--epsilon", "0.1", "--seeds", "3", "--pretrained", str(tmp_path / "basic"))
-    assert stopped.value.code == 2 and "models of 3 seeds, found 2" in capsys.readouterr().err
+    assert stopped.value.code == 2 and "a run of basic with seed 2" in capsys.readouterr().err
 
 
 def test_the_published_preset_is_the_model_of_the_assignment():
@@ -452,5 +585,5 @@ def test_the_published_preset_is_the_model_of_the_assignment():
     )  # fmt: skip
     assert (own.dropout_places, own.batch_norm_places, own.noise, own.offset) == (("none",), ("none",), 0.0, 0.0)
     assert own.epochs == 50
-    prox = flags.parse(jv_training.SCRIPT, ["--function", "proximal", "--preset", "published"])["proximal"]
+    prox = flags.parse(SCRIPT, ["--function", "proximal", "--preset", "published"])["proximal"]
     assert prox.epochs == 100 and {0.1, 1.0, 5.0} < set(prox.epsilon)

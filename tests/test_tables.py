@@ -22,3 +22,11 @@ def test_columns_of_text_are_left_out(tmp_path):
     assert (
         first == {"epoch": 1.0, "val_loss": 0.5} and second["epoch"] == 2.0 and second["val_loss"] != second["val_loss"]
     )
+
+
+def test_a_mean_history_is_that_of_each_epoch(tmp_path):
+    for name, values in (("a", (1.0, 2.0)), ("b", (3.0, 6.0))):
+        (tmp_path / name).mkdir()
+        rows = [{"epoch": k + 1, "train_loss": value} for k, value in enumerate(values)]
+        tables.write_csv(tmp_path / name / "history.csv", rows)
+    assert tables.mean_history([tmp_path / "a", tmp_path / "b"]) == {"epoch": [1, 2], "train_loss": [2, 4]}

@@ -1,4 +1,4 @@
-"""Files in the .ts format: any classes and features, lengths, what is refused; stacked splits and their batches."""
+"""Files in the .ts format: any classes and features, lengths, what is refused; folds and batches."""
 
 import random
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lstm_studies.loaders.files import DataError
-from lstm_studies.loaders.ts_files import IGNORED, Sequences, StackedSequences, read_ts, stratified_folds, ts_split
+from lstm_studies.loaders.ts_files import Sequences, read_ts, stratified_folds, ts_split
 
 HEADER = "%s\n@problemName Steps\n@timeStamps false\n@missing false\n@dimensions 2\n@classLabel true up down\n@data\n"
 LINES = ["1,2,3:4,5,6:up", "1.5:-2:down", "0,0:1e2,1:up"]
@@ -125,11 +125,11 @@ def test_one_class_is_nothing_to_tell_apart(tmp_path):
         ts_split(train, test)
 
 
-# ---- folds and stacked splits ----------------------------------------------------------------------------------------
+# ---- folds and batches -----------------------------------------------------------------------------------------------
 
 
-def sequences(lengths, label=0):
-    return Sequences([torch.full((n, 1), float(n)) for n in lengths], torch.full((len(lengths),), label))
+def sequences(lengths):
+    return Sequences([torch.full((n, 1), float(n)) for n in lengths], torch.zeros(len(lengths), dtype=torch.long))
 
 
 def test_every_class_is_spread_over_the_folds():
@@ -141,27 +141,22 @@ def test_every_class_is_spread_over_the_folds():
     assert not torch.equal(folds, stratified_folds(labels, 5, seed=1))
 
 
-def test_stacked_splits_by_hand():
-    data = StackedSequences([sequences([1, 3, 2], 4), sequences([2, 5], 6)])
-    assert len(data) == 3
-    x, lengths, labels = data[torch.tensor([[0, 1], [2, 0]])]
-    assert x.shape == (2, 2, 5, 1) and lengths.tolist() == [[1, 3], [5, 2]] and labels.tolist() == [[4, 4], [6, 6]]
-    assert x[1, 0, :, 0].tolist() == [5] * 5 and x[0, 1, :, 0].tolist() == [3, 3, 3, 0, 0]
-    _, lengths, labels = data[torch.tensor([1, 2])]  # the same places in all: the second split has no third one
-    assert lengths[0].tolist() == [2, 3] and labels.tolist() == [[4, 4], [6, IGNORED]]
-
-
 def test_batches_hold_everything_once_have_similar_lengths_and_change_from_epoch_to_epoch():
-    data = StackedSequences([sequences(range(1, 41)), sequences(range(1, 39))])
+    data = sequences(range(1, 41))
     epochs = [data.batches_by_length(2.0, len(data), 8, torch.Generator().manual_seed(s)) for s in range(2)]
     for batches in epochs:
         assert [len(batch) for batch in batches] == [8] * 5
-        first, second = torch.cat(batches).T.tolist()
-        assert sorted(first) == list(range(40)) and set(second) == set(range(38))  # two of the fewer ones twice
-        assert all(batch[:, 0].max() - batch[:, 0].min() <= 8 + 2 * 2 for batch in batches)
-    sets = [{frozenset(batch[:, 0].tolist()) for batch in batches} for batches in epochs]
+        assert sorted(torch.cat(batches).tolist()) == list(range(40))
+        assert all(batch.max() - batch.min() <= 8 + 2 * 2 for batch in batches)
+    sets = [{frozenset(batch.tolist()) for batch in batches} for batches in epochs]
     assert sets[0] != sets[1]
     sorted_once = data.batches_by_length(0.0, len(data), 8, torch.Generator().manual_seed(0))
-    assert {frozenset(batch[:, 0].tolist()) for batch in sorted_once} == {
-        frozenset(range(i, i + 8)) for i in range(0, 40, 8)
-    }
+    assert {frozenset(batch.tolist()) for batch in sorted_once} == {frozenset(range(i, i + 8)) for i in range(0, 40, 8)}
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(5, [5, 6]), (10, [11]), (11, [11]), (4, [3, 4, 4]), (1, [1] * 11)])
+def test_no_batch_of_one_sequence_is_left_over(batch_size, sizes):
+    data = sequences(range(1, 12))
+    batches = data.batches_by_length(1.0, len(data), batch_size, torch.Generator().manual_seed(0))
+    assert sorted(map(len, batches)) == sizes
+    assert sorted(torch.cat(batches).tolist()) == list(range(11))

@@ -4,7 +4,7 @@ A .ts file has a header of lines `@key value`, then, after a line `@data`, one s
 feature separated by commas, the features by colons, the class at the end. Format: the README of the archive,
 https://www.timeseriesclassification.com. Sequences may differ in length; missing values and time stamps are refused.
 
-Letters in shapes: M splits, N sequences, B batch, T time steps, I features.
+Letters in shapes: N sequences, B batch, T time steps, I features.
 """
 
 import copy
@@ -22,7 +22,6 @@ from lstm_studies.loaders.files import DataError, checked_limit, read_bytes, rea
 MAX_LINES = 2**22
 MAX_STEPS, MAX_FEATURES = 100_000, 10_000  # of one sequence: a file that claims more is damaged
 MAX_VALUE = 1e15  # squares and their sums stay finite in float32
-IGNORED = -100  # the label of a place that no sequence fills; `torch.nn.functional.cross_entropy` leaves it out
 MISSING = ("?", "nan")
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -62,6 +61,20 @@ class Sequences:
     def all(self) -> Batch:
         """Every sequence, as one batch."""
         return self[torch.arange(len(self))]
+
+    def batches_by_length(self, shift: float, size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+        """The indices of an epoch's batches: of similar lengths, of other sequences in every epoch, in random order.
+
+        The sequences are sorted by length plus a uniform shift of up to `shift` steps: little is padded, and yet a
+        sequence meets others in every epoch, or batch norm would learn which ones share a batch. A last batch of a
+        single sequence, of which batch norm has no variance, joins the one before.
+        """
+        order = torch.randperm(size, generator=generator)
+        keys = self.lengths[order] + shift * (2 * torch.rand(size, generator=generator) - 1)
+        batches = list(order[keys.argsort()].split(batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
     def select(self, indices: Tensor) -> "Sequences":
         indices = indices.sort().values  # in the order of length
@@ -251,50 +264,7 @@ def checked_values(path: Path, number: int, rows: list) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
-# ---- several splits at once ------------------------------------------------------------------------------------------
-
-
-class StackedSequences:
-    """The sequences of M splits of a data set, as M models read them that train as one (models/classifier_stack.py).
-
-    Indices (B, M) name one sequence of each split per row; indices (B,) the same place in all. Splits may differ in
-    size: a place that one of them does not have gets the label IGNORED.
-    """
-
-    def __init__(self, splits: Sequence[Sequences]):
-        self.splits = splits
-        self.size = max(map(len, splits))
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, indices: Tensor) -> Batch:
-        """x (M, B, T, I) with zeros after each end, lengths (M, B), labels (M, B)."""
-        if indices.dim() == 1:
-            indices = indices.unsqueeze(1).expand(-1, len(self.splits))
-        batches = [split[column % len(split)] for split, column in zip(self.splits, indices.T, strict=True)]
-        xs, lengths, labels = zip(*batches, strict=True)
-        x = xs[0].new_zeros(len(xs), len(indices), max(part.shape[1] for part in xs), xs[0].shape[2])
-        for m, part in enumerate(xs):
-            x[m, :, : part.shape[1]] = part
-        sizes = torch.tensor([[len(split)] for split in self.splits])
-        beyond = sizes <= indices.T
-        return x, torch.stack(lengths), torch.stack(labels).masked_fill(beyond, IGNORED)
-
-    def batches_by_length(self, shift: float, size: int, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-        """An epoch's batches (B, M): of similar lengths, of other sequences in every epoch, in random order.
-
-        Each split is sorted by length plus a uniform shift of up to `shift` steps: little is padded, and yet a sequence
-        meets others in every epoch, or batch norm would learn which ones share a batch. A split with fewer sequences
-        than the largest one repeats some.
-        """
-        columns = []
-        for split in self.splits:
-            chosen = torch.randperm(len(split), generator=generator).repeat(-(-size // len(split)))[:size]
-            keys = split.lengths[chosen] + shift * (2 * torch.rand(size, generator=generator) - 1)
-            columns.append(chosen[keys.argsort()])
-        batches = torch.stack(columns, 1).split(batch_size)
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+# ---- folds -----------------------------------------------------------------------------------------------------------
 
 
 def stratified_folds(labels: Tensor, count: int, seed: int) -> Tensor:

@@ -5,6 +5,7 @@ speaker) and 370 to test, is bundled in full; files under `data_dir/japanese_vow
 `JapaneseVowels_TRAIN.ts` and `JapaneseVowels_TEST.ts`, or the UCI archive `japanese+vowels.zip`, or its members.
 """
 
+import functools
 import hashlib
 import io
 from pathlib import Path
@@ -25,7 +26,7 @@ from lstm_studies.loaders.files import (
     reading,
     reason,
 )
-from lstm_studies.loaders.ts_files import Sequences, Split, checked_values, leak, read_ts, sizes, spread
+from lstm_studies.loaders.ts_files import Sequences, Split, checked_values, leak, read_ts, sizes, spread, ts_split
 
 FOLDER = "japanese_vowels"
 FEATURES, SPEAKERS = 12, 9
@@ -35,6 +36,14 @@ COURSE_COUNTS = {"train": 270, "test": 351}
 COURSE_SHA256 = "7dc4d1f983fb9fa774fbafc704989294ad8bc5d6655633d86febc258902dd753"
 MAX_STEPS = 1000  # of one utterance: a file that claims more is damaged
 Part = tuple[list[Tensor], Tensor]  # utterances (T, 12) and labels (N,)
+
+
+@functools.lru_cache(maxsize=1)
+def read_split(
+    data_dir: Path, source: str, limit: int | None, course_file: bool, train: Path | None, test: Path | None
+) -> Split:
+    """`ts_split` if `train` and `test` are given, else `japanese_vowels`; the last one is kept for the next call."""
+    return ts_split(train, test, limit) if train and test else japanese_vowels(data_dir, source, limit, course_file)
 
 
 def japanese_vowels(data_dir: Path, source: str = "auto", limit: int | None = None, course_file: bool = False) -> Split:

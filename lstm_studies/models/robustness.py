@@ -13,8 +13,30 @@ from torch.nn.functional import cross_entropy
 from Classifier import LSTMClassifier, is_step
 from lstm_studies.models.adversarial import find_perturbation
 
+RADII = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4)  # of a perturbation of v, in norms of v
+RADII_OF_SEVERAL_STEPS, STEPS = (0.0, 0.1, 0.2, 0.3), 5  # of projected gradient ascent
+NOISES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)  # standard deviations of noise on the input
+SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the steps of an utterance
+MISSING = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 Models = Sequence[LSTMClassifier]
 Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def all_tests(models: Models, batch: Batch, seed: int) -> dict[str, tuple[tuple[float, ...], Tensor]]:
+    """Each test by name: the sizes of its perturbation (R,), and the accuracies (R, M)."""
+    return {
+        "attack": (RADII, accuracies_under_attack(models, batch, RADII, 1)),
+        f"attack_{STEPS}_steps": (
+            RADII_OF_SEVERAL_STEPS,
+            accuracies_under_attack(models, batch, RADII_OF_SEVERAL_STEPS, STEPS),
+        ),
+        "noise": (NOISES, torch.stack([accuracies_under_noise(models, batch, std, seed) for std in NOISES])),
+        "first_share": (SHARES, torch.stack([accuracies_cut_short(models, batch, share) for share in SHARES])),
+        "missing_share": (
+            MISSING,
+            torch.stack([accuracies_with_steps_missing(models, batch, share, seed) for share in MISSING]),
+        ),
+    }
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import statistics
 from pathlib import Path
 
 from lstm_studies.training import checkpoint
@@ -81,6 +82,13 @@ def read_curves(folder: Path, key: str) -> dict[str, tuple[list[float], list[flo
     return {
         name: (epochs, [row[column] for row in history]) for name, column in columns.items() if column in history[0]
     }
+
+
+def mean_history(folders: list[Path]) -> dict[str, list[float]]:
+    """The columns of `history.csv`, epoch by epoch the means over several trainings of a model."""
+    histories = [read_table(folder / "history.csv") for folder in folders]
+    epochs = list(zip(*histories, strict=True))
+    return {name: [statistics.mean(row[name] for row in rows) for rows in epochs] for name in histories[0][0]}
 
 
 def table_of(metrics: dict[str, dict]) -> str:

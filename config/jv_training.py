@@ -1,0 +1,217 @@
+"""Settings and presets of jv_training.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from lstm_studies.training.presets import Script
+from lstm_studies.training.settings import (
+    Application,
+    DownloadedData,
+    NotNegative,
+    PositiveInt,
+    Range,
+    Rate,
+    Seed,
+    Training,
+    UsageError,
+    data_flag,
+    model_flag,
+    training_flag,
+)
+
+Place = Literal["input", "convolution", "lstm", "none"]
+DROPOUT_HELP = (
+    "where dropout acts: input (before the convolution), convolution (after its ReLU), lstm (before the last layer); "
+    "or none"
+)
+BATCH_NORM_HELP = "where batch norm acts, out of the same; or none"
+
+
+@dataclass(frozen=True)
+class Vowels(DownloadedData):
+    """What every function has that reads the data."""
+
+    course_file: bool = data_flag(False, "JV_data.mat, whose test part leaks")
+    train: Path | None = data_flag(None, "training data of your own, a .ts file")
+    test: Path | None = data_flag(None, "test data of your own, a .ts file")
+
+    def check(self, given) -> None:
+        super().check(given)
+        if (self.train is None) != (self.test is None):
+            missing = "--train" if self.train is None else "--test"
+            raise UsageError(f"{missing}: expected together with the other one, --train FILE.ts --test FILE.ts")
+        if self.train and (self.course_file or self.source != "auto"):
+            flag = "--course_file" if self.course_file else f"--source {self.source}"
+            raise UsageError(f"--train: a data set of your own, expected without {flag}")
+
+
+@dataclass(frozen=True)
+class Classify(Vowels, Training):
+    """What every function that trains has. The fields without a flag differ from one model of a study to another."""
+
+    mode: str = "plain"
+    epsilon: float = 0.0
+    dropout_places: tuple[str, ...] = ("lstm",)
+    batch_norm_places: tuple[str, ...] = ("convolution",)
+    from_plain: bool = False  # whether the training starts from a plain model of the same fold or seed
+    fold: int | None = None  # of the cross-validation; None: all training sequences
+
+    hidden_size: PositiveInt = model_flag(64, "units of the LSTM", "grid")
+    channels: PositiveInt = model_flag(64, "channels of the convolution")
+    kernel_size: PositiveInt = model_flag(3, "steps that the convolution sees at a time")
+    stride: PositiveInt = model_flag(1, "steps between two positions of the convolution")
+    normalization: Literal["standard", "l2"] = model_flag(
+        "standard",
+        "input scaling: standard, mean 0 and deviation 1 of each feature; l2, each step of length 1",
+    )
+    bidirectional: bool = model_flag(True, "an LSTM in each direction")
+    dropout: Rate = model_flag(0.4, "dropout rate at --dropout_places", "grid")
+    noise: NotNegative = model_flag(
+        0.0, "standard deviation of Gaussian noise on every input value, in training", "grid"
+    )
+    offset: NotNegative = model_flag(
+        0.3,
+        "standard deviation of a random constant added to each normalised feature of an utterance, in training",
+        "grid",
+    )
+
+    limit: PositiveInt | None = data_flag(None, "number of training sequences, spread over the file; default: all")
+    gradient_clipping: NotNegative = training_flag(0.0, "largest norm of the gradient; 0: no clipping", "grid")
+    folds: Annotated[int, Range(2, 100)] = training_flag(5, "folds of the cross-validation")
+    repeats: PositiveInt = training_flag(5, "repeats of the cross-validation, each with other folds")
+    length_shift: NotNegative = training_flag(
+        3.0,
+        "largest random shift, in steps, before sorting by length into batches: other batches in every epoch",
+    )
+
+    def check(self, given) -> None:
+        super().check(given)
+        for name in ("dropout_places", "batch_norm_places"):
+            if "none" in getattr(self, name) and len(getattr(self, name)) > 1:
+                raise UsageError(f"--{name}: expected none alone, or places, found {' '.join(getattr(self, name))}")
+        if self.batch_size == 1 and self.batch_norm_places != ("none",):
+            raise UsageError("--batch_size: expected at least 2 with batch norm, found 1")
+
+
+@dataclass(frozen=True)
+class Basic(Classify):
+    """the plain model, trained from scratch: accuracy and loss against epochs"""
+
+    dropout_places: tuple[Place, ...] = model_flag(("lstm",), DROPOUT_HELP)
+    batch_norm_places: tuple[Place, ...] = model_flag(("convolution",), BATCH_NORM_HELP)
+
+
+@dataclass(frozen=True)
+class Adversarial(Basic):
+    """AdvLSTM for every epsilon and a plain model of the same budget, both from the basic one"""
+
+    epsilon: NotNegative = model_flag(1.0, "length of the perturbation of a sequence", "each")
+    pretrained: Path | None = training_flag(
+        None,
+        "plain model to start from, a checkpoint or the folder of a run of basic; default: that of <output_dir>/basic "
+        "if it fits, else one trained for the purpose",
+    )
+    basic_epochs: PositiveInt = training_flag(60, "epochs of the plain model to start from")
+
+
+@dataclass(frozen=True)
+class Proximal(Adversarial):
+    """ProxLSTM for every epsilon and a plain model of the same budget, both from the basic one"""
+
+    epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem", "each")
+
+
+@dataclass(frozen=True)
+class Compared(Classify):
+    """What the comparisons of the three modes have, all of them trained from scratch."""
+
+    adversarial_epsilon: NotNegative = model_flag(0.3, "epsilon of AdvLSTM")
+    proximal_epsilon: NotNegative = model_flag(1.0, "epsilon of ProxLSTM")
+
+
+@dataclass(frozen=True)
+class Dropout(Compared):
+    """dropout before the convolution, after it, before the last layer, at all three, and none; each mode"""
+
+    batch_norm_places: tuple[Place, ...] = model_flag(("convolution",), BATCH_NORM_HELP)
+
+
+@dataclass(frozen=True)
+class BatchNorm(Compared):
+    """batch norm at the same places, at all three, none, and with dropout; each mode"""
+
+    dropout_places: tuple[Place, ...] = model_flag(("lstm",), DROPOUT_HELP)
+
+
+@dataclass(frozen=True)
+class Robustness(Vowels):
+    """accuracy of the models of adversarial and proximal on attacked, noisy and shortened utterances"""
+
+    seed: Seed = data_flag(0, "seed of the noise and of the steps that are left out")
+
+
+@dataclass(frozen=True)
+class Predict(Application):
+    """classes and probabilities of the sequences in a .ts file, by the trained models of a run"""
+
+    data: Path | None = data_flag(None, "sequences to classify, a .ts file")
+
+    def check(self, given) -> None:
+        super().check(given)
+        if self.data is None:
+            raise UsageError("--data: expected the sequences to classify, --data FILE.ts")
+
+
+def best(asked) -> dict[str, Any]:
+    values = {"batch_size": 27, "learning_rate": 3e-3, "epochs": 60}
+    if asked.function == "basic":
+        return values
+    if asked.function == "adversarial":
+        return {**values, "epochs": 30, "repeats": 2, "epsilon": (0.01, 0.1, 0.3, 1.0, 3.0)}
+    if asked.function == "proximal":
+        return {**values, "epochs": 30, "repeats": 2, "epsilon": (0.1, 1.0, 5.0, 20.0, 100.0)}
+    return {**values, "repeats": 1} if asked.function in ("dropout", "batch_norm") else {}
+
+
+def published(asked) -> dict[str, Any]:
+    """The models of the assignment, on steps of length 1."""
+    values = {
+        **{"normalization": "l2", "bidirectional": False, "dropout": 0.0, "offset": 0.0},
+        **{"dropout_places": ("none",), "batch_norm_places": ("none",)},
+        **{"batch_size": 27, "learning_rate": 1e-3, "schedule": "constant", "epochs": 60},
+    }
+    if asked.function == "basic":
+        return values
+    if asked.function == "adversarial":
+        return {**values, "epochs": 50, "repeats": 2, "epsilon": (0.01, 0.1, 0.3, 1.0, 3.0)}
+    if asked.function == "proximal":
+        return {**values, "epochs": 100, "repeats": 1, "epsilon": (0.1, 1.0, 5.0, 20.0, 100.0)}
+    if asked.function == "dropout":
+        return {**values, "repeats": 1, "dropout": 0.3}
+    return (
+        {**values, "repeats": 1, "dropout": 0.3, "dropout_places": ("lstm",)} if asked.function == "batch_norm" else {}
+    )
+
+
+def quick(asked) -> dict[str, Any]:
+    values = {"batch_size": 27, "learning_rate": 3e-3, "epochs": 10, "folds": 2, "repeats": 1, "hidden_size": 32}
+    if asked.function in ("adversarial", "proximal"):
+        return {**values, "basic_epochs": 10, "epsilon": (0.1, 1.0)}
+    return values if asked.function in ("basic", "dropout", "batch_norm") else {}
+
+
+SCRIPT = Script(
+    "jv_training",
+    {
+        "basic": Basic,
+        "adversarial": Adversarial,
+        "proximal": Proximal,
+        "dropout": Dropout,
+        "batch_norm": BatchNorm,
+        "robustness": Robustness,
+        "predict": Predict,
+    },
+    {"best": best, "published": published, "quick": quick},
+    study=("basic", "adversarial", "proximal", "dropout", "batch_norm", "robustness"),
+)

@@ -1,0 +1,115 @@
+"""Figures of jv_training.py.
+
+`histories` are means over the trainings of a model with all "seeds" and over those of the "folds": columns by name.
+"""
+
+from pathlib import Path
+
+from lstm_studies.reporting import plots
+
+TEST_PANEL = "test data (this curve chooses nothing)"
+CV_PANEL = "held-out folds (their last cross-entropy chooses)"
+
+
+def label(mode: str, epsilon: float, is_chosen: bool = False) -> str:
+    """What the figures call a model."""
+    return f"{mode} ε = {epsilon:g}{' (chosen)' if is_chosen else ''}"
+
+
+def mean_and_std(metrics: dict) -> tuple[float, float]:
+    """Test accuracy over the seeds; of a single one, with the binomial standard deviation of a test."""
+    mean = metrics.get("test_accuracy_mean", metrics["test_accuracy"])
+    return mean, metrics.get("test_accuracy_std", metrics["test_accuracy_sigma"])
+
+
+def rows_of(metrics: dict[str, dict]) -> list[dict]:
+    """The table of the models of every epsilon."""
+    rows = []
+    for name, values in metrics.items():
+        mean, std = mean_and_std(values)
+        scores = {key: round(values[key], 5) for key in values if key.startswith("cv_")}
+        row = {"model": name, "epsilon": values["epsilon"], **scores, "test_accuracy": round(mean, 5)}
+        rows.append({**row, "test_accuracy_std": round(std, 5), "vote_accuracy": round(values["vote_accuracy"], 5)})
+    return rows
+
+
+def curve(histories: dict[str, dict], trainings: str, column: str) -> tuple[list[float], list[float]]:
+    """Epochs and values of a column; error: 1 - accuracy."""
+    history = histories[trainings]
+    if column in history:
+        return history["epoch"], history[column]
+    return history["epoch"], [1 - value for value in history[column.replace("error", "accuracy")]]
+
+
+def plot_training(histories: dict[str, dict], folder: Path) -> None:
+    """Accuracy, error rate and cross-entropy against epochs: of training and test data, and in cross-validation."""
+    for key, name in (("accuracy", "accuracy"), ("error", "error rate"), ("loss", "cross-entropy")):
+        panels = {}
+        for title, trainings, part in ((TEST_PANEL, "seeds", "test"), (CV_PANEL, "folds", "val")):
+            lines = {"training": f"train_{key}", "unseen": f"{part}_{key}"}
+            panels[f"unseen: {title}"] = {name: curve(histories, trainings, line) for name, line in lines.items()}
+        plots.panels(folder / f"{key}.png", panels, "epoch", name, log=key != "accuracy")
+
+
+def plot_comparison(metrics: dict[str, dict], histories: dict[str, dict], chosen: str, mode: str, folder: Path) -> None:
+    """The plain model and those of every epsilon: accuracies against epochs, and against epsilon."""
+    labels = {"plain": "plain from the same start"}
+    labels |= {n: label(mode, m["epsilon"], n == chosen) for n, m in metrics.items() if n != "plain"}
+    others = [name for name in metrics if name not in ("plain", chosen)]
+    shown = {"plain", chosen, *others[:5]}  # at most seven lines in one figure
+    panels = {
+        title: {labels[name]: curve(histories[name], trainings, column) for name in metrics if name in shown}
+        for title, trainings, column in (
+            (TEST_PANEL, "seeds", "test_accuracy"),
+            (CV_PANEL, "folds", "val_accuracy"),
+        )
+    }
+    plots.panels(folder / "accuracy.png", panels, "epoch", "accuracy")
+    if len(metrics) > 2:
+        plot_epsilons(metrics, folder / "epsilon.png")
+
+
+def plot_epsilons(metrics: dict[str, dict], path: Path) -> None:
+    """Accuracy against epsilon on test data and in cross-validation, beside that of the plain model on test data."""
+    rows = sorted((m for m in metrics.values() if m["epsilon"] > 0), key=lambda m: m["epsilon"])
+    x = [row["epsilon"] for row in rows]
+    means, stds = zip(*map(mean_and_std, rows), strict=True)
+    folds = [row["cv_accuracy"] for row in rows], [row["cv_accuracy_error"] for row in rows]
+    series = {
+        "test, mean and standard deviation of the seeds": (x, means, stds),
+        "cross-validation, standard error": (x, *folds),
+    }
+    levels = {"plain from the same start, test": mean_and_std(metrics["plain"])[0]}
+    plots.points(path, series, "ε", "accuracy", levels=levels, log_x=True)
+
+
+def plot_places(
+    metrics: dict[str, dict], histories: dict[str, dict], modes: list[str], rows: list[str], folder: Path
+) -> None:
+    """Models named "MODE, ROW": test accuracies with their deviations, and error rates of the folds against epochs."""
+    intervals = {}
+    for name, values in metrics.items():
+        mean, std = mean_and_std(values)
+        intervals[name] = mean, mean - std, mean + std
+    plots.intervals(folder / "places.png", intervals, "test accuracy (mean and standard deviation of the seeds)", {})
+    panels = {
+        f"{mode}, held-out folds": {row: curve(histories[f"{mode}, {row}"], "folds", "val_error") for row in rows}
+        for mode in modes
+    }
+    plots.panels(folder / "error.png", panels, "epoch", "error rate", log=True)
+
+
+def plot_robustness(lines: dict[str, dict[str, tuple]], folder: Path) -> None:
+    """Accuracies (sizes, values) by test and label of a model: for each method the plain model and all its epsilons."""
+    axes = {
+        "attack": "norm of the perturbation of v along its gradient / norm of v",
+        "attack_5_steps": "norm of the perturbation of v, made in 5 steps / norm of v",
+        "noise": "standard deviation of the noise on the input",
+        "first_share": "share of the steps, the first ones of each utterance",
+        "missing_share": "share of the steps that are missing, at random",
+    }
+    for test, series in lines.items():
+        for mode in ("AdvLSTM", "ProxLSTM"):
+            of_mode = [(name, line) for name, line in series.items() if name.startswith(mode)][:6]
+            shown = {"plain": series["plain"], **dict(of_mode)}
+            plots.curves(folder / f"{test}_{mode}.png", shown, axes[test], "test accuracy", markers=True)
