@@ -1,6 +1,6 @@
 """Bullish or bearish: the sentiment of messages about $SPY, by word embeddings, stacked LSTMs and a linear model.
 
-    python stocktwits_sentiment.py                                # examples, train, test, predict, bag of words
+    python stocktwits_sentiment.py                                # examples, train, test, predict, opponents
     python stocktwits_sentiment.py --function train --seeds 5     # the README's rows
     python stocktwits_sentiment.py --function train --preset published      # then with --dry_run: test the saved model
     python stocktwits_sentiment.py --function predict --text "buy the dip" "this market will crash"
@@ -9,8 +9,8 @@
 
 96,967 messages of StockTwits from 2017, labelled by their authors. A message's tokens are embedded, with the character
 n-grams of each (so that unknown words differ), and read by two LSTMs; the maximum and the mean of their states over the
-message give a logit, to which a linear model of the words and bigrams is added. Beside the accuracy stand the majority
-class and a bag of words and bigrams with logistic regression. Results and error analysis: docs/stocktwits_sentiment.md.
+message give a logit, to which a linear model of the words and bigrams is added. Beside it stand the majority class and
+logistic regression on words and bigrams, and on characters too. Results and errors: docs/stocktwits_sentiment.md.
 
 The preset `published` is the tutorial github.com/GarrettHoffman/lstm-oreilly (71.7 % on its own split): its
 preprocessing, look-up table with 0 for padding, first embeddings, model, loss, optimizer, batch size and epochs.
@@ -43,7 +43,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
-from lstm_studies.evaluation import bag_of_words, binary_scores
+from lstm_studies.evaluation import binary_scores, opponents
 from lstm_studies.loaders.encoded_texts import EncodedTexts, build_vocabulary, encode, index_of, repeated_bigrams
 from lstm_studies.loaders.messages import TOKENIZERS, LabelledTexts, Messages, labelled_messages, spy_messages, tokenize
 from lstm_studies.loaders.text_files import read_texts
@@ -196,32 +196,41 @@ def scores(data: Messages, validation: np.ndarray, test: np.ndarray) -> dict:
     }
 
 
-# ---- bag of words ----------------------------------------------------------------------------------------------------
+# ---- opponents -------------------------------------------------------------------------------------------------------
+
+OPPONENTS = {"bag_of_words": opponents.bag_of_words, "words_and_characters": opponents.words_and_characters}
 
 
 @lru_cache(maxsize=1)
-def fit_bag_of_words(*source) -> tuple[bag_of_words.BagOfWords, float]:
-    """The opponent, and the seconds of its fit."""
-    started, (training, validation, *_) = time.monotonic(), messages(*source)
+def fit_opponents(*source) -> dict[str, tuple[opponents.TextClassifier, float]]:
+    """Each opponent, and the seconds of its fit."""
+    training, validation, *_ = messages(*source)
     texts = [[tokenize(text) for text in split.texts] for split in (training, validation)]
-    model = bag_of_words.fit_best(texts[0], training.labels.numpy(), texts[1], validation.labels.numpy())
-    return model, time.monotonic() - started
+    fitted = {}
+    for name, fit in OPPONENTS.items():
+        started = time.monotonic()
+        model = fit(texts[0], training.labels.numpy(), texts[1], validation.labels.numpy())
+        fitted[name] = model, time.monotonic() - started
+    return fitted
 
 
-def test_bag_of_words(request: Request) -> tuple[dict, np.ndarray]:
-    """Its metrics, and its logits (N,) of the test messages."""
-    data, (model, seconds) = load(request), fit_bag_of_words(*data_source(request))
-    validation, test = (
-        model.logits([tokenize(text) for text in split.texts]) for split in (data.validation, data.test)
-    )
-    row = {
-        "data": data.metadata["data"],
-        "seconds": round(seconds, 1),
-        "parameters": len(model.weights) + 1,
-        "l2": model.l2,
-        **scores(data, validation, test),
-    }
-    return search.over_seeds([row]), test
+def test_opponents(request: Request) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
+    """The metrics of each opponent, and its logits (N,) of the test messages."""
+    data, metrics, test_logits = load(request), {}, {}
+    validation, test = ([tokenize(text) for text in split.texts] for split in (data.validation, data.test))
+    for name, (model, seconds) in fit_opponents(*data_source(request)).items():
+        test_logits[name], features = model.logits(test), model.features()
+        row = {
+            "data": data.metadata["data"],
+            "seconds": round(seconds, 1),
+            "parameters": len(model.weights) + 1,
+            "l2": model.l2,
+            **scores(data, model.logits(validation), test_logits[name]),
+            f"most_{data.classes[0]}": features[:15],
+            f"most_{data.classes[1]}": features[:-16:-1],
+        }
+        metrics[name] = search.over_seeds([row])
+    return metrics, test_logits
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -266,42 +275,60 @@ def run_training(request: Request, folder: Path) -> dict:
     data, seeds = load(request), range(request.seed, request.seed + request.seeds)
     folders = [folder / "seeds" / str(seed) for seed in seeds] if len(seeds) > 1 else [folder]
     models = [checkpoint.rebuild(path / "best.pt", TextLSTM).to(request.device) for path in folders]
-    opponent, opponent_logits = test_bag_of_words(request)
+    rows, against = test_opponents(request)  # of the opponents
+    strongest = max(rows, key=lambda name: rows[name]["val_accuracy"])
     z = np.stack([logits(model, data.test, request) for model in models])  # (seeds, N)
-    metrics["lstm"] |= search.over_seeds([beside(row, opponent_logits, data) for row in z])
+    metrics["lstm"] |= search.over_seeds([beside(row, against, strongest, data) for row in z])
     drawn = {"lstm": z[0]}
     if len(models) > 1:
         validation = np.stack([logits(model, data.validation, request) for model in models])
         write_errors(folder / "errors.csv", validation, data)
-        metrics["ensemble"] = {
-            **{name: metrics["lstm"][name] for name in ("data", "seed")},
-            "parameters": metrics["lstm"]["parameters"] * len(models),
-            **test_ensemble(data, validation, z, opponent_logits),
-        }
         drawn["ensemble"] = z.mean(0)
+        metrics["ensemble"] = {
+            **{name: metrics["lstm"][name] for name in ("data", "seed", "seeds")},
+            "parameters": metrics["lstm"]["parameters"] * len(models),
+            **scores(data, validation.mean(0), z.mean(0)),
+            **beside(z.mean(0), against, strongest, data),
+            **wrong_in_all(z, against["bag_of_words"], data),
+        }
     lengths = np.array([len(tokenize(text)) for text in data.test.texts])
-    drawn["bag_of_words"] = opponent_logits
+    drawn[strongest] = against[strongest]
     plot_scores(folder, drawn, data.test.labels.numpy(), lengths, data.classes)
-    return {**metrics, "bag_of_words": opponent}
+    metrics |= rows
+    if not request.quiet:
+        warn_of_the_opponent(metrics)
+    return metrics
 
 
-def beside(z: np.ndarray, opponent: np.ndarray, data: Messages) -> dict:
-    """How logits (N,) of the test messages compare with those of the bag of words."""
-    right, opponent_right = (binary_scores.correct(own, data.test.labels.numpy()) for own in (z, opponent))
-    return {"sigmas_above_bag_of_words": binary_scores.paired_sigmas(right, opponent_right)}
-
-
-def test_ensemble(data: Messages, validation: np.ndarray, test: np.ndarray, opponent: np.ndarray) -> dict:
-    """Metrics of the mean of the models' logits (models, N), beside those of the bag of words (N,)."""
-    wrong = binary_scores.wrong_in_all(test, data.test.labels.numpy())
-    both_wrong = wrong & ~binary_scores.correct(opponent, data.test.labels.numpy())
-    return {
-        **scores(data, validation.mean(0), test.mean(0)),
-        **beside(test.mean(0), opponent, data),
-        "wrong_in_all_seeds": float(wrong.mean()),
-        "wrong_in_all_seeds_and_bag_of_words": float(both_wrong.mean()),
-        "seeds": len(test),
+def beside(z: np.ndarray, against: dict[str, np.ndarray], strongest: str, data: Messages) -> dict:
+    """How much more often logits (N,) of the test messages are right than those of the opponents, in sigmas."""
+    labels = data.test.labels.numpy()
+    right = binary_scores.correct(z, labels)
+    sigmas = {
+        name: binary_scores.paired_sigmas(right, binary_scores.correct(other, labels))
+        for name, other in against.items()
     }
+    return {
+        "sigmas_above_bag_of_words": sigmas["bag_of_words"],
+        "opponent": strongest,  # on validation messages
+        "sigmas_above_opponent": sigmas[strongest],
+    }
+
+
+def wrong_in_all(z: np.ndarray, opponent: np.ndarray, data: Messages) -> dict:
+    """Shares of the test messages that all models get wrong, logits (models, N), and the bag of words (N,) too."""
+    labels = data.test.labels.numpy()
+    wrong = binary_scores.wrong_in_all(z, labels)
+    both_wrong = wrong & ~binary_scores.correct(opponent, labels)
+    return {"wrong_in_all_seeds": float(wrong.mean()), "wrong_in_all_seeds_and_bag_of_words": float(both_wrong.mean())}
+
+
+def warn_of_the_opponent(metrics: dict[str, dict]) -> None:
+    """Says so if the LSTM is right less often than the strongest opponent."""
+    lstm = metrics["lstm"]
+    ours, theirs = lstm.get("test_accuracy_mean", lstm["test_accuracy"]), metrics[lstm["opponent"]]["test_accuracy"]
+    if ours < theirs:
+        print(f"WARNING: the LSTM is right on {ours:.2%} of the test messages, {lstm['opponent']} on {theirs:.2%}")
 
 
 def write_errors(path: Path, z: np.ndarray, data: Messages) -> None:
@@ -355,15 +382,8 @@ def explain(model: TextLSTM, texts: Sequence[str], settings: Train, count: int =
 
 
 def baseline(request: Request, folder: Path) -> dict:
-    """Fits and tests the bag of words and bigrams."""
-    data, (model, _) = load(request), fit_bag_of_words(*data_source(request))
-    ranked = np.array(list(model.index))[np.argsort(model.weights)]
-    metrics, _ = test_bag_of_words(request)
-    metrics |= {
-        f"most_{data.classes[0]}": ranked[:15].tolist(),
-        f"most_{data.classes[1]}": ranked[::-1][:15].tolist(),
-    }
-    return {"bag_of_words": metrics}
+    """Fits and tests the opponents."""
+    return test_opponents(request)[0]
 
 
 FUNCTIONS = {"show_messages": show_messages, "train": run_training, "predict": predict, "baseline": baseline}

@@ -31,7 +31,7 @@ EXAMPLES = (  # what `predict` scores if it is given no messages
 
 @dataclass(frozen=True)
 class Baseline(DownloadedData):
-    """bag of words and bigrams with logistic regression, its regularisation chosen on validation data"""
+    """logistic regression on words and bigrams, and on characters too, its regularisation chosen on validation data"""
 
     data: Path | None = data_flag(
         None, "CSV file of labelled texts of your own, gzipped or not, instead of the $SPY messages"

@@ -89,7 +89,7 @@ def test_the_whole_study(data_dir, tmp_path, no_flush):
     argv = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path), *QUICK.split()]
     metrics = script.main(argv)
     assert set(metrics) == {"show_messages", "train", "predict", "baseline"}
-    assert set(metrics["train"]) == {"lstm", "bag_of_words"}
+    assert set(metrics["train"]) == {"lstm", "bag_of_words", "words_and_characters"}
     train = metrics["train"]["lstm"]
     assert {"seed", "epochs", "seconds", "parameters", "test_accuracy", "val_accuracy"} <= train.keys()
     assert {"test_accuracy_sigma", "test_log_loss", "calibration_error"} <= train.keys()
@@ -99,10 +99,10 @@ def test_the_whole_study(data_dir, tmp_path, no_flush):
     assert files(tmp_path / "baseline") == RUN_FILES
     assert files(tmp_path / "show_messages") == RUN_FILES | {"lengths.png"}
     assert json.loads((tmp_path / "train" / "metrics.json").read_text()) == metrics["train"]
+    for name, opponent in metrics["baseline"].items():
+        assert metrics["train"][name] == opponent and opponent["test_accuracy"] > 0.9  # the words decide
     baseline = metrics["baseline"]["bag_of_words"]
-    assert metrics["train"]["bag_of_words"].items() <= baseline.items()
-    assert baseline["test_accuracy"] > 0.9  # the words decide
-    assert train["majority_accuracy"] == baseline["majority_accuracy"]
+    assert train["majority_accuracy"] == baseline["majority_accuracy"] and train["opponent"] in metrics["baseline"]
     assert "buy" in baseline["most_bullish"] and "sell" in baseline["most_bearish"]
     assert [row["message"] for row in metrics["predict"]["lstm"]["predictions"]] == list(script.EXAMPLES)
 
@@ -134,7 +134,11 @@ def test_dry_run_gives_the_test_metrics_of_the_trained_model_again(run, data_dir
     first = run("--function", "train")
     before = (tmp_path / "train" / "best.pt").read_bytes()
     folders = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path)]
-    assert script.main(["--function", "train", *folders, "--quiet", "--dry_run"]) == first
+    again = script.main(["--function", "train", *folders, "--quiet", "--dry_run"])
+    for metrics in (first, again):
+        for opponent in script.OPPONENTS:
+            metrics[opponent].pop("seconds")  # they are fitted again
+    assert again == first
     assert (tmp_path / "train" / "best.pt").read_bytes() == before
 
 
@@ -191,11 +195,12 @@ def test_messages_that_all_models_get_wrong(data_dir, tmp_path):
     model = script.build(settings, data).eval()  # untrained: wrong now and then
     z = {part: script.logits(model, getattr(data, part), settings) for part in ("validation", "test")}
     twice = {part: np.stack([row, row]) for part, row in z.items()}
-    right = np.where(data.test.labels.numpy() > 0.5, 1.0, -1.0)  # an opponent that is right everywhere
-    metrics = script.test_ensemble(data, **twice, opponent=right)
-    wrong = (z["test"] > 0) != (data.test.labels.numpy() > 0.5)
-    assert 0 < wrong.mean() == metrics["wrong_in_all_seeds"] == pytest.approx(1 - metrics["test_accuracy"])
-    assert metrics["wrong_in_all_seeds_and_bag_of_words"] == 0 > metrics["sigmas_above_bag_of_words"]
+    labels = data.test.labels.numpy()
+    wrong, right = (z["test"] > 0) != (labels > 0.5), np.where(labels > 0.5, 1.0, -1.0)
+    metrics = script.wrong_in_all(twice["test"], right, data)
+    assert 0 < wrong.mean() == metrics["wrong_in_all_seeds"]
+    assert metrics["wrong_in_all_seeds_and_bag_of_words"] == 0  # this one is right everywhere
+    assert script.wrong_in_all(twice["test"], -right, data)["wrong_in_all_seeds_and_bag_of_words"] == wrong.mean()
     script.write_errors(tmp_path / "errors.csv", twice["validation"], data)
     texts, labels = data.validation
     wrong = (z["validation"] > 0) != (labels.numpy() > 0.5)
@@ -203,6 +208,23 @@ def test_messages_that_all_models_get_wrong(data_dir, tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["message"] for row in rows] == [text for text, no in zip(texts, wrong, strict=True) if no]
     assert rows and all(row["label"] in data.classes for row in rows)
+
+
+def test_sigmas_above_the_opponents(data_dir):
+    data = load_messages.spy_messages(data_dir)
+    right = np.where(data.test.labels.numpy() > 0.5, 1.0, -1.0)
+    first_wrong = right * np.where(np.arange(len(right)) < 9, -1, 1)
+    metrics = script.beside(right, {"bag_of_words": first_wrong, "other": right}, "other", data)
+    assert metrics == {"sigmas_above_bag_of_words": 3.0, "opponent": "other", "sigmas_above_opponent": 0.0}
+
+
+def test_an_lstm_below_its_opponent_is_said(capsys):
+    metrics = {"lstm": {"test_accuracy": 0.7, "opponent": "other"}, "other": {"test_accuracy": 0.8}}
+    script.warn_of_the_opponent(metrics)
+    assert "70.00%" in (said := capsys.readouterr().out) and "other on 80.00%" in said and said.count("\n") == 1
+    metrics["lstm"]["test_accuracy_mean"] = 0.8  # of several seeds
+    script.warn_of_the_opponent(metrics)
+    assert not capsys.readouterr().out
 
 
 def test_the_published_configuration(run, data_dir, tmp_path):
