@@ -2,7 +2,7 @@
 
     python stocktwits_sentiment.py                                # examples, train, test, predict, opponents
     python stocktwits_sentiment.py --function train --seeds 5     # the README's rows
-    python stocktwits_sentiment.py --function train --preset published      # then with --dry_run: test the saved model
+    python stocktwits_sentiment.py --function train --preset published  # then `--function train --dry_run` tests it
     python stocktwits_sentiment.py --function predict --text "buy the dip" "this market will crash"
     python stocktwits_sentiment.py --function predict --data messages.csv
     python stocktwits_sentiment.py --data reviews.csv --text_column review --label_column label
@@ -14,7 +14,7 @@ logistic regression on words and bigrams, and on characters too. Results and err
 
 The preset `published` is the tutorial github.com/GarrettHoffman/lstm-oreilly (71.7 % on its own split): its
 preprocessing, look-up table with 0 for padding, first embeddings, model, loss, optimizer, batch size and epochs.
-Differences that remain:
+Differences:
 1. The tutorial splits the messages in the order of the file, repeated ones included, so that its test is partly one of
    memory; here a text is in one split only, and tickers, users, links, prices and numbers make no other text of it.
 2. Its look-up table holds the words of all messages; here those of the training messages, and the others are unknown.
