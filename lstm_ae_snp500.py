@@ -247,11 +247,10 @@ def errors_by_step(model: nn.Module, own: Samples, settings: Predict) -> dict[st
     """Squared errors of every day's next high where the window holds it and where it does not, and of persistence."""
     predicted = in_batches(lambda x: model(x).prediction[:, :, 0], own.x, settings.device)
     errors = (predicted - own.targets).square().mean(0)  # (T,)
-    persistence = (0.5 - own.targets[:, -1]).square().mean()  # 1/2 is the window's last high
     return {
         "known_next_days_mse": errors[:-1].mean().item(),
         "last_next_day_mse": errors[-1].item(),
-        "persistence_mse": persistence.item(),
+        "persistence_mse": (own.targets[:, -1] - 0.5).square().mean().item(),  # 1/2 is the window's last high
     }
 
 
@@ -420,6 +419,8 @@ def anomalies(request: Request, folder: Path) -> dict:
     """Ranks windows by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
     model, settings, path = trained_model(request, "reconstruct", LSTMAutoencoder)
     train, validation, test = (scaled(part_windows(load(settings), settings, part)) for part in PARTS)
+    if len(test) < 2:
+        raise DataError(f"{settings.data or 'the data'}: expected a test part of 2 windows or more, found {len(test)}")
     data, highs, names = windows_to_judge(request, settings)
     x, offset, scale = scale_sequences(highs)
     rows, restored, metrics = judge(

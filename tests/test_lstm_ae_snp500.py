@@ -1,12 +1,16 @@
 """The S&P 500 study on random walks, by hand tables, and on prices of one's own."""
 
 import csv
+import json
+import subprocess
+import sys
 from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import fails
 from test_windows import random_walk
 
 import lstm_ae_snp500 as snp500
@@ -200,6 +204,51 @@ def test_prices_of_ones_own_from_training_to_tomorrow(tmp_path):
     by_hand = read_table(tmp_path / "predict" / "tomorrow.csv")
     run_prices(tmp_path, "tomorrow")
     assert read_table(tmp_path / "tomorrow" / "tomorrow.csv") == by_hand
+
+
+def test_stocks_with_gaps_are_left_out_and_named_once(tmp_path):
+    """Also where the script is the program, whose tasks import it by its name."""
+    path = write_series(tmp_path / "mine.csv", 3, 120)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:50], lines[50].rpartition(",")[0] + ",", *lines[51:]]) + "\n")
+    command = "--function reconstruct --window 20 --input_size 5 --epochs 1 --hidden_size 4 --quiet".split()
+    command = [sys.executable, snp500.__file__, *command, "--data", path, "--output_dir", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [
+        f"NOTICE: {path}: rows that lack a price are left out: line 51",
+        "NOTICE: mine.csv: 1 of 3 stocks or series have gaps and are left out: c2",
+    ]
+    metrics = json.loads((tmp_path / "out" / "reconstruct" / "metrics.json").read_text())
+    assert metrics["lstm_ae"]["stocks"] == 2
+
+
+def test_what_no_stock_has(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("date,a,b\n2020-01-01,1,\n2020-01-02,2,2\n2020-01-03,,3\n")
+    where = (path, tmp_path, "auto")
+    fails(["mine.csv", "a value on each of 3 dates", "found at most 2, of a"], snp500.complete_prices, *where)
+
+
+def test_axes_name_dollars_only_where_they_are():
+    data = walk_prices(1, 3)
+    assert snp500.axes_of(data) == ("daily high", "USD", "daily high (USD)")
+    for fields, name in ((5, "daily high"), (1, "value")):
+        own = data._replace(metadata={"data": "own", "fields": fields})
+        assert snp500.axes_of(own) == (name, name, name)
+
+
+def test_a_model_that_simple_ones_equal_says_so(capsys):
+    metrics = {"mase": 1.0, "mase_mean": 0.9, "linear_mase": 0.9}
+    snp500.warn_of_opponents(metrics, "mase", {"persistence": 1.0, "a line": "linear_mase"})
+    assert capsys.readouterr().out == "WARNING: lstm_ae is not better than a line: mase 0.9, there 0.9\n"
+
+
+def test_one_window_is_too_few_for_planted_anomalies(tmp_path, capsys):
+    data = str(write_series(tmp_path / "mine.csv", 1, 120))
+    run_prices(tmp_path, "reconstruct", "--data", data, "--window", "20", "--input_size", "5")
+    with pytest.raises(SystemExit, match="2"):
+        run_prices(tmp_path, "anomalies")
+    assert "mine.csv: expected a test part of 2 windows or more, found 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from lstm_studies.loaders.files import (
     read_member,
     reading,
 )
-from lstm_studies.loaders.price_files import FIELDS, PRICE_TABLE, PriceFile, parse_prices, ticker_of
+from lstm_studies.loaders.price_files import FIELDS, PriceFile, parse_prices, ticker_of
 from lstm_studies.loaders.tables import say
 
 
@@ -56,7 +56,7 @@ def stock_prices(data_dir: Path, source: str = "auto", symbols: Iterable[str] | 
     names = [STOCKS_ZIP, *STOCKS_CSV, *(f"{name}.gz" for name in STOCKS_CSV)]
     folder, metadata = choose(data_dir, source, "sp500", [names], _fetch_stocks, STOCKS_URL)
     path = folder / STOCKS_SAMPLE if metadata["data"] == "sample" else first_present(folder, names)
-    data = read_member(path, STOCKS_CSV) if path.suffix == ".zip" else read_bytes(path, PRICE_TABLE)
+    data = read_member(path, STOCKS_CSV) if path.suffix == ".zip" else read_bytes(path, "a table of prices")
     file = parse_prices(path, data, ticker_of(path), notes := [], keep_incomplete=True)
     say(path, notes)
     missing = file.rows[[field for field in PRICE_FIELDS if field in file.rows]].isna()
@@ -73,7 +73,7 @@ def own_prices(path: Path | str) -> StockPrices:
     volumes these are 0. What a file leaves unsure is printed in one line. Raises DataError with the file and line.
     """
     path, notes = Path(path), []
-    with reading(path, f"{PRICE_TABLE}; or a folder of them"):
+    with reading(path, "a file of prices or a folder of them"):
         folder = path.is_dir()
         paths = sorted(p for p in path.iterdir() if p.name.lower().endswith(ENDINGS)) if folder else [path]
     if not paths:
@@ -135,7 +135,7 @@ def _fetch_stocks(folder: Path, absent: list[str]) -> None:
 
 def _content(path: Path) -> bytes:
     if path.suffix.lower() != ".zip":
-        return read_bytes(path, PRICE_TABLE)
+        return read_bytes(path, "a file of prices")
     tables = [name for name in member_names(path) if name.lower().endswith(ENDINGS)]
     return read_member(path, tables if len(tables) == 1 else [f"{path.stem}.csv"])
 
