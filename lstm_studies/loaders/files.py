@@ -77,6 +77,8 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: expected {expected}, found no such file") from error
     except MALFORMED as error:
         raise DataError(f"{path}: expected {expected}, found {reason(error)}") from error
 

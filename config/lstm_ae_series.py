@@ -1,0 +1,101 @@
+"""Settings and presets of lstm_ae_series.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from lstm_studies.training.presets import Script
+from lstm_studies.training.settings import (
+    ROOT,
+    Application,
+    Count,
+    NotNegative,
+    PositiveInt,
+    Range,
+    Training,
+    UsageError,
+    data_flag,
+    model_flag,
+    training_flag,
+)
+
+Part = Annotated[float, Range(0, 0.95)]  # of a series
+EXAMPLES = ("machine_temperature", "nyc_taxi")
+DATA = "a CSV or Parquet file, a folder of them, or an example: machine_temperature, nyc_taxi"
+
+
+@dataclass(frozen=True)
+class Fit(Training):
+    """What both functions have that train a model for each series."""
+
+    series: str = ""  # the one that this training is of
+
+    hidden_size: PositiveInt = model_flag(32, "units of the LSTMs", "grid")
+    num_layers: PositiveInt = model_flag(1, "stacked LSTM layers")
+    code_size: PositiveInt = model_flag(4, "values of the bottleneck", "grid")
+    window: Annotated[int, Range(2)] = model_flag(32, "records of a window", "grid")
+    positional_harmonics: Count = model_flag(
+        4, "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding"
+    )
+    noise: NotNegative = training_flag(
+        0.0, "standard deviation of Gaussian noise on what the encoder reads in training, in those of the training part"
+    )
+
+
+@dataclass(frozen=True)
+class Train(Fit):
+    """a model for each series: errors by time, losses; the threshold of an anomaly from validation data"""
+
+    data: str = data_flag("machine_temperature", DATA, "each")
+    train_share: Part = data_flag(0.6, "share of each series that trains, the first records")
+    validation_share: Part = data_flag(0.2, "share after it that validates, and gives the threshold; the rest tests")
+    quantile: Annotated[float, Range(0, 1)] = data_flag(
+        0.999, "share of the validation records whose error is not above the threshold of an anomaly"
+    )
+
+    def check(self, given) -> None:
+        super().check(given)
+        if not 0 < self.train_share <= 1 - self.validation_share:
+            raise UsageError(
+                f"--train_share: expected above 0, and with --validation_share at most 1, found {self.train_share:g} "
+                f"and {self.validation_share:g}"
+            )
+
+
+@dataclass(frozen=True)
+class Benchmark(Fit):
+    """the Numenta Anomaly Benchmark: 58 series, one model each, beside simple opponents"""
+
+    nab_dir: Path = data_flag(ROOT / "data" / "nab", "folder of the benchmark, with data/ and labels/")
+
+
+@dataclass(frozen=True)
+class Encode(Application):
+    """codes of all windows, as CSV"""
+
+    data: str | None = data_flag(None, f"series to read: {DATA}; default: those of the training")
+
+
+@dataclass(frozen=True)
+class FindAnomalies(Encode):
+    """score, threshold and events of each series, as CSV and in a figure, beside simple opponents"""
+
+
+def best(asked) -> dict[str, Any]:
+    if asked.function not in ("train", "benchmark"):
+        return {}
+    usual = {"batch_size": 64, "learning_rate": 5e-3, "updates": None if "epochs" in asked.given else 1000}
+    return {**usual, "updates": usual["updates"] and 300} if asked.function == "benchmark" else usual
+
+
+def quick(asked) -> dict[str, Any]:
+    values = best(asked)
+    return {**values, "updates": 200} if values.get("updates") else values
+
+
+SCRIPT = Script(
+    "lstm_ae_series",
+    {"train": Train, "anomalies": FindAnomalies, "encode": Encode, "benchmark": Benchmark},
+    {"best": best, "quick": quick},
+    study=("train", "anomalies"),
+)

@@ -1,0 +1,341 @@
+"""LSTM autoencoder on your own series of measurements: anomalies by time stamp, with their columns, and codes.
+
+    python lstm_ae_series.py                                         # a machine's temperature, from file to events
+    python lstm_ae_series.py --function train --data sensors.csv     # columns of numbers, a time column or none
+    python lstm_ae_series.py --function train --data folder/ --jobs 2                  # a model for each file
+    python lstm_ae_series.py --function anomalies --data new.csv     # anomalies.csv, events.csv and a figure
+    python lstm_ae_series.py --function encode --data new.csv        # codes of all windows
+    python lstm_ae_series.py --function benchmark --jobs 2           # 58 labelled series (Numenta Anomaly Benchmark)
+
+Each series is scaled by its training part, the first 60 %, and cut into overlapping windows, none across a gap. The
+error of a record is the mean over all windows that hold it. The threshold is a quantile of the errors of the validation
+part, the next 20 %, and is stored in the model. Beside the model stand PCA, a moving z-score, an isolation forest and a
+matrix profile, fitted on the same records.
+Results and what to know of them: docs/lstm_ae_series.md.
+"""
+
+from config.lstm_ae_series import SCRIPT, Fit
+from lstm_studies.training.flags import parse
+
+if __name__ == "__main__":
+    parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lstm_studies.evaluation import detectors, nab
+from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.series import Series, read_benchmark, read_series
+from lstm_studies.models.series_autoencoder import SeriesAutoencoder
+from lstm_studies.reporting import plots
+from lstm_studies.reporting.series import plot_anomalies
+from lstm_studies.training import checkpoint, loop, search, tables
+from lstm_studies.training.presets import Request
+from lstm_studies.training.run import run_script
+from lstm_studies.training.settings import UsageError
+from lstm_studies.training.trained import trained_model, write_codes
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=2)
+def all_series(data: str) -> dict[str, Series]:
+    return {series.name: series for series in read_series(data)}
+
+
+@lru_cache(maxsize=1)
+def benchmark_series(folder: Path) -> dict[str, Series]:
+    return {series.name: series for series in read_benchmark(folder)}
+
+
+def load(settings: Fit) -> Series:
+    if settings.function == "benchmark":
+        return benchmark_series(settings.nab_dir)[settings.series]
+    return all_series(settings.data)[settings.series]
+
+
+class Windows:
+    """Windows (B, T, C) of the records of a series, made when they are asked for."""
+
+    def __init__(self, series: Series, records: slice, window: int):
+        self.values = torch.tensor(series.values, dtype=torch.float32)  # (N, C)
+        first, last, _ = records.indices(len(self.values))
+        starts = first + detectors.window_starts(series.segment[first:last], window)
+        self.starts, self.steps = torch.as_tensor(starts), torch.arange(window)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor]:
+        return (self.values[self.starts[indices].unsqueeze(1) + self.steps],)
+
+
+def parts(series: Series, settings: Fit) -> dict[str, slice]:
+    """The records of each part, in the order of time."""
+    count = len(series.values)
+    if settings.function == "benchmark":
+        ends = [nab.probation(count)] * 2
+    else:
+        ends = [
+            round(share * count) for share in (settings.train_share, settings.train_share + settings.validation_share)
+        ]
+    return {"training": slice(0, ends[0]), "validation": slice(*ends), "test": slice(ends[1], count)}
+
+
+# ---- model and loss --------------------------------------------------------------------------------------------------
+
+
+def build(settings: Fit, series: Series) -> SeriesAutoencoder:
+    model = SeriesAutoencoder(
+        len(series.columns),
+        settings.window,
+        settings.hidden_size,
+        settings.code_size,
+        settings.num_layers,
+        settings.positional_harmonics,
+    )
+    model.set_scale(series.values[parts(series, settings)["training"]])
+    return model
+
+
+def make_step(settings: Fit) -> loop.Step:
+    def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
+        (x,) = batch  # (B, T, C)
+        noise = settings.noise if model.training else 0.0
+        return {"loss": model(x, noise).mean()}
+
+    return step
+
+
+# ---- training and test -----------------------------------------------------------------------------------------------
+
+
+def train(settings: Fit, folder: Path) -> loop.Result:
+    series = load(settings)
+    training, validation = (
+        Windows(series, parts(series, settings)[part], settings.window) for part in ("training", "validation")
+    )
+    if not len(training):
+        raise UsageError(
+            f"--window: expected at most the records of the training part of {series.name} without a gap, "
+            f"found {settings.window}"
+        )
+    training.starts = training.starts[: settings.limit]
+    model = build(settings, series)
+    result = loop.train(model, make_step(settings), training, validation if len(validation) else None, settings, folder)
+    if settings.function == "train":
+        part = parts(series, settings)["validation" if len(validation) else "training"]
+        errors = record_errors(model, series)[part].mean(1)
+        model.threshold.fill_(float(np.quantile(errors[~np.isnan(errors)], settings.quantile)))
+        checkpoint.save(folder / "best.pt", {"model": checkpoint.describe(model), "epoch": result.best_epoch})
+    return result
+
+
+@torch.no_grad()
+def record_errors(model: SeriesAutoencoder, series: Series) -> np.ndarray:
+    """The error of each record, (N, C) in squared deviations of the training part; NaN where no window fits."""
+    windows, device = Windows(series, slice(None), model.window), model.mean.device
+
+    def batches() -> Iterator[np.ndarray]:
+        for indices in torch.arange(len(windows)).split(1000):
+            yield model(windows[indices][0].to(device)).cpu().numpy()
+
+    return detectors.record_errors(batches(), windows.starts.numpy(), len(series.values))
+
+
+def test(settings: Fit, folder: Path) -> dict:
+    """Errors of the model and of PCA on each part; where anomalies are labelled, how well their records are found."""
+    series, model = load(settings), checkpoint.rebuild(folder / "best.pt", SeriesAutoencoder).to(settings.device)
+    training = parts(series, settings)["training"].stop
+    errors = record_errors(model, series).mean(1)
+    scores = {"model": detectors.filled(errors)}
+    scores |= {name: fit(series.values, training, series.segment, model.window) for name, fit in opponents(settings)}
+    metrics = {
+        "records": len(series.values),
+        "columns": len(series.columns),
+        "segments": int(series.segment[-1]) + 1,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "threshold": model.threshold.item(),
+    }
+    for part, records in parts(series, settings).items():
+        if records.stop > records.start:
+            metrics[f"{part}_error"] = float(np.nanmean(errors[records]))
+            if "PCA" in scores:
+                metrics[f"{part}_pca_error"] = float(np.mean(scores["PCA"][records]))
+    return metrics | found_anomalies(series, scores, training, model.threshold.item())
+
+
+def opponents(settings: Fit) -> list:
+    return [] if settings.function == "benchmark" else list(detectors.OPPONENTS.items())
+
+
+def found_anomalies(series: Series, scores: dict[str, np.ndarray], training: int, threshold: float) -> dict:
+    """After training: average precision of each detector, and the F1 score at the model's threshold."""
+    labels = np.zeros(len(series.values), bool)
+    for first, last in series.anomalies:
+        labels[first : last + 1] = True
+    labels = labels[training:]
+    if not labels.any():
+        return {}
+    metrics = {
+        f"average_precision{'' if name == 'model' else f'_{name}'}": detectors.average_precision(s[training:], labels)
+        for name, s in scores.items()
+    }
+    flagged = scores["model"][training:] > threshold
+    return {**metrics, "anomalous_share": float(labels.mean()), "f1": detectors.f1_score(flagged, labels)}
+
+
+# ---- functions -------------------------------------------------------------------------------------------------------
+
+
+def run_training(request: Request, folder: Path) -> dict:
+    """Trains a model for each series; draws series, errors and events, and the losses."""
+    runs = {}
+    for data in request.data:
+        for name in all_series(data):
+            if name in runs:
+                raise DataError(f"--data: expected series of different names, found two of {name}")
+            runs[name] = request.with_values(data=[data], series=name)
+    metrics = search.fit(runs, folder, train, test)
+    for name, path in search.model_folders(runs, folder).items():
+        settings, model = runs[name].single(), checkpoint.rebuild(path / "best.pt", SeriesAutoencoder)
+        series = all_series(settings.data)[name]
+        draw(path / "anomalies.png", series, record_errors(model, series), model)
+        curves = tables.read_curves(path, "loss")
+        plots.curves(path / "loss.png", curves, "epoch", "squared error (training deviations)", dashed=["training"])
+    return metrics
+
+
+def draw(path: Path, series: Series, errors: np.ndarray, model: SeriesAutoencoder) -> None:
+    scores, threshold = detectors.filled(errors.mean(1)), model.threshold.item()
+    events = detectors.events(scores, threshold, model.window)
+    plot_anomalies(path, series.time, series.values, series.columns, scores, threshold, events, series.anomalies)
+
+
+def models_of(request: Request) -> Iterator[tuple[SeriesAutoencoder, Fit, Path, Series]]:
+    """Each series of --data, or of the training, with the model for it: that of its name, or the only one."""
+    folder = request.model_from or request.output_dir / "train"
+    folders = {path.parent.name: path.parent for path in sorted(folder.glob("*/best.pt"))} or {"": folder}
+    if request.data is not None:
+        wanted = all_series(request.data)
+    else:
+        trainings = [
+            trained_model(request.with_values(model_from=path), "train", SeriesAutoencoder) for path in folders.values()
+        ]
+        wanted = {settings.series: load(settings) for _, settings, _ in trainings}
+    for name, series in wanted.items():
+        path = folders.get(name) or (next(iter(folders.values())) if len(folders) == 1 else None)
+        if path is None:
+            raise DataError(f"--data: expected series of the models in {folder}: {', '.join(folders)}, found {name}")
+        model, settings, path = trained_model(request.with_values(model_from=path), "train", SeriesAutoencoder)
+        if model.arguments["columns"] != len(series.columns):
+            expected, names = model.arguments["columns"], ", ".join(series.columns)
+            raise DataError(f"{name}: expected {expected} columns of numbers, as in training, found {names}")
+        yield model, settings, path, series
+
+
+def anomalies(request: Request, folder: Path) -> dict:
+    """Writes anomalies.csv, a row per record, and events.csv, a row per event; draws both."""
+    rows, happened, metrics = [], [], {}
+    for model, _, path, series in models_of(request):
+        errors, threshold = record_errors(model, series), model.threshold.item()
+        scores = detectors.filled(errors.mean(1))
+        shares = errors / np.maximum(errors.sum(1, keepdims=True), 1e-30)
+        runs = detectors.events(scores, threshold, model.window)
+        for i, time in enumerate(series.time):
+            row = {
+                "series": series.name,
+                "time": str(time),
+                "score": f"{scores[i]:.6g}",
+                "threshold": f"{threshold:.6g}",
+            }
+            row["anomaly"] = int(scores[i] > threshold)
+            rows.append(row | {f"share {c}": f"{s:.3f}" for c, s in zip(series.columns, shares[i], strict=True)})
+        for first, last, peak in runs:
+            worst = series.columns[int(np.nanargmax(errors[peak]))]
+            times = {"start": series.time[first], "end": series.time[last], "peak": series.time[peak]}
+            happened.append(
+                {
+                    "series": series.name,
+                    **{k: str(t) for k, t in times.items()},
+                    "score": f"{scores[peak]:.6g}",
+                    "worst_column": worst,
+                }
+            )
+        metrics[series.name] = {
+            "model": str(path),
+            "records": len(series.values),
+            "anomalous_records": int((scores > threshold).sum()),
+            "events": len(runs),
+            "threshold": threshold,
+        }
+        draw(folder / f"{series.name}.png", series, errors, model)
+    tables.write_csv(folder / "anomalies.csv", rows)
+    tables.write_csv(folder / "events.csv", happened)
+    return metrics
+
+
+@torch.no_grad()
+def encode(request: Request, folder: Path) -> dict:
+    """Writes the codes of all windows to codes.csv."""
+    names, codes, metrics = [], [], {}
+    for model, settings, path, series in models_of(request):
+        windows = Windows(series, slice(None), model.window)
+        for indices in torch.arange(len(windows)).split(1000):
+            codes.append(model.encode(windows[indices][0].to(settings.device)).cpu())
+        names += [f"{series.name} {series.time[start]}" for start in windows.starts.tolist()]
+        metrics[series.name] = {"model": str(path), "windows": len(windows), "code_size": codes[-1].shape[1]}
+    write_codes(folder / "codes.csv", names, torch.cat(codes))
+    return metrics
+
+
+def benchmark(request: Request, folder: Path) -> dict:
+    """Trains a model for each of the 58 series; the benchmark's score of all, beside that of simple opponents."""
+    series = benchmark_series(request.nab_dir)
+    runs = {name: request.with_values(series=name) for name in series}
+    search.fit(runs, folder, train, test)
+    scores = {"LSTM autoencoder": {}} | {name: {} for name in detectors.OPPONENTS}
+    for name, path in search.model_folders(runs, folder).items():
+        one, model = series[name], checkpoint.rebuild(path / "best.pt", SeriesAutoencoder)
+        training = nab.probation(len(one.values))
+        scores["LSTM autoencoder"][name] = detectors.filled(record_errors(model, one).mean(1))
+        for opponent, fit in detectors.OPPONENTS.items():
+            scores[opponent][name] = fit(one.values, training, one.segment, request.window[0])
+    metrics = {detector: nab_metrics(series, by_name) for detector, by_name in scores.items()}
+    rows = [{"detector": name, **values} for name, values in metrics.items()]
+    tables.write_csv(folder / "comparison.csv", rows)
+    return metrics
+
+
+def nab_metrics(series: dict[str, Series], scores: dict[str, np.ndarray]) -> dict:
+    """The benchmark's total of a detector, and its mean average precision over the series with anomalies.
+
+    Alerts are made of its scores, or of how much they surprise, whichever has the better total: opponents may choose.
+    """
+    totals = [
+        nab.benchmark([nab.Series(detectors.alerts(form(scores[n])), one.anomalies) for n, one in series.items()])
+        for form in (detectors.surprise, np.asarray)
+    ]
+    precisions = [
+        found_anomalies(one, {"model": scores[n]}, nab.probation(len(one.values)), np.inf).get("average_precision")
+        for n, one in series.items()
+    ]
+    known = [value for value in precisions if value is not None]
+    best = max(totals, key=lambda total: total.score)
+    return {**best._asdict(), "average_precision": float(np.mean(known)), "series": len(series)}
+
+
+FUNCTIONS = {"train": run_training, "anomalies": anomalies, "encode": encode, "benchmark": benchmark}
+
+
+def main(argv: list[str] | None = None) -> dict:
+    return run_script(SCRIPT, FUNCTIONS, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The LSTM autoencoder for windows of a series in its own units, with its scaling and a threshold of anomalies."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
+
+LIMIT = 20.0  # standard deviations at which values are cut off
+
+
+class SeriesAutoencoder(nn.Module):
+    """Windows (B, T, C) of a series of C columns, scaled by the training part, through an LSTM autoencoder.
+
+    Args:
+        columns: C. window: T, records of a window. hidden_size, code_size, num_layers: as of LSTMAutoencoder.
+        harmonics: sine and cosine pairs in the decoder's positional encoding.
+
+    Buffers: `mean` and `std` (C,) of the training part, `threshold`, the error above which a record is an anomaly.
+    """
+
+    def __init__(
+        self,
+        columns: int,
+        window: int,
+        hidden_size: int = 32,
+        code_size: int = 4,
+        num_layers: int = 1,
+        harmonics: int = 4,
+    ):
+        super().__init__()
+        self.arguments = {
+            "columns": columns,
+            "window": window,
+            "hidden_size": hidden_size,
+            "code_size": code_size,
+            "num_layers": num_layers,
+            "harmonics": harmonics,
+        }
+        self.autoencoder = LSTMAutoencoder(
+            columns,
+            hidden_size,
+            code_size,
+            num_layers,
+            encoding_periods=harmonic_periods(window, harmonics),
+            input_mean=0.0,
+            input_std=1.0,
+            output_layer="linear",
+        )
+        self.window = window
+        self.register_buffer("mean", torch.zeros(columns))
+        self.register_buffer("std", torch.ones(columns))
+        self.register_buffer("threshold", torch.tensor(0.0))
+
+    @torch.no_grad()
+    def set_scale(self, values: Sequence) -> None:
+        """Takes mean and standard deviation from the training records (N, C); a constant column is not divided."""
+        values = torch.tensor(values, dtype=torch.float64)
+        std = values.std(0, correction=0)
+        self.mean.copy_(values.mean(0))
+        self.std.copy_(torch.where(std > 1e-9 * values.abs().amax(0).clamp_min(1e-9), std, 1.0))
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """x (..., C) in standard deviations of the training part, at most LIMIT of them."""
+        return ((x - self.mean) / self.std).clamp(-LIMIT, LIMIT)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes (B, Z) of windows x (B, T, C)."""
+        return self.autoencoder.encode(self.scaled(x))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """What becomes of windows x (B, T, C), in their units."""
+        return self.autoencoder(self.scaled(x)).reconstruction * self.std + self.mean
+
+    def forward(self, x: Tensor, noise: float = 0.0) -> Tensor:
+        """Squared errors (B, T, C) of windows x (B, T, C), in squared standard deviations of the training part.
+
+        noise: standard deviation, in those of the training part, of what is added to what the encoder reads.
+        """
+        scaled = self.scaled(x)
+        read = scaled + noise * torch.randn_like(scaled) if noise else scaled
+        return (self.autoencoder(read).reconstruction.float() - scaled).square()

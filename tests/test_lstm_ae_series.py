@@ -1,0 +1,145 @@
+"""From a file of measurements to events: what the functions of the script leave, and what they refuse."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import without_figures
+
+import lstm_ae_series
+from lstm_studies.training import checkpoint
+
+TINY = "--updates 30 --hidden_size 8 --window 16 --batch_size 16 --quiet".split()
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    without_figures(monkeypatch)
+    monkeypatch.setattr(lstm_ae_series, "plot_anomalies", lambda *_: None)
+    lstm_ae_series.all_series.cache_clear()
+
+
+def write_series(path, jump=None, count=400, columns=("x", "y")):
+    rng = np.random.default_rng(0)
+    time = np.datetime64("2024-01-01") + np.arange(count) * np.timedelta64(10, "m")
+    wave = np.sin(2 * np.pi * np.arange(count) / 16)
+    values = np.stack([wave + 0.05 * rng.standard_normal(count) for _ in columns], 1)
+    if jump is not None:
+        values[jump : jump + 4, 0] += 5
+    lines = [f"{t},{','.join(f'{v:.4f}' for v in row)}" for t, row in zip(time, values, strict=True)]
+    path.write_text("\n".join([f"time,{','.join(columns)}", *lines]) + "\n")
+    return path
+
+
+def main(tmp_path, *argv):
+    return lstm_ae_series.main([*map(str, argv), *TINY[-1:], "--output_dir", str(tmp_path / "outputs")])
+
+
+def train(tmp_path, *data, more=()):
+    return main(tmp_path, "--function", "train", "--data", *data, *TINY[:-1], *more)
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_from_file_to_events(tmp_path):
+    metrics = train(tmp_path, write_series(tmp_path / "pump.csv"))
+    assert list(metrics) == ["pump"] and metrics["pump"]["columns"] == 2 and metrics["pump"]["threshold"] > 0
+    new = write_series(tmp_path / "new.csv", jump=200)
+    (found,) = main(tmp_path, "--function", "anomalies", "--data", new).values()
+    table = rows(tmp_path / "outputs/anomalies/anomalies.csv")
+    assert len(table) == 400 and list(table[0]) == ["series", "time", "score", "threshold", "anomaly", "share x", "share y"]
+    assert table[0]["time"].startswith("2024-01-01T00:00") and {row["anomaly"] for row in table} == {"0", "1"}
+    assert sum(row["anomaly"] == "1" for row in table) == found["anomalous_records"]
+    events = rows(tmp_path / "outputs/anomalies/events.csv")
+    worst = max(events, key=lambda row: float(row["score"]))
+    peak = np.datetime64(worst["peak"])
+    jump = np.datetime64("2024-01-01") + 200 * np.timedelta64(10, "m")
+    assert abs((peak - jump) / np.timedelta64(10, "m")) <= 16 and worst["worst_column"] == "x"
+    assert worst["start"] <= worst["peak"] <= worst["end"]
+    at_jump = table[200 + 2]
+    assert float(at_jump["share x"]) > 0.5 and float(at_jump["share x"]) + float(at_jump["share y"]) == pytest.approx(1, abs=2e-3)
+
+
+def test_the_model_holds_scale_and_threshold_of_its_training_part_only(tmp_path):
+    path = write_series(tmp_path / "a.csv", jump=390)
+    train(tmp_path, path)
+    weights = checkpoint.load(tmp_path / "outputs/train/best.pt")["model"]["weights"]
+    text = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(1, 2))
+    assert weights["mean"].numpy() == pytest.approx(text[:240].mean(0), abs=1e-6)
+    assert weights["std"].numpy() == pytest.approx(text[:240].std(0), abs=1e-6)
+    metrics = json.loads((tmp_path / "outputs/train/metrics.json").read_text())["a"]
+    assert metrics["threshold"] == pytest.approx(float(weights["threshold"]))
+    assert metrics["test_error"] > 1.5 * metrics["validation_error"]  # the jump is there
+
+
+def test_a_model_for_each_series_of_a_folder(tmp_path):
+    folder = tmp_path / "sensors"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write_series(folder / f"{name}.csv", columns=("v",))
+    metrics = train(tmp_path, folder)
+    assert list(metrics) == ["a", "b"] and (tmp_path / "outputs/train/b/best.pt").exists()
+    found = main(tmp_path, "--function", "anomalies")
+    assert list(found) == ["a", "b"] and found["b"]["model"].endswith("b")
+    codes = main(tmp_path, "--function", "encode", "--data", folder / "b.csv")
+    assert list(codes) == ["b"] and codes["b"]["windows"] == 400 - 16 + 1
+    table = rows(tmp_path / "outputs/encode/codes.csv")
+    assert len(table) == 385 and table[0]["sequence"].startswith("b 2024-01-01T00:00") and "z4" in table[0]
+
+
+def test_again_without_training_and_resumed(tmp_path):
+    path = write_series(tmp_path / "a.csv")
+    first = train(tmp_path, path)
+    again = main(tmp_path, "--function", "train", "--dry_run")
+    resumed = train(tmp_path, path, more=["--resume"])
+    for other in (again, resumed):
+        assert {k: v for k, v in other["a"].items() if k != "seconds"} == {
+            k: v for k, v in first["a"].items() if k != "seconds"
+        }
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["--train_share", ".9", "--validation_share", ".5"], ["--train_share", "0.9 and 0.5"]),
+        (["--window", "300"], ["--window", "300"]),
+        (["--window", "1"], ["--window", "at least 2"]),
+        (["--epochs", "3", "--updates", "5"], ["--epochs", "--updates"]),
+    ],
+)
+def test_refused(tmp_path, capsys, argv, parts):
+    path = write_series(tmp_path / "a.csv")
+    with pytest.raises(SystemExit) as caught:
+        lstm_ae_series.main(
+            ["--function", "train", "--data", str(path), "--output_dir", str(tmp_path / "out"), "--quiet", *argv]
+        )
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("NOTICE")]
+    assert caught.value.code == 2 and len(lines) == 1 and all(part in lines[0] for part in parts), lines
+
+
+def test_other_columns_are_refused(tmp_path, capsys):
+    train(tmp_path, write_series(tmp_path / "a.csv"))
+    with pytest.raises(SystemExit):
+        main(tmp_path, "--function", "anomalies", "--data", write_series(tmp_path / "b.csv", columns=("v",)))
+    assert "expected 2 columns of numbers, as in training, found v" in capsys.readouterr().err
+
+
+def test_the_benchmark_on_three_series(tmp_path):
+    """A small copy of the benchmark: its files, and windows of anomalies that a jump is in."""
+    (tmp_path / "nab/data/real").mkdir(parents=True)
+    (tmp_path / "nab/labels").mkdir()
+    windows = {}
+    for name, jump in (("a", 250), ("b", None), ("c", 300)):
+        path = write_series(tmp_path / "nab/data/real" / f"{name}.csv", jump, columns=("value",))
+        path.write_text(path.read_text().replace("time,", "timestamp,"))
+        times = [str(np.datetime64("2024-01-01") + k * np.timedelta64(10, "m")) for k in ((jump or 0) - 5, (jump or 0) + 10)]
+        windows[f"real/{name}.csv"] = [times] if jump else []
+    (tmp_path / "nab/labels/combined_windows.json").write_text(json.dumps(windows))
+    metrics = main(tmp_path, "--function", "benchmark", "--nab_dir", tmp_path / "nab", *TINY[:-1])
+    assert metrics["LSTM autoencoder"]["series"] == 3 and metrics["LSTM autoencoder"]["detected"] == 2
+    assert metrics["LSTM autoencoder"]["score"] > 50
+    assert [row["detector"] for row in rows(tmp_path / "outputs/benchmark/comparison.csv")] == list(metrics)

@@ -1,0 +1,106 @@
+"""Tables of measurements: literal input, literal expected."""
+
+import gzip
+
+import numpy as np
+import pytest
+from conftest import fails
+
+from lstm_studies.loaders.series import EXAMPLES, read_benchmark, read_series
+
+
+def series_of(tmp_path, text, name="sensor.csv"):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return read_series(path)
+
+
+FORMS = {
+    "times and one column": ("time,value\n2024-01-01 00:00,1\n2024-01-01 00:05,2\n2024-01-01 00:10,4\n", ("value",)),
+    "a zone": ("ts,v\n2024-01-01T00:00:00Z,1\n2024-01-01T00:05:00Z,2\n2024-01-01T00:10:00Z,4\n", ("v",)),
+    "decimal commas": ("Zeit;Wert\n01.02.2024 00:00;1,0\n01.02.2024 00:05;2,0\n01.02.2024 00:10;4,0\n", ("Wert",)),
+    "an index of pandas": (",time,a\n0,2024-01-01,1\n1,2024-01-02,2\n2,2024-01-03,4\n", ("a",)),
+    "no times": ("a\n1\n2\n4\n", ("a",)),
+    "no header": ("1\n2\n4\n", ("column 1",)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(tmp_path, form, capsys):
+    text, columns = FORMS[form]
+    (series,) = series_of(tmp_path, text)
+    assert series.columns == columns and series.values.ravel().tolist() == [1, 2, 4] and series.name == "sensor"
+    assert series.segment.tolist() == [0, 0, 0]
+    timed = form not in ("no times", "no header")
+    assert series.timed == timed
+    if timed:
+        assert len(set(np.diff(series.time).tolist())) == 1
+    note = capsys.readouterr().err
+    assert note.startswith("NOTICE") and note.count("\n") == 1 and "as values" in note
+
+
+def test_gzipped_and_several_columns(tmp_path):
+    (series,) = series_of(tmp_path, "t,x,y\n2024-01-01,1,5\n2024-01-02,2,6\n", "two.csv.gz")
+    assert series.columns == ("x", "y") and series.values.tolist() == [[1, 5], [2, 6]] and series.name == "two"
+
+
+def test_a_column_of_names_makes_series(tmp_path, capsys):
+    text = "time,machine,x\n2024-01-01,b,1\n2024-01-02,b,2\n2024-01-01,a,3\n2024-01-02,a,4\n"
+    a, b = series_of(tmp_path, text)
+    assert (a.name, b.name) == ("a", "b") and a.values.ravel().tolist() == [3, 4]
+    assert "machine as names" in capsys.readouterr().err
+
+
+def test_missing_values_gaps_order_and_repeats(tmp_path, capsys):
+    rows = ["2024-01-01 00:00,1", "2024-01-01 00:02,3", "2024-01-01 00:01,", "2024-01-01 00:03,4", "2024-01-01 00:03,9"]
+    rows += [f"2024-01-01 01:0{k},{k}" for k in range(3)]
+    (series,) = series_of(tmp_path, "time,v\n" + "\n".join(rows) + "\n")
+    assert series.values.ravel().tolist() == [1, 2, 3, 4, 0, 1, 2]
+    assert series.segment.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    note = capsys.readouterr().err
+    for part in ("sorted by time", "1 rows repeat", "1 values are missing, 1 filled in", "1 gaps"):
+        assert part in note, note
+
+
+def test_a_long_gap_of_values_is_not_filled(tmp_path):
+    cells = ["1", "2", *[""] * 5, "8"]
+    (series,) = series_of(tmp_path, "time,v\n" + "".join(f"2024-01-0{k + 1},{c}\n" for k, c in enumerate(cells)))
+    assert len(series.values) == 6 and series.segment[-1] > series.segment[0]  # three of five are filled in
+
+
+def test_a_folder_and_what_is_refused(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("time,v\n2024-01-01,1\n2024-01-02,2\n")
+    assert [series.name for series in read_series(tmp_path)] == ["a", "b"]
+    (tmp_path / "c.csv").write_text("time,w\n2024-01-01,1\n2024-01-02,2\n")
+    fails(["the same columns", "a", "c"], read_series, tmp_path)
+    (tmp_path / "empty").mkdir()
+    fails(["files that end in", "found none"], read_series, tmp_path / "empty")
+    fails("no such file", read_series, tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["empty file"]),
+        ("time,name\n2024-01-01,a\n2024-01-02,b\n", ["a column of numbers"]),
+        ("time,v\n2024-01-01,1\n2024-01-02,x\n2024-01-03,1\n", ["line 3", "'x'"]),
+        ("time,v\n2024-01-01,\n2024-01-02,\n", ["records with all their values"]),
+        ("a,a\n1,2\n", ["different names"]),
+    ],
+)
+def test_refused(tmp_path, text, parts):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    fails(parts, read_series, path)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_have_labelled_anomalies(name):
+    (series,) = read_series(name)
+    assert series.timed and np.isfinite(series.values).all() and len(series.anomalies) in (4, 5)
+    assert all(0 < first < last < len(series.values) for first, last in series.anomalies)
+
+
+def test_the_benchmark_that_is_not_there(tmp_path):
+    fails(["combined_windows.json", "git clone"], read_benchmark, tmp_path)
