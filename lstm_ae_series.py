@@ -275,7 +275,8 @@ def anomalies(request: Request, folder: Path) -> dict:
             "threshold": threshold,
         }
         draw(folder / f"{series.name}.png", series, errors, model)
-    tables.write_csv(folder / "anomalies.csv", rows)
+    names = dict.fromkeys(name for row in rows for name in row)  # series of several files may differ in their columns
+    tables.write_csv(folder / "anomalies.csv", [{name: row.get(name, "") for name in names} for row in rows])
     tables.write_csv(folder / "events.csv", happened)
     return metrics
 

@@ -50,7 +50,7 @@ class Train(Fit):
     train_share: Part = data_flag(0.6, "share of each series that trains, the first records")
     validation_share: Part = data_flag(0.2, "share after it that validates, and gives the threshold; the rest tests")
     quantile: Annotated[float, Range(0, 1)] = data_flag(
-        0.999, "share of the validation records whose error is not above the threshold of an anomaly"
+        0.99, "share of the validation records whose error is not above the threshold of an anomaly"
     )
 
     def check(self, given) -> None:

@@ -51,7 +51,8 @@ def test_from_file_to_events(tmp_path):
     new = write_series(tmp_path / "new.csv", jump=200)
     (found,) = main(tmp_path, "--function", "anomalies", "--data", new).values()
     table = rows(tmp_path / "outputs/anomalies/anomalies.csv")
-    assert len(table) == 400 and list(table[0]) == ["series", "time", "score", "threshold", "anomaly", "share x", "share y"]
+    columns = ["series", "time", "score", "threshold", "anomaly", "share x", "share y"]
+    assert len(table) == 400 and list(table[0]) == columns
     assert table[0]["time"].startswith("2024-01-01T00:00") and {row["anomaly"] for row in table} == {"0", "1"}
     assert sum(row["anomaly"] == "1" for row in table) == found["anomalous_records"]
     events = rows(tmp_path / "outputs/anomalies/events.csv")
@@ -60,8 +61,8 @@ def test_from_file_to_events(tmp_path):
     jump = np.datetime64("2024-01-01") + 200 * np.timedelta64(10, "m")
     assert abs((peak - jump) / np.timedelta64(10, "m")) <= 16 and worst["worst_column"] == "x"
     assert worst["start"] <= worst["peak"] <= worst["end"]
-    at_jump = table[200 + 2]
-    assert float(at_jump["share x"]) > 0.5 and float(at_jump["share x"]) + float(at_jump["share y"]) == pytest.approx(1, abs=2e-3)
+    x, y = (float(table[200 + 2][f"share {name}"]) for name in "xy")
+    assert x > 0.5 and x + y == pytest.approx(1, abs=2e-3)
 
 
 def test_the_model_holds_scale_and_threshold_of_its_training_part_only(tmp_path):
@@ -89,6 +90,14 @@ def test_a_model_for_each_series_of_a_folder(tmp_path):
     assert list(codes) == ["b"] and codes["b"]["windows"] == 400 - 16 + 1
     table = rows(tmp_path / "outputs/encode/codes.csv")
     assert len(table) == 385 and table[0]["sequence"].startswith("b 2024-01-01T00:00") and "z4" in table[0]
+
+
+def test_series_of_different_columns_in_one_table(tmp_path):
+    first, second = write_series(tmp_path / "a.csv", columns=("v",)), write_series(tmp_path / "b.csv", columns=("w",))
+    train(tmp_path, first, second)
+    main(tmp_path, "--function", "anomalies")
+    table = rows(tmp_path / "outputs/anomalies/anomalies.csv")
+    assert len(table) == 800 and (table[0]["share w"], table[-1]["share v"]) == ("", "")
 
 
 def test_again_without_training_and_resumed(tmp_path):
@@ -136,7 +145,8 @@ def test_the_benchmark_on_three_series(tmp_path):
     for name, jump in (("a", 250), ("b", None), ("c", 300)):
         path = write_series(tmp_path / "nab/data/real" / f"{name}.csv", jump, columns=("value",))
         path.write_text(path.read_text().replace("time,", "timestamp,"))
-        times = [str(np.datetime64("2024-01-01") + k * np.timedelta64(10, "m")) for k in ((jump or 0) - 5, (jump or 0) + 10)]
+        ends = (jump - 5, jump + 10) if jump else ()
+        times = [str(np.datetime64("2024-01-01") + k * np.timedelta64(10, "m")) for k in ends]
         windows[f"real/{name}.csv"] = [times] if jump else []
     (tmp_path / "nab/labels/combined_windows.json").write_text(json.dumps(windows))
     metrics = main(tmp_path, "--function", "benchmark", "--nab_dir", tmp_path / "nab", *TINY[:-1])

@@ -24,6 +24,7 @@ KINDS = {
     "accuracy": Kind(1, " %", 100.0, higher_is_better=True),
     "mcc": Kind(3, higher_is_better=True),
     "plain": Kind(1, higher_is_better=True),
+    "precision": Kind(3, higher_is_better=True),
 }
 
 
@@ -58,7 +59,7 @@ class Row:
 
     def relative_error(self, value: float | None) -> float | None:
         """The error of a value divided by that of the baseline; an accuracy has the error 1 - accuracy."""
-        if value is None or self.baseline is None or self.number.kind in ("mcc", "plain"):
+        if value is None or self.baseline is None or self.number.kind in ("mcc", "plain", "precision"):
             return None
         error, baseline = ((1 - v if self.kind.higher_is_better else v) for v in (value, self.baseline))
         return error / baseline if baseline else None
