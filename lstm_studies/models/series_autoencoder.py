@@ -65,19 +65,20 @@ class SeriesAutoencoder(nn.Module):
         """x (..., C) in standard deviations of the training part, at most LIMIT of them."""
         return ((x - self.mean) / self.std).clamp(-LIMIT, LIMIT)
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Codes (B, Z) of windows x (B, T, C)."""
-        return self.autoencoder.encode(self.scaled(x))
+    def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Codes (B, Z) of windows x (B, T, C); with `lengths` (B,), of their first steps."""
+        return self.autoencoder.encode(self.scaled(x), lengths)
 
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """What becomes of windows x (B, T, C), in their units."""
-        return self.autoencoder(self.scaled(x)).reconstruction * self.std + self.mean
+    def decode(self, z: Tensor, steps: int) -> Tensor:
+        """Windows (B, steps, C), in the units of the series, of codes z (B, Z)."""
+        return self.autoencoder.decode(z, steps) * self.std + self.mean
 
-    def forward(self, x: Tensor, noise: float = 0.0) -> Tensor:
+    def forward(self, x: Tensor, noise: float = 0.0, lengths: Tensor | None = None) -> Tensor:
         """Squared errors (B, T, C) of windows x (B, T, C), in squared standard deviations of the training part.
 
         noise: standard deviation, in those of the training part, of what is added to what the encoder reads.
+        lengths (B,): steps past them are padding, which does not reach the code; their errors mean nothing.
         """
         scaled = self.scaled(x)
         read = scaled + noise * torch.randn_like(scaled) if noise else scaled
-        return (self.autoencoder(read).reconstruction.float() - scaled).square()
+        return (self.autoencoder(read, lengths).reconstruction.float() - scaled).square()

@@ -1,0 +1,116 @@
+"""SequenceAutoencoder follows scikit-learn, finds what is unusual, and keeps what it has learnt in a file."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from lstm_studies.estimators.sequence_autoencoder import SequenceAutoencoder
+from lstm_studies.training.checkpoint import CheckpointError
+
+TINY = {"updates": 60, "hidden_size": 8, "code_size": 3, "batch_size": 16, "window": 12}
+
+
+def waves(count=60, steps=12, features=2, seed=0):
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(0, 6, (count, 1, 1))
+    return 100 + 10 * np.sin(2 * np.pi * np.arange(steps)[:, None] / 12 + phase + np.arange(features))
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return SequenceAutoencoder(**TINY).fit(waves())
+
+
+def test_shapes(fitted):
+    x = waves(7)
+    codes = fitted.transform(x)
+    assert codes.shape == (7, 3) and fitted.inverse_transform(codes).shape == x.shape
+    assert fitted.reconstruct(x) == pytest.approx(fitted.inverse_transform(codes), abs=1e-4)
+    assert fitted.score_samples(x).shape == (7,) and (fitted.score_samples(x) <= 0).all()
+    assert fitted.n_features_in_ == 2 and len(fitted.history_) == 60 / 3
+    expected = np.square((fitted.reconstruct(x) - x) / fitted.model_.std.numpy()).mean((1, 2))
+    assert -fitted.score_samples(x) == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_is_unusual_scores_low(fitted):
+    x = waves(20, seed=1)
+    x[3, 4:7] += 60
+    assert fitted.score_samples(x).argmin() == 3
+    assert fitted.predict(x)[3] == -1 and set(fitted.predict(x)) <= {-1, 1}
+    assert ((fitted.decision_function(x) < 0) == (fitted.predict(x) == -1)).all()
+
+
+def test_sequences_of_unequal_lengths():
+    x = [one[: 6 + k % 7] for k, one in enumerate(waves(40))]
+    model = SequenceAutoencoder(**TINY).fit(x)
+    assert [len(one) for one in model.reconstruct(x)] == [len(one) for one in x]
+    alone = model.score_samples(x[:1])[0]
+    assert alone == pytest.approx(model.score_samples(x)[0], rel=1e-4)  # padding does not matter
+    assert model.transform(x[:3]).shape == (3, 3)
+
+
+def test_a_table_is_scored_record_by_record():
+    time = pd.date_range("2024-01-01", periods=300, freq="h")
+    table = pd.DataFrame({"v": np.sin(np.arange(300) * 2 * np.pi / 12)}, index=time)
+    model = SequenceAutoencoder(**TINY).fit(table)
+    new = table.copy()
+    new.iloc[150] += 4
+    scores = model.score_samples(new)
+    assert scores.shape == (300,) and abs(scores.argmin() - 150) < 12
+    assert model.transform(new).shape == (300 - 12 + 1, 3)
+
+
+def test_scikit_learn(fitted):
+    assert clone(fitted).get_params() == fitted.get_params() and not hasattr(clone(fitted), "model_")
+    with pytest.raises(NotFittedError):
+        SequenceAutoencoder().transform(waves())
+    x, y = waves(40), np.arange(40) % 2
+    pipeline = make_pipeline(SequenceAutoencoder(**{**TINY, "updates": 6}), LogisticRegression())
+    assert pipeline.fit(x, y).predict(x).shape == (40,)
+    grid = GridSearchCV(pipeline, {"sequenceautoencoder__code_size": [1, 2]}, cv=2).fit(x, y)
+    assert grid.best_params_["sequenceautoencoder__code_size"] in (1, 2)
+    assert fitted.set_params(seed=0).seed == 0
+
+
+def test_same_seed_same_bits_whatever_else_is_drawn():
+    a = SequenceAutoencoder(**TINY).fit(waves()).transform(waves(3))
+    np.random.default_rng().random(5)
+    b = SequenceAutoencoder(**TINY).fit(waves()).transform(waves(3))
+    assert (a == b).all()
+    assert not (a == SequenceAutoencoder(**TINY, seed=1).fit(waves()).transform(waves(3))).all()
+
+
+def test_save_and_load(fitted, tmp_path):
+    fitted.save(tmp_path / "model.pt")
+    again = SequenceAutoencoder.load(tmp_path / "model.pt")
+    x = waves(5, seed=2)
+    assert (again.transform(x) == fitted.transform(x)).all() and (again.predict(x) == fitted.predict(x)).all()
+    assert again.get_params() == fitted.get_params() and again.threshold_ == fitted.threshold_
+    with pytest.raises(CheckpointError):
+        SequenceAutoencoder.load(tmp_path / "absent.pt")
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((3, 4, 2, 1)), r"X must be \(N, T, I\)"),
+        (np.zeros((0, 4, 2)), r"X must be \(N, T, I\)"),
+        (np.full((4, 3, 1), np.nan), "X must be finite"),
+        (np.zeros((5, 1)), "at least 12 records"),
+        ([np.zeros((3, 1)), np.zeros((3, 2))], "the same I"),
+        ([], "at least one step"),
+    ],
+)
+def test_refused(x, message):
+    with pytest.raises(ValueError, match=message):
+        SequenceAutoencoder(**TINY).fit(x)
+
+
+def test_other_features_are_refused(fitted):
+    with pytest.raises(ValueError, match="2 features, as in fit, not 1"):
+        fitted.transform(np.zeros((3, 12, 1)))
