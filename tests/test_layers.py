@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = {"lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment"}
+SCRIPTS = {"lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "lstm_ae_series"} | {
+    "adv_alstm",
+    "jv_training",
+    "stocktwits_sentiment",
+}
 TOP_MODELS = {"ProxLSTM", "Classifier"}  # models with fixed names at the top level
 ALLOWED = {  # what a folder may import of this collection, beside itself
     "models": TOP_MODELS,

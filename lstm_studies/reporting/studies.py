@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ("lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "adv_alstm", "jv_training", "stocktwits_sentiment")
+SCRIPTS = (
+    *("lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "lstm_ae_series"),
+    *("adv_alstm", "jv_training", "stocktwits_sentiment"),
+)
 PRESETS = {"quick": ("quick",), "full": ("best", "published")}  # what a profile runs of every study that has it
 
 
