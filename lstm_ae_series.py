@@ -11,6 +11,11 @@ Each series is scaled by its training part, the first 60 %, and cut into overlap
 error of a record is the mean over all windows that hold it. The threshold is a quantile of the errors of the validation
 part, the next 20 %, and is stored in the model. Beside the model stand PCA, a moving z-score, an isolation forest and a
 matrix profile, fitted on the same records.
+
+Deviations from Malhotra et al. 2016, "LSTM-based encoder-decoder for multi-sensor anomaly detection":
+1. Their decoder starts from the encoder's whole state and reads its own outputs; here the code is all that it sees.
+2. Their score is the Mahalanobis distance of the errors, and the threshold is chosen on labelled anomalies; here the
+   score is a mean of squared errors, and the threshold a quantile of records without labels.
 Results and what to know of them: docs/lstm_ae_series.md.
 """
 
@@ -202,12 +207,14 @@ def run_training(request: Request, folder: Path) -> dict:
                 raise DataError(f"--data: expected series of different names, found two of {name}")
             runs[name] = request.with_values(data=[data], series=name)
     metrics = search.fit(runs, folder, train, test)
+    losses = {}
     for name, path in search.model_folders(runs, folder).items():
         settings, model = runs[name].single(), checkpoint.rebuild(path / "best.pt", SeriesAutoencoder)
         series = all_series(settings.data)[name]
-        draw(path / "anomalies.png", series, record_errors(model, series), model)
-        curves = tables.read_curves(path, "loss")
-        plots.curves(path / "loss.png", curves, "epoch", "squared error (training deviations)", dashed=["training"])
+        draw(folder / f"{name}.png", series, record_errors(model, series), model)
+        losses |= {(name, part): curve for part, curve in tables.read_curves(path, "loss").items()}
+    dashed = [name for name in losses if name[1] == "training"]
+    plots.curves(folder / "loss.png", losses, "epoch", "squared error", log=True, dashed=dashed)
     return metrics
 
 
