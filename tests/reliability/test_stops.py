@@ -1,4 +1,4 @@
-"""Every training of the scripts, stopped in all ways and resumed: the same files, bit by bit. Full disks, moved runs."""
+"""Every training of the scripts, stopped in all ways and resumed: the same files, bit by bit. Full disks, moves."""
 
 import itertools
 import random
