@@ -2,8 +2,8 @@
 
     python tests/golden/make.py          # when FORMAT is raised; those of earlier formats stay as they are
 
-`reliability/test_golden.py` evaluates, applies and resumes each of them for ever after. All data are bundled or generated. The
-folder of a run has its command in `command.json`.
+`reliability/test_golden.py` evaluates, applies and resumes each of them for ever after. All data are bundled or
+generated. The folder of a run has its command in `command.json`.
 """
 
 import importlib

@@ -4,7 +4,6 @@ The search ends with the table and the weights of one that nobody disturbed, or 
 """
 
 import contextlib
-import csv
 import os
 import signal
 import socket
@@ -12,13 +11,11 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from tiny_training import rows, weights, without_seconds
+from trainings import ROOT
 
-from lstm_studies.training import checkpoint
-
-ROOT = Path(__file__).parent.parent
 SIZES = [4, 5, 6, 7]
 GRID = "--function reconstruct --limit 64 --epochs 10 --batch_size 2 --code_size 2 --quiet --hidden_size 4 5 6 7"
 HELD = 30  # seconds without the network
@@ -126,18 +123,8 @@ class Dask:
 
 
 def search(folder, *more):
-    return program(
-        ROOT / "lstm_ae_toy.py",
-        *GRID.split(),
-        "--checkpoint_every",
-        1,
-        "--output_dir",
-        folder,
-        *more,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    argv = [ROOT / "lstm_ae_toy.py", *GRID.split(), "--checkpoint_every", 1, "--output_dir", folder, *more]
+    return program(*argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def ended(process, timeout=600):
@@ -157,11 +144,9 @@ def wait_for(process, folder, trainings):
 def outcome(folder):
     """The table without times, and the weights of every combination and of the chosen one."""
     run = folder / "reconstruct"
-    with open(run / "grid.csv", newline="") as file:
-        table = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     places = [run, *(run / "grid" / f"hidden_size={size}" for size in SIZES)]
-    weights = [checkpoint.load(place / "last.pt")["model"]["weights"] for place in places]
-    return table, [{name: value.tolist() for name, value in own.items()} for own in weights]
+    values = [{name: value.tolist() for name, value in weights(place / "last.pt").items()} for place in places]
+    return without_seconds(rows(run / "grid.csv")), values
 
 
 @pytest.fixture(scope="module")

@@ -18,58 +18,14 @@ from pathlib import Path
 
 import filelock
 import pytest
-from conftest import end_as_a_script
-from test_reliability import (  # noqa: F401
-    FROM_BASIC,
-    MESSAGES,
-    MNIST,
-    MOVEMENT,
-    SAMPLE,
-    STOCKS,
-    TOY,
-    TRAININGS,
-    VOWELS,
-    everything,
-    run,
-)
-from test_training import same
-
-import adv_alstm
-import jv_training
-import lstm_ae_mnist
-import lstm_ae_snp500
-import lstm_ae_toy
-import stocktwits_sentiment
+from processes import fork, wait
+from tiny_training import everything, same
+from trainings import ALL, MANY
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="reads the processes of a session in /proc"
 )
 
-GRID = ["--learning_rate", "0.01", "0.001"]
-ALONE = {  # beside the trainings of test_reliability.py, in one process
-    "digits grid": (lstm_ae_mnist, "reconstruct", [*MNIST, "--model", "fc", *GRID]),
-    "stocks grid folds": (lstm_ae_snp500, "reconstruct", [*STOCKS, "--folds", "3", *GRID]),
-    "vowels grid seeds": (jv_training, "basic", [*VOWELS, "--dropout", "0", "0.3", "--seeds", "2"]),
-    "movement grid seeds": (adv_alstm, "train", [*MOVEMENT, "--epsilon", "0.1", "1", "--seeds", "2"]),
-    "movement compare": (adv_alstm, "compare", [*MOVEMENT, "--start", "random", "own", "--seeds", "2"]),
-    "movement plot": (adv_alstm, "plot", MOVEMENT),
-    "messages grid seeds": (stocktwits_sentiment, "train", [*MESSAGES, *GRID, "--seeds", "2"]),
-}
-SMALL_MOVEMENT = [*SAMPLE, *"--epochs 2 --batch_size 64 --limit 200 --hidden_size 2 --steps 3".split()]
-SMALL_MESSAGES = [*SAMPLE, *MESSAGES[1:]]
-SEARCHES = {  # for several processes, which see the bundled data only
-    "toy search": (lstm_ae_toy, "reconstruct", [*TOY, *GRID, "--seeds", "2"]),
-    "digits search": (lstm_ae_mnist, "reconstruct", [*MNIST, "--model", "fc", *GRID]),
-    "stocks search": (lstm_ae_snp500, "predict", [*STOCKS, "--window", "10", *GRID, "--seeds", "2"]),
-    "stocks folds search": (lstm_ae_snp500, "reconstruct", [*STOCKS, "--folds", "3", *GRID]),
-    "vowels search": (jv_training, "basic", [*VOWELS, "--dropout", "0", "0.3"]),
-    "vowels models": (jv_training, "adversarial", [*FROM_BASIC, "1"]),
-    "movement search": (adv_alstm, "train", [*SMALL_MOVEMENT, "--start", "own", "--epsilon", "0.1", "1"]),
-    "movement groups": (adv_alstm, "compare", [*SMALL_MOVEMENT, "--seeds", "2"]),
-    "messages search": (stocktwits_sentiment, "train", [*SMALL_MESSAGES, *GRID, "--seeds", "2"]),
-}
-ALL = {**TRAININGS, **ALONE, **SEARCHES}
-DIGITS = lstm_ae_mnist.digits  # which `run` replaces by a few, but in its own process only
 BACKENDS = {"loky": ["--jobs", "2"], "dask": ["--jobs", "2", "--backend", "dask"]}
 MOST = 8  # disturbances of one training; then it may end
 
@@ -80,11 +36,6 @@ MOST = 8  # disturbances of one training; then it may end
 def start(function: Callable[[], object], said: Path, limit: int | None = None) -> int:
     """Runs `function` in a fork with a session of its own; no file that it writes may grow past `limit` bytes."""
     said.write_text("")  # by this process: the other one may be killed before it does anything
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # threads of libraries that are idle here
-        child = os.fork()
-    if child:
-        return child
 
     def in_a_session_of_its_own() -> None:
         os.setsid()
@@ -99,19 +50,7 @@ def start(function: Callable[[], object], said: Path, limit: int | None = None) 
         warnings.simplefilter("default")
         function()
 
-    end_as_a_script(in_a_session_of_its_own)
-
-
-def wait(child: int, seconds: float) -> int | None:
-    """The exit status, that of a signal negative; None if the process still runs after so many seconds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0.002)
+    return fork(in_a_session_of_its_own)
 
 
 def session(leader: int) -> dict[int, str]:
@@ -197,9 +136,9 @@ class Soak:
 
     def leftovers(self) -> list[str]:
         """What must not stay: hidden files, locks that are held, processes."""
-        files = [str(path) for path in self.folder.rglob(".*") if path.name != ".lock"]
+        files = [str(path) for path in self.folder.rglob(".*") if not path.name.endswith("lock")]
         files += [str(path) for path in self.folder.rglob("*.tmp")]
-        for path in self.folder.rglob(".lock"):
+        for path in self.folder.rglob(".*lock"):
             try:
                 filelock.FileLock(path, timeout=0).acquire().lock.release()
             except filelock.Timeout:
@@ -226,7 +165,7 @@ def amount(request) -> int:
 
 
 @pytest.fixture
-def soak(run, tmp_path, count, request, monkeypatch):  # noqa: F811
+def soak(run, tmp_path, count, request, monkeypatch):
     """soak(name, kills, *flags): the training until it was ended so many times, anew after each end."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -234,21 +173,17 @@ def soak(run, tmp_path, count, request, monkeypatch):  # noqa: F811
     chance = random.Random(f"{request.node.name} {request.config.getoption('--seed')}")
 
     def call(name: str, kills: int, *flags: str) -> None:
-        training = ALL[name]
-        if flags:
-            monkeypatch.setattr(lstm_ae_mnist, "digits", DIGITS)
-        run(training, tmp_path / "whole")
+        run(name, tmp_path / "whole")
         whole, total = results(tmp_path / "whole", flags), Counter()
-        own = Soak(lambda folder: run(training, folder, *flags), tmp_path / "0", chance, bool(flags))
-        seconds = own.undisturbed()
-        assert same(results(own.folder, flags), whole) and not own.leftovers(), own.leftovers()
+        first = Soak(lambda folder: run(name, folder, *flags), tmp_path / "0", chance, bool(flags))
+        seconds = first.undisturbed()
+        assert same(results(first.folder, flags), whole) and not first.leftovers(), first.leftovers()
         for number in range(1, 1000):
             if sum(total.values()) >= kills:
                 break
             often = chance.choice((["--checkpoint_every", "0"], ["--checkpoint_every", "0.05"], []))
-            often = [] if name in ("movement compare", "movement groups") else often  # all seeds together: per epoch
             one = Soak(
-                lambda folder: run(training, folder, *flags, *often, "--resume"),  # noqa: B023
+                lambda folder: run(name, folder, *flags, *often, "--resume"),  # noqa: B023
                 tmp_path / str(number),
                 chance,
                 bool(flags),
@@ -275,25 +210,24 @@ def test_ended_a_few_times(soak):
 
 
 @pytest.mark.parametrize(
-    "name", [name if name == "toy search" else pytest.param(name, marks=pytest.mark.reliability) for name in SEARCHES]
+    "name", [name if name == "toy models" else pytest.param(name, marks=pytest.mark.reliability) for name in MANY]
 )
-def test_the_same_bits_with_one_process_and_four(run, tmp_path, monkeypatch, count, name):  # noqa: F811
-    monkeypatch.setattr(lstm_ae_mnist, "digits", DIGITS)
+def test_the_same_bits_with_one_process_and_four(run, tmp_path, count, name):
     for jobs in ("1", "4"):
-        run(ALL[name], tmp_path / jobs, "--jobs", jobs)
+        run(name, tmp_path / jobs, "--jobs", jobs)
     assert same(everything(tmp_path / "1"), everything(tmp_path / "4"))
     count(1)
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("name", [*TRAININGS, *ALONE])
+@pytest.mark.parametrize("name", ALL)
 def test_ended_at_random_moments_in_one_process(soak, name, amount):
     """SIGKILL, SIGTERM once and twice, SIGINT, SIGSTOP and SIGCONT, a full disk."""
     soak(name, amount)
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", MANY)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_ended_at_random_moments_in_several_processes(soak, backend, name, amount):
     """The same, and a worker killed; what several processes compute is compared with what one does."""
