@@ -30,7 +30,13 @@ FILES = ("best.pt", "last.pt", "history.csv")  # of a training
 
 
 def fit(
-    requests: Mapping[str, Request], folder: Path, train: Train, test: Test, folds: int = 0, refit: bool = True
+    requests: Mapping[str, Request],
+    folder: Path,
+    train: Train,
+    test: Test,
+    folds: int = 0,
+    refit: bool = True,
+    after: Mapping[str, str] | None = None,
 ) -> dict[str, dict]:
     """Trains named models and tests each once: one training, a grid, several seeds, folds, or all of these.
 
@@ -44,6 +50,8 @@ def fit(
             times, with `fold` = 0, 1, ... in its settings, and the mean of the scores chooses.
         refit: whether the chosen combination is trained once more, with `fold` = None, and that is tested; False: the
             trainings of its folds are tested, and the metrics are their means and deviations.
+        after: for the name of a model, that of another one, whose files its trainings read: they begin when all
+            trainings of that one have ended.
 
     Returns:
         The metrics of each model by name: of its training, of `test`, with several seeds (or folds) `<key>_mean` and
@@ -53,15 +61,18 @@ def fit(
     models = [Model(name, request, folders[name], train, test, folds, refit) for name, request in requests.items()]
     if any(model.request.dry_run for model in models):
         return tested_again(models, folder)
-    tasks = [task for model in models for task in model.begin()]
+    after = after or {}
+    tasks = [task for model in models if model.name not in after for task in model.begin()]
     first = models[0].request
-    progress = Progress(models, first.quiet or len(tasks) == 1)
+    progress = Progress(models, first.quiet or len(tasks) == len(models) == 1)
     if len(tasks) == 1 and len(models) == 1:  # several threads are for a training that is alone
         tasks = [tasks[0]._replace(threads=first.threads)]
 
     def then(task: Task, result: Any) -> Iterable[Task]:
         model = next(model for model in models if task.name in model.tasks)
         more = model.ended(task, result)
+        if len(model.results) == model.expected:
+            more += [task for other in models if after.get(other.name) == model.name for task in other.begin()]
         progress.show()
         return more
 
