@@ -1,10 +1,10 @@
-"""Seconds per epoch of the four stock movement models, trained one by one and ten seeds together.
+"""Seconds per epoch of the four stock movement models, beside the same models with features last and nn.LSTM.
 
     python benchmarks/bench_adv_alstm.py          # two minutes
 
-one by one   one epoch of each model in the loop of all scripts, validation included, with the published sizes, and what
-             history and checkpoints take beside it
-together     one epoch of ten seeds of it by models.attentive_ensemble, over ten
+here       an epoch in the loop of all scripts, validation included, with the published sizes
+nn.LSTM    the same with the network as one would write it: nn.Linear, torch.tanh and nn.LSTM on batches (B, T, I)
+files      what history and checkpoints take beside an epoch
 
 Medians of interleaved rounds, one thread. The data are those of the archive, or random ones of the same shape.
 """
@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -26,24 +27,37 @@ from timing import medians, processor_seconds
 
 import adv_alstm
 from load_data import DataError
-from lstm_studies.models.attentive_ensemble import TOGETHER, Ensemble, prepared
+from lstm_studies.estimators.adv_alstm import AdvALSTM
 from lstm_studies.training import loop
 from lstm_studies.training.run import keep_memory
 
 ABOUT = (
-    "An epoch with the published sizes, validation included: one model in the loop of all scripts, and ten seeds "
-    "trained together, per model. Files: what writing history and checkpoints takes beside an epoch."
+    "An epoch with the published sizes in the loop of all scripts, validation included, and the same with features "
+    "last and nn.LSTM. Files: what writing history and checkpoints takes beside an epoch."
 )
 SIZES = {"acl18": (20315, 2555), "kdd17": (64307, 8070)}  # training and validation samples
 
 
-def make_settings(dataset: str, model: str, data_dir: Path | None) -> adv_alstm.MovementSettings:
+class FeaturesLast(AdvALSTM):
+    """The same model and loss; its network on tensors (B, T, U)."""
+
+    def represent(self, x: Tensor) -> Tensor:
+        mapped = torch.tanh(self.mapping(x))
+        h = super(type(self.lstm), self.lstm).forward(mapped.transpose(0, 1).contiguous())[0].transpose(0, 1)
+        e = h[:, -1]
+        if self.attention:
+            alpha = torch.softmax(torch.tanh(self.attention_layer(h)) @ self.attention_vector, 1)
+            e = torch.cat([e, (alpha.unsqueeze(2) * h).sum(1)], 1)
+        return self.dropout(e)
+
+
+def make_settings(dataset: str, model: str, data_dir: Path | None) -> adv_alstm.Movement:
     given = {} if data_dir is None else {"data_dir": data_dir}
     request = adv_alstm.SCRIPT.request("train", dataset=dataset, source="full", quiet=True, device="cpu", **given)
-    return adv_alstm.with_model(request, model).single()
+    return dataclasses.replace(adv_alstm.with_model(request, model).single(), epochs=1)
 
 
-def data_sets(settings: adv_alstm.MovementSettings) -> tuple[TensorDataset, TensorDataset, str]:
+def data_sets(settings: adv_alstm.Movement) -> tuple[TensorDataset, TensorDataset, str]:
     """Training and validation samples, and whether they are the archive's or random."""
     try:
         data = adv_alstm.load(settings)
@@ -54,37 +68,17 @@ def data_sets(settings: adv_alstm.MovementSettings) -> tuple[TensorDataset, Tens
         return made[0], made[1], "random"
 
 
-def one_by_one(settings: adv_alstm.MovementSettings, training: TensorDataset, validation: TensorDataset):
-    """A function that trains one epoch and validates, as the script's loop does, without writing files."""
-    model = adv_alstm.make(settings).build(11)
-    state = loop.Training(
-        model, adv_alstm.step, training, validation, settings, Path("."), "accuracy", True, loop.random_batches
-    )
-
-    def epoch() -> None:
-        model.train()
-        for indices in loop.random_batches(len(training), settings.batch_size, state.generator()):
-            state.train_batch(indices, 1)
-        loop.evaluate(model, adv_alstm.step, validation, settings)
-
-    return epoch
+def trainer(model: AdvALSTM, parts: list[TensorDataset], settings: adv_alstm.Movement, folder: Path | None = None):
+    """A function that trains `model` as the script does."""
+    return partial(loop.train, model, adv_alstm.step, *parts, settings, folder, monitor="accuracy", maximise=True)
 
 
-def together(settings: adv_alstm.MovementSettings, training: TensorDataset, validation: TensorDataset):
-    """The same of ten models at once."""
-    stack = Ensemble([adv_alstm.make(settings) for _ in range(TOGETHER)], 11, range(TOGETHER))
-    samples, held_out = (prepared(*part.tensors, stack.device) for part in (training, validation))
-    return lambda: stack.train_and_choose(samples, settings.batch_size, held_out)
-
-
-def beside_epochs(settings: adv_alstm.MovementSettings, training: TensorDataset, validation: TensorDataset) -> float:
+def seconds_of_files(parts: list[TensorDataset], settings: adv_alstm.Movement) -> float:
     """Seconds per epoch that writing history and checkpoints takes: few samples, so that they are all there is."""
-    small = [TensorDataset(*part[:64]) for part in (training, validation)]
     short = dataclasses.replace(settings, epochs=20)
     with tempfile.TemporaryDirectory() as folder:
-        model = adv_alstm.make(short).build(11)
-        train = partial(loop.train, model, adv_alstm.step, *small, short, Path(folder), "accuracy", True)
-        return processor_seconds(train) / short.epochs
+        small = [TensorDataset(*part[:64]) for part in parts]
+        return processor_seconds(trainer(adv_alstm.build(short), small, short, Path(folder))) / short.epochs
 
 
 def main(argv: list[str] | None = None) -> list[Row]:
@@ -97,16 +91,18 @@ def main(argv: list[str] | None = None) -> list[Row]:
     keep_memory()
     rows = []
     for dataset in SIZES:
-        for model in adv_alstm.MODELS:
-            settings = make_settings(dataset, model, flags.data_dir)
-            training, validation, source = data_sets(settings)
-            ways = {way.__name__: way(settings, training, validation) for way in (one_by_one, together)}
+        for name in adv_alstm.MODELS:
+            settings = make_settings(dataset, name, flags.data_dir)
+            *parts, source = data_sets(settings)
+            model = adv_alstm.build(settings)
+            plain = FeaturesLast(**model.arguments)
+            plain.load_state_dict(model.state_dict())
+            ways = {"here": trainer(model, parts, settings), "nn.LSTM": trainer(plain, parts, settings)}
             seconds = medians(ways, flags.rounds)
-            alone, shared = seconds["one_by_one"], seconds["together"] / TOGETHER
-            shape = f"{len(training):,} x {settings.steps} x 11, {settings.hidden_size} units, {source} data"
-            what = f"epoch, {dataset.upper()} {adv_alstm.report.label(model)}, {shape}"
-            values = {"one by one": alone, "together": shared, "files": beside_epochs(settings, training, validation)}
-            rows.append(Row(what, values, alone / shared))
+            shape = f"{len(parts[0]):,} x {settings.steps} x 11, {settings.hidden_size} units, {source} data"
+            what = f"epoch, {dataset.upper()} {adv_alstm.report.label(name)}, {shape}"
+            ratio = seconds["nn.LSTM"] / seconds["here"]
+            rows.append(Row(what, {**seconds, "files": seconds_of_files(parts, settings)}, ratio))
     return record("adv_alstm", "Stock movement, training epoch", ABOUT, rows)
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "2.0.0.dev0"
 
 if TYPE_CHECKING:
-    from adv_alstm import AdvALSTM
     from Classifier import LSTMClassifier
+    from lstm_studies.estimators.adv_alstm import AdvALSTM
     from lstm_studies.models.conv_lstm import ConvLSTM
     from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
     from ProxLSTM import ProxLSTM, ProxLSTMCell
 
 MODULES = {  # of each name that people import
-    "AdvALSTM": "adv_alstm",
+    "AdvALSTM": "lstm_studies.estimators.adv_alstm",
     "ConvLSTM": "lstm_studies.models.conv_lstm",
     "ConvLSTMAutoencoder": "lstm_studies.models.lstm_ae",
     "LSTMAutoencoder": "lstm_studies.models.lstm_ae",

@@ -17,6 +17,7 @@ from adv_alstm import SCRIPT, AdvALSTM, with_model
 from lstm_studies.loaders import movement as load_movement
 from lstm_studies.loaders.movement_samples import latest_windows
 from lstm_studies.loaders.published_alstm import published_variables
+from lstm_studies.models.attentive_lstm import AttentiveLSTM
 from lstm_studies.models.published_alstm import convert_published
 from lstm_studies.reporting.movement import comparison, label
 from lstm_studies.training import flags
@@ -59,13 +60,26 @@ def table(path):
         return list(csv.DictReader(file))
 
 
+def weights_of(folder):
+    return AdvALSTM.load(folder / "best.pt").state_dict()
+
+
+def same(weights, others):
+    return all(torch.equal(value, others[name]) for name, value in weights.items())
+
+
+def without_seconds(metrics):
+    """Metrics but for those of the time and of the course of a training, which only a training has."""
+    return {name: {key: value for key, value in values.items() if key != "seconds"} for name, values in metrics.items()}
+
+
 def test_help_names_every_function():
     command = [sys.executable, ROOT / "adv_alstm.py", "--help"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert answer.returncode == 0
     assert list(SCRIPT.functions) == list(adv_alstm.FUNCTIONS)
-    for name, text in SCRIPT.functions.items():
-        assert f"  {name} " in answer.stdout and text[:40] in answer.stdout
+    for name, settings in SCRIPT.functions.items():
+        assert f"  {name} " in answer.stdout and settings.__doc__[:40] in answer.stdout
 
 
 @pytest.mark.parametrize("model", adv_alstm.MODELS)
@@ -74,9 +88,11 @@ def test_train_leaves_its_files_and_metrics(run, tmp_path, model):
     folder = tmp_path / "out" / "train"
     assert files(folder) - {"last.previous.pt"} == RUN_FILES | TRAINING_FILES | {"accuracy.png"}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
+    assert list(metrics) == [model, "always_up", "yesterday"]
+    metrics = metrics[model]
     assert len(table(folder / "history.csv")) == metrics["epochs"] == 2
     assert metrics["data"] == "full" and metrics["dataset"] == "acl18" and metrics["steps"] == 3
-    keys = {"seed", "seconds", "test_mcc", "test_accuracy_sigma", "val_accuracy", "always_up_test_accuracy"}
+    keys = {"seed", "seeds", "seconds", "test_mcc", "test_accuracy_sigma", "val_accuracy"}
     assert keys <= set(metrics)
     assert metrics["test_accuracy_low"] <= metrics["test_accuracy"] <= metrics["test_accuracy_high"]
     loaded = AdvALSTM.load(folder / "best.pt")
@@ -88,7 +104,7 @@ def test_train_leaves_its_files_and_metrics(run, tmp_path, model):
 
 
 def test_the_epoch_is_chosen_by_validation_accuracy(run, tmp_path):
-    metrics = run("train", "--epochs", "6")
+    metrics = run("train", "--epochs", "6")["adv_alstm"]
     curve = [float(row["val_accuracy"]) for row in table(tmp_path / "out" / "train" / "history.csv")]
     assert metrics["best_epoch"] == 1 + curve.index(max(curve)) and metrics["val_accuracy"] == pytest.approx(max(curve))
 
@@ -99,7 +115,8 @@ def test_compare_has_every_model_start_and_baseline(run, tmp_path):
     of_start = ["alstm", "rand_alstm", "adv_alstm"]
     models = ["lstm", *of_start, *(f"{start}_{name}" for start in ("two_stage", "published") for name in of_start)]
     assert list(metrics) == ["always_up", "yesterday", *models[:7], "published_start", *models[7:]]
-    assert files(folder) == RUN_FILES | {"comparison.csv", "comparison.png"}
+    assert files(folder) == RUN_FILES | {"history.csv", "comparison.csv", "comparison.png"}
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == set(models)
     for name in models:
         own = metrics[name]
         assert own["seeds"] == 2 and own["epochs"] == 1 and own["test_accuracy_std"] >= 0
@@ -132,36 +149,81 @@ def test_a_start_is_where_training_begins(run, tmp_path):
     folder = tmp_path / "out" / "compare"
     published = convert_published(published_variables(tmp_path / "data", "acl18"))
     for seed in ("0", "1"):
-        own = AdvALSTM.load(folder / "random" / "alstm" / "seeds" / seed / "best.pt").state_dict()
-        for start, expected in (("own", own), ("published", published)):
+        own = weights_of(folder / "alstm" / "seeds" / seed)
+        for start, expected in (("two_stage", own), ("published", published)):
             for model in ("alstm", "rand_alstm", "adv_alstm"):
-                trained = AdvALSTM.load(folder / start / model / "seeds" / seed / "best.pt").state_dict()
+                trained = weights_of(folder / f"{start}_{model}" / "seeds" / seed)
                 for name, weights in expected.items():
                     torch.testing.assert_close(trained[name], weights, atol=1e-6, rtol=0)
-    first = {seed: folder / "random" / "alstm" / "seeds" / seed / "best.pt" for seed in ("0", "1")}
-    weights = [AdvALSTM.load(path).head.weight for path in first.values()]
-    assert not torch.equal(*weights)
+    heads = [weights_of(folder / "alstm" / "seeds" / seed)["head.weight"] for seed in ("0", "1")]
+    assert not torch.equal(*heads)
 
 
 def test_resume_adds_seeds_and_a_dry_run_trains_nothing(run, tmp_path):
-    run("compare", "--start", "published", small=False)
-    record = tmp_path / "out" / "compare" / "published" / "alstm" / "trained.json"
-    assert list(json.loads(record.read_text())["seconds"]) == ["0"]
+    run("compare", "--start", "published", "--seeds", "2", small=False)
+    folder = tmp_path / "out" / "compare"
+    first = [weights_of(folder / "published_alstm" / "seeds" / seed) for seed in ("0", "1")]
     both = run("compare", "--start", "published", "--seeds", "3", "--resume", small=False)
-    assert list(json.loads(record.read_text())["seconds"]) == ["0", "1", "2"]
-    before = record.stat().st_mtime_ns
+    for seed, weights in zip(("0", "1"), first, strict=True):
+        assert same(weights_of(folder / "published_alstm" / "seeds" / seed), weights)
     whole = run("compare", "--start", "published", "--seeds", "3", name="whole", small=False)
     for name in ("published_alstm", "published_adv_alstm"):
-        assert both[name]["test_accuracy_mean"] == pytest.approx(whole[name]["test_accuracy_mean"])
+        assert both[name]["test_accuracy_mean"] == whole[name]["test_accuracy_mean"]
+    path = folder / "published_alstm" / "seeds" / "2" / "last.pt"
+    before = path.stat().st_mtime_ns
     argv = ["--function", "compare", "--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
-    assert adv_alstm.main([*argv, "--quiet", "--dry_run", "--seeds", "3"]) == both
-    assert record.stat().st_mtime_ns == before
+    assert without_seconds(adv_alstm.main([*argv, "--quiet", "--dry_run"])) == without_seconds(both)
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_seed_alone_and_among_others_has_the_same_bits(run, tmp_path, jobs):
+    """Whatever is trained beside it, in this process or in others, and by the estimator's `fit` too."""
+    sample = ("--source", "sample", "--limit", "200")
+    run("compare", "--seeds", "3", "--start", "random", "--jobs", jobs, *sample, name="many")
+    run("train", "--seed", "2", "--model", "adv_alstm", *sample, name="one")
+    among, alone = tmp_path / "many" / "compare" / "adv_alstm" / "seeds" / "2", tmp_path / "one" / "train"
+    assert same(weights_of(among), weights_of(alone))
+    assert (among / "history.csv").read_bytes() == (alone / "history.csv").read_bytes()
+    data = adv_alstm.stock_movement(tmp_path / "data", "acl18", "sample", 3, 200)
+    model, held_out = AdvALSTM(2, epsilon=0.05, beta=0.01, l2=1.0), (data.validation.x, data.validation.y)
+    model.fit(data.train.x, data.train.y, held_out, epochs=2, batch_size=64, seed=2, verbose=0)
+    assert same(weights_of(among), model.state_dict())
+
+
+@pytest.mark.parametrize("method", ["forward", "represent", "score", "losses", "perturbation"])
+@pytest.mark.parametrize("function", ["train", "compare", "starts", "plot", "fit"])
+def test_what_is_read_is_what_is_trained(run, tmp_path, monkeypatch, function, method):
+    """A method of AttentiveLSTM that raises ends every function that trains: there is no second definition."""
+
+    class Used(Exception):
+        pass
+
+    def stop(*_):
+        raise Used
+
+    monkeypatch.setattr(AttentiveLSTM, method, stop)
+    seeds = [] if function in ("train", "fit") else ["--seeds", "2"]
+    with pytest.raises(Used):
+        if function == "fit":
+            x = torch.randn(8, 3, 2)
+            model = AdvALSTM(2)
+            model.fit(x, torch.tensor([0, 1] * 4), epochs=1, verbose=0)
+            model.predict(x)
+        else:
+            run(function, *seeds, "--epochs", "1", small=function not in ("compare", "starts"))
 
 
 def test_starts_puts_the_published_one_among_ours(run, tmp_path):
     metrics = run("starts", "--seeds", "3", small=False)
+    models = ["alstm", "two_stage_adv_alstm", "published_adv_alstm"]
+    assert list(metrics) == ["starts", *models, "published_start"]
+    assert all(metrics[name]["seeds"] == 3 and metrics[name]["seconds"] >= 0 for name in models)
+    mean = metrics["alstm"]["test_accuracy_mean"]
+    metrics = metrics["starts"]
+    assert metrics["start_test_accuracy_mean"] == pytest.approx(mean)
     rows = table(tmp_path / "out" / "starts" / "starts.csv")
-    assert files(tmp_path / "out" / "starts") == RUN_FILES | {"starts.csv", "starts.png"}
+    assert files(tmp_path / "out" / "starts") == RUN_FILES | {"history.csv", "starts.csv", "starts.png"}
     assert [row["start"] for row in rows] == ["own"] * 3 + ["published"] * 3
     own = np.array([[float(row[key]) for key in ("start_test_accuracy", "after_test_accuracy")] for row in rows[:3]])
     assert metrics["start_test_accuracy_mean"] == pytest.approx(own[:, 0].mean())
@@ -186,7 +248,7 @@ def test_yesterdays_direction_by_hand(run, tmp_path):
     part = adv_alstm.stock_movement(tmp_path / "data", "acl18", steps=3).test
     change = part.x[:, -1, 4]  # of the adjusted close, on the last known day
     expected = ((change > 0).long() == part.y).double().mean().item()
-    assert run("train")["yesterday_test_accuracy"] == pytest.approx(expected)
+    assert run("train")["yesterday"]["test_accuracy"] == pytest.approx(expected)
 
 
 def test_two_stages_start_from_the_trained_alstm(run, tmp_path):
@@ -205,7 +267,9 @@ def test_training_from_the_published_weights_and_from_a_file(run, tmp_path):
     path = tmp_path / "out" / "train" / "best.pt"
     torch.testing.assert_close(AdvALSTM.load(path).head.weight, published["head.weight"], atol=1e-6, rtol=0)
     again = run("train", *rate, "--start", str(path), name="again", small=False)
-    assert again["test_accuracy"] == metrics["test_accuracy"] and again["chosen"]["units"] == 16
+    (first, *_), (second, *_) = metrics.values(), again.values()
+    assert second["test_accuracy"] == first["test_accuracy"] and second["chosen"]["units"] == 16
+    assert "published_adv_alstm" in metrics and "best_adv_alstm" in again
 
 
 def test_dry_run_gives_the_test_metrics_again(run, tmp_path):
@@ -220,15 +284,8 @@ def test_dry_run_gives_the_test_metrics_again(run, tmp_path):
         str(tmp_path / "out"),
         "--quiet",
     ]
-    assert adv_alstm.main([*argv, "--dry_run"]) == first
+    assert without_seconds(adv_alstm.main([*argv, "--dry_run"])) == without_seconds(first)
     assert (tmp_path / "out" / "train" / "best.pt").read_bytes() == before
-
-
-def test_a_dry_run_refuses_another_data_set(run, tmp_path, capsys):
-    run("train", "--dataset", "kdd17")
-    with pytest.raises(SystemExit) as stopped:
-        run("train", "--dry_run", "--dataset", "acl18")
-    assert stopped.value.code == 2 and "was trained with kdd17, not acl18" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["adv_alstm", "rand_alstm"])
@@ -237,15 +294,13 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(run, tmp_path, model):
     whole = run("train", *flags, "--epochs", "4", name="whole")
     run("train", *flags, "--epochs", "2", name="parts")
     resumed = run("train", *flags, "--epochs", "4", "--resume", name="parts")
-    assert {k: v for k, v in resumed.items() if "seconds" not in k} == {
-        k: v for k, v in whole.items() if "seconds" not in k
-    }
+    assert without_seconds(resumed) == without_seconds(whole)
     histories = [(tmp_path / name / "train" / "history.csv").read_bytes() for name in ("whole", "parts")]
     assert histories[0] == histories[1]
 
 
 def test_a_grid_is_chosen_on_validation_data(run, tmp_path):
-    metrics = run("train", "--epsilon", "0.01", "1", "--l2", "0", "1", "--beta", "0.5", "--epochs", "3")
+    metrics = run("train", "--epsilon", "0.01", "1", "--l2", "0", "1", "--beta", "0.5", "--epochs", "3")["adv_alstm"]
     rows = table(tmp_path / "out" / "train" / "grid.csv")
     scores = [float(row["score"]) for row in rows]
     assert len(rows) == 4 and scores == sorted(scores, reverse=True)
@@ -259,7 +314,7 @@ def test_plot_draws_its_figures(run, tmp_path):
     assert files(folder) == RUN_FILES | {"history.csv", "attention.png", "epsilon.png", "beta.png", "scores.png"}
     assert {"alstm", "adv_alstm", "epsilon_0.1", "epsilon_1", "beta_0.5"} <= set(metrics)
     for name in ("alstm", "adv_alstm"):
-        assert metrics[f"{name}_perturbed_accuracy"] <= metrics[f"{name}_clean_accuracy"]
+        assert metrics[name]["perturbed_accuracy"] <= metrics[name]["clean_accuracy"]
 
 
 @pytest.fixture
@@ -280,11 +335,13 @@ def predictions(tmp_path):
 
 def test_own_prices_from_training_to_predictions(run, tmp_path, own_prices, capsys):
     parts = ["--validation_from", "2013-02-10", "--test_from", "2013-03-01"]
-    trained = run("train", "--dataset", str(own_prices), *parts, "--test_until", "2013-03-20")
+    trained = run("train", "--data", str(own_prices), *parts, "--test_until", "2013-03-20")
+    level = trained["always_up"]["test_accuracy"]
+    trained = trained["adv_alstm"]
     assert trained["data"] == "own" and trained["dataset"] == "prices" and trained["test_dates"][1] <= "2013-03-20"
     checkpoint = tmp_path / "out" / "train" / "best.pt"
-    argv = ["--function", "predict", "--dataset", str(own_prices), "--output_dir", str(tmp_path / "out")]
-    found = adv_alstm.main(argv)  # the days per window are those of the training
+    argv = ["--function", "predict", "--data", str(own_prices), "--output_dir", str(tmp_path / "out")]
+    found = adv_alstm.main(argv)["adv_alstm"]  # the days per window are those of the training
     (row,) = predictions(tmp_path)
     assert list(row) == ["date", "ticker", "score", "probability_up", "direction"]
     last = movement_archive.day(movement_archive.DAYS + 2).isoformat()
@@ -293,6 +350,7 @@ def test_own_prices_from_training_to_predictions(run, tmp_path, own_prices, caps
     logit = calibration["slope"] * score + calibration["intercept"]
     assert float(row["probability_up"]) == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
     assert found["trained_on"]["test_accuracy"] == trained["test_accuracy"]
+    assert found["trained_on"]["always_up_test_accuracy"] == level
     said = capsys.readouterr().out
     assert "S0" in said and "no complete days up to then: S1" in said
     assert f"right on {100 * trained['test_accuracy']:.1f} % of the samples" in said and "always up" in said
@@ -302,11 +360,22 @@ def test_own_prices_from_training_to_predictions(run, tmp_path, own_prices, caps
     scores = AdvALSTM.load(checkpoint).decision_function(part.x)
     np.testing.assert_allclose([float(row["score"]) for row in rows], scores, rtol=1e-4)
     assert all((float(row["score"]) > 0) == (row["direction"] == "up") for row in rows)
-    alone = tmp_path / "alone.pt"
-    alone.write_bytes(checkpoint.read_bytes())
-    found = adv_alstm.main([*argv, "--quiet", "--checkpoint", str(alone), "--steps", "3"])
+    for file in ("best.pt", "last.pt"):  # a model without the metrics.json of its run
+        (tmp_path / "alone").mkdir(exist_ok=True)
+        (tmp_path / "alone" / file).write_bytes(checkpoint.with_name(file).read_bytes())
+    found = adv_alstm.main([*argv, "--quiet", "--model_from", str(tmp_path / "alone")])["adv_alstm"]
     assert found["rows"] == 1 and found["trained_on"] == {}
     assert predictions(tmp_path)[0]["probability_up"] == ""
+
+
+def test_predictions_of_a_model_of_compare(run, tmp_path):
+    """With the calibration of the first seed, whose files are those of the model."""
+    metrics = run("compare", "--start", "random", "--seeds", "2")
+    argv = ["--function", "predict", "--source", "sample", "--quiet", "--output_dir", str(tmp_path / "out")]
+    folder = tmp_path / "out" / "compare" / "alstm"
+    found = adv_alstm.main([*argv, "--model_from", str(folder)])["alstm"]
+    assert found["rows"] == 6 and found["trained_on"]["test_accuracy"] == metrics["alstm"]["test_accuracy"]
+    assert predictions(tmp_path)[0]["probability_up"]
 
 
 def test_published_settings():
@@ -348,8 +417,7 @@ def test_the_table_of_several_seeds_shows_their_mean():
         (["--dropout", "1"], ["--dropout", "1"]),
         (["--steps", "0"], ["--steps", "0"]),
         (["--steps", "500"], ["500"]),
-        (["--num_layers", "2"], ["--num_layers", "one layer"]),
-        (["--pretrain"], ["--pretrain", "--start own"]),
+        (["--num_layers", "2"], ["--num_layers", "no such flag"]),
         (["--test_from", "2013-02-01"], ["--test_from", "acl18"]),
         (["--test_until", "2013-02-01"], ["--test_until", "acl18"]),
         (["--start", "nowhere.pt"], ["--start", "nowhere.pt"]),
@@ -357,7 +425,7 @@ def test_the_table_of_several_seeds_shows_their_mean():
         (["--start", "own", "--model", "lstm"], ["--start", "attention"]),
         (["--model", "alstm", "--epsilon", ".1"], ["--epsilon", "--model", "alstm"]),
         (["--start", "published", "--source", "sample", "--hidden_size", "4"], ["archive", "sample"]),
-        (["--function", "train", "--dry_run"], ["--dry_run", "best.pt"]),
+        (["--dry_run"], ["--epochs", "not used with --dry_run"]),
     ],
 )
 def test_bad_input_gives_one_line_that_names_it_and_status_2(run, given, named, capsys):
@@ -372,17 +440,18 @@ def test_bad_input_gives_one_line_that_names_it_and_status_2(run, given, named, 
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ("compare --dropout .1", ["--dropout", "train and plot"]),
-        ("compare --optimizer SGD", ["--optimizer", "train and plot"]),
         ("compare --model lstm", ["--model", "train"]),
+        ("starts", ["--seeds", "at least 2", "found 1"]),
         ("starts --start own", ["--start", "train and compare"]),
-        ("starts --dataset .", ["--dataset", "acl18, kdd17"]),
+        ("starts --dataset . --seeds 2", ["--dataset", "acl18, kdd17"]),
         ("compare --dataset . --start published", ["--start", "acl18, kdd17"]),
         ("predict --epochs 3", ["--epochs", "train"]),
-        ("predict --checkpoint none.pt", ["none.pt"]),
-        ("train --checkpoint none.pt", ["--checkpoint", "predict"]),
+        ("predict --model_from none.pt", ["best.pt", "--function train"]),
+        ("predict --data nothing.csv", ["--dataset", "acl18, kdd17", "nothing.csv"]),
+        ("predict --steps 3", ["--steps", "train"]),
+        ("train --model_from none.pt", ["--model_from", "predict"]),
         ("compare --source sample --epsilon .1 .2", ["--epsilon", "one value for compare"]),
-        ("starts --source sample --hidden_size 4 8", ["--hidden_size", "one value for starts"]),
+        ("starts --source sample --seeds 2 --hidden_size 4 8", ["--hidden_size", "one value for starts"]),
     ],
 )
 def test_flags_that_a_function_does_not_use_are_refused(given, named, capsys, tmp_path):
@@ -405,5 +474,5 @@ def test_the_whole_study_on_the_sample(tmp_path):
     """What `python adv_alstm.py --source sample` runs, cut to seconds."""
     metrics = adv_alstm.main(["--source", "sample", *TINY[:3], "--limit", "300", "--output_dir", str(tmp_path)])
     assert list(metrics) == list(SCRIPT.whole_study)
-    assert metrics["train"]["data"] == "sample" and metrics["predict"]["rows"] == 6
+    assert metrics["train"]["adv_alstm"]["data"] == "sample" and metrics["predict"]["adv_alstm"]["rows"] == 6
     assert list(flags.parse(SCRIPT, ["--source", "sample"])["compare"].start) == ["random", "own"]

@@ -78,7 +78,7 @@ def test_forward_pass_by_hand(attention):
         assert scores[k].item() == pytest.approx(score, abs=1e-12)
         np.testing.assert_allclose(e[k].detach(), representation, atol=1e-12)
         if attention:
-            np.testing.assert_allclose(model.weights_of_steps(model.hidden_states(x))[k].detach(), alpha, atol=1e-12)
+            np.testing.assert_allclose(model.weights_of_steps(model.hidden_states(x))[:, k].detach(), alpha, atol=1e-12)
     assert e.shape == (5, 6 if attention else 3)
 
 
@@ -91,7 +91,7 @@ def test_attention_by_hand():
         model.attention_vector.fill_(3.0)
     alpha = model.weights_of_steps(torch.tensor([[[0.5], [0.25]]], dtype=torch.float64))
     ratio = math.exp(3 * (math.tanh(0.5) - math.tanh(0.0)))
-    assert alpha.tolist() == [[pytest.approx(ratio / (1 + ratio)), pytest.approx(1 / (1 + ratio))]]
+    assert alpha.tolist() == [[pytest.approx(ratio / (1 + ratio))], [pytest.approx(1 / (1 + ratio))]]
 
 
 def head_by_hand(**arguments):
@@ -367,7 +367,7 @@ def test_perturbed_scores():
     active = sign * clean < 1
     shift = 0.5 * model.head.weight.norm().item()
     torch.testing.assert_close((sign * (clean - moved))[active], torch.full((int(active.sum()),), shift))
-    assert torch.equal(model.perturbed_scores(x, y, 0.0), clean)
+    torch.testing.assert_close(model.perturbed_scores(x, y, 0.0), clean, atol=1e-6, rtol=0)
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import Classifier
 from Classifier import MODES, PLACES, LSTMClassifier
-from lstm_studies.models.attentive_ensemble import represent, score
 from lstm_studies.models.attentive_lstm import AttentiveLSTM
 from lstm_studies.models.lstm_ae import HEADS, ConvLSTMAutoencoder, LSTMAutoencoder
+from lstm_studies.models.samples_last_lstm import FEW_UNITS
 from lstm_studies.models.text_lstm import POOLINGS, TextLSTM
 from ProxLSTM import METHODS, ProxLSTM, ProxLSTMCell
 
@@ -148,7 +148,7 @@ def classifier(draw):
 def attentive(draw):
     batch, steps, features = small(draw), small(draw, 5), small(draw)
     model = AttentiveLSTM(
-        small(draw),
+        draw(st.sampled_from([1, 2, FEW_UNITS + 1])),  # both ways of its LSTM
         epsilon=draw(st.sampled_from([0.0, 0.1, 2.0])),
         beta=draw(st.sampled_from([0.0, 0.5])),
         l2=draw(st.sampled_from([None, 0.3])),
@@ -163,29 +163,6 @@ def attentive(draw):
         return losses["loss"], losses["clean"], model(x)
 
     return Case(model, (torch.randn(batch, steps, features),), run)
-
-
-class Ensemble(nn.Module):
-    """The network of `lstm_studies.models.attentive_ensemble` with the stacked weights of some models."""
-
-    def __init__(self, models):
-        super().__init__()
-        states = [model.state_dict() for model in models]
-        self.names = list(states[0])
-        self.values = nn.ParameterList([torch.stack([state[name] for state in states]) for name in self.names])
-
-    def forward(self, x):
-        weights = dict(zip(self.names, self.values, strict=True))
-        return score(weights, represent(weights, x))
-
-
-def ensemble(draw):
-    steps, features, units, batch = small(draw, 5), small(draw), small(draw), small(draw)
-    attention, models = flag(draw), small(draw, 3)
-    model = Ensemble([AttentiveLSTM(units, attention=attention).build(features) for _ in range(models)])
-    x = torch.randn(steps, models, features + 1, batch)
-    x[:, :, -1] = 1
-    return Case(model, (), lambda: model(x.to(model.values[0])))
 
 
 def text(draw):
@@ -214,7 +191,6 @@ CASES = (
     prox_cell,
     classifier,
     attentive,
-    ensemble,
     text,
 )
 

@@ -136,7 +136,7 @@ def print_predictions(rows: Sequence[dict], metrics: Mapping) -> None:
     if metrics["without_prediction"]:
         print(f"no complete days up to then: {', '.join(metrics['without_prediction'])[:200]}")
     record = metrics["trained_on"]
-    if record:
+    if "test_accuracy" in record:
         low, high = (f"{100 * record[f'test_accuracy_{end}']:.1f}" for end in ("low", "high"))
         print(
             f"on its own test part ({record['dataset']}, {' to '.join(record['test_dates'])}) the model was right on "
@@ -158,26 +158,24 @@ def accuracies(path: Path, metrics: Mapping[str, dict]) -> Path:
     return plots.intervals(path, rows, "test accuracy (%), 95 % interval by days", level)
 
 
-def starts(
-    path: Path,
-    own: tuple[Sequence[float], Sequence[float]],
-    published: tuple[float, Sequence[float]],
-    levels: Mapping[str, float],
-) -> Path:
+def starts(path: Path, own: dict[str, list[dict]], published: dict[str, list[dict]], dataset: str) -> Path:
     """Test accuracy after training on against that of the start, in percent: one point per training.
 
-    own: accuracies of our starts and of what became of each. published: accuracy of the published start, and those of
-    the trainings from it. levels: named horizontal lines.
+    own, published: metrics of each training's "start" and of what became of it, "after"; from ALSTMs trained here and
+    from the published one.
     """
     figure, axes = plt.subplots(figsize=(7, 4.6))
     axes.axline((50, 50), slope=1, color="0.35", linestyle=":", linewidth=1.3, label="no better than its start")
-    for name, value in levels.items():
-        axes.axhline(value, color="0.35", linestyle="--", linewidth=1.3, label=name)
-    axes.plot(*own, "o", color=COLOURS[0], markersize=4.5, alpha=0.6, label=f"from {len(own[0])} ALSTMs of ours")
-    start, after = published
-    seeds = f"from the published ALSTM, {len(after)} seeds"
-    axes.plot(np.full(len(after), start), after, "D", color=COLOURS[1], markersize=5, alpha=0.8, label=seeds)
-    every_x, every_y = [*own[0], start], [*own[1], *after, *levels.values()]
+    level = PUBLISHED[dataset]["published_adv_alstm"][0]
+    axes.axhline(level, color="0.35", linestyle="--", linewidth=1.3, label="published Adv-ALSTM")
+    every_x, every_y = [], [level]
+    for rows, marker, colour, name in (
+        (own, "o", COLOURS[0], f"from {len(own['start'])} ALSTMs of ours"),
+        (published, "D", COLOURS[1], f"from the published ALSTM, {len(published['start'])} seeds"),
+    ):
+        x, y = ([100 * row["test_accuracy"] for row in rows[when]] for when in ("start", "after"))
+        axes.plot(x, y, marker, color=colour, markersize=4.5, alpha=0.7, label=name)
+        every_x, every_y = [*every_x, *x], [*every_y, *y]
     axes.set(xlim=(min(every_x) - 0.4, max(every_x) + 0.4), ylim=(min(every_y) - 0.4, max(every_y) + 0.4))
     axes.set(xlabel="test accuracy of the start (%)", ylabel="test accuracy after training on (%)")
     legend_above(axes)

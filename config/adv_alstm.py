@@ -1,0 +1,182 @@
+"""Settings and presets of adv_alstm.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lstm_studies.training.presets import Script
+from lstm_studies.training.settings import (
+    Application,
+    DownloadedData,
+    NotNegative,
+    PositiveInt,
+    Rate,
+    Training,
+    UsageError,
+    choice_flag,
+    data_flag,
+    model_flag,
+    training_flag,
+)
+
+PUBLISHED_SETS = ("acl18", "kdd17")
+PERTURBED = ("rand_alstm", "adv_alstm")  # the models that are trained on perturbed samples
+DATASET_HELP = "acl18, kdd17, or one's own daily prices: a CSV file or a folder of them"
+START_HELP = (
+    "weights that training starts from: random, own (those of an ALSTM trained here), published (those of the authors' "
+    "ALSTM), or a file"
+)
+
+
+@dataclass(frozen=True)
+class Movement(DownloadedData, Training):
+    """What every function has that trains models of stock movement."""
+
+    model: str = ""  # what the script trains
+    first: str | None = None  # where the weights of the start are: "published", a file, or a folder of trained models
+
+    hidden_size: PositiveInt = model_flag(4, "units of the LSTM and of the attention", "grid")
+    dropout: Rate = model_flag(0.0, "dropout rate of the last representation")
+    epsilon: NotNegative = training_flag(0.05, "length of the perturbation", "grid")
+    beta: NotNegative = training_flag(0.01, "weight of the loss of perturbed samples", "grid")
+    l2: NotNegative = training_flag(1.0, "weight of the penalty on the last layer", "grid")
+    loss: Literal["hinge", "cross_entropy"] = training_flag("hinge", "loss of one sample")
+    dataset: str = data_flag("acl18", DATASET_HELP, aliases=["data"])
+    steps: PositiveInt = data_flag(5, "days per window")
+    train_from: str | None = data_flag(None, "first training date of own prices; default: the first")
+    validation_from: str | None = data_flag(
+        None, "first validation date of own prices; default: after 70 % of the dates"
+    )
+    test_from: str | None = data_flag(None, "first test date of own prices; default: after 85 % of the dates")
+    test_until: str | None = data_flag(None, "last test date of own prices; default: the last")
+
+    def check(self, given) -> None:
+        super().check(given)
+        for name in ("train_from", "validation_from", "test_from", "test_until"):
+            if self.dataset in PUBLISHED_SETS and getattr(self, name):
+                raise UsageError(f"--{name}: {self.dataset} has the published dates")
+        check_dataset(self.dataset)
+
+    def check_start(self, start: str) -> None:
+        if start not in ("random", "own", "published") and not Path(start).is_file():
+            raise UsageError(f"--start: expected random, own, published or a file, found {start!r}")
+        if start == "published" and self.dataset not in PUBLISHED_SETS:
+            raise UsageError(f"--start: published weights are those of {', '.join(PUBLISHED_SETS)}, not {self.dataset}")
+
+
+@dataclass(frozen=True)
+class Train(Movement):
+    """one model, or a grid chosen on validation data"""
+
+    model: Literal["lstm", "alstm", "rand_alstm", "adv_alstm"] = model_flag("adv_alstm", "model to train")
+    start: str = choice_flag("random", START_HELP, "each")
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.check_start(self.start)
+        self.need(given, "epsilon beta", self.model in PERTURBED, f"--model {' or '.join(PERTURBED)}")
+        if self.start != "random" and self.model == "lstm":
+            raise UsageError(f"--start: {self.start} has an attention, which --model lstm has not; expected random")
+
+
+@dataclass(frozen=True)
+class Compare(Movement):
+    """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM from each start, beside two baselines, in one table"""
+
+    start: str = choice_flag("random", START_HELP, "each")
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.check_start(self.start)
+
+
+@dataclass(frozen=True)
+class Starts(Movement):
+    """as many ALSTMs as --seeds, each trained on as Adv-ALSTM: the published start among them"""
+
+    def check(self, given) -> None:
+        super().check(given)
+        if self.dataset not in PUBLISHED_SETS:
+            raise UsageError(f"--dataset: the published starts are of {', '.join(PUBLISHED_SETS)}, not {self.dataset}")
+        if self.seeds < 2:
+            raise UsageError(f"--seeds: expected at least 2 starts, found {self.seeds}")
+
+
+@dataclass(frozen=True)
+class Plot(Movement):
+    """attention over days, validation accuracy against epsilon and beta, scores of perturbed samples"""
+
+
+@dataclass(frozen=True)
+class Predict(DownloadedData, Application):
+    """score, probability and direction of each stock for the day after the newest one"""
+
+    every_day: bool = choice_flag(False, "predictions for every day instead of the newest one")
+    dataset: str = data_flag("acl18", DATASET_HELP, aliases=["data"])
+
+    def check(self, given) -> None:
+        super().check(given)
+        check_dataset(self.dataset)
+
+
+def check_dataset(dataset: str) -> None:
+    if dataset not in PUBLISHED_SETS and not Path(dataset).exists():
+        names = ", ".join(PUBLISHED_SETS)
+        raise UsageError(f"--dataset: expected {names}, a CSV file or a folder of them, found {dataset!r}")
+
+
+# ---- presets ---------------------------------------------------------------------------------------------------------
+
+
+def published_values(asked) -> dict[str, Any]:
+    """Table 1 of the publication and its code; one's own prices take the values of ACL18."""
+    values = {
+        "batch_size": 1024,
+        "learning_rate": 1e-2,
+        "epochs": 150,
+        "schedule": "constant",
+        "gradient_clipping": 0.0,
+    }
+    kdd17 = asked.dataset == "kdd17"
+    if asked.model == "lstm":
+        sizes = {"steps": 5, "hidden_size": 4, "l2": 0.001} if kdd17 else {"steps": 10, "hidden_size": 32, "l2": 10.0}
+        return {**values, **sizes, "epsilon": 0.0, "beta": 0.0}
+    if kdd17:
+        values |= {"steps": 15, "hidden_size": 16, "l2": 0.001, "epsilon": 0.001, "beta": 0.05}
+    return values | ({"epsilon": 0.0, "beta": 0.0} if asked.model == "alstm" else {})
+
+
+def best(asked) -> dict[str, Any]:
+    if asked.function == "predict":
+        return {}
+    values, sample = published_values(asked), asked.source == "sample"
+    if asked.function == "compare":
+        has_published = asked.dataset in PUBLISHED_SETS and not sample
+        values["start"] = ("random", "own", "published") if has_published else ("random", "own")
+    return values | ({"epochs": 40} if sample and asked.function != "starts" else {})
+
+
+def published(asked) -> dict[str, Any]:
+    if asked.function == "predict":
+        return {}
+    values = published_values(asked)
+    if asked.function == "train" and asked.model in PERTURBED:
+        values["start"] = "own"
+    if asked.function == "compare":
+        values["start"] = ("random", "own", "published")
+    return values
+
+
+def quick(asked) -> dict[str, Any]:
+    if asked.function == "predict":
+        return {}
+    start = {"start": ("random", "own")} if asked.function == "compare" else {}
+    return {**published_values(asked), **start, "epochs": 15}
+
+
+SCRIPT = Script(
+    "adv_alstm",
+    {"train": Train, "compare": Compare, "starts": Starts, "plot": Plot, "predict": Predict},
+    {"best": best, "published": published, "quick": quick},
+    study=("train", "compare", "plot", "predict"),
+)
