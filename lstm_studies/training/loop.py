@@ -343,6 +343,9 @@ def resident(data, device: str):
 
 
 def fetch(data, indices: Tensor, device: str) -> Batch:
+    """The batch of `indices` (B,); rows of tensors by index_select, which takes a third of the time of indexing."""
+    if type(data) is TensorDataset:
+        return tuple(part.index_select(0, indices.to(part.device)).to(device) for part in data.tensors)
     return tuple(part.to(device) for part in data[indices])
 
 
