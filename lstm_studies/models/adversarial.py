@@ -106,9 +106,9 @@ def normalize_samples(g: Tensor) -> Tensor:
     """
     flat = g.flatten(1)
     largest = flat.abs().amax(1, keepdim=True)
-    flat = torch.where(largest == 0, 0.0, flat / largest)
+    flat = flat / torch.where(largest == 0, 1.0, largest)
     length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-    return torch.where(length == 0, 0.0, flat / length).view_as(g)
+    return (flat / torch.where(length == 0, 1.0, length)).view_as(g)
 
 
 def check_batch(v: Tensor) -> None:
