@@ -124,21 +124,25 @@ def run(monkeypatch, no_flush):
 
 @pytest.fixture
 def door(tmp_path, monkeypatch, capsys):
-    """door(script, *argv): what the script's `main` returns, without figures; DataError if it ends as for bad input."""
+    """door(script, *argv): the metrics of the script's only model; DataError if it ends as for bad input."""
+    import trainings
+
     without_figures(monkeypatch)
     monkeypatch.setattr(gc, "get_freeze_count", lambda: 1)  # it counts them, a sixth of the time of a tiny run
     monkeypatch.setattr("lstm_studies.training.run.describe_run", lambda request: {})  # asks git
 
-    def run(script, *argv):
+    def run(name, *argv):
+        script = trainings.script(name)
         clear_caches(script)  # the next file has the same name
         capsys.readouterr()
         try:
-            return script.main([*map(str, argv), "--quiet", "--output_dir", str(tmp_path / "outputs")])
+            metrics = script.main([*map(str, argv), "--quiet", "--output_dir", str(tmp_path / "outputs")])
         except SystemExit as end:
             output = capsys.readouterr()
             errors = [line for line in output.err.splitlines() if not line.startswith("NOTICE")]
             assert end.code == 2 and len(errors) == 1 and not output.out, (end.code, output)
             raise DataError(errors[0]) from None
+        return next(iter(metrics.values()))
 
     return run
 

@@ -53,9 +53,8 @@ def test_help_of_a_function_names_its_flags(name, function, capsys):
     with pytest.raises(SystemExit, match="0"):
         flags.parse(declared, ["--function", function, "--help"])
     shown = capsys.readouterr().out
-    for flag, described in flags.flags_of(declared.functions[function]).items():
+    for flag in flags.flags_of(declared.functions[function]):
         assert f"--{flag} " in shown or f"--no_{flag} " in shown, flag
-        assert not described.help.endswith("."), (flag, described.help)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -156,10 +155,7 @@ BAD = [
     ("jv_training", "--function dropout --epsilon 1", ["--epsilon", "not used by dropout", "adversarial"]),
     ("jv_training", "--function basic --basic_epochs 3", ["--basic_epochs", "not used by basic", "adversarial"]),
     ("jv_training", "--function predict --test X", ["--test: not used by predict", "data are given by --data"]),
-    ("jv_training", NOWHERE, ["/no/such/folder"]),
-    ("adv_alstm", NOWHERE, ["/no/such/folder"]),
     ("stocktwits_sentiment", "--function train --no_linear --part_loss 1", ["--part_loss: used with --linear only"]),
-    ("stocktwits_sentiment", NOWHERE, ["/no/such/folder"]),
 ]
 
 

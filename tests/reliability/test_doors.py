@@ -1,10 +1,9 @@
 """Every file that a person hands to a script, damaged at random: the promised result, or one line and status 2.
 
-The loaders by themselves are in test_fuzz.py; here the files go in by the flags of the scripts, and what is checked is
-what the scripts leave. A dozen files per door in `make test`, 500 in `make reliability`; the same ones every time.
+The loaders by themselves are in test_loaders.py; here the files go in by the flags of the scripts, and what is checked
+is what the scripts leave. A dozen files per door in `make test`, 500 in `make reliability`; the same ones every time.
 """
 
-import csv
 import io
 import sys
 
@@ -13,34 +12,21 @@ import numpy as np
 import pytest
 import test_price_files
 import torch
+from fuzzing import changed_bytes, changed_text, put, zipped
+from hypothesis import strategies as st
+from tiny_models import IMAGES, LINES, PRICES, SEQUENCES, SERIES, STOCKS, TOY, TS, VOWELS, gzipped, message_table
+from tiny_training import rows
 
-import adv_alstm
-import jv_training
-import lstm_ae_mnist
-import lstm_ae_snp500
-import lstm_ae_toy
-import stocktwits_sentiment
 from lstm_studies.loaders import messages as load_messages
 from lstm_studies.loaders import mnist, movement, published_alstm
 from lstm_studies.loaders.files import DataError
 from lstm_studies.training import tables
-
-pytest.importorskip("hypothesis")
-from fuzzing import changed_bytes, changed_text, put, zipped
-from hypothesis import strategies as st
-from tiny_models import IMAGES, LINES, PRICES, SEQUENCES, SERIES, STOCKS, TOY, TS, VOWELS, gzipped, message_table
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Generating overly large repr"),  # of a file that fails
     pytest.mark.usefixtures("no_flush"),
 ]
 SHORT, FEW = 12, 2  # files of a loader, and of a script, in `make test`
-
-
-def rows(path):
-    """The rows of a CSV file that a script left, as text."""
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def numbers(path, *names):
@@ -55,10 +41,10 @@ def numbers(path, *names):
 
 @pytest.mark.parametrize("function", ["reconstruct", "encode"])
 def test_any_table_of_sequences(tmp_path, fuzz, door, tiny_model, function):
-    more = TOY if function == "reconstruct" else ["--trained", tiny_model("sequences")]
+    more = TOY if function == "reconstruct" else ["--model_from", tiny_model("sequences")]
 
     def load(data):
-        return door(lstm_ae_toy, "--function", function, "--data", put(tmp_path / "mine.csv", data), *more)
+        return door("lstm_ae_toy", "--function", function, "--data", put(tmp_path / "mine.csv", data), *more)
 
     def check(metrics):
         if function == "reconstruct":
@@ -76,8 +62,8 @@ def test_any_table_of_prices(tmp_path, fuzz, door, tiny_model, form):
     text, name = SERIES if form == "columns" else PRICES, "mine.zip" if form == "zip" else "mine.csv"
     functions = {
         "reconstruct": [*STOCKS, "--input_size", "2"],
-        "encode": ["--trained", tiny_model("prices")],
-        "tomorrow": ["--trained", tiny_model("tomorrow")],
+        "encode": ["--model_from", tiny_model("prices")],
+        "tomorrow": ["--model_from", tiny_model("tomorrow")],
     }
     files = changed_text(text)
     if form == "zip":
@@ -86,7 +72,7 @@ def test_any_table_of_prices(tmp_path, fuzz, door, tiny_model, form):
     def load(example):
         function, data = example
         more = functions[function]
-        return function, door(lstm_ae_snp500, "--function", function, "--data", put(tmp_path / name, data), *more)
+        return function, door("lstm_ae_snp500", "--function", function, "--data", put(tmp_path / name, data), *more)
 
     def check(left):
         function, metrics = left
@@ -139,7 +125,7 @@ def test_any_images_to_encode(tmp_path, fuzz, door, tiny_model):
 
     def load(data):
         path = put(tmp_path / "images", data)
-        return door(lstm_ae_mnist, "--function", "encode", "--data", path, "--trained", model)
+        return door("lstm_ae_mnist", "--function", "encode", "--data", path, "--model_from", model)
 
     def check(metrics):
         assert len(numbers(tmp_path / "outputs" / "encode" / "codes.csv", "z1", "z2")) == metrics["images"]
@@ -167,7 +153,7 @@ def put_ts(folder, files):
 
 def test_any_pair_of_ts_files(tmp_path, fuzz, door):
     def load(files):
-        return door(jv_training, "--function", "basic", *VOWELS, *put_ts(tmp_path, files))
+        return door("jv_training", "--function", "basic", *VOWELS, *put_ts(tmp_path, files))
 
     def check(metrics):
         assert metrics["data"] == "own" and 0 <= metrics["test_accuracy"] <= 1 and metrics["test_loss"] >= 0
@@ -176,11 +162,11 @@ def test_any_pair_of_ts_files(tmp_path, fuzz, door):
 
 
 def test_any_ts_file_to_classify(tmp_path, fuzz, door, tiny_model):
-    model = tiny_model("classes") / "best.pt"
+    model = tiny_model("classes")
 
     def load(data):
         path = put(tmp_path / "mine.ts", data)
-        return door(jv_training, "--function", "predict", "--data", path, "--checkpoint", model)
+        return door("jv_training", "--function", "predict", "--data", path, "--model_from", model)
 
     def check(metrics):
         shares = numbers(tmp_path / "outputs" / "predict" / "predictions.csv", "probability a", "probability b")
@@ -210,11 +196,11 @@ def test_any_form_of_prices(tmp_path, fuzz, form):
 
 
 def test_any_prices_to_predict(tmp_path, fuzz, door, tiny_model):
-    model = tiny_model("movement") / "best.pt"
+    model = tiny_model("movement")
 
     def load(data):
         path = put(tmp_path / "AAPL.csv", data)
-        return door(adv_alstm, "--function", "predict", "--dataset", path, "--checkpoint", model)
+        return door("adv_alstm", "--function", "predict", "--dataset", path, "--model_from", model)
 
     def check(metrics):
         scores = numbers(tmp_path / "outputs" / "predict" / "predictions.csv", "score")
@@ -265,7 +251,7 @@ def test_any_labelled_messages(tmp_path, fuzz, clothes):
 
 @pytest.mark.parametrize("kind", ["table", "lines", "input"])
 def test_any_messages_to_score(tmp_path, fuzz, door, tiny_model, monkeypatch, kind):
-    model = tiny_model("messages") / "best.pt"
+    model = tiny_model("messages")
     files = changed_text("\n".join(LINES) + "\n", " ") | st.sampled_from([b"", b"\0b\0u\0y", b"\xff\xfeb"])
     if kind == "table":
         files = st.sampled_from(list(CLOTHES)).flatmap(dressed_tables)
@@ -276,7 +262,7 @@ def test_any_messages_to_score(tmp_path, fuzz, door, tiny_model, monkeypatch, ki
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
         column = ["--text_column", "text"]
         try:
-            return door(stocktwits_sentiment, "--function", "predict", "--file", path, "--checkpoint", model, *column)
+            return door("stocktwits_sentiment", "--function", "predict", "--data", path, "--model_from", model, *column)
         except DataError as error:
             raise DataError(str(error).replace("standard input", str(tmp_path))) from None
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from fuzzing import changed_bytes, changed_text, put, zipped
+from hypothesis import strategies as st
 
 import load_data
 from lstm_studies.loaders import messages as load_messages
@@ -22,10 +24,6 @@ from lstm_studies.loaders import prices as price_loader
 from lstm_studies.loaders import vowels as load_vowels
 from lstm_studies.loaders.prices import own_prices
 from lstm_studies.loaders.toy import own_sequences
-
-pytest.importorskip("hypothesis")
-from fuzzing import changed_bytes, changed_text, put, zipped
-from hypothesis import strategies as st
 
 pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a file that fails
 
