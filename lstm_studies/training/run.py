@@ -158,6 +158,7 @@ def files_of_one_run(request: Request, folder: Path):
             for path in () if goes_on else results_in(folder):
                 remove(path)
             for path in aside.iterdir():
+                remove(folder / path.name)
                 path.rename(folder / path.name)
             if earlier_config:
                 checkpoint.write_atomically(config, earlier_config)
