@@ -16,6 +16,7 @@ VOWELS = [*SAMPLE, *"--limit 27 --epochs 2 --folds 2 --repeats 1 --hidden_size 3
 FROM_BASIC = [*VOWELS, "--basic_epochs", "2", "--epsilon", "0.1"]
 MOVEMENT = [*SAMPLE, *"--epochs 2 --batch_size 64 --limit 200 --hidden_size 2 --steps 3".split()]
 MESSAGES = [*SAMPLE, *"--epochs 2 --hidden_size 4 --embedding_size 3 --batch_size 16 --ngram_buckets 20".split()]
+SERIES = "--quiet --epochs 2 --window 8 --hidden_size 3 --code_size 2 --limit 60".split()
 GRID = ["--learning_rate", "0.01", "0.001"]
 SEEDS = ["--seeds", "2"]
 
@@ -29,6 +30,7 @@ ONE = {  # one training, or a few: script, function, flags
     "stocks": STOCKS,
     "stocks folds": [*STOCKS, "--folds", "3"],
     "stocks predict": ["lstm_ae_snp500", "predict", *SMALL, "--window", "10"],
+    "series": ["lstm_ae_series", "train", *SERIES],
     "vowels basic": ["jv_training", "basic", *VOWELS],
     "vowels adversarial": ["jv_training", "adversarial", *FROM_BASIC],
     "vowels proximal": ["jv_training", "proximal", *FROM_BASIC],
@@ -46,6 +48,7 @@ MANY = {  # grids, folds, seeds and models, also for several processes
     "digits search": [*DIGITS, "--model", "fc", *GRID],
     "stocks search": ["lstm_ae_snp500", "predict", *SMALL, "--window", "10", *GRID, *SEEDS],
     "stocks folds search": [*STOCKS, "--folds", "3", *GRID],
+    "series search": ["lstm_ae_series", "train", *SERIES, *GRID, "--data", "machine_temperature", "nyc_taxi"],
     "vowels search": ["jv_training", "basic", *VOWELS, "--dropout", "0", "0.3", *SEEDS],
     "vowels models": ["jv_training", "adversarial", *FROM_BASIC, "1"],
     "movement search": ["adv_alstm", "train", *MOVEMENT, *"--start own --epsilon 0.1 1".split(), *SEEDS],
@@ -55,12 +58,6 @@ MANY = {  # grids, folds, seeds and models, also for several processes
 }
 
 
-def of_scripts(trainings: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Those of the scripts whose settings are in config/."""
-    return {name: words for name, words in trainings.items() if words[0] in SCRIPTS}
-
-
-ONE, MANY = of_scripts(ONE), of_scripts(MANY)
 ALL = {**ONE, **MANY}
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 from conftest import one_line, without_figures
-from trainings import ROOT, SCRIPTS, script
+from trainings import ROOT, script
 
 from lstm_studies.training import checkpoint, flags
 from lstm_studies.training.settings import DECIDING
 
 GOLDEN = ROOT / "tests" / "golden"
 RUNS = [path.parent for path in sorted(GOLDEN.glob("format*/*/command.json"))]
-RUNS = [path for path in RUNS if json.loads((path / "command.json").read_text())["script"] in SCRIPTS]
 IN_SHORT = (
     *("toy_reconstruct_published", "mnist_reconstruct_published", "snp500_predict_published"),
     *("adv_alstm_train_published", "jv_training_basic_quick", "stocktwits_sentiment_train_quick"),

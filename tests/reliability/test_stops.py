@@ -18,7 +18,7 @@ from lstm_studies.loaders import messages as load_messages
 from lstm_studies.loaders import movement as load_movement
 from lstm_studies.training import loop
 
-IN_SHORT = [name for name in ("toy grid", "digits conv", "stocks", "vowels proximal", "movement") if name in ALL]
+IN_SHORT = ("toy grid", "digits conv", "stocks", "vowels proximal", "movement")
 THOROUGH = [pytest.param(name, True, marks=pytest.mark.reliability, id=name) for name in ALL]
 
 
@@ -90,13 +90,12 @@ def run_again(name, folder):
 # ---- the data and the place of a training ----------------------------------------------------------------------------
 
 PHRASES = list(itertools.product(("buy", "sell"), ("now", "then", "never", "the dip", "it all", "again", "or not")))
-FULL_DATA = [name for name in ("messages", "movement") if name in ALL]
 
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     """A folder with the full data of two studies, a few of them, and no network."""
-    for module in (load_movement, *map(trainings.script, {"adv_alstm"} & {*trainings.SCRIPTS})):
+    for module in (load_movement, trainings.script("adv_alstm")):
         monkeypatch.setattr(module, "MOVEMENT_SETS", movement_archive.SETS)
     monkeypatch.setattr(load_movement, "MOVEMENT_URL", "http://127.0.0.1:9/archive.zip")
     monkeypatch.setattr(load_messages, "MESSAGES_URL", "http://127.0.0.1:9/messages.csv")
@@ -107,7 +106,7 @@ def data(tmp_path, monkeypatch):
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("name", FULL_DATA)
+@pytest.mark.parametrize("name", ["messages", "movement"])
 def test_a_run_stays_with_the_data_that_it_read(tmp_path, capsys, run, data, name):
     """The full data are gone, or have come, since the training: no step falls back or moves on to other data."""
     script, function, *flags = ALL[name]
@@ -145,7 +144,7 @@ def test_a_run_stays_with_the_data_that_it_read(tmp_path, capsys, run, data, nam
         assert without_seconds(again(tmp_path / folder)) == without_seconds(whole)
 
 
-@pytest.mark.parametrize("name", [name for name in ("movement two stages", "movement compare") if name in ALL])
+@pytest.mark.parametrize("name", ["movement two stages", "movement compare"])
 def test_a_moved_folder_is_resumed_where_it_is_now(tmp_path, run, name):
     """Adv-ALSTM starts from an ALSTM in the same folder, whose place is part of what decided the training."""
     whole = run(name, tmp_path / "old")
