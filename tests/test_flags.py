@@ -398,6 +398,8 @@ def test_a_dry_run_asks_for_what_was_asked_then(earlier, tmp_path):
     dry = earlier(GIVEN)
     then, now = fit(f"--output_dir {tmp_path} {GIVEN}").values, fit(dry).values
     assert now == {**then, "dry_run": True} and fit(dry).preset == "published"
+    by_hand = fit(GIVEN).given.keys() - {"seeds", "jobs"}
+    assert fit(dry).given.keys() == by_hand | {"dry_run", "output_dir"}
     assert fit(f"{dry} --seeds 2 --quiet --data_dir here").seeds == 2
 
 
@@ -446,6 +448,8 @@ def test_a_dry_run_of_nothing(tmp_path, capsys):
         {"start": [1]},
         {"seeds": 0},
         {"preset": "none"},
+        {"given": 3},
+        {"given": [[1]]},
         {"preset": [1]},
         {"format": 7, "version": "3.2"},
     ],

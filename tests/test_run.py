@@ -62,9 +62,9 @@ def test_run_writes_config_and_metrics(tmp_path):
     versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
     assert config.pop("versions") == versions
     script = dataclasses.replace(SCRIPT, functions={"first": Fit})
-    request = script.request("first", learning_rate=[0.1], seed=3, quiet=True, device="cpu")
-    paths = {"output_dir": str(tmp_path), "data_dir": "data"}
-    assert config == {**flags.describe(request), **paths}
+    given = {"learning_rate": [0.1], "seed": 3, "data_dir": Path("data"), "output_dir": tmp_path}
+    assert config == flags.describe(script.request("first", **given, quiet=True, device="cpu"))
+    assert config["given"] == ["data_dir", "learning_rate", "seed"]
 
 
 def test_without_function_all_run(tmp_path):

@@ -157,6 +157,7 @@ def earlier_request(script: Script, function: str, given: dict[str, Any]) -> Req
             if name in config and (flag.group != "run" or name in ("seeds", "jobs")) and name != "data_dir"
         }
         preset = config.get("preset", "best")
+        given = {**{name: saved[name] for name in config.get("given", ()) if name in saved}, **given}
     except FileNotFoundError:
         raise UsageError(f"--dry_run: expected an earlier run in {path.parent}, found no config.json") from None
     except UsageError:
@@ -228,10 +229,11 @@ def located(value: Any, output_dir: Path) -> Any:
 
 
 def describe(request: Request) -> dict[str, Any]:
-    """What `config.json` holds of a request: its preset and every setting under its name."""
+    """What `config.json` holds of a request: its preset, every setting, and the names of those given by hand."""
+    given = [name for name, flag in request.flags.items() if name in request.given and flag.group != "run"]
     values = {name: value for name, value in request.values.items() if name not in ("label", "in_worker")}
     shown = {name: plain(value, request.output_dir) for name, value in values.items()}
-    return {"preset": request.preset, **shown, "output_dir": str(request.output_dir)}
+    return {"preset": request.preset, **shown, "output_dir": str(request.output_dir), "given": given}
 
 
 def headline(request: Request) -> str:
