@@ -449,6 +449,35 @@ def test_interrupted_models_go_on(tmp_path, at):
     assert without_seconds(fit_all(two_models(dry_run=True), tmp_path / "a")) == without_seconds(whole)
 
 
+def train_from_another(settings, folder):
+    """The model `later` starts from the weights of its seed in `first`, whose trainings have ended."""
+    if "later" not in folder.parts:
+        return train(settings, folder)
+    ended = [checkpoint.load(path)["epoch"] for path in folder.parents[2].glob("first/seeds/*/last.pt")]
+    start = weights(folder.parents[2] / "first" / "seeds" / folder.name / "best.pt")
+
+    def from_start(model, batch):
+        if not started:
+            started.append(model.load_state_dict(start))
+        return step(model, batch)
+
+    started = []
+    assert ended == [3, 3]
+    return loop.train(Net(settings.hidden_size), from_start, TRAINING, VALIDATION, settings, folder)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_models_that_start_from_the_files_of_others(tmp_path, jobs):
+    requests = {name: asked(seeds=2, jobs=jobs) for name in ("later", "first", "beside")}
+    metrics = fit_all(requests, tmp_path, train_from_another, after={"later": "first"})
+    assert (
+        list(metrics) == ["later", "first", "beside"] and metrics["first"]["test_mse"] == metrics["beside"]["test_mse"]
+    )
+    assert metrics["later"]["test_mse"] != metrics["first"]["test_mse"]
+    again = fit_all({name: one.with_values(dry_run=True) for name, one in requests.items()}, tmp_path, train)
+    assert without_seconds(again) == without_seconds(metrics)
+
+
 # ---- progress and seconds --------------------------------------------------------------------------------------------
 
 

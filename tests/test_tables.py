@@ -1,8 +1,12 @@
-"""The tables of a run folder: written, and read back as numbers."""
+"""The tables and JSON files of a run folder: written, read back as numbers, and shown at the end of a run."""
 
+import math
 import random
 
+import pytest
+
 from lstm_studies.training import tables
+from lstm_studies.training.checkpoint import CheckpointError
 
 
 def test_numbers_are_read_back_as_they_were(tmp_path):
@@ -14,14 +18,53 @@ def test_numbers_are_read_back_as_they_were(tmp_path):
 
 
 def test_columns_of_text_are_left_out(tmp_path):
-    """`fit_many` writes the model's name, a grid what became of a combination."""
+    """A study of several models writes their names, a grid what became of a combination."""
     rows = [{"model": "fc", "epoch": 1, "val_loss": 0.5, "status": "ok"}]
     rows.append({"model": "conv", "epoch": 2, "val_loss": float("nan"), "status": "diverged: no"})
     tables.write_csv(tmp_path / "history.csv", rows)
     first, second = tables.read_table(tmp_path / "history.csv")
-    assert (
-        first == {"epoch": 1.0, "val_loss": 0.5} and second["epoch"] == 2.0 and second["val_loss"] != second["val_loss"]
-    )
+    assert first == {"epoch": 1.0, "val_loss": 0.5} and second["epoch"] == 2.0 and math.isnan(second["val_loss"])
+
+
+def test_rows_of_models_with_other_columns(tmp_path):
+    tables.write_csv(tmp_path / "history.csv", [{"model": "a", "loss": 1.0}, {"model": "b", "loss": 2.0, "mse": 3.0}])
+    assert (tmp_path / "history.csv").read_text() == "model,loss,mse\na,1.0,\nb,2.0,3.0\n"
+    first, second = tables.read_table(tmp_path / "history.csv")
+    assert math.isnan(first["mse"]) and second == {"loss": 2.0, "mse": 3.0}
+    tables.write_csv(tmp_path / "empty.csv", [])
+    assert tables.read_table(tmp_path / "empty.csv") == []
+
+
+def test_curves_of_what_the_history_has(tmp_path):
+    rows = [{"epoch": k, "train_mse": k * 1.0, "val_mse": k * 2.0, "learning_rate": 0.1} for k in (1, 2)]
+    tables.write_csv(tmp_path / "history.csv", rows)
+    assert tables.read_curves(tmp_path, "mse") == {"training": ([1, 2], [1, 2]), "validation": ([1, 2], [2, 4])}
+    tables.write_csv(tmp_path / "history.csv", [{**row, "test_mse": 5.0} for row in rows])
+    assert tables.read_curves(tmp_path, "mse")["test"] == ([1, 2], [5, 5])
+
+
+def test_the_table_at_the_end_of_a_run():
+    """A column for each model, a line for each of more than six; means and deviations over seeds; no text, no lists."""
+    metrics = {
+        "narrow": {"data": "full", "seed": 0, "mse": 0.123456, "quick": True, "curve": [1.0], "none": None},
+        "wide": {"seed": 0, "mse": 1.0, "mse_mean": 2.0, "mse_std": 0.25, "accuracy": 0.5},
+    }
+    assert tables.table_of(metrics).splitlines() == [
+        "          narrow   wide",
+        "seed      0        0",
+        "mse       0.12346  2 ± 0.25",
+        "accuracy           0.5",
+    ]
+    many = tables.table_of({f"code{k}": {"mse": k / 10} for k in range(7)}).splitlines()
+    assert many[:2] == ["       mse", "code0  0"] and many[7] == "code6  0.6"
+    assert tables.table_of({"sequences": {"data": "own"}}) == "  sequences"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"3", b"[" * 100_000, b"\xff"])
+def test_a_file_that_is_no_json_object(tmp_path, content):
+    (tmp_path / "metrics.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"metrics\.json: expected a JSON object, found "):
+        tables.read_json(tmp_path / "metrics.json")
 
 
 def test_a_mean_history_is_that_of_each_epoch(tmp_path):

@@ -18,10 +18,14 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def write_csv(path: Path, rows: list[dict]) -> None:
-    """A table with a header. Text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """A table with a header, empty where a row lacks a column.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
     text = io.StringIO()
     rows = [{as_text(name): as_text(cell) for name, cell in row.items()} for row in rows]
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     checkpoint.write_atomically(path, text.getvalue().encode())
