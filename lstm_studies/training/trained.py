@@ -21,25 +21,27 @@ RETIRED = {"patience", "weight_average"}  # settings of format 1
 def trained_model(request: Request, function: str, *classes: type[nn.Module]) -> tuple[nn.Module, Training, Path]:
     """A trained model, its settings and its folder: `--model_from`, or what `function` left in the output folder.
 
+    --model_from: a run folder, whose best.pt it is, or a checkpoint in one.
     classes: of the models that the script trains.
     Raises CheckpointError if there is no such model.
     """
-    folder = request.model_from or request.output_dir / function
-    folder = folder.parent if folder.suffix == ".pt" else folder
+    path = request.model_from or request.output_dir / function
+    file = path if path.suffix == ".pt" else path / "best.pt"
+    folder = file.parent
     saved = checkpoint.load_latest(folder / "last.pt")
-    if saved is None or not (folder / "best.pt").exists():
+    if saved is None or not file.exists():
         several = ", ".join(sorted(path.parent.name for path in folder.glob("*/best.pt")))
         hint = f"found several: give the folder of one ({several})"
         if not several:
             hint = f"found none; run --function {function} first, or give its folder"
         raise CheckpointError(f"{folder}: expected a trained model (best.pt, last.pt), {hint} with --model_from")
-    settings = settings_of(request, function, saved, folder)
-    if saved["epoch"] < settings.epochs:
-        print(
-            f"NOTICE: {folder}: this training has not ended: epoch {saved['epoch']} of {settings.epochs}",
-            file=sys.stderr,
-        )
-    return checkpoint.rebuild(folder / "best.pt", *classes).to(settings.device), settings, folder
+    settings, epoch = settings_of(request, function, saved, folder), saved.get("epoch")
+    if not isinstance(epoch, int):
+        raise CheckpointError(f"{folder / 'last.pt'}: not of a training: it has no epoch")
+    if epoch < settings.epochs and not saved.get("stopped"):
+        where = f"epoch {epoch} of {settings.epochs}"
+        print(f"NOTICE: {folder}: this training has not ended: {where}", file=sys.stderr)
+    return checkpoint.rebuild(file, *classes).to(settings.device), settings, folder
 
 
 def settings_of(request: Request, function: str, saved: dict, folder: Path) -> Training:
