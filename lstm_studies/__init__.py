@@ -8,11 +8,12 @@ A name is imported when it is first used, so that `import lstm_studies` does not
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "2.0.0.dev0"
+__version__ = "2.0.0"
 
 if TYPE_CHECKING:
     from Classifier import LSTMClassifier
     from lstm_studies.estimators.adv_alstm import AdvALSTM
+    from lstm_studies.estimators.sequence_autoencoder import SequenceAutoencoder
     from lstm_studies.models.conv_lstm import ConvLSTM
     from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
     from ProxLSTM import ProxLSTM, ProxLSTMCell
@@ -25,6 +26,7 @@ MODULES = {  # of each name that people import
     "LSTMClassifier": "Classifier",
     "ProxLSTM": "ProxLSTM",
     "ProxLSTMCell": "ProxLSTM",
+    "SequenceAutoencoder": "lstm_studies.estimators.sequence_autoencoder",
 }
 __all__ = [
     "AdvALSTM",
@@ -34,6 +36,7 @@ __all__ = [
     "LSTMClassifier",
     "ProxLSTM",
     "ProxLSTMCell",
+    "SequenceAutoencoder",
 ]
 
 
