@@ -752,7 +752,7 @@ def test_bad_own_prices(tmp_path, data, expected):
 
 
 def test_own_prices_that_are_not_there(tmp_path):
-    fails([str(tmp_path), "No such file"], price_loader.own_prices, tmp_path / "mine.csv")
+    fails([str(tmp_path), "found no such file"], price_loader.own_prices, tmp_path / "mine.csv")
     fails([str(tmp_path), "found none ending in .csv"], price_loader.own_prices, tmp_path)
 
 

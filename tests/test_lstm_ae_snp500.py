@@ -263,7 +263,7 @@ def test_one_window_is_too_few_for_planted_anomalies(tmp_path, capsys):
         (("predict", "--data", "{series}"), "--inputs: expected high"),
         (("predict", "--folds", "5"), "--folds: not used by predict"),
         (("predict", "--input_size", "5"), "--input_size: not used by predict"),
-        (("reconstruct", "--data", "{nothing}"), "No such file"),
+        (("reconstruct", "--data", "{nothing}"), "found no such file"),
         (("tomorrow",), "run --function predict first"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The data side of the study of sequences, by hand tables, and what must not leak."""
+"""The study of synthetic sequences: its augmentations by hand, a file of one's own, and what it refuses."""
 
 import csv
 
@@ -69,8 +69,8 @@ def test_random_filters_keep_the_frequency_of_a_sine(steps):
     torch.testing.assert_close(random_filters(x, 0.0), x[:, 1:-1] - 0.5)
 
 
-def toy_settings(**changes) -> toy.ToySettings:
-    return toy.ToySettings(**{"signal": "waves", "device": "cpu", **changes})
+def toy_settings(**changes) -> toy.Reconstruct:
+    return toy.Reconstruct(**{"signal": "waves", "device": "cpu", **changes})
 
 
 @pytest.mark.parametrize("extension", [0, 6])
@@ -96,8 +96,10 @@ def test_fresh_sequences_are_others_every_time_of_the_same_kind_and_seeded():
 
 
 def run_toy(tmp_path, *argv) -> dict:
+    """The metrics of the one model."""
     tiny = ["--epochs", "1", "--limit", "64", "--hidden_size", "4"] if "reconstruct" in argv else []
-    return toy.main(["--function", *argv, *tiny, "--output_dir", str(tmp_path), "--quiet"])
+    (metrics,) = toy.main(["--function", *argv, *tiny, "--output_dir", str(tmp_path), "--quiet"]).values()
+    return metrics
 
 
 def write_rows(path, count: int, length: int = 12):
@@ -172,13 +174,13 @@ def test_toy_finds_planted_spikes_in_what_it_has_learnt(tmp_path):
         (("reconstruct", "--data", "{rows}", "--signal", "walk"), "--signal: used with generated sequences only"),
         (("reconstruct", "--data", "{rows}", "--fresh"), "--fresh: used with generated sequences only"),
         (("reconstruct", "--data", "{rows}", "--input_size", "5"), "--input_size: expected a divisor of 12"),
-        (("reconstruct", "--data", "{nothing}"), "No such file"),
+        (("reconstruct", "--data", "{nothing}"), "found no such file"),
         (
             ("reconstruct", "--extension", "5", "--signal", "walk"),
             "--extension: used with --filtering or --stretch only",
         ),
         (("encode",), "run --function reconstruct first"),
-        (("anomalies", "--trained", "{nothing}"), "expected a trained model"),
+        (("anomalies", "--model_from", "{nothing}"), "expected a trained model"),
         (("encode", "--epochs", "3"), "--epochs: not used by encode"),
         (("encode", "--quantile", ".9"), "--quantile: not used by encode"),
     ],
