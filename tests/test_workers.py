@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
+from processes import running
 from tiny_training import (
     BATCHES,
     TEST,
@@ -178,21 +179,16 @@ def ignore_signals(error, folder):
     ],
 )
 def test_an_error_in_one_task_ends_the_run_and_its_workers_at_once(tmp_path, error, function):
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    other.start()  # a child of the caller's own
     started = time.monotonic()
     with pytest.raises(error, match="one line"):
         workers.run([Task(str(one), function, one, tmp_path) for one in (error, None)], 2)
     assert time.monotonic() - started < 40
     (pid,) = (int(path.stem) for path in tmp_path.glob("*.pid"))
-    assert not multiprocessing.active_children() and not running(pid)
-
-
-def running(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
+    assert multiprocessing.active_children() == [other] and not running(pid)
+    other.kill()
+    other.join()
 
 
 def test_an_error_in_what_follows_a_task_ends_the_workers(tmp_path):

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import filelock
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.backend.process import LokyProcess
 
 from lstm_studies.loaders.files import DataError
 from lstm_studies.training.loop import Failed
@@ -163,10 +164,16 @@ def outcome(future: Future, received: list[int]) -> Any:
 
 def end_workers(running: Iterable[Future]) -> None:
     """Ends the workers of this machine, each at a point from which its task can be resumed; kills those that do not."""
-    for child in multiprocessing.active_children():
-        child.terminate()
+    terminate_workers()
     _, late = wait(running, timeout=10)
     get_reusable_executor(reuse=True).shutdown(kill_workers=bool(late))
+
+
+def terminate_workers() -> None:
+    """Sends SIGTERM to the workers of this machine, and to no other children of this process."""
+    for child in multiprocessing.active_children():
+        if isinstance(child, LokyProcess):
+            child.terminate()
 
 
 @contextmanager
@@ -178,8 +185,7 @@ def forwarded_signals(backend: str):
         if received:
             raise Interrupted(signum)
         received.append(signum)
-        for child in multiprocessing.active_children():
-            child.terminate()
+        terminate_workers()
 
     if backend != "loky":
         yield received
