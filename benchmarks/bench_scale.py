@@ -190,8 +190,8 @@ def train(script: str, *flags: str) -> None:
     """Runs a script in this process, which may be one of two, and writes what its training took."""
     importlib.import_module("torch._dynamo")  # which the first step of an optimizer would import
     folder, own = Path(os.environ["BENCHMARK_FOLDER"]), []
-    run = loop.Training.run
-    loop.Training.run = lambda training, received: own.append(processor_seconds(partial(run, training, received)))
+    train_whole = loop.Run.train
+    loop.Run.train = lambda run, received: own.append(processor_seconds(partial(train_whole, run, received)))
     with contextlib.redirect_stdout(io.StringIO()):
         importlib.import_module(script).main([*flags, "--quiet", "--threads", "1"])
     (folder / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(sum(own)))

@@ -60,7 +60,7 @@ os._exit({REACHED})
 SCRIPT = f"""
 import os, {{script}}
 from lstm_studies.training import loop
-loop.Training.finish_epoch = lambda training: os._exit({REACHED})
+loop.Run.finish_epoch = lambda run: os._exit({REACHED})
 {{script}}.main({{flags!r}})
 """
 

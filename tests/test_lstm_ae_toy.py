@@ -1,19 +1,18 @@
-"""The study of synthetic sequences: its augmentations by hand, a file of one's own, and what it refuses."""
-
-import csv
+"""lstm_ae_toy.py: order of time, augmentation, files of one's own, anomalies, refusals."""
 
 import numpy as np
 import pytest
 import torch
+from conftest import one_line
+from tiny_training import rows
 
 import lstm_ae_snp500 as snp500
 import lstm_ae_toy as toy
-from lstm_studies.loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
-from lstm_studies.loaders.toy import generate_signals, read_sequences, scale_sequences, toy_signals
+from config.lstm_ae_toy import Reconstruct
+from lstm_studies.loaders.augmentation import extended
+from lstm_studies.loaders.toy import read_sequences, scale_sequences, toy_signals
 from lstm_studies.models.lstm_ae import LSTMAutoencoder
 from lstm_studies.training import checkpoint
-
-# ---- toy -------------------------------------------------------------------------------------------------------------
 
 
 def test_as_steps_keeps_the_order_of_time():
@@ -21,56 +20,8 @@ def test_as_steps_keeps_the_order_of_time():
     assert toy.as_steps(x, 2).tolist() == [[[0, 1], [2, 3], [4, 5]]]
 
 
-def test_random_mirrors_makes_the_four_variants_and_no_other():
-    torch.manual_seed(0)
-    x = torch.tensor([[0.1, 0.2, 0.9]])
-    variants = {tuple(round(v, 4) for v in row) for row in random_mirrors(x.expand(200, 3)).tolist()}
-    assert variants == {(0.1, 0.2, 0.9), (0.9, 0.2, 0.1), (0.9, 0.8, 0.1), (0.1, 0.8, 0.9)}
-
-
-def test_random_stretches_keep_slow_sines_and_the_scale():
-    torch.manual_seed(0)
-    time = torch.linspace(0, 1, 50)
-    x = scale_sequences(torch.sin(2 * torch.pi * (2 * time + torch.rand(20, 1))))[0]
-    stretched = random_stretches(x, 25, 50, 50)
-    assert stretched.min() >= 0 and stretched.max() <= 1
-    torch.testing.assert_close(stretched.mean(1), torch.full((20,), 0.5))
-    # each one is offset + a sine of a frequency between 1 and 2 cycles: three unknowns fit it, at the best frequency
-    best = torch.full((20,), torch.inf)
-    for frequency in torch.linspace(0.9, 2.1, 121):
-        angle = 2 * torch.pi * frequency * time
-        basis = torch.stack([torch.ones(50), angle.sin(), angle.cos()], 1)
-        fitted = basis @ torch.linalg.lstsq(basis, stretched.T).solution
-        best = torch.minimum(best, (fitted.T - stretched).square().mean(1))
-    assert best.max() < 1e-4
-    torch.testing.assert_close(random_stretches(x, 50, 50, 50), x, atol=1e-5, rtol=0)  # the whole sequence: as it was
-    assert random_stretches(x, 30, 40, 12).shape == (20, 12)
-
-
-def test_three_sines_are_extended_as_they_go_on():
-    longer = generate_signals("waves", 100, 66)
-    x, offset, scale = scale_sequences(longer[:, 8:58])
-    error = extended(x, 8) - ((longer - offset) / scale + 0.5)
-    assert error.abs().max() < 0.01 and error[:, 4:62].abs().max() < 1e-3
-    assert extended(x, 0) is x
-
-
-@pytest.mark.parametrize("steps", [50, 48])
-def test_random_filters_keep_the_frequency_of_a_sine(steps):
-    torch.manual_seed(0)
-    angle = 2 * torch.pi * 5 * torch.arange(steps) / 50
-    x = 0.5 + 0.4 * torch.sin(angle + 6 * torch.rand(20, 1))
-    filtered = random_filters(x, 0.3)
-    assert filtered.shape == (20, steps - 2)
-    basis = torch.stack([angle.sin(), angle.cos()], 1)[1:-1]
-    fitted = basis @ torch.linalg.lstsq(basis, filtered.T).solution
-    torch.testing.assert_close(fitted.T, filtered, atol=1e-5, rtol=0)
-    assert (filtered - (x[:, 1:-1] - 0.5)).abs().amax(1).min() > 0.01  # and change its amplitude or phase
-    torch.testing.assert_close(random_filters(x, 0.0), x[:, 1:-1] - 0.5)
-
-
-def toy_settings(**changes) -> toy.Reconstruct:
-    return toy.Reconstruct(**{"signal": "waves", "device": "cpu", **changes})
+def toy_settings(**changes) -> Reconstruct:
+    return Reconstruct(**{"signal": "waves", "device": "cpu", **changes})
 
 
 @pytest.mark.parametrize("extension", [0, 6])
@@ -96,7 +47,7 @@ def test_fresh_sequences_are_others_every_time_of_the_same_kind_and_seeded():
 
 
 def run_toy(tmp_path, *argv) -> dict:
-    """The metrics of the one model."""
+    """The metrics of the only model."""
     tiny = ["--epochs", "1", "--limit", "64", "--hidden_size", "4"] if "reconstruct" in argv else []
     (metrics,) = toy.main(["--function", *argv, *tiny, "--output_dir", str(tmp_path), "--quiet"]).values()
     return metrics
@@ -118,7 +69,7 @@ def test_toy_with_a_file_of_ones_own(tmp_path):
         "sequences": 7,
         "code_size": 3,
     }
-    codes = read_table(tmp_path / "encode" / "codes.csv")
+    codes = rows(tmp_path / "encode" / "codes.csv")
     assert list(codes[0]) == ["sequence", "z1", "z2", "z3"] and [row["sequence"] for row in codes][::6] == [
         "row 1",
         "row 7",
@@ -128,41 +79,20 @@ def test_toy_with_a_file_of_ones_own(tmp_path):
         expected = model.encode(toy.as_steps(scale_sequences(read_sequences(new))[0], 4))
     np.testing.assert_allclose([[float(row[f"z{k}"]) for k in (1, 2, 3)] for row in codes], expected, rtol=1e-5)
     metrics = run_toy(tmp_path, "anomalies", "--data", str(new))
-    rows = read_table(tmp_path / "anomalies" / "anomalies.csv")
-    errors = [float(row["error"]) for row in rows]
-    assert sorted(errors, reverse=True) == errors and len(rows) == metrics["sequences"] == 7
-    assert (
-        sum(int(row["anomalous"]) for row in rows)
-        == metrics["anomalous"]
-        == sum(e > metrics["threshold"] for e in errors)
-    )
+    ranking = rows(tmp_path / "anomalies" / "anomalies.csv")
+    errors = [float(row["error"]) for row in ranking]
+    assert sorted(errors, reverse=True) == errors and len(ranking) == metrics["sequences"] == 7
+    anomalous = sum(int(row["anomalous"]) for row in ranking)
+    assert anomalous == metrics["anomalous"] == sum(error > metrics["threshold"] for error in errors)
     assert (tmp_path / "anomalies" / "worst.png").exists()
-
-
-def read_table(path) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_toy_finds_planted_spikes_in_what_it_has_learnt(tmp_path):
     """Slow sines of one frequency: whatever hardly trains knows that they are smooth."""
     phases = np.random.default_rng(0).uniform(0, 6, (300, 1))
-    rows = np.sin(phases + np.arange(20) / 3)
-    np.savetxt(tmp_path / "sines.csv", rows, delimiter=",")
-    flags = [
-        "--data",
-        str(tmp_path / "sines.csv"),
-        "--input_size",
-        "5",
-        "--code_size",
-        "2",
-        "--epochs",
-        "60",
-        "--batch_size",
-        "16",
-        "--lr",
-        ".01",
-    ]
+    np.savetxt(tmp_path / "sines.csv", np.sin(phases + np.arange(20) / 3), delimiter=",")
+    flags = "--input_size 5 --code_size 2 --epochs 60 --batch_size 16 --lr .01".split()
+    flags += ["--data", str(tmp_path / "sines.csv")]
     toy.main(["--function", "reconstruct", *flags, "--hidden_size", "16", "--output_dir", str(tmp_path), "--quiet"])
     metrics = run_toy(tmp_path, "anomalies")
     assert metrics["auc_spike"] > 0.95 and metrics["pca_auc_spike"] > 0.95
@@ -189,8 +119,7 @@ def test_toy_refuses_in_one_line(tmp_path, capsys, argv, expected):
     names = {"rows": write_rows(tmp_path / "rows.csv", 10), "nothing": tmp_path / "nothing"}
     with pytest.raises(SystemExit) as caught:
         toy.main(["--function", *(a.format(**names) for a in argv), "--output_dir", str(tmp_path), "--quiet"])
-    error = capsys.readouterr().err
-    assert caught.value.code == 2 and expected in error and error.count("\n") == 1
+    assert caught.value.code == 2 and expected in one_line(capsys)
 
 
 def test_a_file_of_other_lengths_or_a_model_of_another_script_is_refused(tmp_path, capsys):
