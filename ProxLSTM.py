@@ -12,10 +12,18 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.nn.functional import dropout, linear
 from torch.nn.utils.rnn import PackedSequence
 
 from lstm_studies.models.proximal_solvers import make_solver, solve_dense
+from lstm_studies.models.recording import (
+    autocast_dtype,
+    full_precision,
+    is_transformed,
+    recorded_gradients,
+    run_steps,
+    wants_graph,
+)
 
 METHODS = ("auto", "cholesky", "cg", "blackbox")
 TOLERANCES = {torch.float32: 3e-4, torch.float64: 1e-12}  # of conjugate gradients
@@ -29,8 +37,9 @@ def proximal_map(s: Tensor, G: Tensor, epsilon: float | Tensor) -> Tensor:
     """c = (I + epsilon G G^T)^-1 s (6), the minimiser of ||c - s||^2 / 2 + epsilon ||G^T c||^2 / 2 (5).
 
     s (B, H), G (B, H, I), epsilon a number or a tensor without dimensions, not negative (a tensor is not checked: that
-    would wait for the device). Returns c (B, H). Any number of batch dimensions, the same in s and G, or none. Twice
-    differentiable in s, G and epsilon; float16 and bfloat16 are computed in float32, under autocast too.
+    would wait for the device). Returns c (B, H). Any number of batch dimensions, the same in s and G, or none.
+    Differentiable any number of times in s, G and epsilon; float16 and bfloat16 are computed in float32, under autocast
+    too. Raises ValueError for other shapes and for an epsilon that is negative or not finite.
     """
     if G.dim() != s.dim() + 1 or s.dim() < 1 or G.shape[:-1] != s.shape:
         raise ValueError(f"s and G must be (..., H) and (..., H, I), not {tuple(s.shape)} and {tuple(G.shape)}")
@@ -40,70 +49,122 @@ def proximal_map(s: Tensor, G: Tensor, epsilon: float | Tensor) -> Tensor:
         raise ValueError(f"epsilon must be finite and not negative, not {epsilon}")
     dtype = torch.promote_types(s.dtype, G.dtype)
     working = torch.promote_types(dtype, torch.float32)
-    epsilon = torch.as_tensor(epsilon, dtype=working, device=s.device)
-    return ProximalMap.apply(s.to(working), G.to(working), epsilon).to(dtype)
+    with full_precision(s.device):
+        s, G, epsilon = s.to(working), G.to(working), torch.as_tensor(epsilon, dtype=working, device=s.device)
+        apply = solve_dense if is_transformed(s, G, epsilon) else ProximalMap.apply
+        return apply(G, s, epsilon).to(dtype)
 
 
 class ProximalMap(torch.autograd.Function):
     """(6), and (7)-(9) as its derivatives: made of differentiable operations and of the map itself."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(s: Tensor, G: Tensor, epsilon: Tensor) -> Tensor:
-        with torch.autocast(s.device.type, enabled=False):
-            return solve_dense(epsilon.sqrt() * G, s)
+    def forward(G: Tensor, s: Tensor, epsilon: Tensor) -> Tensor:
+        return solve_dense(G, s, epsilon)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        _, G, epsilon = inputs
+        G, _, epsilon = inputs
         ctx.save_for_backward(G, epsilon, output)
 
     @staticmethod
     def backward(ctx, grad_c: Tensor):
         G, epsilon, c = ctx.saved_tensors
-        a = ProximalMap.apply(grad_c, G, epsilon)
+        a = proximal_map(grad_c, G, epsilon)  # (7)
         # p = G^T c and q = G^T a: sums, because autocast would lower the precision of a product
         p, q = (G * c.unsqueeze(-1)).sum(-2), (G * a.unsqueeze(-1)).sum(-2)
-        grad_G = -epsilon * (a.unsqueeze(-1) * p.unsqueeze(-2) + c.unsqueeze(-1) * q.unsqueeze(-2))
-        return a, grad_G, -(p * q).sum()
+        grad_G = -epsilon * (a.unsqueeze(-1) * p.unsqueeze(-2) + c.unsqueeze(-1) * q.unsqueeze(-2))  # (8)
+        return grad_G, a, -(p * q).sum()  # (9)
+
+
+# ---- one step --------------------------------------------------------------------------------------------------------
+
+
+def lstm_step(v: Tensor, state: tuple[Tensor, Tensor], w_ih: Tensor, w_hh: Tensor, bias: Tensor | None = None):
+    """One step of an LSTM: v (B, I) and state = (h, c) before to h, the new cell state s and the gates i, f, g."""
+    h, c = state
+    i, f, g, o = (linear(v, w_ih, bias) + linear(h, w_hh)).chunk(4, -1)  # (B, H) each
+    i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()  # (1)
+    s = f * c + i * g  # (2)
+    return o * s.tanh(), s, (i, f, g)  # (3)
+
+
+def proximal_step(v, state, w_ih, w_hh, bias, epsilon) -> tuple[Tensor, Tensor]:
+    """One step of a proximal LSTM: v (B, I) and state = (h, c) before to h and c (B, H).
+
+    What the rest of this file computes in other ways. Differentiable any number of times.
+    """
+    h, s, (i, f, g) = lstm_step(v, state, w_ih, w_hh, bias)
+    d_i, d_f, d_g = g * i * (1 - i), state[1] * f * (1 - f), i * (1 - g * g)  # (B, H) each
+    w_i, w_f, w_g, _ = w_ih.chunk(4)  # (H, I) each
+    G = d_i.unsqueeze(-1) * w_i + d_f.unsqueeze(-1) * w_f + d_g.unsqueeze(-1) * w_g  # (B, H, I) (4)
+    return h, proximal_map(s, G, epsilon)  # (6)
+
+
+def blackbox_step(cell: Callable, v: Tensor, state: tuple[Tensor, Tensor], epsilon: float | Tensor):
+    """A step of any cell: v (B, I) and (h, c) (B, H) to the next (h, c). Slow: H rows of G pass back through the cell.
+
+    `cell(v, (h, c))` returns the new h and cell state s, as nn.LSTMCell does; c is s under the proximal map whose G is
+    ds/dv of each sample, by autograd. The samples must not act on one another. Differentiable any number of times.
+    """
+
+    def new_states(v: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        h, s = cell(v, state)
+        return s.sum(0), (h, s)  # a sample's v is in no other's s, so the sum loses nothing of ds/dv
+
+    G, (h, s) = torch.func.jacrev(new_states, has_aux=True)(v)  # (H, B, I)
+    return h, proximal_map(s, G.transpose(0, 1), epsilon)
+
+
+def run_packed(step: Callable, x: Tensor, batch_sizes: Sequence[int], state: tuple[Tensor, Tensor], reverse: bool):
+    """`step` through sequences that are sorted by length: x (N, I) to h (N, H) and the last h and c (B, H)."""
+    (h, c), steps, outputs = state, x.split(batch_sizes), [None] * len(batch_sizes)
+    for t in range(len(steps))[:: -1 if reverse else 1]:
+        n = batch_sizes[t]
+        outputs[t], c_t = step(steps[t], (first_rows(h, n), first_rows(c, n)))
+        h, c = replace_rows(h, outputs[t]), replace_rows(c, c_t)
+    return torch.cat(outputs), h, c
+
+
+def first_rows(state: Tensor, n: int) -> Tensor:
+    return state if len(state) == n else state[:n]
+
+
+def replace_rows(state: Tensor, rows: Tensor) -> Tensor:
+    """`state` (B, H) with its first rows replaced."""
+    return rows if len(rows) == len(state) else torch.cat([rows, state[len(rows) :]])
 
 
 # ---- a whole sequence, with the backward pass written out ------------------------------------------------------------
 
 
 class ProxLSTMFunction(torch.autograd.Function):
-    """All steps: x (N, I), the rows of one step after another, to h (N, H) and the last h and c (B, H).
+    """`proximal_step` through packed sequences, its first derivatives by (7)-(14); later ones by recorded operations.
 
-    `batch_sizes` has the number of rows of each step, not increasing: the sequences are sorted, the longest first.
-    Gates are ordered i, f, g, o, as in nn.LSTM; epsilon is a positive number or tensor without dimensions.
-    Differentiable once.
-
-    M LSTMs run as one if the weights are (M, 4H, I), (M, 4H, H) and (M, 4H): all steps then have as many rows, in M
-    equal blocks.
+    x (N, I) are the rows of one step after another, `batch_sizes` of them, not increasing: the sequences are sorted,
+    the longest first. Returns h (N, H) and the last h and c (B, H). `epsilon` is a positive number or a tensor without
+    dimensions, `bias` may be None, `make_solver` makes a solver for the weights that G consists of.
     """
 
     @staticmethod
     def forward(ctx, x, h_0, c_0, w_ih, w_hh, bias, epsilon, batch_sizes, reverse, make_solver):
-        hidden = w_hh.shape[-1]
-        solver = make_solver(weight=w_ih[..., : 3 * hidden, :] * epsilon**0.5)
+        hidden = w_hh.shape[1]
+        solver = make_solver(weight=w_ih[: 3 * hidden] * epsilon**0.5)
         order = range(len(batch_sizes))[:: -1 if reverse else 1]
-        blocks = Blocks(w_ih, len(batch_sizes))
-        gates_x = blocks.gather(blocks.spread(x) @ w_ih.mT + bias.unsqueeze(-2)).split(batch_sizes)
-        gates = gates_x[0].new_empty(len(x), 4 * hidden)
-        d, y = (gates.new_empty(len(x), 3, hidden) for _ in range(2))
-        tanh_s, h, c = (gates.new_empty(len(x), hidden) for _ in range(3))
-        p = gates.new_empty(x.shape)
-        w_hh_transposed = w_hh.mT
-        parts = (gates, *gates.split(hidden, 1), *d.unbind(1), d, tanh_s, h, c, p, y)
-        by_step = list(zip(*(part.split(batch_sizes) for part in parts), strict=True))
+        gates_x = linear(x, w_ih, bias).split(batch_sizes)
+        gates = x.new_empty(len(x), 4 * hidden)
+        d, y = (x.new_empty(len(x), 3, hidden) for _ in range(2))  # G = diag(d_i) W_i + ..., y = W G^T c
+        tanh_s, h, c = (x.new_empty(len(x), hidden) for _ in range(3))
+        p = torch.empty_like(x)  # G^T c
+        buffers = (gates, *gates.split(hidden, 1), *d.unbind(1), d, tanh_s, h, c, p, y)
+        by_step = list(zip(*(buffer.split(batch_sizes) for buffer in buffers), strict=True))
         h_before, factors = ([None] * len(batch_sizes) for _ in range(2))
-        h_last, c_last = h_0, c_0
+        h_last, c_last, w_hh_transposed = h_0, c_0, w_hh.T
         for t in order:
             gates_t, i, f, g, o, d_i, d_f, d_g, d_t, tanh_s_t, h_t, c_t, p_t, y_t = by_step[t]
             h_before[t], c_before = first_rows(h_last, batch_sizes[t]), first_rows(c_last, batch_sizes[t])
-            z = blocks.add_product(gates_x[t], h_before[t], w_hh_transposed)
-            torch.sigmoid(z, out=gates_t)
+            z = torch.addmm(gates_x[t], h_before[t], w_hh_transposed)
+            torch.sigmoid(z, out=gates_t)  # (1)
             torch.tanh(z[:, 2 * hidden : 3 * hidden], out=g)
             s = torch.addcmul(i * g, f, c_before)  # (2)
             torch.tanh(s, out=tanh_s_t)
@@ -114,21 +175,33 @@ class ProxLSTMFunction(torch.autograd.Function):
             factors[t] = solver.prepare(d_t)
             solver.solve(d_t, factors[t], s, c_t, p_t, y_t)  # (6)
             h_last, c_last = replace_rows(h_last, h_t), replace_rows(c_last, c_t)
-        ctx.save_for_backward(x, w_ih, w_hh, gates, d, tanh_s, c, p, y, torch.cat(h_before))
-        ctx.epsilon, ctx.batch_sizes, ctx.order = float(epsilon), batch_sizes, order
-        ctx.solver, ctx.factors, ctx.blocks = solver, factors, blocks
+        ctx.given = [isinstance(value, Tensor) for value in (x, h_0, c_0, w_ih, w_hh, bias, epsilon)]
+        ctx.save_for_backward(
+            *(x, h_0, c_0, w_ih, w_hh, bias, epsilon if isinstance(epsilon, Tensor) else None),
+            *(gates, d, tanh_s, c, p, y, torch.cat(h_before)),
+        )
+        ctx.epsilon, ctx.batch_sizes, ctx.order, ctx.solver, ctx.factors = epsilon, batch_sizes, order, solver, factors
         return h, h_last.clone(), c_last.clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, *grad_outputs):
-        with torch.autocast(grad_outputs[0].device.type, enabled=False):
-            return ProxLSTMFunction.gradients(ctx, *grad_outputs)
+        with full_precision(grad_outputs[0].device):
+            if not wants_graph(*grad_outputs):
+                return *ProxLSTMFunction.gradients(ctx, *grad_outputs), None, None, None
+            needed = ctx.needs_input_grad[:7]
+            run = functools.partial(ProxLSTMFunction.run_recorded, ctx)
+            return *recorded_gradients(run, ctx.saved_tensors[:7], grad_outputs, needed), None, None, None
+
+    @staticmethod
+    def run_recorded(ctx, x, h_0, c_0, w_ih, w_hh, bias, epsilon):
+        epsilon = ctx.epsilon if epsilon is None else epsilon
+        step = functools.partial(proximal_step, w_ih=w_ih, w_hh=w_hh, bias=bias, epsilon=epsilon)
+        return run_packed(step, x, ctx.batch_sizes, (h_0, c_0), ctx.order.step < 0)
 
     @staticmethod
     def gradients(ctx, grad_h, grad_h_last, grad_c_last):
-        x, w_ih, w_hh, gates, d, tanh_s, c, p, y, h_before = ctx.saved_tensors
-        hidden, blocks = w_hh.shape[-1], ctx.blocks
+        x, _, _, w_ih, w_hh, bias, _, gates, d, tanh_s, c, p, y, h_before = ctx.saved_tensors
+        hidden = w_hh.shape[1]
         i, f, _, o = gates.split(hidden, 1)
         # minus the second derivatives of s with respect to the inputs of the gates (12)
         minus_second = gates[:, : 3 * hidden].unflatten(1, (3, hidden)) * 2
@@ -140,47 +213,17 @@ class ProxLSTMFunction(torch.autograd.Function):
         s_slope = aten.tanh_backward(o, tanh_s)
         grad_z, a, q, y_a = map(torch.empty_like, (gates, c, p, y[: ctx.batch_sizes[0]]))
         grad_s, grad_o = grad_z[:, : 3 * hidden].unflatten(1, (3, hidden)), grad_z[:, 3 * hidden :]
-        parts = (
-            grad_h,
-            d,
-            y,
-            c.unsqueeze(1),
-            f,
-            minus_second,
-            minus_mixed,
-            minus_slope,
-            o_slope,
-            s_slope,
-            grad_z,
-            grad_s,
-            grad_s[:, 0],
-            grad_s[:, 2],
-            grad_o,
-            a,
-            q,
+        buffers = (
+            *(grad_h, d, y, c.unsqueeze(1), f, minus_second, minus_mixed, minus_slope, o_slope, s_slope),
+            *(grad_z, grad_s, grad_s[:, 0], grad_s[:, 2], grad_o, a, q),
         )
-        by_step = list(zip(*(part.split(ctx.batch_sizes) for part in parts), strict=True))
+        by_step = list(zip(*(buffer.split(ctx.batch_sizes) for buffer in buffers), strict=True))
         dh, dc = grad_h_last, grad_c_last.contiguous()  # (B, H): of the state after step t
         for t in reversed(ctx.order):
-            (
-                grad_h_t,
-                d_t,
-                y_t,
-                c_t,
-                f_t,
-                minus_second_t,
-                minus_mixed_t,
-                minus_slope_t,
-                o_slope_t,
-                s_slope_t,
-                dz,
-                dz_s,
-                dz_i,
-                dz_g,
-                dz_o,
-                a_t,
-                q_t,
-            ) = by_step[t]
+            grad_h_t, d_t, y_t, c_t, f_t, minus_second_t, minus_mixed_t, minus_slope_t, o_slope_t, s_slope_t = by_step[
+                t
+            ][:10]
+            dz, dz_s, dz_i, dz_g, dz_o, a_t, q_t = by_step[t][10:]
             n = ctx.batch_sizes[t]
             dd = first_rows(y_a, n)
             ctx.solver.solve(d_t, ctx.factors[t], first_rows(dc, n), a_t, q_t, dd)  # (7)
@@ -194,130 +237,24 @@ class ProxLSTMFunction(torch.autograd.Function):
             dd_i, dd_f, dd_g = dd.unbind(1)
             dz_i.addcmul_(dd_g, minus_mixed_t)
             dz_g.addcmul_(dd_i, minus_mixed_t)
-            dh = replace_rows(dh, blocks.product(dz, w_hh))  # (13)
+            dh = replace_rows(dh, dz @ w_hh)  # (13)
             dc = replace_rows(dc, (ds * f_t).addcmul_(dd_f, minus_slope_t))
         # (14): the gates' part and that of G, half of whose epsilon is in p and q already
-        grad_z = blocks.spread(grad_z)
-        grad_w_ih = grad_z.mT @ blocks.spread(x)
-        grad_w_g = grad_w_ih[..., : 3 * hidden, :]
+        grad_w_ih = grad_z.T @ x
         for left, right in ((a, p), (c, q)):
-            outer = blocks.spread((d * left.unsqueeze(1)).flatten(1)).mT @ blocks.spread(right)
-            grad_w_g.sub_(outer, alpha=ctx.epsilon**0.5)
-        grad_x = blocks.gather(grad_z @ w_ih) if ctx.needs_input_grad[0] else None
+            outer = (d * left.unsqueeze(1)).flatten(1).T @ right
+            grad_w_ih[: 3 * hidden].sub_(outer, alpha=ctx.epsilon**0.5)
+        grad_x = grad_z @ w_ih if ctx.needs_input_grad[0] else None
+        grad_bias = None if bias is None else grad_z.sum(0)
         grad_epsilon = -(p * q).sum() / ctx.epsilon if ctx.needs_input_grad[6] else None  # (9)
-        grad_w_hh = grad_z.mT @ blocks.spread(h_before)
-        return grad_x, dh, dc, grad_w_ih, grad_w_hh, grad_z.sum(-2), grad_epsilon, None, None, None
-
-
-class Blocks:
-    """Products of rows with one weight, or of equal blocks of rows with the weight of each of M models."""
-
-    def __init__(self, weight: Tensor, steps: int):
-        self.models, self.steps = weight.shape[0] if weight.dim() == 3 else None, steps
-
-    def spread(self, rows: Tensor) -> Tensor:
-        """The rows (N, K) of all steps, by model (M, N / M, K)."""
-        if self.models is None:
-            return rows
-        return rows.view(self.steps, self.models, -1, rows.shape[1]).transpose(0, 1).flatten(1, 2)
-
-    def gather(self, rows: Tensor) -> Tensor:
-        """`spread` undone."""
-        if self.models is None:
-            return rows
-        return rows.view(self.models, self.steps, -1, rows.shape[2]).transpose(0, 1).flatten(0, 2)
-
-    def product(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """The rows (N, J) of one step times the weight (J, K)."""
-        if self.models is None:
-            return rows @ weight
-        return torch.bmm(rows.view(self.models, -1, rows.shape[1]), weight).flatten(0, 1)
-
-    def add_product(self, added: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-        if self.models is None:
-            return torch.addmm(added, rows, weight)
-        shape = (self.models, -1, rows.shape[1])
-        return torch.baddbmm(added.view(*shape[:2], added.shape[1]), rows.view(shape), weight).flatten(0, 1)
-
-
-def first_rows(state: Tensor, n: int) -> Tensor:
-    return state if len(state) == n else state[:n]
-
-
-def replace_rows(state: Tensor, rows: Tensor) -> Tensor:
-    """`state` (B, H) with its first rows replaced."""
-    return rows if len(rows) == len(state) else torch.cat([rows, state[len(rows) :]])
-
-
-# ---- the black box: any cell, by autograd alone ----------------------------------------------------------------------
-
-
-def blackbox_step(cell: nn.Module, v: Tensor, state: tuple[Tensor, Tensor], epsilon: float | Tensor):
-    """A proximal step of any cell: v (B, I) and (h, c) (B, H) to the next (h, c). Slow: H passes back through the cell.
-
-    `cell(v, (h, c))` returns the new h and cell state s, as nn.LSTMCell does; c is s under the proximal map whose G is
-    ds/dv of each sample, by autograd. The samples must not act on one another. Differentiable once.
-    """
-    names, parameters = zip(*cell.named_parameters(), strict=True)
-
-    def function(v: Tensor, h: Tensor, c: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.func.functional_call(cell, dict(zip(names, parameters, strict=True)), (v, (h, c)))
-
-    return BlackboxStep.apply(function, epsilon, v, *state, *parameters)
-
-
-def lstm_cell(v: Tensor, h: Tensor, c: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.lstm_cell(v, (h, c), *parameters)
-
-
-class BlackboxStep(torch.autograd.Function):
-    """`blackbox_step` for function(v, h, c, *parameters) -> (h, s).
-
-    The derivative through G is that of a scalar (15) made of two directional derivatives of s: no third-order tensor.
-    """
-
-    @staticmethod
-    def forward(ctx, function: Callable, epsilon, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        h, s, (v, *_) = BlackboxStep.call(function, tensors)
-        units = torch.eye(s.shape[1], dtype=s.dtype, device=s.device)
-        rows = [torch.autograd.grad(s, v, unit.expand_as(s), retain_graph=True)[0] for unit in units]
-        G = torch.stack(rows, 1)  # (B, H, I), one row of all samples at a time
-        c = solve_dense(epsilon**0.5 * G, s.detach())
-        ctx.save_for_backward(*tensors, G, c)
-        ctx.function, ctx.epsilon = function, float(epsilon)
-        return h.detach(), c
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grad_outputs: Tensor):
-        with torch.autocast(grad_outputs[0].device.type, enabled=False):
-            return BlackboxStep.gradients(ctx, *grad_outputs)
-
-    @staticmethod
-    def gradients(ctx, grad_h: Tensor, grad_c: Tensor):
-        *tensors, G, c = ctx.saved_tensors
-        a = solve_dense(ctx.epsilon**0.5 * G, grad_c)  # (7)
-        p, q = (c.unsqueeze(1) @ G).squeeze(1), (a.unsqueeze(1) @ G).squeeze(1)
-        h, s, leaves = BlackboxStep.call(ctx.function, tensors)
-        with torch.enable_grad():
-            along_a, along_c = (torch.autograd.grad(s, leaves[0], w, create_graph=True)[0] for w in (a, c))
-            through_G = (along_a * p).sum() + (along_c * q).sum()
-            scalar = (h * grad_h).sum() + (s * a).sum() - ctx.epsilon * through_G  # (15)
-        grad_epsilon = -(p * q).sum() if ctx.needs_input_grad[1] else None  # (9)
-        return None, grad_epsilon, *torch.autograd.grad(scalar, leaves)
-
-    @staticmethod
-    def call(function: Callable, tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
-        leaves = [tensor.detach().requires_grad_() for tensor in tensors]
-        with torch.enable_grad():
-            return *function(*leaves), leaves
+        return grad_x, dh, dc, grad_w_ih, grad_z.T @ h_before, grad_bias, grad_epsilon
 
 
 # ---- modules ---------------------------------------------------------------------------------------------------------
 
 
 class Proximal:
-    """What the cell and the layer share: epsilon, the method, and the run over packed steps."""
+    """What the cell and the layer share: epsilon, the method, and a run through the steps of one layer."""
 
     def set_proximal(self, epsilon: float, method: str, learnable: bool, tolerance: float | None, max_iterations: int):
         if method not in METHODS:
@@ -359,147 +296,211 @@ class Proximal:
         value = self.fixed_epsilon if self.log_epsilon is None else "learnable"
         return f"{super().extra_repr()}, epsilon={value}, method={self.method}"
 
-    def run(self, x: Tensor, batch_sizes: list[int], state: Sequence[Tensor], weights: Sequence[Tensor], reverse=False):
-        """h of all steps (N, H) and the last h and c (B, H), for x (N, I) and the state (h, c) before (B, H)."""
-        dtype = weights[0].dtype
-        if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
-            raise ValueError(f"the input must have the type of the weights, {dtype}, not {x.dtype}")
-        working = torch.promote_types(dtype, torch.float32)
-        with torch.autocast(x.device.type, enabled=False):
-            x, h, c, w_ih, w_hh, b_ih, b_hh = (tensor.to(working) for tensor in (x, *state, *weights))
+    def run(
+        self,
+        x: Tensor,
+        state: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        projection: Tensor | None = None,
+        batch_sizes: Sequence[int] | None = None,
+        reverse: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """h of all steps and the last h and c of one layer in one direction, in float32 at least.
+
+        x is (T, B, I) or, with the number of rows of each step, (N, I); weights are W_ih, W_hh and the biases, if there
+        are any. h is (T, B, H) or (N, H), with a projection (P, H) of P values.
+        """
+        working = torch.promote_types(weights[0].dtype, torch.float32)
+        with full_precision(x.device):
+            x, h, c, *weights = (tensor.to(working) for tensor in (x, *state, *weights))
             epsilon = self.epsilon if self.log_epsilon is None else self.epsilon.to(working)
-            if self.method == "blackbox":
-                outputs = run_blackbox(x, batch_sizes, h, c, (w_ih, w_hh, b_ih, b_hh), epsilon, reverse)
-            else:
-                tolerance = self.tolerance or TOLERANCES[working]
-                solver = functools.partial(
-                    make_solver, self.method, tolerance=tolerance, max_iterations=self.max_iterations
-                )
-                bias = b_ih + b_hh
-                outputs = ProxLSTMFunction.apply(x, h, c, w_ih, w_hh, bias, epsilon, batch_sizes, reverse, solver)
-        return [output.to(dtype) for output in outputs]
+            if self.is_recorded(x, h, c, *weights):
+                step = functools.partial(self.step, weights=weights, projection=projection, epsilon=epsilon)
+                if batch_sizes is None:
+                    return run_steps(step, [x], (h, c), reverse)
+                return run_packed(step, x, batch_sizes, (h, c), reverse)
+            w_ih, w_hh, *biases = weights
+            bias = biases[0] + biases[1] if biases else None
+            sizes = [x.shape[1]] * len(x) if batch_sizes is None else batch_sizes
+            options = {"tolerance": self.tolerance or TOLERANCES[working], "max_iterations": self.max_iterations}
+            solver = functools.partial(make_solver, self.method, **options)
+            rows = x.reshape(-1, x.shape[-1])
+            hidden, h, c = ProxLSTMFunction.apply(rows, h, c, w_ih, w_hh, bias, epsilon, sizes, reverse, solver)
+            return hidden.view(*x.shape[:-1], w_hh.shape[1]), h, c
 
+    def is_recorded(self, *tensors: Tensor) -> bool:
+        return self.method == "blackbox" or is_transformed(*tensors)
 
-def run_blackbox(x, batch_sizes, h, c, weights, epsilon, reverse) -> tuple[Tensor, Tensor, Tensor]:
-    """`ProxLSTMFunction` step by step with the black box."""
-    steps, outputs = x.split(batch_sizes), [None] * len(batch_sizes)
-    for t in range(len(steps))[:: -1 if reverse else 1]:
-        n = len(steps[t])
-        outputs[t], c_t = BlackboxStep.apply(lstm_cell, epsilon, steps[t], h[:n], c[:n], *weights)
-        h, c = replace_rows(h, outputs[t]), replace_rows(c, c_t)
-    return torch.cat(outputs), h, c
+    def step(self, v: Tensor, state: tuple[Tensor, Tensor], weights, projection, epsilon) -> tuple[Tensor, Tensor]:
+        w_ih, w_hh, *biases = weights
+        bias = sum(biases) if biases else None
+        if self.method == "blackbox":
+            h, c = blackbox_step(lambda v, state: lstm_step(v, state, w_ih, w_hh, bias)[:2], v, state, epsilon)
+        else:
+            h, c = proximal_step(v, state, w_ih, w_hh, bias, epsilon)
+        return (h if projection is None else linear(h, projection.to(h.dtype))), c
 
 
 class ProxLSTMCell(Proximal, nn.LSTMCell):
-    """nn.LSTMCell with the cell state under the proximal map: same parameters, start, and arguments of a call.
+    """nn.LSTMCell with the cell state under the proximal map: same arguments, parameters, start, calls and errors.
 
     s, the new cell state of an LSTM, gives the output h = o tanh(s); the state passed on is c = proximal_map(s, G,
     epsilon) with G = ds/dinput of each sample (1)-(6). `method`: "cholesky" (G and its Gram matrix in memory), "cg"
     (conjugate gradients to a relative residual of `tolerance`, 3e-4 in float32 and 1e-12 in float64 if not given, and
     a RuntimeWarning if `max_iterations` are not enough), "blackbox" (by autograd, slow), "auto" (cholesky if H or I is
     at most 16, else cg, as measured by benchmarks/bench_prox_lstm.py). `learnable` makes log(epsilon) a parameter.
-    Differentiable once. With epsilon = 0 it is nn.LSTMCell.
+    With epsilon = 0 it is nn.LSTMCell. Differentiable any number of times: a backward pass with `create_graph=True`
+    computes the whole by `proximal_step`, which takes longer. docs/layers.md: what compiles, exports and transforms.
     """
 
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
+        bias: bool = True,
+        device=None,
+        dtype=None,
+        *,
         epsilon: float = 1.0,
         method: str = "auto",
-        *,
         learnable: bool = False,
         tolerance: float | None = None,
         max_iterations: int = 1000,
-        device=None,
-        dtype=None,
     ):
-        super().__init__(input_size, hidden_size, device=device, dtype=dtype)
+        super().__init__(input_size, hidden_size, bias, device, dtype)
         self.set_proximal(epsilon, method, learnable, tolerance, max_iterations)
 
+    def is_recorded(self, *tensors: Tensor) -> bool:
+        return torch.compiler.is_compiling() or super().is_recorded(*tensors)
+
     def forward(
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | Tensor | None = None, c: Tensor | None = None
+        self, input: Tensor, hx: Sequence[Tensor] | Tensor | None = None, c: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """(h, c) (B, H) for the input (B, I) and hx = (h, c) before, zeros if not given; or all of them without B.
 
         The call cell(v, h, c) with the three tensors one after another is accepted, too.
         """
         if isinstance(hx, Tensor) != isinstance(c, Tensor):
-            raise ValueError("expected cell(v, (h, c)) or cell(v, h, c), with both states, or cell(v) for zeros")
+            raise TypeError("expected cell(v, (h, c)) or cell(v, h, c), with both states, or cell(v) for zeros")
         hx = hx if c is None else (hx, c)
-        if input.dim() not in (1, 2) or input.shape[-1] != self.input_size:
-            raise ValueError(f"input must be (B, {self.input_size}) or ({self.input_size},), not {tuple(input.shape)}")
-        expected = (*input.shape[:-1], self.hidden_size)
-        check_state(hx, expected)
         if self.is_plain:
             return super().forward(input, hx)
-        state = hx or (input.new_zeros(expected),) * 2
-        x, h, c = (tensor.view(-1, tensor.shape[-1]) for tensor in (input, *state))
-        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        _, h, c = self.run(x, [len(x)], (h, c), weights)
-        return h.view(expected), c.view(expected)
+        if input.dim() not in (1, 2):
+            raise ValueError(f"LSTMCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
+        sizes = (*input.shape[:-1], self.hidden_size)
+        hx = (input.new_zeros(sizes),) * 2 if hx is None else tuple(hx)
+        if input.shape[-1] != self.input_size or [part.shape for part in hx] != [sizes] * 2:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (input, *hx))
+            expected = (*input.shape[:-1], self.input_size)
+            raise RuntimeError(f"expected an input of {expected} and h and c of {sizes}, got {shapes}")
+        check_types(self.weight_ih, input, hx[0])
+        weights = [
+            weight for weight in (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh) if weight is not None
+        ]
+        x, h, c = (tensor.view(-1, tensor.shape[-1]) for tensor in (input, *hx))
+        _, h, c = self.run(x.unsqueeze(0), (h, c), weights)
+        dtype = autocast_dtype(self.weight_ih) or self.weight_ih.dtype
+        if input.device.type != "cuda":  # there nn.LSTMCell adds to the cell state in that state's type
+            dtype = torch.promote_types(dtype, hx[1].dtype)
+        return h.view(sizes).to(dtype), c.view(sizes).to(dtype)
 
 
 class ProxLSTM(Proximal, nn.LSTM):
-    """nn.LSTM, one layer, with `ProxLSTMCell` as its cell: same parameters, start, and arguments of a call.
+    """nn.LSTM with `ProxLSTMCell` as its cell: same arguments in the same order, parameters, start, calls and errors.
 
-    Padded input (T, B, I), (B, T, I) with `batch_first`, or a PackedSequence, in which no padded step exists.
-    Returns (output, (h, c)) as nn.LSTM does. The other arguments are `ProxLSTMCell`'s.
+    What is not nn.LSTM's is given by keyword, as to `ProxLSTMCell`. In each layer the proximal map is that of the
+    layer's own input. In a PackedSequence no padded step exists. With `proj_size`, and with `method="blackbox"`, all
+    operations are recorded one by one, which takes longer.
     """
 
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device=None,
+        dtype=None,
+        *,
         epsilon: float = 1.0,
         method: str = "auto",
-        batch_first: bool = False,
-        bidirectional: bool = False,
-        *,
         learnable: bool = False,
         tolerance: float | None = None,
         max_iterations: int = 1000,
-        device=None,
-        dtype=None,
     ):
-        options = {"batch_first": batch_first, "bidirectional": bidirectional, "device": device, "dtype": dtype}
-        super().__init__(input_size, hidden_size, **options)
+        sizes = (input_size, hidden_size, num_layers)
+        super().__init__(*sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype)
         self.set_proximal(epsilon, method, learnable, tolerance, max_iterations)
 
-    def forward(self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | None = None):
-        packed = isinstance(input, PackedSequence)
-        data = input.data if packed else input
-        if data.dim() != (2 if packed else 3) or data.shape[-1] != self.input_size or not data.numel():
-            form = f"(B, T, {self.input_size})" if self.batch_first else f"(T, B, {self.input_size})"
-            found = f"data of {tuple(data.shape)} in a PackedSequence" if packed else tuple(data.shape)
-            raise ValueError(f"input must be {form} or a PackedSequence of such steps, not {found}")
-        if packed:
-            batch_sizes = input.batch_sizes.tolist()
-        else:
-            by_time = input.transpose(0, 1) if self.batch_first else input
-            batch_sizes, data = [by_time.shape[1]] * len(by_time), by_time.reshape(-1, self.input_size)
-        directions = 1 + self.bidirectional
-        expected = (directions, batch_sizes[0], self.hidden_size)
-        check_state(hx, expected)
+    def is_recorded(self, *tensors: Tensor) -> bool:
+        return self.proj_size > 0 or super().is_recorded(*tensors)
+
+    def forward(self, input: Tensor | PackedSequence, hx: Sequence[Tensor] | None = None):
+        """(output, (h, c)) for the input and hx = (h, c) before, with the shapes of nn.LSTM."""
         if self.is_plain:
             return super().forward(input, hx)
-        state = hx or (data.new_zeros(expected),) * 2
-        if packed and hx and input.sorted_indices is not None:
-            state = [part[:, input.sorted_indices] for part in state]
-        layers = [
-            self.run(data, batch_sizes, [part[k] for part in state], self.all_weights[k], reverse=bool(k))
-            for k in range(directions)
-        ]
-        outputs, h, c = zip(*layers, strict=True)
-        output, h, c = torch.cat(outputs, -1), torch.stack(h), torch.stack(c)
-        if not packed:
-            output = output.view(*by_time.shape[:2], -1)
-            return output.transpose(0, 1) if self.batch_first else output, (h, c)
-        if input.unsorted_indices is not None:
-            h, c = h[:, input.unsorted_indices], c[:, input.unsorted_indices]
-        return PackedSequence(output, input.batch_sizes, input.sorted_indices, input.unsorted_indices), (h, c)
+        is_packed, batch_axis = isinstance(input, PackedSequence), 0 if self.batch_first else 1
+        x, batch_sizes, order, back = input if is_packed else (input, None, None, None)
+        if not is_packed and x.dim() not in (2, 3):
+            raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {x.dim()}D instead")
+        is_batched = is_packed or x.dim() == 3
+        x = x if is_batched else x.unsqueeze(batch_axis)
+        hx = self.checked_state(x, hx, batch_sizes, is_batched)
+        state = self.permute_hidden(hx, order)
+        if is_packed:
+            output, h, c = self.run_layers(x, state, batch_sizes.tolist())
+            return PackedSequence(output, batch_sizes, order, back), self.permute_hidden((h, c), back)
+        x = x.transpose(0, 1) if self.batch_first else x  # (T, B, I)
+        if not len(x):
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        output, h, c = self.run_layers(x, state)
+        output = output.transpose(0, 1) if self.batch_first else output
+        return (output, (h, c)) if is_batched else (output.squeeze(batch_axis), (h.squeeze(1), c.squeeze(1)))
+
+    def checked_state(
+        self, x: Tensor, hx: Sequence[Tensor] | None, batch_sizes: Tensor | None, is_batched: bool
+    ) -> tuple[Tensor, Tensor]:
+        """hx, or zeros, with a batch axis. Raises what nn.LSTM raises for x and hx."""
+        if hx is None:
+            sizes = self.get_expected_hidden_size(x, batch_sizes), self.get_expected_cell_size(x, batch_sizes)
+            hx = [x.new_zeros(size) for size in sizes]
+        elif len(hx) > 2 or any(part.dim() != 2 + is_batched for part in hx):
+            shapes = ", ".join(str(tuple(part.shape)) for part in hx)
+            raise RuntimeError(f"expected h and c, of {2 + is_batched} axes as the input has, got {shapes}")
+        elif not is_batched:
+            hx = [part.unsqueeze(1) for part in hx]
+        if batch_sizes is not None:
+            check_types(self.weight_ih_l0, x)  # of a padded input, the next line checks it
+        self.check_forward_args(x, hx, batch_sizes)
+        check_types(self.weight_ih_l0, *hx)
+        return hx[0], hx[1]
+
+    def run_layers(self, x: Tensor, state: tuple[Tensor, Tensor], batch_sizes: Sequence[int] | None = None):
+        """Output (T, B, D P) or (N, D P) and the last h and c (layers D, B, ...) of all layers and D directions."""
+        ends, all_weights, count = [], self.all_weights, 2 + 2 * self.bias
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(1 + self.bidirectional):
+                k = layer * (1 + self.bidirectional) + direction
+                weights, projections = all_weights[k][:count], all_weights[k][count:]
+                ends_before = state[0][k], state[1][k]
+                output, *end = self.run(
+                    x, ends_before, weights, *projections, batch_sizes=batch_sizes, reverse=direction == 1
+                )
+                outputs.append(output)
+                ends.append(end)
+            x = torch.cat(outputs, -1)
+            if layer + 1 < self.num_layers:
+                x = dropout(x, self.dropout, self.training)
+        dtype = autocast_dtype(self.weight_ih_l0) or self.weight_ih_l0.dtype
+        return x.to(dtype), *(torch.stack(parts).to(dtype) for parts in zip(*ends, strict=True))
 
 
-def check_state(state: tuple[Tensor, Tensor] | None, expected: tuple[int, ...]) -> None:
-    if state is not None and (len(state) != 2 or any(part.shape != expected for part in state)):
-        raise ValueError(f"h and c must be {expected}, not {' and '.join(str(tuple(part.shape)) for part in state)}")
+def check_types(weight: Tensor, *tensors: Tensor) -> None:
+    if autocast_dtype(weight) is None and any(tensor.dtype != weight.dtype for tensor in tensors):
+        types = ", ".join(str(tensor.dtype) for tensor in tensors)
+        raise RuntimeError(f"expected input and states of the type of the weights, {weight.dtype}, got {types}")

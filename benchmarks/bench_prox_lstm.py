@@ -104,7 +104,7 @@ def make(name: str, size: int) -> nn.Module:
         return nn.LSTM(size, size, batch_first=True)
     if name in ("LSTMCell", "by sample"):
         return {"LSTMCell": CellLoop, "by sample": BySample}[name](size)
-    return ProxLSTM(size, size, 1.0, name, batch_first=True)
+    return ProxLSTM(size, size, epsilon=1.0, method=name, batch_first=True)
 
 
 def training_step(name: str, batch: int, steps: int, size: int) -> Callable[[], None]:

@@ -112,7 +112,7 @@ def make(name: str, hidden: int) -> tuple[nn.Module, int]:
         return (Ours(1, hidden) if name == MODELS[0] else Usual(hidden)), 1
     if name.startswith("Prox"):
         plain = CellLoopOf(12, hidden)
-        return ByStep(ProxLSTM(12, hidden, 1.0, batch_first=True) if name == MODELS[1] else plain), 12
+        return ByStep(ProxLSTM(12, hidden, epsilon=1.0, batch_first=True) if name == MODELS[1] else plain), 12
     return Reconstruction(autoencoders((28,), hidden, 5)["ours" if name == MODELS[2] else "usual"]), 28
 
 

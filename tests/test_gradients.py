@@ -101,7 +101,7 @@ def prox_lstm(draw):
     batch, steps = small(draw, 3), small(draw)
     epsilon, method = 10.0 ** draw(st.integers(-3, 2)), draw(st.sampled_from(METHODS))
     options = {"bidirectional": flag(draw), "batch_first": True, "learnable": flag(draw)}
-    model = ProxLSTM(inputs, hidden, epsilon, method, **options)
+    model = ProxLSTM(inputs, hidden, epsilon=epsilon, method=method, **options)
     lengths = lengths_up_to(draw, batch, steps) if flag(draw) else None
     h, c = torch.randn(2, 1 + options["bidirectional"], batch, hidden)
 
@@ -116,7 +116,7 @@ def prox_lstm(draw):
 
 def prox_cell(draw):
     inputs, hidden, batch = small(draw), small(draw), small(draw, 3)
-    model = ProxLSTMCell(inputs, hidden, 10.0 ** draw(st.integers(-3, 2)), draw(st.sampled_from(METHODS)))
+    model = ProxLSTMCell(inputs, hidden, epsilon=10.0 ** draw(st.integers(-3, 2)), method=draw(st.sampled_from(METHODS)))
     state = torch.randn(2, batch, hidden)
     return Case(model, (torch.randn(batch, inputs), *state), model)
 

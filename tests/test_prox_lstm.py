@@ -198,7 +198,7 @@ def test_methods_agree(epsilon, inputs, hidden, bidirectional, lengths):
     found = {}
     for method in METHODS:
         torch.manual_seed(1)
-        layer = ProxLSTM(inputs, hidden, epsilon, method, bidirectional=bidirectional, learnable=True, **TIGHT)
+        layer = ProxLSTM(inputs, hidden, epsilon=epsilon, method=method, bidirectional=bidirectional, learnable=True, **TIGHT)
         x = 2 * torch.randn(6, 4, inputs, dtype=torch.float64)
         state = torch.randn(2, 1 + bidirectional, 4, hidden, dtype=torch.float64).unbind()
         found[method] = run(layer, x, lengths, state)
@@ -211,7 +211,7 @@ def test_methods_agree(epsilon, inputs, hidden, bidirectional, lengths):
 
 def test_second_order_terms_matter():
     """With G held constant, the gradients are others: the agreement above is no accident of small terms."""
-    cell = ProxLSTMCell(3, 4, 2.0, **TIGHT)
+    cell = ProxLSTMCell(3, 4, epsilon=2.0, **TIGHT)
     torch.manual_seed(0)
     v, h, c = (torch.randn(2, n, dtype=torch.float64, requires_grad=True) for n in (3, 4, 4))
     (full,) = torch.autograd.grad(cell(v, (h, c))[1].sum(), v)
@@ -224,7 +224,7 @@ def test_second_order_terms_matter():
 @pytest.mark.parametrize("method", METHODS)
 def test_cell_by_finite_differences(method):
     torch.manual_seed(0)
-    cell = ProxLSTMCell(3, 2, 1.5, method, learnable=True, **TIGHT)
+    cell = ProxLSTMCell(3, 2, epsilon=1.5, method=method, learnable=True, **TIGHT)
     names, parameters = zip(*cell.named_parameters(), strict=True)
 
     def step(v, h, c, *parameters):
@@ -237,8 +237,8 @@ def test_cell_by_finite_differences(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_steps_of_the_cell_equal_the_layer(method):
     torch.manual_seed(0)
-    layer = ProxLSTM(3, 4, 1.5, method, **TIGHT)
-    cell = ProxLSTMCell(3, 4, 1.5, method, **TIGHT)
+    layer = ProxLSTM(3, 4, epsilon=1.5, method=method, **TIGHT)
+    cell = ProxLSTMCell(3, 4, epsilon=1.5, method=method, **TIGHT)
     cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
     x, state, outputs = torch.randn(5, 2, 3, dtype=torch.float64), None, []
     for x_t in x:
@@ -251,7 +251,7 @@ def test_steps_of_the_cell_equal_the_layer(method):
 
 def test_cell_follows_the_definition():
     torch.manual_seed(0)
-    cell = ProxLSTMCell(3, 4, 2.0, **TIGHT)
+    cell = ProxLSTMCell(3, 4, epsilon=2.0, **TIGHT)
     v, h, c = (torch.randn(2, n, dtype=torch.float64, requires_grad=True) for n in (3, 4, 4))
     expected_h, s = nn.LSTMCell.forward(cell, v, (h, c))
     G = torch.stack([torch.autograd.grad(s[:, j].sum(), v, retain_graph=True)[0] for j in range(4)], 1)
@@ -292,12 +292,12 @@ def test_epsilon_zero_is_the_library(method):
     x = torch.randn(4, 6, 3)
     for bidirectional in (False, True):
         theirs = nn.LSTM(3, 5, batch_first=True, bidirectional=bidirectional)
-        ours = ProxLSTM(3, 5, 0.0, method, batch_first=True, bidirectional=bidirectional)
+        ours = ProxLSTM(3, 5, epsilon=0.0, method=method, batch_first=True, bidirectional=bidirectional)
         ours.load_state_dict(theirs.state_dict())
         for lengths in (None, [6, 3, 1, 6]):
             a, b = run(ours, x, lengths), run(theirs, x, lengths)
             assert all(map(torch.equal, a[0] + a[1], b[0] + b[1]))
-    cell, proximal = nn.LSTMCell(3, 5), ProxLSTMCell(3, 5, 0, method)
+    cell, proximal = nn.LSTMCell(3, 5), ProxLSTMCell(3, 5, epsilon=0, method=method)
     proximal.load_state_dict(cell.state_dict())
     state = torch.randn(2, 4, 5).unbind()
     for arguments in ((x[0], None), (x[:, 0], state), (x[0, 0], None)):
@@ -310,7 +310,7 @@ def test_small_epsilon_comes_near_the_library(inputs, hidden, method):
     """Through our own passes, which the exact zero does not take."""
     torch.manual_seed(0)
     theirs = nn.LSTM(inputs, hidden, dtype=torch.float64)
-    ours = ProxLSTM(inputs, hidden, 1e-13, method, **TIGHT)
+    ours = ProxLSTM(inputs, hidden, epsilon=1e-13, method=method, **TIGHT)
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(6, 4, inputs, dtype=torch.float64)
     close(*(run(layer, x) for layer in (ours, theirs)), rtol=0, atol=1e-11)
@@ -330,7 +330,7 @@ def test_same_start_and_names_as_the_library():
 @pytest.mark.parametrize("method", METHODS)
 def test_learnable_epsilon_by_finite_differences(method):
     torch.manual_seed(0)
-    layer = ProxLSTM(3, 4, 0.7, method, learnable=True, **TIGHT)
+    layer = ProxLSTM(3, 4, epsilon=0.7, method=method, learnable=True, **TIGHT)
     x = torch.randn(5, 2, 3, dtype=torch.float64)
     assert layer.epsilon.item() == pytest.approx(0.7, rel=1e-12)
 
@@ -346,7 +346,7 @@ def test_learnable_epsilon_by_finite_differences(method):
 
 
 def test_learnable_epsilon_trains_and_stays():
-    layer = ProxLSTM(3, 4, 0.7, learnable=True)
+    layer = ProxLSTM(3, 4, epsilon=0.7, learnable=True)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
     layer(torch.randn(5, 2, 3))[0].square().sum().backward()
     optimizer.step()
@@ -359,7 +359,7 @@ def test_learnable_epsilon_trains_and_stays():
 
 
 def test_epsilon_can_be_set():
-    layer = ProxLSTM(3, 4, 0.5)
+    layer = ProxLSTM(3, 4, epsilon=0.5)
     x = torch.randn(5, 2, 3)
     before = layer(x)[1][1]
     layer.epsilon = 5
@@ -374,7 +374,7 @@ def test_epsilon_can_be_set():
 def test_padding_does_not_matter(method):
     """Whatever stands beyond a sequence's end, and however much of it: outputs and gradients are the same."""
     torch.manual_seed(0)
-    layer = ProxLSTM(3, 4, 2.0, method, batch_first=True, bidirectional=True, **TIGHT)
+    layer = ProxLSTM(3, 4, epsilon=2.0, method=method, batch_first=True, bidirectional=True, **TIGHT)
     x, lengths = torch.randn(3, 6, 3, dtype=torch.float64), torch.tensor([4, 6, 2])
     spoiled = x.clone()
     spoiled[torch.arange(6) >= lengths.unsqueeze(1)] = math.nan
@@ -391,7 +391,7 @@ def test_padding_does_not_matter(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_batch_order_does_not_matter(method, lengths):
     torch.manual_seed(0)
-    layer = ProxLSTM(3, 4, 2.0, method, batch_first=True, **TIGHT)
+    layer = ProxLSTM(3, 4, epsilon=2.0, method=method, batch_first=True, **TIGHT)
     x, order = torch.randn(4, 6, 3, dtype=torch.float64), [2, 0, 3, 1]
 
     def forward(x, lengths, state):
@@ -409,7 +409,7 @@ def test_batch_order_does_not_matter(method, lengths):
 def test_a_sample_does_not_see_the_others_in_float32(method):
     """Nor does one with a gradient 1e-8 times as large lose precision: the solver's residual counts per sample."""
     torch.manual_seed(0)
-    layer = ProxLSTM(20, 24, 1.0, method)
+    layer = ProxLSTM(20, 24, epsilon=1.0, method=method)
     x = torch.randn(6, 3, 20, requires_grad=True)
     scale = torch.tensor([1.0, 1e-8, 1.0]).unsqueeze(1)
 
@@ -425,7 +425,7 @@ def test_a_sample_does_not_see_the_others_in_float32(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_non_contiguous_inputs(method):
     torch.manual_seed(0)
-    layer = ProxLSTM(3, 4, 2.0, method, batch_first=True, **TIGHT)
+    layer = ProxLSTM(3, 4, epsilon=2.0, method=method, batch_first=True, **TIGHT)
     x = torch.randn(4, 6, 6, dtype=torch.float64)[..., ::2]
     state = torch.randn(2, 4, 4, 1, dtype=torch.float64).transpose(1, 3).unbind()
     assert not x.is_contiguous() and not state[0].is_contiguous()
@@ -441,7 +441,7 @@ def test_non_contiguous_inputs(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_without_some_gradients_and_without_any(method):
     torch.manual_seed(0)
-    layer = ProxLSTM(3, 4, 2.0, method, **TIGHT)
+    layer = ProxLSTM(3, 4, epsilon=2.0, method=method, **TIGHT)
     x = torch.randn(6, 2, 3, dtype=torch.float64)
     output, _ = layer(x)
     gradients = torch.autograd.grad(output.square().sum(), list(layer.parameters()))
@@ -459,7 +459,7 @@ def test_without_some_gradients_and_without_any(method):
 @pytest.mark.parametrize("method", ["cholesky", "cg"])
 def test_backward_leaves_what_it_saved(method):
     torch.manual_seed(0)
-    layer = ProxLSTM(3, 4, 2.0, method, bidirectional=True)
+    layer = ProxLSTM(3, 4, epsilon=2.0, method=method, bidirectional=True)
     output, state = layer(torch.randn(6, 2, 3))
     loss = weighted_sum((output, *state))
     first = torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True)
@@ -485,9 +485,9 @@ def test_second_derivatives_of_a_sequence_are_refused():
 def test_float32_against_float64(epsilon, method, tolerance, error):
     """Conjugate gradients end at a residual of 3e-4, or whatever is asked for."""
     torch.manual_seed(0)
-    layer = ProxLSTM(20, 24, epsilon, method, tolerance=tolerance)
+    layer = ProxLSTM(20, 24, epsilon=epsilon, method=method, tolerance=tolerance)
     x = torch.randn(6, 5, 20)
-    exact = ProxLSTM(20, 24, epsilon, "cholesky", dtype=torch.float64)
+    exact = ProxLSTM(20, 24, epsilon=epsilon, method="cholesky", dtype=torch.float64)
     exact.load_state_dict(layer.state_dict())
     found = run(layer, x)
     torch.manual_seed(5)  # the weights of the sum, drawn in the one precision and used in both
@@ -504,7 +504,7 @@ def test_float32_against_float64(epsilon, method, tolerance, error):
 def test_autocast(method):
     """float32 throughout, whatever the type of what comes in."""
     torch.manual_seed(0)
-    layer, x = ProxLSTM(5, 4, 1.0, method), torch.randn(6, 2, 5).bfloat16()
+    layer, x = ProxLSTM(5, 4, epsilon=1.0, method=method), torch.randn(6, 2, 5).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
         output, _ = layer(x)
         gradients = torch.autograd.grad(output.square().sum(), list(layer.parameters()))
@@ -536,7 +536,7 @@ def test_compiled_layer():
 
 def test_no_convergence_warns():
     torch.manual_seed(0)
-    layer, x = ProxLSTM(20, 24, 100.0, "cg", max_iterations=2), torch.randn(6, 5, 20)
+    layer, x = ProxLSTM(20, 24, epsilon=100.0, method="cg", max_iterations=2), torch.randn(6, 5, 20)
     with pytest.warns(
         RuntimeWarning, match=r"after 2 iterations with a relative residual of .*, above the tolerance of 3\.0e-04"
     ):
@@ -545,7 +545,7 @@ def test_no_convergence_warns():
         output.sum().backward()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        ProxLSTM(20, 24, 100.0, "cg")(x)[0].sum().backward()
+        ProxLSTM(20, 24, epsilon=100.0, method="cg")(x)[0].sum().backward()
 
 
 @pytest.mark.parametrize("scale", [0.1, 30.0], ids=["even", "scaled"])
@@ -578,7 +578,7 @@ def test_auto_takes_the_dense_way_when_a_side_is_small():
 @pytest.mark.parametrize("method", ["cholesky", "cg"])
 def test_nan_goes_through(method):
     """A diverged training shows in its loss, not in an exception of the solver."""
-    layer = ProxLSTM(3, 4, 1.0, method)
+    layer = ProxLSTM(3, 4, epsilon=1.0, method=method)
     nn.init.constant_(layer.weight_ih_l0, math.nan)
     output, _ = layer(torch.randn(5, 2, 3))
     output.sum().backward()
@@ -608,7 +608,7 @@ def test_refused_arguments(arguments, message):
 
 @pytest.mark.parametrize("epsilon", [0.0, 1.0])
 def test_refused_inputs(epsilon):
-    layer, cell = ProxLSTM(3, 4, epsilon), ProxLSTMCell(3, 4, epsilon)
+    layer, cell = ProxLSTM(3, 4, epsilon=epsilon), ProxLSTMCell(3, 4, epsilon=epsilon)
     state = (torch.zeros(1, 2, 4), torch.zeros(1, 2, 4))
     for shape in ((5, 2, 4), (5, 3), (0, 2, 3), (5, 0, 3)):
         with pytest.raises(ValueError) as caught:
@@ -644,7 +644,7 @@ def test_function_takes_a_state_without_gradients():
 
 def test_the_cell_is_called_with_a_state_or_with_its_two_tensors():
     torch.manual_seed(0)
-    cell = ProxLSTMCell(4, 3, 0.5)
+    cell = ProxLSTMCell(4, 3, epsilon=0.5)
     v, h, c = torch.randn(2, 4), torch.randn(2, 3), torch.randn(2, 3)
     assert all(map(torch.equal, cell(v, h, c), cell(v, (h, c))))
     for wrong in ((v, h), (v, None, c)):

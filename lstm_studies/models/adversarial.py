@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from lstm_studies.models.lengths import checked_lengths
+
 
 def compute_perturbation(loss: Tensor, v: Tensor | nn.Module) -> Tensor:
     """r = g / ||g|| with g = dloss/dv of each sample, over all of its steps and features; constant (B, ...).
@@ -90,9 +92,7 @@ def random_perturbation(
     check_batch(v)
     noise = torch.randn(v.shape, generator=generator, dtype=v.dtype, device=v.device)
     if lengths is not None:
-        lengths = torch.as_tensor(lengths, device=v.device)
-        if lengths.shape != v.shape[:1] or lengths.min() < 0 or lengths.max() > v.shape[1]:
-            raise ValueError(f"lengths must be {len(v)} numbers from 0 to {v.shape[1]}, not {lengths.tolist()}")
+        lengths = checked_lengths(lengths, len(v), v.shape[1], least=0).to(v.device)
         beyond = torch.arange(v.shape[1], device=v.device) >= lengths.unsqueeze(1)  # (B, T)
         noise[beyond] = 0
     return normalize_samples(noise)

@@ -9,35 +9,27 @@ benchmarks/bench_conv_lstm.py measures the gain.
 Letters: B batch, T time steps, C input channels, H hidden channels, *space one or two spatial axes, (Y, X) two.
 """
 
-from functools import cache
+import functools
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import conv2d
+
+from lstm_studies.models.initialisation import set_gate_biases
+from lstm_studies.models.recording import (
+    autocast_dtype,
+    full_precision,
+    is_transformed,
+    recorded_gradients,
+    run_steps,
+    wants_graph,
+)
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}  # by number of spatial axes
 CACHED_VALUES = 2**18  # of the gates that are worked on at a time: a megabyte, about what a core's cache holds
 
 
-def set_gate_biases(bias: Tensor, hidden: int, timescale: int | None, forget: int = 1) -> None:
-    """Opens the forget gate of an LSTM whose biases (4H,) start with the input gate's; `forget` is its gate's place.
-
-    With a `timescale` T_max the biases are "chrono": b_f = log(u), u ~ U(1, T_max - 1), and b_i = -b_f, which spreads
-    the cells' memories over 1..T_max steps (Tallec and Ollivier 2018, eq. 16). Without one, b_f = 1 (Jozefowicz et
-    al. 2015).
-    """
-    forget_bias = bias[forget * hidden : (forget + 1) * hidden]
-    if timescale is None:
-        forget_bias.fill_(1.0)
-        return
-    if timescale < 3:
-        raise ValueError(f"timescale must be at least 3 steps, not {timescale}")
-    forget_bias.uniform_(1, timescale - 1).log_()
-    bias[:hidden] = -forget_bias
-
-
-@cache
+@functools.cache
 def low_precision_pays(device_type: str) -> bool:
     """Whether convolutions in bfloat16 are faster than in float32: on a CPU, if it has instructions for such products.
 
@@ -49,11 +41,11 @@ def low_precision_pays(device_type: str) -> bool:
     return any(flags.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))  # the last on ARM
 
 
-def convolution_dtype(device_type: str, weights: torch.dtype) -> torch.dtype:
+def convolution_dtype(weight: Tensor) -> torch.dtype:
     """The type in which `ConvLSTM` convolves: that of autocast where it is on and pays, else that of the weights."""
-    if weights == torch.float32 and torch.is_autocast_enabled(device_type) and low_precision_pays(device_type):
-        return torch.get_autocast_dtype(device_type)
-    return weights
+    lower = autocast_dtype(weight)
+    pays = lower is not None and weight.dtype == torch.float32 and low_precision_pays(weight.device.type)
+    return lower if pays else weight.dtype
 
 
 class ConvLSTM(nn.Module):
@@ -80,6 +72,8 @@ class ConvLSTM(nn.Module):
         timescale: int | None = None,
     ):
         super().__init__()
+        if min(in_channels, hidden_channels) < 1:
+            raise ValueError(f"channels must be at least 1, not {in_channels} and {hidden_channels}")
         if kernel_size % 2 == 0 or kernel_size < 1:
             raise ValueError(f"kernel_size must be odd, so that maps keep their size, not {kernel_size}")
         if spatial_dims not in CONVOLUTIONS:
@@ -99,28 +93,45 @@ class ConvLSTM(nn.Module):
 
         x is a sequence (B, T, C, *space), or one map (B, C, *space) held for `steps`, which is convolved once.
         `step_bias` (T, 4H), if given, is added to the gates i, f, o, g of each step. Under autocast the convolutions
-        and the outputs have its type, as with `nn.LSTM`, where `low_precision_pays`.
+        and the outputs have its type, as with `nn.LSTM`, where `low_precision_pays`. Raises ValueError for other
+        shapes, and for no step.
         """
-        if x.dim() != self.spatial_dims + (3 if steps is None else 2):
-            raise ValueError(f"x must have {self.spatial_dims} spatial axes after (B, T, C), not {tuple(x.shape)}")
+        steps = self.check(x, steps, step_bias)
         weight = two_axes(self.input_conv.weight, self.spatial_dims)
         hidden_weight = two_axes(self.hidden_conv.weight, self.spatial_dims)
-        bias, dtype = self.input_conv.bias, convolution_dtype(x.device.type, weight.dtype)
-        with torch.autocast(x.device.type, enabled=False):
+        bias, dtype, is_held = self.input_conv.bias, convolution_dtype(weight), x.dim() == self.spatial_dims + 2
+        with full_precision(x.device):
             x = two_axes(x.to(bias.dtype), self.spatial_dims)
-            if steps is None:
-                weight, constant = torch.cat([weight, hidden_weight], 1), None
-                biases = bias.expand(x.shape[1], -1)
-                x = x.permute(1, 0, 3, 4, 2)  # (T, B, Y, X, C)
-            else:
+            if is_held:
                 constant = convolve(channels_last(x), double_g(weight, 0), double_g(bias)).contiguous()
                 x, weight = None, hidden_weight
                 biases = bias.new_zeros(steps, len(bias))
+            else:
+                weight, constant = torch.cat([weight, hidden_weight], 1), None
+                biases = bias.expand(steps, -1)
+                x = x.permute(1, 0, 3, 4, 2)  # (T, B, Y, X, C)
             if step_bias is not None:
                 biases = biases + step_bias
-            h, last = ConvLSTMFunction.apply(x, constant, double_g(biases), double_g(weight, 0), dtype)
+            inputs = x, constant, double_g(biases), double_g(weight, 0)
+            run = run_recorded if is_transformed(*inputs) else ConvLSTMFunction.apply
+            h, last = run(*inputs, dtype)
         h, last = h.permute(1, 0, 4, 2, 3), channels_first(last)
         return (h.squeeze(3), last.squeeze(2)) if self.spatial_dims == 1 else (h, last)
+
+    def check(self, x: Tensor, steps: int | None, step_bias: Tensor | None) -> int:
+        """T. Raises ValueError unless the arguments of `forward` fit the layer and one another."""
+        space = ("X",) if self.spatial_dims == 1 else ("Y", "X")
+        expected = ("B", *(("T",) if steps is None else ()), self.in_channels, *space)
+        channels_at = len(expected) - self.spatial_dims - 1
+        if x.dim() != len(expected) or x.shape[channels_at] != self.in_channels:
+            shape = ", ".join(map(str, expected))
+            raise ValueError(f"x must be ({shape}), with {self.spatial_dims} spatial axes, not {tuple(x.shape)}")
+        steps = x.shape[1] if steps is None else steps
+        if steps < 1:
+            raise ValueError(f"x must have at least one step, not {steps}")
+        if step_bias is not None and step_bias.shape != (steps, 4 * self.hidden_channels):
+            raise ValueError(f"step_bias must be ({steps}, {4 * self.hidden_channels}), not {tuple(step_bias.shape)}")
+        return steps
 
 
 def double_g(x: Tensor, axis: int = -1) -> Tensor:
@@ -174,13 +185,34 @@ def twice_less_one(x: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.add(x.new_full((), -1.0), x, alpha=2, out=out)  # filled where x is: a GPU waits for no transfer
 
 
+def run_recorded(
+    x: Tensor | None, constant: Tensor | None, biases: Tensor, weight: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """`ConvLSTMFunction` step by step, by operations that PyTorch can differentiate again, transform and export."""
+    kernel, hidden = weight.to(dtype), len(weight) // 4
+
+    def step(*arguments) -> tuple[Tensor, Tensor]:
+        *maps, bias, (h, c) = arguments
+        sums = convolve(torch.cat([*maps, h], -1), kernel, bias.to(dtype)).to(c.dtype)
+        i, f, o, s = (sums if constant is None else sums + constant).sigmoid().split(hidden, -1)
+        c = f * c + i * (2 * s - 1)
+        return (o * c.tanh()).to(dtype), c
+
+    places = (constant if x is None else x[0]).shape[:3]
+    h, c = (biases.new_zeros(*places, hidden, dtype=kind) for kind in (dtype, biases.dtype))
+    inputs = [biases] if x is None else [x.to(dtype), biases]
+    outputs, last, _ = run_steps(step, inputs, (h, c))
+    return outputs, last
+
+
 class ConvLSTMFunction(torch.autograd.Function):
     """The recurrence, to h (T, B, Y, X, H) and h_T, from gates that are W * [x_t, h_{t-1}] + constant + biases_t.
 
     x (T, B, Y, X, C) or None, constant (B, Y, X, 4H) or None, biases (T, 4H), weight W (4H, C + H, *kernel), C = 0
     without x, and `dtype`, in which convolutions run and their inputs and outputs are kept; cells, activations and sums
     over steps have the type of the biases. Gates are ordered i, f, o, g, and g gets twice its argument: as
-    tanh(a) = 2 sigmoid(2 a) - 1, one sigmoid covers all four gates. Differentiable once.
+    tanh(a) = 2 sigmoid(2 a) - 1, one sigmoid covers all four gates. A backward pass that must have a graph is
+    recorded (`run_recorded`).
 
     Inside, the places of all maps are the rows of matrices, N = B * Y * X. What is done to each row by itself is done
     to some of them at a time (`slices`), whose values stay in the processor's cache from one product to the next.
@@ -206,14 +238,23 @@ class ConvLSTMFunction(torch.autograd.Function):
                 before = cells[t - 1, r] if t else None
                 held = None if constant is None else constant_rows[r]
                 update(gates[t][r], held, before, cells[t, r], tanh_cells[t, r], h_rows[t, r])
-        ctx.save_for_backward(weight, inputs, cells, tanh_cells, *gates)
+        ctx.save_for_backward(x, constant, biases, weight, inputs, cells, tanh_cells, *gates)
         ctx.set_materialize_grads(False)  # of the two outputs, mostly one is used
+        ctx.dtype = dtype
         return h, h[-1].clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_h: Tensor | None, grad_last: Tensor | None):
-        weight, inputs, cells, tanh_cells, *gates = ctx.saved_tensors
+        if wants_graph(grad_h, grad_last):
+            inputs, run = ctx.saved_tensors[:4], functools.partial(run_recorded, dtype=ctx.dtype)
+            with full_precision(inputs[3].device):
+                gradients = recorded_gradients(run, inputs, (grad_h, grad_last), ctx.needs_input_grad[:4])
+            return *gradients, None
+        return ConvLSTMFunction.gradients(ctx, grad_h, grad_last)
+
+    @staticmethod
+    def gradients(ctx, grad_h: Tensor | None, grad_last: Tensor | None):
+        _, _, _, weight, inputs, cells, tanh_cells, *gates = ctx.saved_tensors
         (steps, places, hidden), channels, maps = cells.shape, weight.shape[1] - cells.shape[2], inputs.shape[1:4]
         wants_x, wants_constant, wants_biases, wants_weight, _ = ctx.needs_input_grad
         grad_sums = inputs.new_empty(steps, *maps, 4 * hidden)  # dL/d(arguments of the gates)

@@ -10,7 +10,6 @@ Letters: B batch, T time steps, I input size, H hidden size, Z code size, K clas
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -19,7 +18,9 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
-from lstm_studies.models.conv_lstm import CONVOLUTIONS, ConvLSTM, set_gate_biases
+from lstm_studies.models.conv_lstm import CONVOLUTIONS, ConvLSTM
+from lstm_studies.models.initialisation import initialise_lstm
+from lstm_studies.models.lengths import checked_lengths
 
 HEADS = ("shared", "deep", "separate")
 HEAD_WIDTH = 128  # units of the hidden layer of the head "deep"
@@ -33,28 +34,6 @@ class AutoencoderOutput(NamedTuple):
     code: Tensor  # (B, Z)
     logits: Tensor | None  # (B, K); log-probabilities if the model has `log_probabilities`
     prediction: Tensor | None  # (B, T, P), in [0, 1]: step t holds the estimate of step t + 1
-
-
-def initialise_lstm(lstm: nn.LSTM, timescale: int | None = None) -> None:
-    """Orthogonal recurrent weights per gate, input weights N(0, 1/fan-in), and a forget gate that starts open.
-
-    The scale of the input weights is for inputs of unit variance. At one pixel per step it decides everything: with
-    Xavier's +-sqrt(6 / (4H + 1)) the gates hardly notice a pixel, and after 300 steps of training an LSTM over T=784 is
-    still at chance where this one has 60 % of the digits right.
-
-    `timescale` is as in `set_gate_biases`. PyTorch adds two bias vectors; the second one starts at zero.
-    """
-    hidden = lstm.hidden_size
-    for name, parameter in lstm.named_parameters():
-        if name.startswith("weight_hh"):
-            for gate in parameter.data.split(hidden):
-                nn.init.orthogonal_(gate)
-        elif name.startswith("weight_ih"):
-            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-        else:
-            nn.init.zeros_(parameter)
-            if name.startswith("bias_ih"):
-                set_gate_biases(parameter.data, hidden, timescale)
 
 
 class Autoencoder(nn.Module):
@@ -86,6 +65,7 @@ class Autoencoder(nn.Module):
         log_probabilities: bool = False,
     ):
         super().__init__()
+        check_at_least(0, num_classes=num_classes, prediction_size=prediction_size)
         if head not in HEADS:
             raise ValueError(f"head must be one of {', '.join(HEADS)}, not {head!r}")
         self.head, self.log_probabilities = head, log_probabilities
@@ -103,7 +83,7 @@ class Autoencoder(nn.Module):
         """Codes z (B, Z) to sequences (B, steps, I)."""
         return self.reconstruct(self.unroll(self.decoder, z, steps))
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> AutoencoderOutput:
+    def forward(self, x: Tensor, lengths: Sequence[int] | Tensor | None = None) -> AutoencoderOutput:
         """Encodes and decodes x (B, T, I). With `lengths` (B,), steps past a sequence's own length are padding: they do
         not reach the code, and the class head reads its decoder at each sequence's own last step.
         """
@@ -114,7 +94,8 @@ class Autoencoder(nn.Module):
             own = states if self.class_decoder is None else self.unroll(self.class_decoder, code, x.shape[1])
             last = own[:, -1]
             if lengths is not None:
-                last = own[torch.arange(len(x), device=x.device), lengths.to(x.device) - 1]
+                ends = checked_lengths(lengths, len(x), x.shape[1]).to(x.device) - 1
+                last = own[torch.arange(len(x), device=x.device), ends]
             logits = self.classify(last.flatten(1))
         if self.prediction_head is not None:
             prediction = torch.sigmoid(self.prediction_head(states))
@@ -173,7 +154,11 @@ class LSTMAutoencoder(Autoencoder):
         clock_periods: Sequence[float] = (),
     ):
         super().__init__(hidden_size, num_classes, prediction_size, dropout, head, log_probabilities)
-        encoding_periods = encoding_periods or clock_periods
+        check_at_least(1, input_size=input_size, hidden_size=hidden_size, code_size=code_size, num_layers=num_layers)
+        check_at_least(0, checkpoint_steps=checkpoint_steps)
+        if not 0 < input_std < math.inf:
+            raise ValueError(f"input_std must be positive and finite, not {input_std}")
+        encoding_periods = checked_periods(encoding_periods, clock_periods)
         self.arguments = {
             "input_size": input_size,
             "hidden_size": hidden_size,
@@ -194,8 +179,8 @@ class LSTMAutoencoder(Autoencoder):
         if output_layer not in OUTPUT_LAYERS:
             raise ValueError(f"output_layer must be one of {', '.join(OUTPUT_LAYERS)}, not {output_layer!r}")
         self.checkpoint_steps = checkpoint_steps
-        self.encoding_periods, self.input_mean, self.input_std = tuple(encoding_periods), input_mean, input_std
-        self.code_size = code_size or hidden_size
+        self.encoding_periods, self.input_mean, self.input_std = encoding_periods, input_mean, input_std
+        self.code_size = hidden_size if code_size is None else code_size
         decoder_inputs = self.code_size + 2 * len(self.encoding_periods)
         self.encoder = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
         self.to_code = nn.Identity() if code_size is None else nn.Linear(hidden_size, code_size)
@@ -207,14 +192,14 @@ class LSTMAutoencoder(Autoencoder):
             self.class_decoder = nn.LSTM(decoder_inputs, hidden_size, num_layers, batch_first=True)
             initialise_lstm(self.class_decoder)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> AutoencoderOutput:
+    def forward(self, x: Tensor, lengths: Sequence[int] | Tensor | None = None) -> AutoencoderOutput:
         """As `Autoencoder.forward`, in chunks of time while gradients are recorded if there are `checkpoint_steps`."""
         whole = not self.checkpoint_steps or lengths is not None or self.prediction_head is not None
         return super().forward(x, lengths) if whole or not torch.is_grad_enabled() else self.in_chunks(x)
 
     def in_chunks(self, x: Tensor) -> AutoencoderOutput:
         """Encodes and decodes x (B, T, I); the backward pass computes each chunk of time again."""
-        check_sequences(x, self.encoder.input_size, None)
+        check_sequences(x, self.encoder.input_size)
         state = None
         for chunk in ((x - self.input_mean) / self.input_std).split(self.checkpoint_steps, 1):
             _, *state = recomputed(self.read, self.encoder, chunk, state)
@@ -242,12 +227,14 @@ class LSTMAutoencoder(Autoencoder):
         states, (h, c) = lstm(x, None if state is None else tuple(state))
         return None if then is None else then(states), h, c
 
-    def encode(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+    def encode(self, x: Tensor, lengths: Sequence[int] | Tensor | None = None) -> Tensor:
         """Sequences x (B, T, I), padded if `lengths` (B,) are given, to codes (B, Z)."""
-        check_sequences(x, self.encoder.input_size, lengths)
+        check_sequences(x, self.encoder.input_size)
         x = (x - self.input_mean) / self.input_std
         if lengths is not None:
-            x = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            lengths = checked_lengths(lengths, len(x), x.shape[1]).cpu()
+            if len(x):  # PyTorch packs no empty batch
+                x = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
         _, (h, _) = self.encoder(x)
         return self.to_code(h[-1])
 
@@ -262,7 +249,7 @@ class LSTMAutoencoder(Autoencoder):
         inputs = z.unsqueeze(1).expand(-1, count, -1)
         if not self.encoding_periods:
             return inputs
-        encoding = encoding_on(z.device, z.dtype, steps, self.encoding_periods)[chunk]
+        encoding = positional_encoding(steps, self.encoding_periods, z.device).to(z.dtype)[chunk]
         return torch.cat([inputs, encoding.expand(len(z), -1, -1)], 2)
 
     def reconstruct(self, states: Tensor) -> Tensor:
@@ -280,26 +267,30 @@ def harmonic_periods(steps: float, harmonics: int) -> list[float]:
     return [steps / k for k in range(1, harmonics + 1) if steps / k >= 2]
 
 
-def positional_encoding(steps: int, periods: Sequence[float]) -> Tensor:
+def checked_periods(encoding_periods: Sequence[float], clock_periods: Sequence[float]) -> tuple[float, ...]:
+    """The periods, which older checkpoints have under the second name. Raises ValueError unless all are positive."""
+    periods = tuple(float(period) for period in (encoding_periods if len(encoding_periods) else clock_periods))
+    if not all(0 < period < math.inf for period in periods):
+        raise ValueError(f"encoding_periods must be positive and finite, not {periods}")
+    return periods
+
+
+def positional_encoding(steps: int, periods: Sequence[float], device: torch.device | None = None) -> Tensor:
     """Sines and cosines of the step number, (steps, 2 * len(periods)); periods in steps."""
-    angles = 2 * math.pi * torch.arange(steps).unsqueeze(1) / torch.tensor(periods)
+    angles = 2 * math.pi * torch.arange(steps, device=device).unsqueeze(1) / torch.tensor(periods, device=device)
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
-@lru_cache(maxsize=8)
-def encoding_on(device: torch.device, dtype: torch.dtype, steps: int, periods: tuple[float, ...]) -> Tensor:
-    """`positional_encoding` on a device, kept there, so that a step needs no transfer."""
-    return positional_encoding(steps, periods).to(device, dtype)
-
-
-def check_sequences(x: Tensor, input_size: int, lengths: Tensor | None) -> None:
+def check_sequences(x: Tensor, input_size: int) -> None:
     if x.dim() != 3 or x.shape[2] != input_size or x.shape[1] == 0:
         raise ValueError(f"x must be (B, T, {input_size}) with T >= 1, not {tuple(x.shape)}")
-    if lengths is not None:
-        if lengths.shape != x.shape[:1]:
-            raise ValueError(f"lengths must be ({len(x)},), not {tuple(lengths.shape)}")
-        if len(lengths) and (int(lengths.min()) < 1 or int(lengths.max()) > x.shape[1]):
-            raise ValueError(f"lengths must lie in 1..{x.shape[1]}, not {int(lengths.min())}..{int(lengths.max())}")
+
+
+def check_at_least(least: int, **numbers: int | None) -> None:
+    """Raises ValueError unless all numbers that are given are whole and at least `least`."""
+    for name, number in numbers.items():
+        if number is not None and (int(number) != number or number < least):
+            raise ValueError(f"{name} must be a whole number of at least {least}, not {number}")
 
 
 class ConvLSTMAutoencoder(Autoencoder):
@@ -337,9 +328,12 @@ class ConvLSTMAutoencoder(Autoencoder):
         *,
         clock_periods: Sequence[float] = (),
     ):
+        if len(map_shape) not in CONVOLUTIONS or min(map_shape) < 1:
+            raise ValueError(f"map_shape must be one or two positive sizes, not {tuple(map_shape)}")
+        check_at_least(1, code_size=code_size, channels=channels)
         pixels = math.prod(map_shape)
         super().__init__(channels * pixels, num_classes, 0, dropout, head, log_probabilities)
-        encoding_periods = encoding_periods or clock_periods
+        encoding_periods = checked_periods(encoding_periods, clock_periods)
         self.arguments = {
             "map_shape": list(map_shape),
             "code_size": code_size,
@@ -362,7 +356,7 @@ class ConvLSTMAutoencoder(Autoencoder):
         self.decoder = ConvLSTM(channels, channels, kernel_size, dims)
         if num_classes and head == "separate":
             self.class_decoder = ConvLSTM(channels, channels, kernel_size, dims)
-        self.encoding_periods = tuple(encoding_periods)
+        self.encoding_periods = encoding_periods
         self.encoding_to_gates = (
             nn.Linear(2 * len(self.encoding_periods), 4 * channels, bias=False) if encoding_periods else None
         )
@@ -373,7 +367,7 @@ class ConvLSTMAutoencoder(Autoencoder):
         """Sequences x (B, T, I) of flattened maps to codes (B, Z). Variable lengths are not supported."""
         if lengths is not None:
             raise ValueError("the convolutional autoencoder takes sequences of one length; lengths must be None")
-        check_sequences(x, self.input_size, None)
+        check_sequences(x, self.input_size)
         if self.window == 1:
             maps = x.unflatten(2, (1, *self.map_shape))
         else:  # the last values up to each step, the oldest first
@@ -387,7 +381,7 @@ class ConvLSTMAutoencoder(Autoencoder):
         z_map = self.from_code(z).unflatten(1, (-1, *self.map_shape))  # (B, channels, *map_shape)
         bias = None
         if self.encoding_to_gates is not None:
-            encoding = encoding_on(z.device, z.dtype, steps, self.encoding_periods)
+            encoding = positional_encoding(steps, self.encoding_periods, z.device).to(z.dtype)
             bias = self.encoding_to_gates(encoding)  # (steps, 4 channels)
         states, _ = decoder(z_map, steps, bias)
         return states

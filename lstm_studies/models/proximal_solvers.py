@@ -17,22 +17,42 @@ DENSE_UP_TO = 16  # the smaller of H and I up to which the dense way is the fast
 # ---- any G -----------------------------------------------------------------------------------------------------------
 
 
-def smaller_factor(G: Tensor) -> Tensor:
-    """The Cholesky factor of I + G G^T (..., H, H) or, if that is smaller, of I + G^T G (..., I, I), for G (..., H, I).
+def solve_dense(G: Tensor, b: Tensor, epsilon: float | Tensor) -> Tensor:
+    """(I + epsilon G G^T)^-1 b for G (..., H, I), b (..., H), by Woodbury's identity (17) if I < H.
 
-    NaN in G gives NaN, not an exception: the loss shows it.
+    Made of operations that PyTorch can differentiate, transform and export.
     """
-    gram = G @ G.mT if G.shape[-2] <= G.shape[-1] else G.mT @ G
-    return torch.linalg.cholesky_ex(gram + torch.eye(gram.shape[-1], dtype=G.dtype, device=G.device)).L
+    is_wide, b = G.shape[-2] <= G.shape[-1], b.unsqueeze(-1)
+    matrix = identity_plus(epsilon * smaller_gram(G))
+    right = b if is_wide else G.mT @ b
+    if torch.onnx.is_in_onnx_export():
+        solution = newton_inverse(matrix) @ right
+    else:
+        solution = torch.cholesky_solve(right, torch.linalg.cholesky_ex(matrix).L)
+    return (solution if is_wide else b - epsilon * (G @ solution)).squeeze(-1)
 
 
-def solve_dense(G: Tensor, b: Tensor, factor: Tensor | None = None) -> Tensor:
-    """(I + G G^T)^-1 b for G (..., H, I), b (..., H), by Woodbury's identity (17) if I < H."""
-    factor = smaller_factor(G) if factor is None else factor
-    b = b.unsqueeze(-1)
-    if G.shape[-2] <= G.shape[-1]:
-        return torch.cholesky_solve(b, factor).squeeze(-1)
-    return (b - G @ torch.cholesky_solve(G.mT @ b, factor)).squeeze(-1)
+def smaller_gram(G: Tensor) -> Tensor:
+    """G G^T (..., H, H) or, if that is smaller, G^T G (..., I, I)."""
+    return G @ G.mT if G.shape[-2] <= G.shape[-1] else G.mT @ G
+
+
+def identity_plus(matrix: Tensor) -> Tensor:
+    return matrix + torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+
+
+def newton_inverse(matrix: Tensor, steps: int = 24) -> Tensor:
+    """The inverse of symmetric matrices (..., n, n) without an eigenvalue below 1, by products alone, as ONNX needs it.
+
+    X <- X (2 I - A X) (Schulz 1933) squares the error I - A X, which starts with a norm of (r - 1) / (r + 1), r the
+    largest sum of a row's absolute values: 24 steps reach rounding for r up to a million.
+    """
+    largest = matrix.abs().sum(-1, keepdim=True).amax(-2, keepdim=True)  # (..., 1, 1)
+    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    inverse = identity * (2 / (1 + largest))
+    for _ in range(steps):
+        inverse = inverse @ (2 * identity - matrix @ inverse)
+    return inverse
 
 
 # ---- the G of an LSTM ------------------------------------------------------------------------------------------------
@@ -52,7 +72,8 @@ class Cholesky:
 
     def prepare(self, d: Tensor) -> Tensor:
         """What `solve` needs besides d: one row per sample, for all right-hand sides."""
-        return smaller_factor(self.jacobian(d))
+        # NaN gives NaN, not an exception: the loss shows it
+        return torch.linalg.cholesky_ex(identity_plus(smaller_gram(self.jacobian(d)))).L
 
     def solve(self, d: Tensor, factor: Tensor, b: Tensor, x: Tensor, u: Tensor, y: Tensor) -> None:
         """Writes x = (I + G G^T)^-1 b (B, H), u = G^T x (B, I) and y = [W_i; W_f; W_g] G^T x (B, 3, H)."""
@@ -75,12 +96,12 @@ class ConjugateGradients:
 
     The batch is one block-diagonal system whose right-hand sides have been brought to length 1 each. Its scalars are
     plain numbers, so that an iteration is ten small operations. It ends when the residual of all samples together is at
-    most `tolerance`, and so that of each. With the weights (M, 3H, I) of M models, the samples are M equal blocks.
+    most `tolerance`, and so that of each.
     """
 
     def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
         self.weight, self.tolerance, self.max_iterations = weight, tolerance, max_iterations
-        self.norms = torch.linalg.vector_norm(weight, dim=-1).unflatten(-1, (3, -1))  # (3, H) or (M, 3, H)
+        self.norms = torch.linalg.vector_norm(weight, dim=-1).view(3, -1)  # (3, H)
         self.is_even = bool((self.norms <= 1).all())
         self.tiny = torch.finfo(weight.dtype).tiny
         self.workspaces: dict[int, Workspace] = {}
@@ -92,8 +113,7 @@ class ConjugateGradients:
         """
         if self.is_even:
             return d, -d, torch.ones_like(d[:, 0]), None
-        by_model = (*self.weight.shape[:-2], -1, *d.shape[1:])  # (B, 3, H) or (M, B, 3, H)
-        lengths = (d.view(by_model) * self.norms.unsqueeze(-3)).view_as(d)
+        lengths = d * self.norms
         diagonal = lengths.mul_(lengths).sum(1).add_(1).reciprocal_()
         scale = diagonal.sqrt()
         scaled = d * scale.unsqueeze(1)
@@ -105,8 +125,7 @@ class ConjugateGradients:
             self.workspaces[len(b)] = Workspace(b, self.weight)
         work = self.workspaces[len(b)]
         p, q, r = work.p, work.q, work.r
-        weight, transposed = self.weight, self.weight.mT
-        product = torch.mm if weight.dim() == 2 else torch.bmm
+        weight, transposed = self.weight, self.weight.T
         work.solution.zero_()
         b = b if scale is None else b * scale
         length = torch.linalg.vector_norm(b, dim=1, keepdim=True).clamp_(min=self.tiny)
@@ -116,8 +135,8 @@ class ConjugateGradients:
             if not square > limit:  # NaN ends it, too: the loss shows it
                 break
             torch.mul(d, work.p_spread, out=work.products)
-            product(work.products_flat, weight, out=work.u)
-            product(work.u, transposed, out=work.y)
+            torch.mm(work.products_flat, weight, out=work.u)
+            torch.mm(work.u, transposed, out=work.y)
             # q = -(I + G G^T) p
             torch.sum(torch.mul(minus_d, work.y_blocks, out=work.products), 1, out=q)
             q.addcmul_(diagonal, p, value=-1)
@@ -155,8 +174,7 @@ class Workspace:
         self.p_spread = self.p.unsqueeze(1)
         self.y_blocks, self.solution_y = self.y.view_as(self.products), y.view_as(self.products)
         self.p_vector, self.q_vector, self.r_vector = (part.view(-1) for part in (self.p, self.q, self.r))
-        rows = (*weight.shape[:-2], -1)  # by model, if there are several
-        self.products_flat, self.u, self.y = (p.view(*rows, p[0].numel()) for p in (self.products, self.u, self.y))
+        self.products_flat = self.products.flatten(1)
 
 
 def make_solver(method: str, weight: Tensor, tolerance: float, max_iterations: int) -> Cholesky | ConjugateGradients:

@@ -1,0 +1,31 @@
+"""The lengths of padded sequences, in the forms in which people have them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def checked_lengths(lengths: Sequence[int] | np.ndarray | Tensor, batch: int, most: int, least: int = 1) -> Tensor:
+    """(B,) as int64, from a list, a NumPy array, a series of pandas or a tensor, on any device.
+
+    Raises ValueError unless they are `batch` whole numbers from `least` to `most`.
+    """
+    if isinstance(lengths, Tensor):
+        values = lengths.detach()
+    else:
+        try:
+            values = torch.tensor(np.asarray(lengths).tolist())
+        except (TypeError, ValueError):
+            raise ValueError(f"lengths must be ({batch},) whole numbers, not {str(lengths)[:80]!r}") from None
+    if values.shape != (batch,):
+        raise ValueError(f"lengths must be ({batch},), not {tuple(values.shape)}")
+    if not batch:
+        return values.long()
+    if values.dtype == torch.bool or values.is_complex() or (values != values.long()).any():
+        raise ValueError(f"lengths must be whole numbers, not {values.tolist()}")
+    values = values.long()
+    if values.min() < least or values.max() > most:
+        raise ValueError(f"lengths must lie in {least}..{most}, not {int(values.min())}..{int(values.max())}")
+    return values
