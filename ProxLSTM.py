@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
-from lstm_studies.models.proximal_solvers import make_solver, solve_dense
+from lstm_studies.models.proximal_solvers import make_solver, solve_by_products, solve_dense
 from lstm_studies.models.recording import (
     autocast_dtype,
     full_precision,
     is_transformed,
     recorded_gradients,
-    run_steps,
     wants_graph,
 )
+from lstm_studies.models.recurrence import lstm_step, run_layers, run_steps
 
 METHODS = ("auto", "cholesky", "cg", "blackbox")
 TOLERANCES = {torch.float32: 3e-4, torch.float64: 1e-12}  # of conjugate gradients
@@ -50,21 +50,23 @@ def proximal_map(s: Tensor, G: Tensor, epsilon: float | Tensor) -> Tensor:
     dtype = torch.promote_types(s.dtype, G.dtype)
     working = torch.promote_types(dtype, torch.float32)
     with full_precision(s.device):
-        s, G, epsilon = s.to(working), G.to(working), torch.as_tensor(epsilon, dtype=working, device=s.device)
-        apply = solve_dense if is_transformed(s, G, epsilon) else ProximalMap.apply
-        return apply(G, s, epsilon).to(dtype)
+        s, G = s.to(working), G.to(working)
+        if is_transformed(s, G, epsilon if isinstance(epsilon, Tensor) else None):
+            return solve_dense(s, G, epsilon).to(dtype)
+        epsilon = torch.as_tensor(epsilon, dtype=working, device=s.device)
+        return ProximalMap.apply(s, G, epsilon).to(dtype)
 
 
 class ProximalMap(torch.autograd.Function):
     """(6), and (7)-(9) as its derivatives: made of differentiable operations and of the map itself."""
 
     @staticmethod
-    def forward(G: Tensor, s: Tensor, epsilon: Tensor) -> Tensor:
-        return solve_dense(G, s, epsilon)
+    def forward(s: Tensor, G: Tensor, epsilon: Tensor) -> Tensor:
+        return solve_dense(s, G, epsilon)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
-        G, _, epsilon = inputs
+        _, G, epsilon = inputs
         ctx.save_for_backward(G, epsilon, output)
 
     @staticmethod
@@ -74,31 +76,28 @@ class ProximalMap(torch.autograd.Function):
         # p = G^T c and q = G^T a: sums, because autocast would lower the precision of a product
         p, q = (G * c.unsqueeze(-1)).sum(-2), (G * a.unsqueeze(-1)).sum(-2)
         grad_G = -epsilon * (a.unsqueeze(-1) * p.unsqueeze(-2) + c.unsqueeze(-1) * q.unsqueeze(-2))  # (8)
-        return grad_G, a, -(p * q).sum()  # (9)
+        return a, grad_G, -(p * q).sum()  # (9)
 
 
 # ---- one step --------------------------------------------------------------------------------------------------------
 
 
-def lstm_step(v: Tensor, state: tuple[Tensor, Tensor], w_ih: Tensor, w_hh: Tensor, bias: Tensor | None = None):
-    """One step of an LSTM: v (B, I) and state = (h, c) before to h, the new cell state s and the gates i, f, g."""
-    h, c = state
-    i, f, g, o = (linear(v, w_ih, bias) + linear(h, w_hh)).chunk(4, -1)  # (B, H) each
-    i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()  # (1)
-    s = f * c + i * g  # (2)
-    return o * s.tanh(), s, (i, f, g)  # (3)
+def proximal_step(
+    v: Tensor,
+    state: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    epsilon: float | Tensor,
+    solve: Callable[[Tensor, Tensor, float | Tensor], Tensor] = proximal_map,
+) -> tuple[Tensor, Tensor]:
+    """One step of a proximal LSTM: v (B, I) and (h, c) before to the next h and c, all (B, H); weights of `lstm_step`.
 
-
-def proximal_step(v, state, w_ih, w_hh, bias, epsilon) -> tuple[Tensor, Tensor]:
-    """One step of a proximal LSTM: v (B, I) and state = (h, c) before to h and c (B, H).
-
-    What the rest of this file computes in other ways. Differentiable any number of times.
+    What the rest of this file computes in other ways. Differentiable any number of times. `solve` computes (6).
     """
-    h, s, (i, f, g) = lstm_step(v, state, w_ih, w_hh, bias)
+    h, s, (i, f, g) = lstm_step(v, state, weights)  # (1)-(3)
     d_i, d_f, d_g = g * i * (1 - i), state[1] * f * (1 - f), i * (1 - g * g)  # (B, H) each
-    w_i, w_f, w_g, _ = w_ih.chunk(4)  # (H, I) each
+    w_i, w_f, w_g, _ = weights[0].chunk(4)  # (H, I) each
     G = d_i.unsqueeze(-1) * w_i + d_f.unsqueeze(-1) * w_f + d_g.unsqueeze(-1) * w_g  # (B, H, I) (4)
-    return h, proximal_map(s, G, epsilon)  # (6)
+    return h, solve(s, G, epsilon)  # (6)
 
 
 def blackbox_step(cell: Callable, v: Tensor, state: tuple[Tensor, Tensor], epsilon: float | Tensor):
@@ -116,12 +115,12 @@ def blackbox_step(cell: Callable, v: Tensor, state: tuple[Tensor, Tensor], epsil
     return h, proximal_map(s, G.transpose(0, 1), epsilon)
 
 
-def run_packed(step: Callable, x: Tensor, batch_sizes: Sequence[int], state: tuple[Tensor, Tensor], reverse: bool):
-    """`step` through sequences that are sorted by length: x (N, I) to h (N, H) and the last h and c (B, H)."""
+def run_packed(step: Callable, x: Tensor, batch_sizes: Sequence[int], state, weights, reverse: bool):
+    """`run_steps` for sequences that are sorted by length: x (N, I) to h (N, H) and the last h and c (B, H)."""
     (h, c), steps, outputs = state, x.split(batch_sizes), [None] * len(batch_sizes)
     for t in range(len(steps))[:: -1 if reverse else 1]:
         n = batch_sizes[t]
-        outputs[t], c_t = step(steps[t], (first_rows(h, n), first_rows(c, n)))
+        outputs[t], c_t = step(steps[t], (first_rows(h, n), first_rows(c, n)), weights)
         h, c = replace_rows(h, outputs[t]), replace_rows(c, c_t)
     return torch.cat(outputs), h, c
 
@@ -195,8 +194,9 @@ class ProxLSTMFunction(torch.autograd.Function):
     @staticmethod
     def run_recorded(ctx, x, h_0, c_0, w_ih, w_hh, bias, epsilon):
         epsilon = ctx.epsilon if epsilon is None else epsilon
-        step = functools.partial(proximal_step, w_ih=w_ih, w_hh=w_hh, bias=bias, epsilon=epsilon)
-        return run_packed(step, x, ctx.batch_sizes, (h_0, c_0), ctx.order.step < 0)
+        weights = (w_ih, w_hh) if bias is None else (w_ih, w_hh, bias, torch.zeros_like(bias))
+        step = functools.partial(proximal_step, epsilon=epsilon)
+        return run_packed(step, x, ctx.batch_sizes, (h_0, c_0), weights, ctx.order.step < 0)
 
     @staticmethod
     def gradients(ctx, grad_h, grad_h_last, grad_c_last):
@@ -301,24 +301,25 @@ class Proximal:
         x: Tensor,
         state: Sequence[Tensor],
         weights: Sequence[Tensor],
-        projection: Tensor | None = None,
-        batch_sizes: Sequence[int] | None = None,
         reverse: bool = False,
+        batch_sizes: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """h of all steps and the last h and c of one layer in one direction, in float32 at least.
 
-        x is (T, B, I) or, with the number of rows of each step, (N, I); weights are W_ih, W_hh and the biases, if there
-        are any. h is (T, B, H) or (N, H), with a projection (P, H) of P values.
+        x is (T, B, I) or, with the number of rows of each step, (N, I); weights are those of `lstm_step`.
         """
         working = torch.promote_types(weights[0].dtype, torch.float32)
         with full_precision(x.device):
             x, h, c, *weights = (tensor.to(working) for tensor in (x, *state, *weights))
             epsilon = self.epsilon if self.log_epsilon is None else self.epsilon.to(working)
             if self.is_recorded(x, h, c, *weights):
-                step = functools.partial(self.step, weights=weights, projection=projection, epsilon=epsilon)
+                weights = weights if self.log_epsilon is None else [epsilon, *weights]
+                # asked for here, because PyTorch's tracer does not see it inside of a step
+                solve = solve_by_products if torch.onnx.is_in_onnx_export() else proximal_map
+                step = functools.partial(self.step, solve=solve)
                 if batch_sizes is None:
-                    return run_steps(step, [x], (h, c), reverse)
-                return run_packed(step, x, batch_sizes, (h, c), reverse)
+                    return run_steps(step, [x], (h, c), weights, reverse)
+                return run_packed(step, x, batch_sizes, (h, c), weights, reverse)
             w_ih, w_hh, *biases = weights
             bias = biases[0] + biases[1] if biases else None
             sizes = [x.shape[1]] * len(x) if batch_sizes is None else batch_sizes
@@ -331,14 +332,14 @@ class Proximal:
     def is_recorded(self, *tensors: Tensor) -> bool:
         return self.method == "blackbox" or is_transformed(*tensors)
 
-    def step(self, v: Tensor, state: tuple[Tensor, Tensor], weights, projection, epsilon) -> tuple[Tensor, Tensor]:
-        w_ih, w_hh, *biases = weights
-        bias = sum(biases) if biases else None
-        if self.method == "blackbox":
-            h, c = blackbox_step(lambda v, state: lstm_step(v, state, w_ih, w_hh, bias)[:2], v, state, epsilon)
-        else:
-            h, c = proximal_step(v, state, w_ih, w_hh, bias, epsilon)
-        return (h if projection is None else linear(h, projection.to(h.dtype))), c
+    def step(self, v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], solve: Callable):
+        """One recorded step; a learnable epsilon is the first of the weights."""
+        if self.is_plain:
+            return lstm_step(v, state, weights)[:2]
+        epsilon, weights = (self.fixed_epsilon, weights) if self.log_epsilon is None else (weights[0], weights[1:])
+        if self.method == "blackbox" and not torch.compiler.is_compiling():
+            return blackbox_step(lambda v, state: lstm_step(v, state, weights)[:2], v, state, epsilon)
+        return proximal_step(v, state, weights, epsilon, solve)
 
 
 class ProxLSTMCell(Proximal, nn.LSTMCell):
@@ -441,7 +442,7 @@ class ProxLSTM(Proximal, nn.LSTM):
 
     def forward(self, input: Tensor | PackedSequence, hx: Sequence[Tensor] | None = None):
         """(output, (h, c)) for the input and hx = (h, c) before, with the shapes of nn.LSTM."""
-        if self.is_plain:
+        if self.is_plain and not torch.compiler.is_exporting():
             return super().forward(input, hx)
         is_packed, batch_axis = isinstance(input, PackedSequence), 0 if self.batch_first else 1
         x, batch_sizes, order, back = input if is_packed else (input, None, None, None)
@@ -452,10 +453,10 @@ class ProxLSTM(Proximal, nn.LSTM):
         hx = self.checked_state(x, hx, batch_sizes, is_batched)
         state = self.permute_hidden(hx, order)
         if is_packed:
-            output, h, c = self.run_layers(x, state, batch_sizes.tolist())
+            output, h, c = self.run_layers(x, state, batch_sizes=batch_sizes.tolist())
             return PackedSequence(output, batch_sizes, order, back), self.permute_hidden((h, c), back)
         x = x.transpose(0, 1) if self.batch_first else x  # (T, B, I)
-        if not len(x):
+        if x.shape[0] == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         output, h, c = self.run_layers(x, state)
         output = output.transpose(0, 1) if self.batch_first else output
@@ -479,25 +480,10 @@ class ProxLSTM(Proximal, nn.LSTM):
         check_types(self.weight_ih_l0, *hx)
         return hx[0], hx[1]
 
-    def run_layers(self, x: Tensor, state: tuple[Tensor, Tensor], batch_sizes: Sequence[int] | None = None):
-        """Output (T, B, D P) or (N, D P) and the last h and c (layers D, B, ...) of all layers and D directions."""
-        ends, all_weights, count = [], self.all_weights, 2 + 2 * self.bias
-        for layer in range(self.num_layers):
-            outputs = []
-            for direction in range(1 + self.bidirectional):
-                k = layer * (1 + self.bidirectional) + direction
-                weights, projections = all_weights[k][:count], all_weights[k][count:]
-                ends_before = state[0][k], state[1][k]
-                output, *end = self.run(
-                    x, ends_before, weights, *projections, batch_sizes=batch_sizes, reverse=direction == 1
-                )
-                outputs.append(output)
-                ends.append(end)
-            x = torch.cat(outputs, -1)
-            if layer + 1 < self.num_layers:
-                x = dropout(x, self.dropout, self.training)
+    def run_layers(self, x: Tensor, state: tuple[Tensor, Tensor], **options) -> list[Tensor]:
+        """Output and the last h and c of all layers, in the types of nn.LSTM."""
         dtype = autocast_dtype(self.weight_ih_l0) or self.weight_ih_l0.dtype
-        return x.to(dtype), *(torch.stack(parts).to(dtype) for parts in zip(*ends, strict=True))
+        return [part.to(dtype) for part in run_layers(self, functools.partial(self.run, **options), x, state)]
 
 
 def check_types(weight: Tensor, *tensors: Tensor) -> None:

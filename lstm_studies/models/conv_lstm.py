@@ -21,9 +21,9 @@ from lstm_studies.models.recording import (
     full_precision,
     is_transformed,
     recorded_gradients,
-    run_steps,
     wants_graph,
 )
+from lstm_studies.models.recurrence import run_steps
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}  # by number of spatial axes
 CACHED_VALUES = 2**18  # of the gates that are worked on at a time: a megabyte, about what a core's cache holds
@@ -189,19 +189,20 @@ def run_recorded(
     x: Tensor | None, constant: Tensor | None, biases: Tensor, weight: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """`ConvLSTMFunction` step by step, by operations that PyTorch can differentiate again, transform and export."""
-    kernel, hidden = weight.to(dtype), len(weight) // 4
+    hidden = len(weight) // 4
 
     def step(*arguments) -> tuple[Tensor, Tensor]:
-        *maps, bias, (h, c) = arguments
+        *maps, bias, (h, c), (kernel, *held) = arguments
         sums = convolve(torch.cat([*maps, h], -1), kernel, bias.to(dtype)).to(c.dtype)
-        i, f, o, s = (sums if constant is None else sums + constant).sigmoid().split(hidden, -1)
+        i, f, o, s = sum(held, sums).sigmoid().split(hidden, -1)
         c = f * c + i * (2 * s - 1)
         return (o * c.tanh()).to(dtype), c
 
     places = (constant if x is None else x[0]).shape[:3]
-    h, c = (biases.new_zeros(*places, hidden, dtype=kind) for kind in (dtype, biases.dtype))
+    state = [biases.new_zeros(*places, hidden, dtype=kind) for kind in (dtype, biases.dtype)]
     inputs = [biases] if x is None else [x.to(dtype), biases]
-    outputs, last, _ = run_steps(step, inputs, (h, c))
+    weights = [weight.to(dtype)] if constant is None else [weight.to(dtype), constant]
+    outputs, last, _ = run_steps(step, inputs, state, weights)
     return outputs, last
 
 

@@ -21,7 +21,7 @@ def checked_lengths(lengths: Sequence[int] | np.ndarray | Tensor, batch: int, mo
             raise ValueError(f"lengths must be ({batch},) whole numbers, not {str(lengths)[:80]!r}") from None
     if values.shape != (batch,):
         raise ValueError(f"lengths must be ({batch},), not {tuple(values.shape)}")
-    if not batch:
+    if batch == 0 or torch.compiler.is_exporting():  # an exported program cannot ask for values
         return values.long()
     if values.dtype == torch.bool or values.is_complex() or (values != values.long()).any():
         raise ValueError(f"lengths must be whole numbers, not {values.tolist()}")

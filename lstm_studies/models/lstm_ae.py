@@ -16,11 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils import _pytree
 from torch.utils.checkpoint import checkpoint
 
 from lstm_studies.models.conv_lstm import CONVOLUTIONS, ConvLSTM
 from lstm_studies.models.initialisation import initialise_lstm
 from lstm_studies.models.lengths import checked_lengths
+from lstm_studies.models.recording import is_transformed
+from lstm_studies.models.recurrence import run_lstm
 
 HEADS = ("shared", "deep", "separate")
 HEAD_WIDTH = 128  # units of the hidden layer of the head "deep"
@@ -34,6 +37,10 @@ class AutoencoderOutput(NamedTuple):
     code: Tensor  # (B, Z)
     logits: Tensor | None  # (B, K); log-probabilities if the model has `log_probabilities`
     prediction: Tensor | None  # (B, T, P), in [0, 1]: step t holds the estimate of step t + 1
+
+
+# so that an exported autoencoder can be saved
+_pytree._register_namedtuple(AutoencoderOutput, serialized_type_name="lstm_studies.AutoencoderOutput")
 
 
 class Autoencoder(nn.Module):
@@ -94,8 +101,7 @@ class Autoencoder(nn.Module):
             own = states if self.class_decoder is None else self.unroll(self.class_decoder, code, x.shape[1])
             last = own[:, -1]
             if lengths is not None:
-                ends = checked_lengths(lengths, len(x), x.shape[1]).to(x.device) - 1
-                last = own[torch.arange(len(x), device=x.device), ends]
+                last = last_states(own, checked_lengths(lengths, *x.shape[:2]))
             logits = self.classify(last.flatten(1))
         if self.prediction_head is not None:
             prediction = torch.sigmoid(self.prediction_head(states))
@@ -195,7 +201,8 @@ class LSTMAutoencoder(Autoencoder):
     def forward(self, x: Tensor, lengths: Sequence[int] | Tensor | None = None) -> AutoencoderOutput:
         """As `Autoencoder.forward`, in chunks of time while gradients are recorded if there are `checkpoint_steps`."""
         whole = not self.checkpoint_steps or lengths is not None or self.prediction_head is not None
-        return super().forward(x, lengths) if whole or not torch.is_grad_enabled() else self.in_chunks(x)
+        whole = whole or not torch.is_grad_enabled() or is_transformed(x)
+        return super().forward(x, lengths) if whole else self.in_chunks(x)
 
     def in_chunks(self, x: Tensor) -> AutoencoderOutput:
         """Encodes and decodes x (B, T, I); the backward pass computes each chunk of time again."""
@@ -214,7 +221,7 @@ class LSTMAutoencoder(Autoencoder):
         """What a decoder writes, (B, steps, I), and its last hidden state (B, H)."""
         written, state = [], None
         for start in range(0, steps, self.checkpoint_steps):
-            inputs = self.decoder_inputs(z, steps, slice(start, start + self.checkpoint_steps))
+            inputs = self.decoder_inputs(z, steps, start, min(start + self.checkpoint_steps, steps))
             own, *state = recomputed(self.read, decoder, inputs, state, self.reconstruct)
             written.append(own)
         return torch.cat(written, 1), state[0][-1]
@@ -232,29 +239,36 @@ class LSTMAutoencoder(Autoencoder):
         check_sequences(x, self.encoder.input_size)
         x = (x - self.input_mean) / self.input_std
         if lengths is not None:
-            lengths = checked_lengths(lengths, len(x), x.shape[1]).cpu()
-            if len(x):  # PyTorch packs no empty batch
-                x = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        _, (h, _) = self.encoder(x)
+            lengths = checked_lengths(lengths, *x.shape[:2])
+            if torch.compiler.is_exporting() or not len(x):  # PyTorch packs neither there nor an empty batch
+                return self.to_code(last_states(run_lstm(self.encoder, x)[0], lengths))
+            x = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, (h, _) = run_lstm(self.encoder, x)
         return self.to_code(h[-1])
 
     def unroll(self, decoder: nn.LSTM, z: Tensor, steps: int) -> Tensor:
         """Codes (B, Z) to the hidden states (B, steps, H) of a decoder."""
-        states, _ = decoder(self.decoder_inputs(z, steps, slice(None)))
+        states, _ = run_lstm(decoder, self.decoder_inputs(z, steps, 0, steps))
         return states
 
-    def decoder_inputs(self, z: Tensor, steps: int, chunk: slice) -> Tensor:
-        """What a decoder reads at the steps of `chunk`: codes (B, Z) and positional encoding, (B, n, Z + 2 periods)."""
-        count = len(range(steps)[chunk])
-        inputs = z.unsqueeze(1).expand(-1, count, -1)
+    def decoder_inputs(self, z: Tensor, steps: int, start: int, stop: int) -> Tensor:
+        """What a decoder reads at the n steps from `start` to `stop`: codes (B, Z) and positional encoding,
+        (B, n, Z + 2 periods).
+        """
+        inputs = z.unsqueeze(1).expand(-1, stop - start, -1)
         if not self.encoding_periods:
             return inputs
-        encoding = positional_encoding(steps, self.encoding_periods, z.device).to(z.dtype)[chunk]
-        return torch.cat([inputs, encoding.expand(len(z), -1, -1)], 2)
+        encoding = positional_encoding(steps, self.encoding_periods, z.device).to(z.dtype)[start:stop]
+        return torch.cat([inputs, encoding.expand(z.shape[0], -1, -1)], 2)
 
     def reconstruct(self, states: Tensor) -> Tensor:
         x = self.output(states)
         return torch.sigmoid(x) if self.arguments["output_layer"] == "sigmoid" else 0.5 + x
+
+
+def last_states(states: Tensor, lengths: Tensor) -> Tensor:
+    """Of states (B, T, ...), each sequence's own last one (B, ...)."""
+    return states[torch.arange(states.shape[0], device=states.device), lengths.to(states.device) - 1]
 
 
 def recomputed(function: Callable, *arguments: object) -> tuple:

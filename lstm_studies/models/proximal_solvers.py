@@ -7,6 +7,7 @@ Letters in shapes: B batch, I input size, H hidden size.
 """
 
 import warnings
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,19 +18,24 @@ DENSE_UP_TO = 16  # the smaller of H and I up to which the dense way is the fast
 # ---- any G -----------------------------------------------------------------------------------------------------------
 
 
-def solve_dense(G: Tensor, b: Tensor, epsilon: float | Tensor) -> Tensor:
-    """(I + epsilon G G^T)^-1 b for G (..., H, I), b (..., H), by Woodbury's identity (17) if I < H.
+def solve_dense(s: Tensor, G: Tensor, epsilon: float | Tensor, inverse: Callable | None = None) -> Tensor:
+    """(I + epsilon G G^T)^-1 s for s (..., H) and G (..., H, I), by Woodbury's identity (17) if I < H.
 
-    Made of operations that PyTorch can differentiate, transform and export.
+    Made of operations that PyTorch can differentiate and transform; by Cholesky's method or the `inverse` given.
     """
-    is_wide, b = G.shape[-2] <= G.shape[-1], b.unsqueeze(-1)
+    is_wide, s = G.shape[-2] <= G.shape[-1], s.unsqueeze(-1)
     matrix = identity_plus(epsilon * smaller_gram(G))
-    right = b if is_wide else G.mT @ b
-    if torch.onnx.is_in_onnx_export():
-        solution = newton_inverse(matrix) @ right
-    else:
+    right = s if is_wide else G.mT @ s
+    if inverse is None:  # cholesky_ex gives NaN for NaN, not an exception: the loss shows it
         solution = torch.cholesky_solve(right, torch.linalg.cholesky_ex(matrix).L)
-    return (solution if is_wide else b - epsilon * (G @ solution)).squeeze(-1)
+    else:
+        solution = inverse(matrix) @ right
+    return (solution if is_wide else s - epsilon * (G @ solution)).squeeze(-1)
+
+
+def solve_by_products(s: Tensor, G: Tensor, epsilon: float | Tensor) -> Tensor:
+    """`solve_dense` with the operations of ONNX."""
+    return solve_dense(s, G, epsilon, newton_inverse)
 
 
 def smaller_gram(G: Tensor) -> Tensor:
@@ -42,7 +48,7 @@ def identity_plus(matrix: Tensor) -> Tensor:
 
 
 def newton_inverse(matrix: Tensor, steps: int = 24) -> Tensor:
-    """The inverse of symmetric matrices (..., n, n) without an eigenvalue below 1, by products alone, as ONNX needs it.
+    """The inverse of symmetric matrices (..., n, n) without an eigenvalue below 1, by products alone.
 
     X <- X (2 I - A X) (Schulz 1933) squares the error I - A X, which starts with a norm of (r - 1) / (r + 1), r the
     largest sum of a row's absolute values: 24 steps reach rounding for r up to a million.
@@ -72,7 +78,6 @@ class Cholesky:
 
     def prepare(self, d: Tensor) -> Tensor:
         """What `solve` needs besides d: one row per sample, for all right-hand sides."""
-        # NaN gives NaN, not an exception: the loss shows it
         return torch.linalg.cholesky_ex(identity_plus(smaller_gram(self.jacobian(d)))).L
 
     def solve(self, d: Tensor, factor: Tensor, b: Tensor, x: Tensor, u: Tensor, y: Tensor) -> None:

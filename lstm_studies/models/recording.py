@@ -60,37 +60,10 @@ def recorded_gradients(
     return tuple(next(gradients) if is_needed else None for is_needed in needed)
 
 
-def run_steps(
-    step: Callable[..., tuple[Tensor, Tensor]],
-    inputs: Sequence[Tensor],
-    state: tuple[Tensor, Tensor],
-    reverse: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """h of all steps (T, ...) and the last h and c, for (h, c) = step(*inputs of one step, (h, c)).
-
-    The inputs are (T, ...). An exported program has a loop over T, which stays a variable.
-    """
-    inputs = [x.flip(0) for x in inputs] if reverse else inputs
-    if torch.compiler.is_exporting() and len(inputs[0]) > 1:
-        from torch._higher_order_ops.scan import scan
-
-        def combine(state: list[Tensor], inputs_t: list[Tensor]) -> tuple[list[Tensor], Tensor]:
-            h, c = step(*inputs_t, tuple(state))
-            return [h, c], h.clone()
-
-        state, outputs = scan(combine, [part.clone() for part in state], list(inputs))
-    else:
-        hidden = []
-        for inputs_t in zip(*(x.unbind(0) for x in inputs), strict=True):
-            state = step(*inputs_t, state)
-            hidden.append(state[0])
-        outputs = torch.stack(hidden)
-    return (outputs.flip(0) if reverse else outputs), *state
-
-
 def full_precision(device: torch.device) -> contextlib.AbstractContextManager:
-    """Autocast switched off, where a device has it."""
-    return contextlib.nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+    """Autocast switched off, where it is on: an exported program with a context of autocast cannot be saved."""
+    is_on = device.type != "meta" and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_on else contextlib.nullcontext()
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
