@@ -13,10 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, cross_entropy, linear, normalize
+from torch.nn.functional import batch_norm, cross_entropy, normalize
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from lstm_studies.models.adversarial import compute_perturbation, note_inputs
+from lstm_studies.models.lengths import checked_lengths
+from lstm_studies.models.recurrence import lstm_step, run_steps
 from ProxLSTM import ProxLSTM
 
 MODES = ("plain", "AdvLSTM", "ProxLSTM")
@@ -116,10 +118,9 @@ class LSTMClassifier(nn.Module):
         The lengths are a tensor, an array or a list of whole numbers. The course's call, model(x, r, batch_size, mode),
         is accepted, too: see `forward_perturbed`.
         """
-        r = None if lengths is None else as_tensor(lengths)
-        if r is None or r.dim() != 1 or batch_size is not None or mode is not None:
-            return self.forward_perturbed(x, r, batch_size, mode)
-        return self.classify(*self.features(x, r))
+        if lengths is None or np.ndim(lengths) != 1 or batch_size is not None or mode is not None:
+            return self.forward_perturbed(x, lengths, batch_size, mode)
+        return self.classify(*self.features(x, lengths))
 
     def forward_perturbed(
         self, x: Tensor, r: Tensor | None = None, batch_size: int | None = None, mode: str | None = None
@@ -150,15 +151,10 @@ class LSTMClassifier(nn.Module):
     def features(self, x: Tensor, lengths: Tensor | Sequence[int]) -> tuple[Tensor, Tensor]:
         """v (B, T', C), the input of the LSTM, and how many of its steps count (B,)."""
         kernel, stride = self.convolution.kernel_size[0], self.convolution.stride[0]
-        lengths = whole_numbers(as_tensor(lengths)).to(x.device)
-        if x.dim() != 3 or x.shape[2] != self.convolution.in_channels or lengths.shape != x.shape[:1]:
-            raise ValueError(
-                f"x must be (B, T, {self.convolution.in_channels}) and lengths (B,), "
-                f"not {tuple(x.shape)} and {tuple(lengths.shape)}"
-            )
-        is_traced = torch.compiler.is_compiling()  # where no value is known
-        if not is_traced and (lengths.min() < kernel or lengths.max() > x.shape[1]):
-            raise ValueError(f"lengths must be from {kernel} to {x.shape[1]}, not {lengths.tolist()}")
+        if x.dim() != 3 or x.shape[2] != self.convolution.in_channels:
+            raise ValueError(f"x must be (B, T, {self.convolution.in_channels}), not {tuple(x.shape)}")
+        if not torch.compiler.is_compiling():  # where no value is known
+            lengths = checked_lengths(lengths, len(x), x.shape[1], least=kernel).to(x.device)
         x = x.masked_fill(~is_step(x, lengths).unsqueeze(2), 0.0)  # whatever padding holds, such as NaN
         if self.training and self.noise:
             x = x + self.noise * torch.randn_like(x)
@@ -180,8 +176,8 @@ class LSTMClassifier(nn.Module):
         half the time: the LSTM reads on into the padding, which changes no state before it. Backwards, it reads each
         sequence reversed within its length.
         """
-        is_proximal = self.mode == "ProxLSTM" and self.epsilon
-        if is_proximal or not (v.device.type == "cpu" or torch.compiler.is_compiling()):
+        is_padded = not self.is_proximal and v.device.type == "cpu"
+        if not is_padded and not torch.compiler.is_compiling():  # which know no lengths, by which to pack
             packed = pack_padded_sequence(v, lengths.cpu(), batch_first=True, enforce_sorted=False)
             _, (h, _) = self.lstm(packed)  # (D, B, H)
             return h.transpose(0, 1).flatten(1)
@@ -191,8 +187,23 @@ class LSTMClassifier(nn.Module):
             if states:
                 backwards = (lengths.unsqueeze(1) - 1 - steps).clamp_min(0)  # (B, T')
                 v = v.gather(1, backwards.unsqueeze(2).expand_as(v))
-            states.append(run_lstm(v, weights)[rows, lengths - 1])
+            states.append(self.run_lstm(v, weights)[rows, lengths - 1])
         return torch.cat(states, 1)
+
+    def run_lstm(self, v: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        """h (B, T', H) of padded v in one direction, with the weights [W_ih, W_hh, b_ih, b_hh]."""
+        state = (v.new_zeros(1, v.shape[0], self.lstm.hidden_size),) * 2
+        if not self.is_proximal and not isinstance(v.shape[1], torch.SymInt):
+            return torch.lstm(v, state, weights, True, 1, 0.0, False, False, True)[0]
+        # in an exported program with any number of steps, which cannot have torch.lstm
+        state, v = [part[0] for part in state], v.transpose(0, 1)
+        if self.is_proximal:
+            return self.lstm.run(v, state, weights)[0].transpose(0, 1)
+        return run_steps(step_of_lstm, [v], state, weights)[0].transpose(0, 1)
+
+    @property
+    def is_proximal(self) -> bool:
+        return self.mode == "ProxLSTM" and self.epsilon > 0
 
     def regularize(self, x: Tensor, place: str, lengths: Tensor | None = None, perturbed: bool = False) -> Tensor:
         """x (B, T, F), or (B, F) without lengths, after the batch norm and the dropout of this place, if any."""
@@ -231,36 +242,9 @@ def normalize_batch(norm: nn.BatchNorm1d, x: Tensor, perturbed: bool) -> Tensor:
     return norm(x)
 
 
-def run_lstm(v: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """h (B, T', H) of one layer in one direction, with the weights [W_ih, W_hh, b_ih, b_hh] of nn.LSTM."""
-    state = v.new_zeros(1, v.shape[0], weights[1].shape[1])
-    if not isinstance(v.shape[1], torch.SymInt):
-        return torch.lstm(v, (state, state), weights, True, 1, 0.0, False, False, True)[0]
-    from torch._higher_order_ops.scan import scan  # torch.export takes torch.lstm for one number of steps only
-
-    w_ih, w_hh, b_ih, b_hh = weights
-
-    def step(state: list[Tensor], gates_v: Tensor) -> tuple[list[Tensor], Tensor]:
-        h, c = state
-        i, f, g, o = (gates_v + linear(h, w_hh)).chunk(4, 1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
-        return [h, c], h.clone()
-
-    _, h = scan(step, [state[0], state[0].clone()], linear(v, w_ih, b_ih + b_hh).transpose(0, 1))  # (T', B, H)
-    return h.transpose(0, 1)
-
-
-def as_tensor(values) -> Tensor:
-    """A tensor of numbers in any form: a tensor, an array, a series of pandas, a list."""
-    return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values).tolist())
-
-
-def whole_numbers(lengths: Tensor) -> Tensor:
-    """`lengths` as int64. Raises ValueError for what is not whole."""
-    if lengths.is_floating_point() and bool((lengths != lengths.round()).any()):
-        raise ValueError(f"lengths must be whole numbers, not {lengths.tolist()}")
-    return lengths.long()
+def step_of_lstm(v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """h and c (B, H) after the step that reads v (B, C)."""
+    return lstm_step(v, state, weights)[:2]
 
 
 def is_step(x: Tensor, lengths: Tensor) -> Tensor:
