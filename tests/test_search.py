@@ -336,7 +336,7 @@ def test_interrupted_search_goes_on(tmp_path, name):
     values, more, trainings = SEARCHES[name]
     whole = fit(tmp_path / "whole", **more, **values)
     expected = everything(tmp_path / "whole")
-    for at in {1, EACH, EACH + 4, 2 * EACH + 1, trainings * EACH}:
+    for at in (1, EACH + 4, trainings * EACH):
         CALLS.clear()
         STOP_AT[:] = [at]
         folder = tmp_path / str(at)

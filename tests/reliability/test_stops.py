@@ -143,7 +143,9 @@ def test_a_run_stays_with_the_data_that_it_read(tmp_path, capsys, run, data, nam
         assert without_seconds(again(tmp_path / folder)) == without_seconds(whole)
 
 
-@pytest.mark.parametrize("name", ["movement two stages", "movement compare"])
+@pytest.mark.parametrize(
+    "name", ["movement two stages", pytest.param("movement compare", marks=pytest.mark.reliability)]
+)
 def test_a_moved_folder_is_resumed_where_it_is_now(tmp_path, run, name):
     """Adv-ALSTM starts from an ALSTM in the same folder, whose place is part of what decided the training."""
     whole = run(name, tmp_path / "old")
