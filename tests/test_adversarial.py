@@ -150,5 +150,5 @@ def test_refused():
     with pytest.raises(ValueError, match=r"a batch.*not of the shape \(3,\)"):
         random_perturbation(torch.zeros(3))
     for lengths in ([1], [1, 4], [-1, 2]):
-        with pytest.raises(ValueError, match=rf"2 numbers from 0 to 3, not \[{lengths[0]}"):
+        with pytest.raises(ValueError, match=r"lengths must (lie in 0\.\.3|be \(2,\))"):
             random_perturbation(v, lengths)

@@ -116,7 +116,9 @@ def prox_lstm(draw):
 
 def prox_cell(draw):
     inputs, hidden, batch = small(draw), small(draw), small(draw, 3)
-    model = ProxLSTMCell(inputs, hidden, epsilon=10.0 ** draw(st.integers(-3, 2)), method=draw(st.sampled_from(METHODS)))
+    model = ProxLSTMCell(
+        inputs, hidden, epsilon=10.0 ** draw(st.integers(-3, 2)), method=draw(st.sampled_from(METHODS))
+    )
     state = torch.randn(2, batch, hidden)
     return Case(model, (torch.randn(batch, inputs), *state), model)
 

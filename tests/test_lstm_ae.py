@@ -264,7 +264,8 @@ def test_decoder_input_is_the_code_at_every_step():
     seen = []
     model.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
     output = model(sequences())
-    (inputs,) = seen[0]  # and no initial state
+    inputs, *state = seen[0]
+    assert not state or state[0] is None  # no initial state
     assert inputs.shape == (4, 6, 2)
     for t in range(6):
         assert torch.equal(inputs[:, t], output.code)
