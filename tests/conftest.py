@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import gc
+import inspect
 import json
 import os
 import re
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trainings
 from tiny_training import SCRIPT, Fit
 
 from lstm_studies.loaders.files import DataError
-from lstm_studies.reporting import plots
+from lstm_studies.reporting import movement, plots, series
 from lstm_studies.training.run import run_script
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
@@ -102,7 +104,7 @@ def fuzz(thorough, count, tmp_path, capsys):
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """tiny_model(name): the run folder of a model of `tiny_models.MODELS`, which is trained once."""
-    import tiny_models  # the scripts, and seconds
+    import tiny_models  # which imports Hypothesis
 
     @functools.cache
     def train(name):
@@ -116,8 +118,6 @@ def tiny_model(tmp_path_factory):
 @pytest.fixture
 def run(monkeypatch, no_flush):
     """run(training, folder, *flags): the metrics of one of `trainings.ALL`, without figures."""
-    import trainings
-
     without_figures(monkeypatch)
     return trainings.run
 
@@ -125,8 +125,6 @@ def run(monkeypatch, no_flush):
 @pytest.fixture
 def door(tmp_path, monkeypatch, capsys):
     """door(script, *argv): the metrics of the script's only model; DataError if it ends as for bad input."""
-    import trainings
-
     without_figures(monkeypatch)
     monkeypatch.setattr(gc, "get_freeze_count", lambda: 1)  # it counts them, a sixth of the time of a tiny run
     monkeypatch.setattr("lstm_studies.training.run.describe_run", lambda request: {})  # asks git
@@ -193,9 +191,13 @@ def clear_caches(module) -> None:
 
 def without_figures(monkeypatch) -> None:
     """Leaves out the drawing of all figures, which takes longer than tiny trainings."""
-    for name, figure in vars(plots).items():
-        if callable(figure) and getattr(figure, "__module__", "") == plots.__name__:
-            monkeypatch.setattr(plots, name, lambda *_, **__: None)
+    scripts = map(trainings.script, trainings.SCRIPTS)  # all, so that none is imported with what is put here
+    drawing = {value for value in vars(plots).values() if getattr(value, "__module__", "") == plots.__name__}
+    drawing |= {movement.starts, series.plot_anomalies}
+    for module in (plots, movement, series, *scripts):
+        for name, value in list(vars(module).items()):
+            if inspect.isfunction(value) and value in drawing:
+                monkeypatch.setattr(module, name, lambda *_, **__: None)
 
 
 @pytest.fixture
