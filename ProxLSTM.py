@@ -386,8 +386,9 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
         hx = hx if c is None else (hx, c)
         if self.is_plain:
             return super().forward(input, hx)
-        if input.dim() not in (1, 2):
-            raise ValueError(f"LSTMCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
+        for name, tensor in zip(("input", "hx[0]", "hx[1]"), (input, *(hx or ())), strict=False):
+            if tensor.dim() not in (1, 2):
+                raise ValueError(f"LSTMCell: Expected {name} to be 1D or 2D, got {tensor.dim()}D instead")
         sizes = (*input.shape[:-1], self.hidden_size)
         hx = (input.new_zeros(sizes),) * 2 if hx is None else tuple(hx)
         if input.shape[-1] != self.input_size or [part.shape for part in hx] != [sizes] * 2:
@@ -400,10 +401,8 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
         ]
         x, h, c = (tensor.view(-1, tensor.shape[-1]) for tensor in (input, *hx))
         _, h, c = self.run(x.unsqueeze(0), (h, c), weights)
-        dtype = autocast_dtype(self.weight_ih) or self.weight_ih.dtype
-        if input.device.type != "cuda":  # there nn.LSTMCell adds to the cell state in that state's type
-            dtype = torch.promote_types(dtype, hx[1].dtype)
-        return h.view(sizes).to(dtype), c.view(sizes).to(dtype)
+        types = output_types(self.weight_ih, hx[1])
+        return h.view(sizes).to(types[0]), c.view(sizes).to(types[1])
 
 
 class ProxLSTM(Proximal, nn.LSTM):
@@ -480,10 +479,24 @@ class ProxLSTM(Proximal, nn.LSTM):
         check_types(self.weight_ih_l0, *hx)
         return hx[0], hx[1]
 
-    def run_layers(self, x: Tensor, state: tuple[Tensor, Tensor], **options) -> list[Tensor]:
+    def run_layers(self, x: Tensor, state: tuple[Tensor, Tensor], batch_sizes: Sequence[int] | None = None):
         """Output and the last h and c of all layers, in the types of nn.LSTM."""
-        dtype = autocast_dtype(self.weight_ih_l0) or self.weight_ih_l0.dtype
-        return [part.to(dtype) for part in run_layers(self, functools.partial(self.run, **options), x, state)]
+        output, h, c = run_layers(self, functools.partial(self.run, batch_sizes=batch_sizes), x, state)
+        is_fused = batch_sizes is None and not self.proj_size
+        h_type, c_type = output_types(self.weight_ih_l0, state[1], is_fused, self.proj_size > 0)
+        return output.to(h_type), h.to(h_type), c.to(c_type)
+
+
+def output_types(weight: Tensor, c: Tensor, is_fused: bool = False, is_projected: bool = False):
+    """The types of h and c in PyTorch: that of the weights, under autocast that of autocast.
+
+    Where PyTorch has no fused kernel, on a processor, it adds to the cell state c in that state's own type.
+    """
+    dtype = autocast_dtype(weight) or weight.dtype
+    if is_fused or weight.device.type == "cuda":
+        return dtype, dtype
+    promoted = torch.promote_types(dtype, c.dtype)
+    return dtype if is_projected else promoted, promoted
 
 
 def check_types(weight: Tensor, *tensors: Tensor) -> None:

@@ -6,6 +6,7 @@ diag(d_f) W_f + diag(d_g) W_g (4) and get `weight` = [W_i; W_f; W_g] times sqrt(
 Letters in shapes: B batch, I input size, H hidden size.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 
@@ -101,7 +102,7 @@ class ConjugateGradients:
 
     The batch is one block-diagonal system whose right-hand sides have been brought to length 1 each. Its scalars are
     plain numbers, so that an iteration is ten small operations. It ends when the residual of all samples together is at
-    most `tolerance`, and so that of each.
+    most `tolerance`, and so that of each; then comes one step along the residual, which costs no product.
     """
 
     def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
@@ -111,21 +112,20 @@ class ConjugateGradients:
         self.tiny = torch.finfo(weight.dtype).tiny
         self.workspaces: dict[int, Workspace] = {}
 
-    def prepare(self, d: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def prepare(self, d: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Jacobi's scaling: by the root of one over the diagonal of I + G G^T less its mixed terms.
 
         Rows of length 1 at most leave the diagonal near 1, and it is not worth its operations.
         """
         if self.is_even:
-            return d, -d, torch.ones_like(d[:, 0]), None
+            return d, None, None
         lengths = d * self.norms
         diagonal = lengths.mul_(lengths).sum(1).add_(1).reciprocal_()
         scale = diagonal.sqrt()
-        scaled = d * scale.unsqueeze(1)
-        return scaled, -scaled, diagonal, scale
+        return d * scale.unsqueeze(1), diagonal, scale
 
     def solve(self, _, scaled: tuple, b: Tensor, x: Tensor, u: Tensor, y: Tensor) -> None:
-        d, minus_d, diagonal, scale = scaled
+        d, diagonal, scale = scaled
         if len(b) not in self.workspaces:
             self.workspaces[len(b)] = Workspace(b, self.weight)
         work = self.workspaces[len(b)]
@@ -134,21 +134,23 @@ class ConjugateGradients:
         work.solution.zero_()
         b = b if scale is None else b * scale
         length = torch.linalg.vector_norm(b, dim=1, keepdim=True).clamp_(min=self.tiny)
-        p.copy_(torch.div(b, length, out=r))
-        square, limit, step = torch.dot(work.r_vector, work.r_vector).item(), self.tolerance**2, 0.0
-        for _ in range(self.max_iterations):
+        p.copy_(torch.div(b, -length, out=r))  # r and p with the other sign: so one factor serves all updates
+        square, limit, step, ratio = torch.dot(work.r_vector, work.r_vector).item(), self.tolerance**2, 0.0, 1.0
+        for iteration in range(self.max_iterations):
             if not square > limit:  # NaN ends it, too: the loss shows it
                 break
+            if iteration:
+                torch.add(r, p, alpha=ratio, out=p)
             torch.mul(d, work.p_spread, out=work.products)
             torch.mm(work.products_flat, weight, out=work.u)
             torch.mm(work.u, transposed, out=work.y)
-            # q = -(I + G G^T) p
-            torch.sum(torch.mul(minus_d, work.y_blocks, out=work.products), 1, out=q)
-            q.addcmul_(diagonal, p, value=-1)
+            # q = (I + G G^T) p
+            torch.sum(torch.mul(d, work.y_blocks, out=work.products), 1, out=q)
+            q.add_(p) if diagonal is None else q.addcmul_(diagonal, p)
             step = -square / torch.dot(work.p_vector, work.q_vector).item()
             work.solution.add_(work.direction, alpha=step)
             last, square = square, torch.dot(work.r_vector, work.r_vector).item()
-            torch.add(r, p, alpha=square / last, out=p)
+            ratio = square / last
         if square > limit:
             warnings.warn(
                 f"conjugate gradients stopped after {self.max_iterations} iterations with a relative residual of "
@@ -156,7 +158,6 @@ class ConjugateGradients:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        # one step along the residual, which costs no product: as good as one more iteration if epsilon G G^T is small
         torch.add(work.x, r, alpha=step, out=x).mul_(length if scale is None else length * scale)
         torch.mul(work.solution_u, length, out=u)
         torch.mul(work.solution_y, length.unsqueeze(-1), out=y)
@@ -170,16 +171,23 @@ class Workspace:
     """
 
     def __init__(self, b: Tensor, weight: Tensor):
-        inputs = weight.shape[-1]
-        sizes = (b.numel(), b.numel(), len(b) * inputs, 3 * b.numel())
+        (batch, hidden), inputs = b.shape, weight.shape[1]
+        shapes = ((batch, hidden), (batch, hidden), (batch, inputs), (batch, 3, hidden))
+        sizes = [math.prod(shape) for shape in shapes]
         self.solution, self.direction = b.new_empty(sum(sizes)), b.new_empty(sum(sizes))
-        self.x, self.r, self.solution_u, y = (part.view(len(b), -1) for part in self.solution.split(sizes))
-        self.p, self.q, self.u, self.y = (part.view(len(b), -1) for part in self.direction.split(sizes))
-        self.products = b.new_empty(len(b), 3, b.shape[1])
-        self.p_spread = self.p.unsqueeze(1)
-        self.y_blocks, self.solution_y = self.y.view_as(self.products), y.view_as(self.products)
-        self.p_vector, self.q_vector, self.r_vector = (part.view(-1) for part in (self.p, self.q, self.r))
-        self.products_flat = self.products.flatten(1)
+        solution, direction = (
+            [part.view(shape) for part, shape in zip(block.split(sizes), shapes, strict=True)]
+            for block in (self.solution, self.direction)
+        )
+        self.x, self.r, self.solution_u, self.solution_y = solution
+        self.p, self.q, self.u, self.y_blocks = direction
+        self.products = torch.empty_like(self.y_blocks)
+        self.y, self.products_flat, self.p_spread = (
+            self.y_blocks.flatten(1),
+            self.products.flatten(1),
+            self.p.unsqueeze(1),
+        )
+        self.p_vector, self.q_vector, self.r_vector = self.p.flatten(), self.q.flatten(), self.r.flatten()
 
 
 def make_solver(method: str, weight: Tensor, tolerance: float, max_iterations: int) -> Cholesky | ConjugateGradients:

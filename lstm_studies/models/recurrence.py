@@ -36,7 +36,9 @@ def run_steps(
     of ONNX, whose file would be for this T only.
     """
     if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
-        raise RuntimeError("expected the default exporter of ONNX, torch.onnx.export(..., dynamo=True), found another")
+        raise RuntimeError(
+            "expected the default exporter of ONNX, torch.onnx.export(..., dynamo=True), found the legacy"
+        )
     inputs = [x.flip(0) for x in inputs] if reverse else inputs
     if torch.compiler.is_exporting() and inputs[0].shape[0] > 1:
         from torch._higher_order_ops.scan import scan
