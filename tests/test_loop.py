@@ -535,17 +535,17 @@ def test_each_epoch_has_its_own_order(tmp_path):
 
 def rates(folder, **values):
     """The learning rate of every batch of a training."""
-    found = []
+    used = []
 
     class Recorder(torch.optim.SGD):
         def step(self, closure=None):
-            found.append(self.param_groups[0]["lr"])
+            used.append(self.param_groups[0]["lr"])
             return super().step(closure)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim, "SGD", Recorder)
         fit(folder, optimizer="SGD", **values)
-    return found
+    return used
 
 
 def test_cosine_schedule_by_hand(tmp_path):
@@ -554,10 +554,10 @@ def test_cosine_schedule_by_hand(tmp_path):
     assert rates(tmp_path, learning_rate=1.0) == pytest.approx(expected, abs=1e-6)
     assert column(tmp_path, "learning_rate") == pytest.approx([0.883022, 0.413176, 0.030154], abs=1e-6)
     # 60 steps, 3 of them warm-up: (n + 1) / 3 of 0.5 * (1 + cos(pi * n / 60)), times 0.1
-    found = rates(tmp_path, learning_rate=0.1, epochs=20)
-    assert len(found) == 60
+    used = rates(tmp_path, learning_rate=0.1, epochs=20)
+    assert len(used) == 60
     expected = [0.0333333, 0.0666210, 0.0997261, 0.0993844]
-    assert found[:4] == pytest.approx(expected, abs=1e-6) and found[30] == pytest.approx(0.05)
+    assert used[:4] == pytest.approx(expected, abs=1e-6) and used[30] == pytest.approx(0.05)
 
 
 def test_constant_schedule(tmp_path):

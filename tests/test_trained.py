@@ -22,8 +22,8 @@ def model(output_dir, **given):
 def test_the_model_of_the_output_folder_or_of_another_one(tmp_path, capsys):
     fit(tmp_path / "fit", hidden_size=5, seed=3, data_dir=tmp_path / "gone")
     fit(tmp_path / "other", hidden_size=2)
-    found, settings, folder = model(tmp_path)
-    assert same(found.state_dict(), weights(tmp_path / "fit" / "best.pt")) and not found.training
+    trained_net, settings, folder = model(tmp_path)
+    assert same(trained_net.state_dict(), weights(tmp_path / "fit" / "best.pt")) and not trained_net.training
     assert (settings.hidden_size, settings.seed, settings.epochs, settings.fold) == (5, 3, 3, None)
     assert (folder, settings.output_dir, settings.function) == (tmp_path / "fit", tmp_path, "fit")
     assert settings.data_dir == Fit().data_dir  # where data are is no part of the training
@@ -35,8 +35,8 @@ def test_the_model_of_the_output_folder_or_of_another_one(tmp_path, capsys):
 def test_a_checkpoint_is_the_model_that_is_in_it(tmp_path):
     fit(tmp_path / "fit", learning_rate=0.5, arguments={"maximise": True})
     for name in ("best.pt", "last.pt"):
-        found, _, folder = model(tmp_path / "none", model_from=tmp_path / "fit" / name)
-        assert same(found.state_dict(), weights(tmp_path / "fit" / name)) and folder == tmp_path / "fit"
+        trained_net, _, folder = model(tmp_path / "none", model_from=tmp_path / "fit" / name)
+        assert same(trained_net.state_dict(), weights(tmp_path / "fit" / name)) and folder == tmp_path / "fit"
     assert not same(weights(tmp_path / "fit" / "best.pt"), weights(tmp_path / "fit" / "last.pt"))
 
 
