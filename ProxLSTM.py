@@ -19,6 +19,7 @@ from lstm_studies.models.proximal_solvers import make_solver, solve_by_products,
 from lstm_studies.models.recording import (
     autocast_dtype,
     full_precision,
+    is_recorded,
     is_transformed,
     recorded_gradients,
     wants_graph,
@@ -51,7 +52,7 @@ def proximal_map(s: Tensor, G: Tensor, epsilon: float | Tensor) -> Tensor:
     working = torch.promote_types(dtype, torch.float32)
     with full_precision(s.device):
         s, G = s.to(working), G.to(working)
-        if is_transformed(s, G, epsilon if isinstance(epsilon, Tensor) else None):
+        if is_recorded(s, G, epsilon if isinstance(epsilon, Tensor) else None):
             return solve_dense(s, G, epsilon).to(dtype)
         epsilon = torch.as_tensor(epsilon, dtype=working, device=s.device)
         return ProximalMap.apply(s, G, epsilon).to(dtype)
@@ -312,7 +313,7 @@ class Proximal:
         with full_precision(x.device):
             x, h, c, *weights = (tensor.to(working) for tensor in (x, *state, *weights))
             epsilon = self.epsilon if self.log_epsilon is None else self.epsilon.to(working)
-            if self.is_recorded(x, h, c, *weights):
+            if self.has_no_kernel(x, h, c, *weights):
                 weights = weights if self.log_epsilon is None else [epsilon, *weights]
                 # asked for here, because PyTorch's tracer does not see it inside of a step
                 solve = solve_by_products if torch.onnx.is_in_onnx_export() else proximal_map
@@ -329,8 +330,8 @@ class Proximal:
             hidden, h, c = ProxLSTMFunction.apply(rows, h, c, w_ih, w_hh, bias, epsilon, sizes, reverse, solver)
             return hidden.view(*x.shape[:-1], w_hh.shape[1]), h, c
 
-    def is_recorded(self, *tensors: Tensor) -> bool:
-        return self.method == "blackbox" or is_transformed(*tensors)
+    def has_no_kernel(self, *tensors: Tensor) -> bool:
+        return self.is_plain or self.method == "blackbox" or is_recorded(*tensors)
 
     def step(self, v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], solve: Callable):
         """One recorded step; a learnable epsilon is the first of the weights."""
@@ -371,8 +372,8 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
         super().__init__(input_size, hidden_size, bias, device, dtype)
         self.set_proximal(epsilon, method, learnable, tolerance, max_iterations)
 
-    def is_recorded(self, *tensors: Tensor) -> bool:
-        return torch.compiler.is_compiling() or super().is_recorded(*tensors)
+    def has_no_kernel(self, *tensors: Tensor) -> bool:
+        return torch.compiler.is_compiling() or super().has_no_kernel(*tensors)
 
     def forward(
         self, input: Tensor, hx: Sequence[Tensor] | Tensor | None = None, c: Tensor | None = None
@@ -384,7 +385,7 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
         if isinstance(hx, Tensor) != isinstance(c, Tensor):
             raise TypeError("expected cell(v, (h, c)) or cell(v, h, c), with both states, or cell(v) for zeros")
         hx = hx if c is None else (hx, c)
-        if self.is_plain:
+        if self.is_plain and not is_transformed(input):
             return super().forward(input, hx)
         for name, tensor in zip(("input", "hx[0]", "hx[1]"), (input, *(hx or ())), strict=False):
             if tensor.dim() not in (1, 2):
@@ -436,15 +437,15 @@ class ProxLSTM(Proximal, nn.LSTM):
         super().__init__(*sizes, bias, batch_first, dropout, bidirectional, proj_size, device, dtype)
         self.set_proximal(epsilon, method, learnable, tolerance, max_iterations)
 
-    def is_recorded(self, *tensors: Tensor) -> bool:
-        return self.proj_size > 0 or super().is_recorded(*tensors)
+    def has_no_kernel(self, *tensors: Tensor) -> bool:
+        return self.proj_size > 0 or super().has_no_kernel(*tensors)
 
     def forward(self, input: Tensor | PackedSequence, hx: Sequence[Tensor] | None = None):
         """(output, (h, c)) for the input and hx = (h, c) before, with the shapes of nn.LSTM."""
-        if self.is_plain and not torch.compiler.is_exporting():
-            return super().forward(input, hx)
         is_packed, batch_axis = isinstance(input, PackedSequence), 0 if self.batch_first else 1
         x, batch_sizes, order, back = input if is_packed else (input, None, None, None)
+        if self.is_plain and not is_transformed(x):
+            return super().forward(input, hx)
         if not is_packed and x.dim() not in (2, 3):
             raise ValueError(f"LSTM: Expected input to be 2D or 3D, got {x.dim()}D instead")
         is_batched = is_packed or x.dim() == 3

@@ -19,7 +19,7 @@ from lstm_studies.models.initialisation import set_gate_biases
 from lstm_studies.models.recording import (
     autocast_dtype,
     full_precision,
-    is_transformed,
+    is_recorded,
     recorded_gradients,
     wants_graph,
 )
@@ -113,7 +113,7 @@ class ConvLSTM(nn.Module):
             if step_bias is not None:
                 biases = biases + step_bias
             inputs = x, constant, double_g(biases), double_g(weight, 0)
-            run = run_recorded if is_transformed(*inputs) else ConvLSTMFunction.apply
+            run = run_recorded if is_recorded(*inputs) else ConvLSTMFunction.apply
             h, last = run(*inputs, dtype)
         h, last = h.permute(1, 0, 4, 2, 3), channels_first(last)
         return (h.squeeze(3), last.squeeze(2)) if self.spatial_dims == 1 else (h, last)

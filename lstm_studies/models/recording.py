@@ -15,14 +15,19 @@ from torch.autograd import forward_ad
 
 
 def is_transformed(*tensors: Tensor | None) -> bool:
-    """Whether a call is exported, traced or transformed by torch.func, or its tensors have tangents or no values.
+    """Whether a call is exported or transformed by torch.func, or its tensors have tangents or no values.
 
-    Not so for torch.compile, which leaves an autograd function that it cannot trace as it is.
+    Neither an autograd function nor the kernel of nn.LSTM can be used there. Not so for torch.compile, which leaves as
+    they are those that it cannot trace.
     """
     if torch.compiler.is_compiling():
         return torch.compiler.is_exporting()
-    transformed = torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
-    return transformed or any(x is not None and is_special(x) for x in tensors)
+    return torch._C._are_functorch_transforms_active() or any(x is not None and is_special(x) for x in tensors)
+
+
+def is_recorded(*tensors: Tensor | None) -> bool:
+    """Whether a call must consist of PyTorch's operations, because it is transformed or traced."""
+    return torch.jit.is_tracing() or is_transformed(*tensors)
 
 
 def is_special(x: Tensor) -> bool:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
+from lstm_studies.models.recording import is_transformed
+
 
 def lstm_step(v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]):
     """One step of an LSTM: v (B, I) and (h, c) before to h (B, P), the new cell state and the gates i, f, g (B, H).
@@ -83,8 +85,8 @@ def run_layers(
 
 
 def run_lstm(lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None):
-    """`lstm(x, state)` for x (B, T, I); in an exported program with a loop over T, which nn.LSTM unrolls there."""
-    if not torch.compiler.is_exporting():
+    """`lstm(x, state)` for x (B, T, I), also where nn.LSTM fails (`torch.func.vmap`) or fixes T (exported programs)."""
+    if not is_transformed(x):
         return lstm(x, state)
 
     def step(v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
