@@ -4,7 +4,9 @@ import os
 import pickle
 import random
 import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fuzzing import Hostile, saved, seal
@@ -72,6 +74,100 @@ def test_rebuilds_its_model(tmp_path, model, x):
     model.eval()
     for mine, other in zip(rebuilt(x), model(x), strict=True):
         assert (mine is None and other is None) or torch.equal(mine, other)
+
+
+def round_trip(path, model):
+    checkpoint.save(path, {"model": checkpoint.describe(model)})
+    return checkpoint.rebuild(path, LSTMAutoencoder, ConvLSTMAutoencoder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_rebuilds_in_the_types_of_the_weights(tmp_path, dtype):
+    for model in (LSTMAutoencoder(2, 5, 3), ConvLSTMAutoencoder((4,), 3, channels=2)):
+        rebuilt = round_trip(tmp_path / "best.pt", model.to(dtype))
+        for mine, other in zip(rebuilt.parameters(), model.parameters(), strict=True):
+            assert mine.dtype == dtype and torch.equal(mine, other) and mine.requires_grad
+    mixed = LSTMAutoencoder(2, 5, 3)
+    mixed.output.double()
+    assert [p.dtype for p in round_trip(tmp_path / "best.pt", mixed).parameters()] == [
+        p.dtype for p in mixed.parameters()
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {
+            "dropout": np.float64(0.25),
+            "timescale": np.int64(7),
+            "input_mean": np.float32(0.5),
+            "log_probabilities": np.bool_(True),
+        },
+        {"encoding_periods": np.array([6.0, 3.0]), "head": np.str_("deep"), "num_classes": np.int32(2)},
+        {
+            "encoding_periods": torch.tensor([6.0, 3.0]),
+            "input_mean": torch.tensor(0.5),
+            "input_std": torch.tensor([0.25])[0],
+        },
+        {"encoding_periods": (np.float64(6.0), torch.tensor(3.0))},
+        {"timescale": 20_000, "checkpoint_steps": 16_384},
+    ],
+    ids=str,
+)
+def test_rebuilds_from_numbers_of_numpy_and_torch(tmp_path, arguments):
+    model, x = LSTMAutoencoder(2, 5, 3, **arguments).eval(), torch.rand(3, 6, 2)
+    rebuilt = round_trip(tmp_path / "best.pt", model)
+    assert rebuilt.arguments == checkpoint.describe(model)["arguments"]
+    assert all(type(value) in (int, float, bool, str, list, type(None)) for value in rebuilt.arguments.values())
+    assert torch.equal(rebuilt(x).reconstruction, model(x).reconstruction)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        torch.compile,
+        nn.DataParallel,
+        torch.optim.swa_utils.AveragedModel,
+        lambda model: torch.compile(nn.DataParallel(model)),
+    ],
+    ids=["compiled", "parallel", "averaged", "both"],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # by the compiler itself
+def test_rebuilds_the_model_in_a_wrapper(tmp_path, wrap):
+    model, x = LSTMAutoencoder(2, 5, 3).eval(), torch.rand(3, 6, 2)
+    rebuilt = round_trip(tmp_path / "best.pt", wrap(model))
+    assert type(rebuilt) is LSTMAutoencoder and torch.equal(rebuilt(x).reconstruction, model(x).reconstruction)
+    with pytest.raises(TypeError, match="expected a model with its constructor's `arguments`, found a Linear"):
+        checkpoint.describe(wrap(nn.Linear(1, 1)))
+
+
+def test_numbers_of_numpy_are_read_as_python_s(tmp_path):
+    content = {"epoch": np.int64(3), "losses": [np.float32(0.5), (np.float64(1.5),)], "grid": {"H": np.arange(3)}}
+    checkpoint.save(tmp_path / "a.pt", content)
+    read = checkpoint.load(tmp_path / "a.pt")
+    assert read == {"epoch": 3, "losses": [0.5, (1.5,)], "grid": {"H": [0, 1, 2]}} and type(read["epoch"]) is int
+
+
+@pytest.mark.parametrize(
+    "value", [Path("a"), nn.Linear(1, 1), object(), len, np.datetime64("2020-01-01"), {"a": [b"b", range(3)]}]
+)
+def test_what_could_not_be_read_is_not_written(tmp_path, value):
+    with pytest.raises(TypeError, match="expected plain types and tensors in a checkpoint, found"):
+        checkpoint.save(tmp_path / "a.pt", {"value": value})
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a\nb", "\x00", "\u202etxt"])
+def test_messages_hold_no_control_codes(tmp_path, name):
+    path = tmp_path / "best.pt"
+    checkpoint.save(path, {"model": {"name": name, "arguments": {}, "weights": {}}})
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.rebuild(path, LSTMAutoencoder)
+    assert str(caught.value).isprintable() and "expected a model of LSTMAutoencoder" in str(caught.value)
+    checkpoint.save(path, {"model": {"name": "LSTMAutoencoder", "arguments": {"head": name, name: 1}, "weights": {}}})
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.rebuild(path, LSTMAutoencoder)
+    assert str(caught.value).isprintable()
 
 
 def test_rebuild_of_another_class(tmp_path):

@@ -5,19 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 
 from lstm_studies.models import lstm_ae
-from lstm_studies.models.lstm_ae import (
-    HEADS,
-    ConvLSTMAutoencoder,
-    LSTMAutoencoder,
-    initialise_lstm,
-    positional_encoding,
-)
+from lstm_studies.models.initialisation import initialise_lstm
+from lstm_studies.models.lstm_ae import HEADS, ConvLSTMAutoencoder, LSTMAutoencoder, positional_encoding
 
 
 def lstm(**values):
@@ -383,6 +380,105 @@ def test_order_of_lengths_does_not_matter(lstm_model):
 def test_bad_lengths(lengths, expected):
     with pytest.raises(ValueError, match=expected):
         lstm()(sequences(), torch.tensor(lengths))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        list,
+        tuple,
+        np.array,
+        lambda lengths: np.array(lengths, dtype=np.int32)[::-1][::-1],
+        lambda lengths: np.array(lengths, dtype=np.float64),
+        lambda lengths: pd.Series(lengths, index=[9, 7, 5, 3]),
+        lambda lengths: torch.tensor(lengths, dtype=torch.int32),
+        lambda lengths: [torch.tensor(length) for length in lengths],
+    ],
+)
+def test_lengths_in_every_form(lstm_model, form):
+    x = sequences()
+    for name, value in parts(lstm_model(x, form(LENGTHS.tolist()))).items():
+        assert torch.equal(value, parts(lstm_model(x, LENGTHS))[name]), name
+
+
+@pytest.mark.parametrize(
+    "lengths", [[3, 6, 2.7, 5], [3, 6, math.nan, 5], ["3", "6", "1", "5"], [True] * 4, [3, None, 1, 5]]
+)
+def test_lengths_that_are_no_whole_numbers(lengths):
+    """2.7 steps are not 2."""
+    with pytest.raises(ValueError, match=r"lengths must be.* whole numbers, not"):
+        lstm().encode(sequences(), lengths)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"code_size": 0}, "code_size must be a whole number of at least 1, not 0"),
+        ({"code_size": 2.5}, "code_size must be a whole number of at least 1, not 2.5"),
+        ({"hidden_size": 0}, "hidden_size must be .* not 0"),
+        ({"num_layers": 0}, "num_layers must be .* not 0"),
+        ({"num_classes": -1}, "num_classes must be .* at least 0, not -1"),
+        ({"prediction_size": -1}, "prediction_size must be .* at least 0, not -1"),
+        ({"checkpoint_steps": -1}, "checkpoint_steps must be .* at least 0, not -1"),
+        ({"input_std": 0.0}, "input_std must be positive, both finite, not 0.0 and 0.5"),
+        ({"input_mean": math.nan}, "not 0.25 and nan"),
+        ({"encoding_periods": [4.0, 0.0]}, r"encoding_periods must be positive and finite, not \(4.0, 0.0\)"),
+    ],
+    ids=str,
+)
+def test_refused_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        lstm(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"code_size": 0}, "code_size must be a whole number of at least 1, not 0"),
+        ({"channels": 0}, "channels must be .* not 0"),
+        ({"map_shape": ()}, r"one or two positive sizes, not \(\)"),
+        ({"map_shape": (2, 0)}, r"one or two positive sizes, not \(2, 0\)"),
+        ({"map_shape": (2, 2, 2)}, r"one or two positive sizes, not \(2, 2, 2\)"),
+    ],
+    ids=str,
+)
+def test_refused_arguments_of_convolutions(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        conv(**arguments)
+
+
+def test_an_empty_batch(model):
+    output = model(sequences(0))
+    assert output.reconstruction.shape == (0, 6, 3) and output.logits.shape == (0, 4)
+    if isinstance(model, LSTMAutoencoder):
+        assert model(sequences(0), []).code.shape == (0, model.code_size)
+
+
+# ---- what a call leaves behind ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")  # of the exporter
+@pytest.mark.parametrize("make", [lstm, conv])
+def test_it_trains_after_inference_and_after_an_export(make):
+    """Sizes that no other test uses: nothing of them is kept, in the model or anywhere else."""
+    model, x = make(encoding_periods=(7.0, 3.25)), torch.rand(2, 13, 3)
+    with torch.inference_mode():
+        model(x)
+    model(x).reconstruction.sum().backward()
+    torch.export.export(model.eval(), (x,))
+    for other in (model, make(encoding_periods=(7.0, 3.25))):
+        output = other(x).reconstruction
+        assert type(output) is torch.Tensor and torch.isfinite(output).all()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute:UserWarning")  # of the exporter
+def test_lengths_in_an_exported_program():
+    model, x = lstm(encoding_periods=(4.0,)).eval(), sequences()
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.export.export(model, (x, LENGTHS), dynamic_shapes=({0: dynamic, 1: dynamic}, {0: dynamic})).module()
+    other, lengths = sequences(2, 9), torch.tensor([4, 9])
+    for name, value in parts(program(other, lengths)).items():
+        torch.testing.assert_close(value, parts(model(other, lengths))[name])
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (6, 3), (4, 6, 2), (4, 6, 4), (4, 0, 3), (4, 6, 3, 1)])

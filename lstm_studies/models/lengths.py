@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lstm_studies.models.recording import is_transformed
+
 
 def checked_lengths(lengths: Sequence[int] | np.ndarray | Tensor, batch: int, most: int, least: int = 1) -> Tensor:
     """(B,) as int64, from a list, a NumPy array, a series of pandas or a tensor, on any device.
@@ -17,11 +19,11 @@ def checked_lengths(lengths: Sequence[int] | np.ndarray | Tensor, batch: int, mo
     else:
         try:
             values = torch.tensor(np.asarray(lengths).tolist())
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RuntimeError):
             raise ValueError(f"lengths must be ({batch},) whole numbers, not {str(lengths)[:80]!r}") from None
     if values.shape != (batch,):
         raise ValueError(f"lengths must be ({batch},), not {tuple(values.shape)}")
-    if batch == 0 or torch.compiler.is_exporting():  # an exported program cannot ask for values
+    if batch == 0 or is_transformed(values):  # an exported program cannot ask for values, nor can vmap
         return values.long()
     if values.dtype == torch.bool or values.is_complex() or (values != values.long()).any():
         raise ValueError(f"lengths must be whole numbers, not {values.tolist()}")

@@ -159,11 +159,11 @@ class LSTMAutoencoder(Autoencoder):
         *,
         clock_periods: Sequence[float] = (),
     ):
-        super().__init__(hidden_size, num_classes, prediction_size, dropout, head, log_probabilities)
         check_at_least(1, input_size=input_size, hidden_size=hidden_size, code_size=code_size, num_layers=num_layers)
         check_at_least(0, checkpoint_steps=checkpoint_steps)
-        if not 0 < input_std < math.inf:
-            raise ValueError(f"input_std must be positive and finite, not {input_std}")
+        super().__init__(hidden_size, num_classes, prediction_size, dropout, head, log_probabilities)
+        if not 0 < input_std < math.inf or not math.isfinite(input_mean):
+            raise ValueError(f"input_std must be positive, both finite, not {input_std} and {input_mean}")
         encoding_periods = checked_periods(encoding_periods, clock_periods)
         self.arguments = {
             "input_size": input_size,
@@ -238,12 +238,13 @@ class LSTMAutoencoder(Autoencoder):
         """Sequences x (B, T, I), padded if `lengths` (B,) are given, to codes (B, Z)."""
         check_sequences(x, self.encoder.input_size)
         x = (x - self.input_mean) / self.input_std
-        if lengths is not None:
-            lengths = checked_lengths(lengths, *x.shape[:2])
-            if torch.compiler.is_exporting() or not len(x):  # PyTorch packs neither there nor an empty batch
-                return self.to_code(last_states(run_lstm(self.encoder, x)[0], lengths))
-            x = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        _, (h, _) = run_lstm(self.encoder, x)
+        if lengths is None:
+            _, (h, _) = run_lstm(self.encoder, x)
+            return self.to_code(h[-1])
+        lengths = checked_lengths(lengths, *x.shape[:2])
+        if is_transformed(x) or not len(x):  # PyTorch packs neither there nor an empty batch
+            return self.to_code(last_states(run_lstm(self.encoder, x)[0], lengths))
+        _, (h, _) = self.encoder(pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False))
         return self.to_code(h[-1])
 
     def unroll(self, decoder: nn.LSTM, z: Tensor, steps: int) -> Tensor:

@@ -87,7 +87,7 @@ def run_layers(
 def run_lstm(lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = None):
     """`lstm(x, state)` for x (B, T, I), also where nn.LSTM fails (`torch.func.vmap`) or fixes T (exported programs)."""
     if not is_transformed(x):
-        return lstm(x, state)
+        return lstm(x) if state is None else lstm(x, state)
 
     def step(v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         return lstm_step(v, state, weights)[:2]

@@ -13,11 +13,13 @@ import shutil
 import stat
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,9 @@ from lstm_studies.training.formats import FORMAT, VERSION, written_later
 
 SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
 MAX_BYTES = 2**32  # of a file
-MAX_COUNT = 10_000  # layers or steps in a model's arguments, whatever the number of its weights
+MAX_COUNT = 10_000  # layers and such in a model's arguments, whatever the number of its weights
+NUMBERS_OF_STEPS = ("timescale", "checkpoint_steps", "window")  # arguments that make no model larger
+PLAIN = (type(None), bool, int, float, complex, str, bytes, Tensor, nn.Parameter, OrderedDict)  # what is read back
 # Exceptions raised by forged content, or by a model class that has changed since.
 MALFORMED = (
     pickle.UnpicklingError,
@@ -43,7 +47,11 @@ MALFORMED = (
 
 
 class CheckpointError(DataError):
-    """A checkpoint is missing, damaged, or not what the caller needs. The message is one line."""
+    """A checkpoint is missing, damaged, or not what the caller needs. The message is one line of printable text."""
+
+    def __init__(self, message: str):
+        one_line = " ".join(message.splitlines())
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in one_line))
 
 
 def write_atomically(path: Path, content: bytes, keep_previous: bool = False) -> None:
@@ -99,10 +107,27 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def save(path: Path, content: dict, keep_previous: bool = False) -> None:
+    """Writes a checkpoint of plain types and tensors, NumPy's numbers and arrays as Python's.
+
+    Raises TypeError for anything else, which could not be read back.
+    """
     buffer = io.BytesIO()
-    torch.save({**content, "format": FORMAT, "version": VERSION}, buffer)
+    torch.save({**as_plain(content), "format": FORMAT, "version": VERSION}, buffer)
     data = buffer.getvalue()
     write_atomically(path, data + SEAL + hashlib.sha256(data).hexdigest().encode(), keep_previous)
+
+
+def as_plain(value: Any, tensors: bool = True) -> Any:
+    """A value as `load` reads it; without `tensors`, these as numbers and lists, too."""
+    if isinstance(value, np.generic | np.ndarray) or (isinstance(value, Tensor) and not tensors):
+        return as_plain(value.tolist(), tensors)
+    if type(value) in (list, tuple, set):
+        return type(value)(as_plain(part, tensors) for part in value)
+    if type(value) is dict:
+        return {as_plain(name, tensors): as_plain(part, tensors) for name, part in value.items()}
+    if type(value) not in PLAIN:
+        raise TypeError(f"expected plain types and tensors in a checkpoint, found {str(value)[:80]} ({type(value)})")
+    return value
 
 
 def load(path: Path) -> dict:
@@ -162,12 +187,21 @@ def load_latest(path: Path) -> dict | None:
 
 
 def describe(model: nn.Module) -> dict:
-    """The contents that `rebuild` needs: class name, constructor arguments (`model.arguments`) and weights."""
-    return {"name": type(model).__name__, "arguments": model.arguments, "weights": model.state_dict()}
+    """The contents that `rebuild` needs: class name, constructor arguments (`model.arguments`) and weights.
+
+    Of a compiled model, or one in a wrapper such as DistributedDataParallel, those of the model itself.
+    """
+    while (inner := getattr(model, "_orig_mod", None)) is not None or not hasattr(model, "arguments"):
+        inner = getattr(model, "module", None) if inner is None else inner
+        if not isinstance(inner, nn.Module):
+            raise TypeError(f"expected a model with its constructor's `arguments`, found a {type(model).__name__}")
+        model = inner
+    arguments = as_plain(dict(model.arguments), tensors=False)
+    return {"name": type(model).__name__, "arguments": arguments, "weights": model.state_dict()}
 
 
 def rebuild(path: Path, *classes: type[nn.Module]) -> nn.Module:
-    """The model saved at `path`, which must be of one of `classes`, in evaluation mode on the CPU."""
+    """The model saved at `path`, which must be of one of `classes`, in its types, in evaluation mode on the CPU."""
     return rebuilt(load(path).get("model"), path, *classes)
 
 
@@ -182,7 +216,7 @@ def rebuilt(described: dict | None, path: Path, *classes: type[nn.Module]) -> nn
         check_types(model_class, arguments)
         check_sizes(model_class, arguments, weights)
         model = model_class(**arguments)
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=True)  # in the types of the weights
     except MALFORMED as error:
         raise CheckpointError(f"{path}: does not fit the class {name}: {error}") from None
     return model.eval()
@@ -215,7 +249,7 @@ def check_sizes(model_class: type[nn.Module], arguments: Mapping, weights: Mappi
     """
     most = max(MAX_COUNT, sum(weight.numel() for weight in weights.values()))
     for name, value in arguments.items():
-        if isinstance(value, int) and value > most:
+        if isinstance(value, int) and value > most and name not in NUMBERS_OF_STEPS:
             raise ValueError(f"expected {name} of at most {most}, found {value}")
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # PyTorch's, of sizes of 0
         model_class(**arguments).load_state_dict({name: weight.to("meta") for name, weight in weights.items()})
