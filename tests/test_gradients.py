@@ -100,10 +100,10 @@ def prox_lstm(draw):
     inputs, hidden = (draw(st.sampled_from([1, 2, 3, 5, 18])) for _ in range(2))
     batch, steps = small(draw, 3), small(draw)
     epsilon, method = 10.0 ** draw(st.integers(-3, 2)), draw(st.sampled_from(METHODS))
-    options = {"bidirectional": flag(draw), "batch_first": True, "learnable": flag(draw)}
-    model = ProxLSTM(inputs, hidden, epsilon=epsilon, method=method, **options)
+    options = {"bidirectional": flag(draw), "batch_first": True, "learnable": flag(draw), "bias": flag(draw)}
+    model = ProxLSTM(inputs, hidden, small(draw, 2), epsilon=epsilon, method=method, **options)
     lengths = lengths_up_to(draw, batch, steps) if flag(draw) else None
-    h, c = torch.randn(2, 1 + options["bidirectional"], batch, hidden)
+    h, c = torch.randn(2, model.num_layers * (1 + model.bidirectional), batch, hidden)
 
     def run(x, h, c):
         if lengths is not None:
