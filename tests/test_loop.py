@@ -281,6 +281,19 @@ def test_resume_of_a_finished_run_does_nothing(tmp_path, values):
     assert result.epochs == 3
 
 
+def test_a_budget_of_updates_is_one_of_epochs(tmp_path):
+    """Seven steps of three batches an epoch: three whole epochs, which is what the checkpoint says."""
+    model, _ = fit(tmp_path / "whole", epochs=3)
+    with pytest.raises(Interrupted):
+        fit(tmp_path / "a", Signals(6), updates=7, epochs=50)
+    again, result = fit(tmp_path / "a", updates=7, epochs=50, resume=True)
+    assert result.epochs == 3 and same(outcome(tmp_path / "a", again), outcome(tmp_path / "whole", model))
+    flags = checkpoint.load(tmp_path / "a" / "last.pt")["flags"]
+    assert (flags["epochs"], flags["updates"]) == (3, None)
+    with pytest.raises(UsageError, match="--epochs 3, not 4"):
+        fit(tmp_path / "a", updates=10, resume=True)
+
+
 def test_resume_of_nothing_starts(tmp_path):
     model, _ = fit(tmp_path / "a", resume=True)
     whole, _ = fit(tmp_path / "whole")
