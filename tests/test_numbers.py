@@ -47,7 +47,30 @@ def test_a_number_beside_its_baseline(number, metrics, expected):
 )
 def test_targets(number, text, verdict):
     judged = row(number, a=0.11, b=0.1)
-    assert (judged.target_text, judged.verdict) == (text, verdict)
+    assert (judged.target_text, judged.target_verdict) == (text, verdict)
+
+
+@pytest.mark.parametrize(("target", "expected"), [(0.90, "missed"), (0.883, "within noise"), (0.87, "reached")])
+def test_a_target_inside_of_the_interval_of_the_mean_is_within_noise(target, expected):
+    """.88 ± .002 of 4 seeds: 3.18 times .001 to either side."""
+    judged = row(ACCURACY | {"target": target}, a_mean=0.88, a_std=0.002, seeds=4)
+    assert judged.value_range == pytest.approx((0.87682, 0.88318), abs=1e-5)
+    assert judged.target_verdict == expected
+
+
+def test_a_number_beside_its_opponent():
+    accuracy = ACCURACY | {"opponent": "lda/a", "opponent_name": "LDA"}
+    metrics = {"lstm": {"a": 0.99, "against": {"lda": {"a": {"difference": 0.004, "low": 0.001, "high": 0.007}}}}}
+    metrics["lda"] = {"a": 0.986}
+    beside = numbers.row_of(Number(**accuracy), metrics)
+    assert (beside.opponent_named, beside.verdict) == ("LDA 98.6 %", "better")
+    assert beside.against_text == "better: +0.4 (+0.1 to +0.7) points"
+    assert numbers.row_of(Number(**accuracy, margin=0.01), metrics).verdict == "equivalent"
+    error = numbers.row_of(Number(**accuracy | {"kind": "mse"}), metrics)
+    assert error.against_text == "worse: +0.0040 (+0.0010 to +0.0070)"
+    del metrics["lstm"]["against"]  # a run of before
+    assert (numbers.row_of(Number(**accuracy), metrics).verdict, beside.opponent) == (None, 0.986)
+    assert row(ACCURACY, a=1).opponent_named == "-"
 
 
 @pytest.mark.parametrize(

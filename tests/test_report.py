@@ -110,8 +110,8 @@ def test_what_the_page_says(page):
 
 def test_the_markdown_page(results, tmp_path):
     text = report.markdown_page(results, tmp_path / "report")
-    assert "| number | best | as published | baseline | literature | target | |" in text
-    assert "| test MSE | 0.100 | 0.200 | PCA 0.400 | 0.000100, elsewhere | below PCA | reached |" in text
+    assert "| number | best | as published | n | baseline | looks | literature | target |" in text
+    assert "| test MSE | 0.100 | 0.200 | 3 | PCA 0.400 |  | 0.000100, elsewhere | below PCA: reached |" in text
     assert "![Waves & more, as published: Second](../published/second.png)" in text
     assert "--preset published` (1.2 minutes): [all numbers](../published/metrics.json)" in text
     assert "{{" not in text and "\n\n\n\n" not in text
@@ -119,8 +119,8 @@ def test_the_markdown_page(results, tmp_path):
 
 def test_the_table_has_one_row_per_study(results):
     lines = report.markdown_table(results, "page.md").splitlines()
-    name, numbers = "[Waves & more](page.md#waves--more)", "0.100 | 0.200 | PCA 0.400 | 0.000100, elsewhere"
-    assert lines[2:] == [f"| {name} | test MSE | {numbers} | below PCA | reached |"]
+    name, numbers = "[Waves & more](page.md#waves--more)", "0.100 | 3 | 0.200 | PCA 0.400 |  | 0.000100, elsewhere"
+    assert lines[2:] == [f"| {name} | test MSE | {numbers} | below PCA: reached |"]
 
 
 def test_the_summary_has_a_row_per_number_and_preset(results):
@@ -128,7 +128,7 @@ def test_the_summary_has_a_row_per_number_and_preset(results):
     names = [(row["preset"], row["metric"]) for row in rows]
     assert names == [(preset, number.label) for preset in ("best", "published") for number in NUMBERS]
     expected = {"study": "Waves & more", "value": 0.8, "std": 0.02, "seeds": 3, "baseline": 0.5, "published": None}
-    expected |= {"target": 0.9, "verdict": "missed", "minutes": 1.2, "data": "sample"}
+    expected |= {"target": 0.9, "target_verdict": "missed", "minutes": 1.2, "data": "sample"}
     assert expected.items() <= rows[1].items() and rows[1]["command"] == "python lstm_ae_toy.py --function reconstruct"
 
 

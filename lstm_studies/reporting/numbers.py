@@ -1,9 +1,10 @@
-"""The numbers of a run, written beside their baseline, published value and target."""
+"""The numbers of a run, written beside their baseline, opponent, published value and target."""
 
 import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from lstm_studies.evaluation.intervals import half_width, verdict
 from lstm_studies.reporting.studies import Number, Study
 
 
@@ -36,8 +37,10 @@ class Row:
     value: float  # the mean over seeds
     std: float | None  # over seeds
     seeds: int
-    interval: tuple[float, float] | None  # 95 %
+    interval: tuple[float, float] | None  # 95 %, of the value
     baseline: float | None
+    opponent: float | None
+    against: dict[str, float] | None  # "difference" from the opponent, "low" and "high" of its 95 % interval
     variance: float | None  # of the data, for squared errors
 
     @property
@@ -51,10 +54,28 @@ class Row:
 
     @property
     def verdict(self) -> str | None:
-        """Whether the target is reached; None without a target."""
+        """What the interval of the difference says of us beside the opponent; None without one."""
+        if self.against is None:
+            return None
+        return verdict(self.against["low"], self.against["high"], self.kind.higher_is_better, self.number.margin)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The value's 95 % interval: its own, else that of the mean over seeds; of one run the value alone."""
+        if self.interval is not None:
+            return self.interval
+        half = half_width([(self.std**2 / self.seeds, self.seeds - 1)]) if self.std else 0.0
+        return self.value - half, self.value + half
+
+    @property
+    def target_verdict(self) -> str | None:
+        """Whether the target is reached: "within noise" if it lies inside of the value's interval; None without one."""
         if self.target is None:
             return None
-        reached = self.value >= self.target if self.kind.higher_is_better else self.value <= self.target
+        low, high = self.value_range
+        if low < self.target < high:
+            return "within noise"
+        reached = low >= self.target if self.kind.higher_is_better else high <= self.target
         return "reached" if reached else "missed"
 
     def relative_error(self, value: float | None) -> float | None:
@@ -86,6 +107,26 @@ class Row:
     @property
     def baseline_named(self) -> str:
         return "-" if self.baseline is None else f"{self.number.baseline_name} {self.baseline_text}"
+
+    @property
+    def opponent_named(self) -> str:
+        return "-" if self.opponent is None else f"{self.number.opponent_name} {self.write(self.opponent)}"
+
+    @property
+    def against_text(self) -> str:
+        """The verdict and the difference from the opponent with its interval: "better: +0.4 (+0.1 to +0.7) points"."""
+        if self.against is None:
+            return ""
+        kind = self.kind
+        names = ("difference", "low", "high")
+        values = [kind.factor * self.against[name] for name in names]
+        decimals = kind.decimals
+        if decimals is None:  # two digits of the interval's width
+            width = values[2] - values[1] or abs(values[0]) or 1
+            decimals = max(0, 1 - math.floor(math.log10(width)))
+        unit = " points" if kind.factor == 100 else kind.unit
+        difference, low, high = (f"{value:+.{decimals}f}".replace("-", "−") for value in values)
+        return f"{self.verdict}: {difference} ({low} to {high}){unit}"
 
     @property
     def published_named(self) -> str:
@@ -157,6 +198,11 @@ def row_of(number: Number, metrics: dict[str, dict]) -> Row | None:
     if isinstance(baseline, str):
         other, _, key = baseline.rpartition("/")
         baseline = mean_of(metrics.get(other, {}) if other else values, key)
+    opponent, against = None, None
+    if number.opponent:
+        other, _, key = number.opponent.rpartition("/")
+        opponent = mean_of(metrics.get(other, {}), key)
+        against = values.get("against", {}).get(other, {}).get(name)
     seeds = values.get("seeds", 1)
     interval = mean_of(values, f"{name}_low"), mean_of(values, f"{name}_high")
     return Row(
@@ -166,6 +212,8 @@ def row_of(number: Number, metrics: dict[str, dict]) -> Row | None:
         seeds=seeds,
         interval=None if None in interval else interval,
         baseline=baseline,
+        opponent=opponent,
+        against=against,
         variance=mean_of(values, "mean_mse") if number.kind == "mse" else None,
     )
 

@@ -197,7 +197,8 @@ def write_page(results: list[Run | Failure], profile: str, folder: Path) -> Path
     """Writes `index.html`, one file that can be passed on, and returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     runs = [result for result in results if isinstance(result, Run)]
-    verdicts = [row.verdict for section in sections_of(results) for row, _ in section.table if row.verdict]
+    rows = [row for section in sections_of(results) for row, _ in section.table]
+    verdicts = [row.target_verdict for row in rows if row.target_verdict]
     machines = sorted({run.config["machine"] for run in runs if "machine" in run.config})
     versions = next((run.config["versions"] for run in runs if "versions" in run.config), {})
     page = folder / "index.html"
@@ -227,16 +228,19 @@ def summary_of(results: list[Run | Failure]) -> list[dict]:
             "value": row.value,
             "std": row.std,
             "seeds": row.seeds,
-            "interval": row.interval,
+            "value_interval": row.interval,
             "baseline": row.baseline,
             "baseline_name": row.number.baseline_name,
-            "opponent": None,
-            "opponent_name": None,
+            "opponent": row.opponent,
+            "opponent_name": row.number.opponent_name or None,
+            "difference": row.against and row.against["difference"],
+            "interval": row.against and [row.against["low"], row.against["high"]],
+            "verdict": row.verdict,
             "published": row.number.published,
             "published_note": row.number.published_note,
             "target": row.target,
-            "verdict": row.verdict,
-            "looks": None,
+            "target_verdict": row.target_verdict,
+            "looks": row.number.looks,
             "command": run.command,
             "minutes": round(run.minutes, 1),
             "data": run.source,

@@ -14,7 +14,7 @@ PRESETS = {"quick": ("quick",), "full": ("best", "published")}  # what a profile
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a study beside its baseline, its published value and its target. The first one of a study is its row
+    """A number of a study beside its baseline, opponent, published value and target. A study's first one is its row
     in the README's table and in the report's overview."""
 
     label: str  # "*" is replaced by the model's name
@@ -22,6 +22,10 @@ class Number:
     kind: str  # one of reporting.numbers.KINDS
     baseline: str | float | None = None  # "pca_mse" of the same model, "plain/test_accuracy" of another; a constant
     baseline_name: str = ""
+    opponent: str = ""  # the strongest simple one: "lda/test_accuracy" of the model lda
+    opponent_name: str = ""
+    margin: float | None = None  # differences within it count as none
+    looks: int | None = None  # how often the test part was looked at with different recipes, this one included
     published: float | None = None
     published_note: str = ""  # the conditions of the published value
     target: float | None = None
