@@ -201,7 +201,8 @@ def cluster(backend: str, scheduler: str | None, jobs: int):
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
         def make_submit() -> Callable:
-            options = {"timeout": 60, "initializer": end_with, "initargs": (os.getpid(),), "env": threads}
+            # no timeout: a task that is handed to a worker which has been idle for that long would never be run
+            options = {"timeout": None, "initializer": end_with, "initargs": (os.getpid(),), "env": threads}
             executor = get_reusable_executor(jobs, **options)
             return lambda *arguments: executor.submit(call_in_worker, *arguments)
 
