@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from lstm_studies.models.adversarial import compute_perturbation, note_inputs
 from lstm_studies.models.lengths import checked_lengths
+from lstm_studies.models.recording import is_transformed
 from lstm_studies.models.recurrence import lstm_step, run_steps
 from ProxLSTM import ProxLSTM
 
@@ -176,8 +177,8 @@ class LSTMClassifier(nn.Module):
         half the time: the LSTM reads on into the padding, which changes no state before it. Backwards, it reads each
         sequence reversed within its length.
         """
-        is_padded = not self.is_proximal and v.device.type == "cpu"
-        if not is_padded and not torch.compiler.is_compiling():  # which know no lengths, by which to pack
+        is_padded = is_transformed(v) or (not self.is_proximal and v.device.type == "cpu")
+        if not is_padded and not torch.compiler.is_compiling():  # in both, no lengths are known by which to pack
             packed = pack_padded_sequence(v, lengths.cpu(), batch_first=True, enforce_sorted=False)
             _, (h, _) = self.lstm(packed)  # (D, B, H)
             return h.transpose(0, 1).flatten(1)
@@ -193,9 +194,10 @@ class LSTMClassifier(nn.Module):
     def run_lstm(self, v: Tensor, weights: Sequence[Tensor]) -> Tensor:
         """h (B, T', H) of padded v in one direction, with the weights [W_ih, W_hh, b_ih, b_hh]."""
         state = (v.new_zeros(1, v.shape[0], self.lstm.hidden_size),) * 2
-        if not self.is_proximal and not isinstance(v.shape[1], torch.SymInt):
+        fixed = not isinstance(v.shape[1], torch.SymInt) if torch.compiler.is_compiling() else not is_transformed(v)
+        if not self.is_proximal and fixed:
             return torch.lstm(v, state, weights, True, 1, 0.0, False, False, True)[0]
-        # in an exported program with any number of steps, which cannot have torch.lstm
+        # a program for any number of steps, or torch.func, cannot have torch.lstm
         state, v = [part[0] for part in state], v.transpose(0, 1)
         if self.is_proximal:
             return self.lstm.run(v, state, weights)[0].transpose(0, 1)

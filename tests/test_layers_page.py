@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from adv_alstm import AdvALSTM
+from Classifier import LSTMClassifier
 from lstm_studies.models.conv_lstm import ConvLSTM
 from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
 from ProxLSTM import ProxLSTM, ProxLSTMCell
@@ -21,6 +23,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning"),
 ]
 PAGE = Path(__file__).parent.parent / "docs" / "layers.md"
+
+
+class OfFullLength(LSTMClassifier):
+    """The classifier of sequences that are all as long as their batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x, torch.full((x.shape[0],), x.shape[1], device=x.device))
+
+
 ANY = torch.export.Dim.DYNAMIC
 MODELS = {  # the model, and its input for a batch of B and T steps
     "ProxLSTM": (lambda: ProxLSTM(3, 4, batch_first=True), lambda B, T: torch.rand(B, T, 3)),
@@ -34,6 +45,12 @@ MODELS = {  # the model, and its input for a batch of B and T steps
         lambda: ConvLSTMAutoencoder((3,), 2, channels=2, num_classes=2, encoding_periods=[4.0]),
         lambda B, T: torch.rand(B, T, 3),
     ),
+    "LSTMClassifier": (lambda: OfFullLength(3, 4, 5, 2), lambda B, T: torch.rand(B, T, 3)),
+    'LSTMClassifier(mode="ProxLSTM")': (
+        lambda: OfFullLength(3, 4, 5, 2, mode="ProxLSTM", epsilon=1.0),
+        lambda B, T: torch.rand(B, T, 3),
+    ),
+    "AdvALSTM": (lambda: AdvALSTM(4).build(3), lambda B, T: torch.rand(B, T, 3)),
 }
 
 
@@ -52,7 +69,8 @@ def close(found, expected, tolerance=1e-5):
 
 
 def gradients(module, outputs):
-    return torch.autograd.grad(loss(outputs), [*module.parameters()], allow_unused=True, materialize_grads=True)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.autograd.grad(loss(outputs), trained, allow_unused=True, materialize_grads=True)
 
 
 def second_derivatives(model, inputs):
@@ -66,7 +84,7 @@ def second_derivatives(model, inputs):
 
 def gradients_per_sample(model, inputs):
     model, x = model(), inputs(3, 6)
-    names, parameters = zip(*model.named_parameters(), strict=True)
+    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
 
     def loss_of_one(parameters, sample):
         named = dict(zip(names, parameters, strict=True))

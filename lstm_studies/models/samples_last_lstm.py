@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from lstm_studies.models.recording import is_transformed
+from lstm_studies.models.recurrence import run_lstm
+
 FEW_UNITS = 8  # up to here elementary operations are faster on a processor than the kernel of nn.LSTM
 
 
@@ -11,7 +14,8 @@ class SamplesLastLSTM(nn.LSTM):
 
     It has the weights, the names and, up to rounding, the results of nn.LSTM, and starts from zero states. With as few
     units as the models of stock movement have, the kernel of nn.LSTM works on vectors of U numbers, these operations on
-    vectors of B. With more units, or elsewhere than on a processor, the kernel of nn.LSTM runs.
+    vectors of B. With more units, or elsewhere than on a processor, the kernel of nn.LSTM runs; where neither can
+    (`run_lstm`), recorded operations.
 
     Args:
         input_size: I. hidden_size: U.
@@ -21,6 +25,9 @@ class SamplesLastLSTM(nn.LSTM):
         super().__init__(input_size, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        if is_transformed(x):
+            zeros = x.new_zeros(1, x.shape[2], self.hidden_size)
+            return run_lstm(self, x.permute(2, 1, 0), (zeros, zeros))[0].permute(2, 1, 0)
         if self.hidden_size > FEW_UNITS or x.device.type != "cpu":
             return super().forward(x.permute(1, 2, 0))[0].permute(2, 0, 1).contiguous()
         bias = (self.bias_ih_l0 + self.bias_hh_l0).unsqueeze(1)
