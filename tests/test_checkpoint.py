@@ -111,6 +111,7 @@ def test_rebuilds_in_the_types_of_the_weights(tmp_path, dtype):
         },
         {"encoding_periods": (np.float64(6.0), torch.tensor(3.0))},
         {"timescale": 20_000, "checkpoint_steps": 16_384},
+        {"input_mean": torch.tensor([0.5, 0.25]), "input_std": np.array([1.0, 2.0])},
     ],
     ids=str,
 )

@@ -99,6 +99,10 @@ def test_code_size():
     plain = LSTMAutoencoder(3, 7, num_layers=2, input_mean=0.1, input_std=2.0)
     outputs, _ = plain.encoder((sequences() - 0.1) / 2.0)
     torch.testing.assert_close(plain.encode(sequences()), outputs[:, -1])  # h_T of the top layer
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 4.0])  # one for each value of a step
+    scaled = LSTMAutoencoder(3, 7, input_mean=mean, input_std=std)
+    outputs, _ = scaled.encoder((sequences() - mean) / std)
+    torch.testing.assert_close(scaled.encode(sequences()), outputs[:, -1])
 
 
 def test_two_spatial_axes():
@@ -422,6 +426,9 @@ def test_lengths_that_are_no_whole_numbers(lengths):
         ({"checkpoint_steps": -1}, "checkpoint_steps must be .* at least 0, not -1"),
         ({"input_std": 0.0}, "input_std must be positive, both finite, not 0.0 and 0.5"),
         ({"input_mean": math.nan}, "not 0.25 and nan"),
+        ({"input_mean": [0.1, 0.2]}, r"input_mean must be a number or 3 numbers, not \[0.1, 0.2\]"),
+        ({"input_std": [1.0, 0.0, 1.0]}, "input_std must be positive"),
+        ({"input_std": "wide"}, "input_std must be a number or 3 numbers, not wide"),
         ({"encoding_periods": [4.0, 0.0]}, r"encoding_periods must be positive and finite, not \(4.0, 0.0\)"),
     ],
     ids=str,

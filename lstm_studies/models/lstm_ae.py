@@ -10,8 +10,9 @@ Letters: B batch, T time steps, I input size, H hidden size, Z code size, K clas
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -130,7 +131,8 @@ class LSTMAutoencoder(Autoencoder):
         encoding_periods: periods, in steps, of the positional encoding that the decoder reads beside z. It is the same
             for every sequence, so z stays the only thing that the decoder knows of x. Empty: none. A decoder of
             hundreds of steps with a constant input does not learn to count them.
-        input_mean, input_std: the encoder reads (x - input_mean) / input_std, which should have about unit variance.
+        input_mean, input_std: the encoder reads (x - input_mean) / input_std, which should have about unit variance;
+            a number each, or one for each of the I values of a step.
         checkpoint_steps: steps of a chunk of time. Only the states between chunks are kept for the backward pass, which
             computes what is inside of them again (Chen et al. 2016): memory for T / N + N steps instead of T, least at
             N = sqrt(T), for one more forward pass. 0: everything is kept. Without `lengths` and `prediction_size` only.
@@ -150,8 +152,8 @@ class LSTMAutoencoder(Autoencoder):
         dropout: float = 0.0,
         timescale: int | None = None,
         encoding_periods: Sequence[float] = (),
-        input_mean: float = 0.5,
-        input_std: float = 0.25,
+        input_mean: float | Sequence[float] | Tensor = 0.5,
+        input_std: float | Sequence[float] | Tensor = 0.25,
         head: str = "shared",
         log_probabilities: bool = False,
         checkpoint_steps: int = 0,
@@ -162,8 +164,7 @@ class LSTMAutoencoder(Autoencoder):
         check_at_least(1, input_size=input_size, hidden_size=hidden_size, code_size=code_size, num_layers=num_layers)
         check_at_least(0, checkpoint_steps=checkpoint_steps)
         super().__init__(hidden_size, num_classes, prediction_size, dropout, head, log_probabilities)
-        if not 0 < input_std < math.inf or not math.isfinite(input_mean):
-            raise ValueError(f"input_std must be positive, both finite, not {input_std} and {input_mean}")
+        input_mean, input_std = scale_of_inputs(input_mean, input_std, input_size)
         encoding_periods = checked_periods(encoding_periods, clock_periods)
         self.arguments = {
             "input_size": input_size,
@@ -185,7 +186,12 @@ class LSTMAutoencoder(Autoencoder):
         if output_layer not in OUTPUT_LAYERS:
             raise ValueError(f"output_layer must be one of {', '.join(OUTPUT_LAYERS)}, not {output_layer!r}")
         self.checkpoint_steps = checkpoint_steps
-        self.encoding_periods, self.input_mean, self.input_std = encoding_periods, input_mean, input_std
+        self.encoding_periods = encoding_periods
+        for name, value in (("input_mean", input_mean), ("input_std", input_std)):
+            if isinstance(value, list):
+                self.register_buffer(name, torch.tensor(value), persistent=False)
+            else:
+                setattr(self, name, value)
         self.code_size = hidden_size if code_size is None else code_size
         decoder_inputs = self.code_size + 2 * len(self.encoding_periods)
         self.encoder = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
@@ -288,6 +294,19 @@ def checked_periods(encoding_periods: Sequence[float], clock_periods: Sequence[f
     if not all(0 < period < math.inf for period in periods):
         raise ValueError(f"encoding_periods must be positive and finite, not {periods}")
     return periods
+
+
+def scale_of_inputs(mean: Any, std: Any, input_size: int) -> list[float | list[float]]:
+    """Mean and deviation as numbers, or as lists of one per value of a step. Raises ValueError for others."""
+    values = []
+    for name, given in (("input_mean", mean), ("input_std", std)):
+        value = np.asarray(given.tolist() if isinstance(given, Tensor) else given)
+        if value.dtype.kind not in "iuf" or value.shape not in ((), (input_size,)):
+            raise ValueError(f"{name} must be a number or {input_size} numbers, not {str(given)[:80]}")
+        if not np.isfinite(value).all() or (name == "input_std" and (value <= 0).any()):
+            raise ValueError(f"input_std must be positive, both finite, not {std} and {mean}")
+        values.append(value.astype(float).tolist())
+    return values
 
 
 def positional_encoding(steps: int, periods: Sequence[float], device: torch.device | None = None) -> Tensor:
