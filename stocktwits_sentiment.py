@@ -44,6 +44,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from lstm_studies.evaluation import binary_scores, opponents
+from lstm_studies.evaluation.intervals import compare
 from lstm_studies.loaders.encoded_texts import EncodedTexts, build_vocabulary, encode, index_of, repeated_bigrams
 from lstm_studies.loaders.messages import TOKENIZERS, LabelledTexts, Messages, labelled_messages, spy_messages, tokenize
 from lstm_studies.loaders.text_files import read_texts
@@ -278,7 +279,7 @@ def run_training(request: Request, folder: Path) -> dict:
     rows, against = test_opponents(request)  # of the opponents
     strongest = max(rows, key=lambda name: rows[name]["val_accuracy"])
     z = np.stack([logits(model, data.test, request) for model in models])  # (seeds, N)
-    metrics["lstm"] |= search.over_seeds([beside(row, against, strongest, data) for row in z])
+    metrics["lstm"] |= {"opponent": strongest, "against": beside(z, against, data.test.labels.numpy())}
     drawn = {"lstm": z[0]}
     if len(models) > 1:
         validation = np.stack([logits(model, data.validation, request) for model in models])
@@ -288,7 +289,7 @@ def run_training(request: Request, folder: Path) -> dict:
             **{name: metrics["lstm"][name] for name in ("data", "seed", "seeds")},
             "parameters": metrics["lstm"]["parameters"] * len(models),
             **scores(data, validation.mean(0), z.mean(0)),
-            **beside(z.mean(0), against, strongest, data),
+            "against": beside(z.mean(0), against, data.test.labels.numpy()),
             **wrong_in_all(z, against["bag_of_words"], data),
         }
     lengths = np.array([len(tokenize(text)) for text in data.test.texts])
@@ -300,18 +301,14 @@ def run_training(request: Request, folder: Path) -> dict:
     return metrics
 
 
-def beside(z: np.ndarray, against: dict[str, np.ndarray], strongest: str, data: Messages) -> dict:
-    """How much more often logits (N,) of the test messages are right than those of the opponents, in sigmas."""
-    labels = data.test.labels.numpy()
-    right = binary_scores.correct(z, labels)
-    sigmas = {
-        name: binary_scores.paired_sigmas(right, binary_scores.correct(other, labels))
-        for name, other in against.items()
-    }
+def beside(z: np.ndarray, against: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, dict]:
+    """For each opponent, the differences from its logits (N,) on the test messages; ours z (seeds, N)."""
     return {
-        "sigmas_above_bag_of_words": sigmas["bag_of_words"],
-        "opponent": strongest,  # on validation messages
-        "sigmas_above_opponent": sigmas[strongest],
+        name: {
+            "test_accuracy": compare(binary_scores.correct(z, labels), binary_scores.correct(other, labels)),
+            "test_log_loss": compare(binary_scores.losses(z, labels), binary_scores.losses(other, labels)),
+        }
+        for name, other in against.items()
     }
 
 
@@ -324,11 +321,13 @@ def wrong_in_all(z: np.ndarray, opponent: np.ndarray, data: Messages) -> dict:
 
 
 def warn_of_the_opponent(metrics: dict[str, dict]) -> None:
-    """Says so if the LSTM is right less often than the strongest opponent."""
-    lstm = metrics["lstm"]
-    ours, theirs = lstm.get("test_accuracy_mean", lstm["test_accuracy"]), metrics[lstm["opponent"]]["test_accuracy"]
-    if ours < theirs:
-        print(f"WARNING: the LSTM is right on {ours:.2%} of the test messages, {lstm['opponent']} on {theirs:.2%}")
+    """Says so if the LSTM is right less often than the opponent with the best validation accuracy."""
+    name = metrics["lstm"]["opponent"]
+    gain = metrics["lstm"]["against"][name]["test_accuracy"]
+    if gain["difference"] < 0:
+        low, high = 100 * gain["low"], 100 * gain["high"]
+        points = f"{100 * gain['difference']:.2f} points ({low:.2f} to {high:.2f})"
+        print(f"WARNING: the LSTM is less accurate than {name} on the test messages: {points}")
 
 
 def write_errors(path: Path, z: np.ndarray, data: Messages) -> None:

@@ -45,14 +45,6 @@ def test_calibrated_probabilities_have_a_small_error():
     assert scores.calibration_error(3 * logit(p), labels) > 0.1
 
 
-def test_paired_sigmas_by_hand():
-    ours = np.array([True] * 30 + [False] * 10 + [True] * 500)
-    other = np.array([False] * 30 + [True] * 10 + [True] * 500)
-    assert scores.paired_sigmas(ours, other) == pytest.approx(20 / math.sqrt(40))
-    assert scores.paired_sigmas(other, ours) == pytest.approx(-20 / math.sqrt(40))
-    assert scores.paired_sigmas(ours, ours) == 0
-
-
 def test_summary_by_hand():
     z = logit([0.75, 0.75, 0.25, 0.75])
     found = scores.summary(z, LABELS)

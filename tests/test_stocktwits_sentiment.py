@@ -210,19 +210,24 @@ def test_messages_that_all_models_get_wrong(data_dir, tmp_path):
     assert rows and all(row["label"] in data.classes for row in rows)
 
 
-def test_sigmas_above_the_opponents(data_dir):
-    data = load_messages.spy_messages(data_dir)
-    right = np.where(data.test.labels.numpy() > 0.5, 1.0, -1.0)
-    first_wrong = right * np.where(np.arange(len(right)) < 9, -1, 1)
-    metrics = script.beside(right, {"bag_of_words": first_wrong, "other": right}, "other", data)
-    assert metrics == {"sigmas_above_bag_of_words": 3.0, "opponent": "other", "sigmas_above_opponent": 0.0}
+def test_differences_from_the_opponents(data_dir):
+    labels = load_messages.spy_messages(data_dir).test.labels.numpy()
+    right = np.where(labels > 0.5, 1.0, -1.0)
+    nine_wrong = right * np.where(np.arange(len(right)) < 9, -1, 1)
+    against = script.beside(np.stack([right, nine_wrong]), {"nine": nine_wrong, "right": right}, labels)
+    share = 9 / len(right) / 2
+    assert against["nine"]["test_accuracy"]["difference"] == pytest.approx(share)
+    assert against["right"]["test_accuracy"]["difference"] == pytest.approx(-share)
+    assert against["nine"]["test_log_loss"]["difference"] == pytest.approx(-share)  # softplus(1) - softplus(-1) = 1
+    assert against["nine"]["test_accuracy"]["low"] < share < against["nine"]["test_accuracy"]["high"]
 
 
 def test_an_lstm_below_its_opponent_is_said(capsys):
-    metrics = {"lstm": {"test_accuracy": 0.7, "opponent": "other"}, "other": {"test_accuracy": 0.8}}
+    gain = {"difference": -0.1, "low": -0.12, "high": -0.08}
+    metrics = {"lstm": {"opponent": "other", "against": {"other": {"test_accuracy": gain}}}}
     script.warn_of_the_opponent(metrics)
-    assert "70.00%" in (said := capsys.readouterr().out) and "other on 80.00%" in said and said.count("\n") == 1
-    metrics["lstm"]["test_accuracy_mean"] = 0.8  # of several seeds
+    assert capsys.readouterr().out.endswith("than other on the test messages: -10.00 points (-12.00 to -8.00)\n")
+    gain["difference"] = 0.0
     script.warn_of_the_opponent(metrics)
     assert not capsys.readouterr().out
 

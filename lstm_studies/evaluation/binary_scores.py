@@ -30,9 +30,14 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0, -np.asarray(logits, np.float64)))
 
 
+def losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """-log of the probability that the true class got, for each sample."""
+    return np.logaddexp(0, -np.asarray(logits, np.float64) * (2.0 * labels - 1))
+
+
 def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Mean of -log of the probability that the true class got; a coin has log 2 = 0.693."""
-    return float(np.logaddexp(0, -np.asarray(logits, np.float64) * (2.0 * labels - 1)).mean())
+    """Mean of the losses; a coin has log 2 = 0.693."""
+    return float(losses(logits, labels).mean())
 
 
 def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, np.ndarray]:
@@ -96,16 +101,6 @@ def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "test_log_loss": log_loss(logits, labels),
         "calibration_error": calibration_error(logits, labels),
     }
-
-
-def paired_sigmas(ours: np.ndarray, other: np.ndarray) -> float:
-    """By how many standard deviations a model is right more often than another one on the same texts.
-
-    ours, other: which predictions (N,) are right. Only the texts on which one of the two is right count, a ones and b
-    others: (a - b) / sqrt(a + b) (McNemar 1947). 0 if the two agree everywhere.
-    """
-    a, b = int((ours & ~other).sum()), int((other & ~ours).sum())
-    return (a - b) / (a + b) ** 0.5 if a + b else 0.0
 
 
 def confusion(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
