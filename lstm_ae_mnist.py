@@ -25,7 +25,7 @@ Deviations from the studies it follows (none of 1 to 3 with --preset published):
 Question, protocol and results: docs/lstm_ae_mnist.md.
 """
 
-from config.lstm_ae_mnist import PIXELS, SCRIPT, SIDE, Classify, Reconstruct
+from config.lstm_ae_mnist import PIXELS, SCRIPT, SIDE, Classify, Opponents, Reconstruct
 from lstm_studies.training.flags import parse
 
 if __name__ == "__main__":
@@ -33,6 +33,7 @@ if __name__ == "__main__":
 
 import itertools
 import math
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -48,6 +49,7 @@ from lstm_studies.evaluation.binary_scores import binomial_sigma
 from lstm_studies.loaders.mnist import Mnist, as_images, as_sequences, mnist, own_images, random_shifts, read_images
 from lstm_studies.models.conv_lstm import low_precision_pays
 from lstm_studies.models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, harmonic_periods
+from lstm_studies.models.small_cnn import SmallCNN
 from lstm_studies.reporting import plots
 from lstm_studies.training import checkpoint, loop, search, tables
 from lstm_studies.training.presets import Request
@@ -65,7 +67,7 @@ def digits(data: Path | None, data_dir: Path, source: str, limit: int | None) ->
     return mnist(data_dir, source, limit) if data is None else own_images(data, limit)
 
 
-def load(settings: Reconstruct | Request) -> Mnist:
+def load(settings: Reconstruct | Opponents | Request) -> Mnist:
     """MNIST, or the images of `--data`."""
     return digits(settings.data, settings.data_dir, settings.source, settings.limit)
 
@@ -302,6 +304,58 @@ def plot_confusion(runs: dict[str, Request], folder: Path) -> None:
     plots.confusion(folder / "confusion.png", matrices, range(classes))
 
 
+# ---- opponents -------------------------------------------------------------------------------------------------------
+
+STRENGTHS = (0.01, 0.1)  # C of the logistic regression; the one with the best validation accuracy is taken
+
+
+def opponents(request: Request, folder: Path) -> dict:
+    """Fits logistic regression and trains a convolutional network, on the digits that classify reads."""
+    metrics = {"linear": linear_classifier(load(request))}
+    return metrics | search.fit({"cnn": request}, folder, train_cnn, test_cnn)
+
+
+def linear_classifier(data: Mnist) -> dict:
+    """The metrics of multinomial logistic regression of the pixels."""
+    from sklearn.linear_model import LogisticRegression
+
+    started = time.monotonic()
+    pixels = {part: (getattr(data, f"{part}_images") / 255).flatten(1).numpy() for part in ("train", "validation")}
+    fitted = [LogisticRegression(C=c, max_iter=200).fit(pixels["train"], data.train_labels.numpy()) for c in STRENGTHS]
+    scores = [model.score(pixels["validation"], data.validation_labels.numpy()) for model in fitted]
+    best = int(np.argmax(scores))
+    predicted = torch.from_numpy(fitted[best].predict((data.test_images / 255).flatten(1).numpy()))
+    seconds = round(time.monotonic() - started, 1)
+    return {**opponent_scores(data, predicted), "val_accuracy": scores[best], "C": STRENGTHS[best], "seconds": seconds}
+
+
+def train_cnn(settings: Opponents, folder: Path) -> loop.Result:
+    data = load(settings)
+    training = TensorDataset(data.train_images, data.train_labels)
+    validation = TensorDataset(data.validation_images, data.validation_labels)
+
+    def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
+        images, labels = batch
+        logits = model((images / 255 - MEAN) / STD).float()
+        return {"loss": cross_entropy(logits, labels), "accuracy": (logits.argmax(1) == labels).float().mean()}
+
+    model, monitor = SmallCNN(data.metadata["classes"]), {"monitor": "accuracy", "maximise": True}
+    return loop.train(model, step, training, validation, settings.reading(data.metadata), folder, **monitor)
+
+
+def test_cnn(settings: Opponents, folder: Path) -> dict:
+    data, model = load(settings), checkpoint.rebuild(folder / "best.pt", SmallCNN).to(settings.device)
+    images = (data.test_images / 255 - MEAN) / STD
+    predicted = in_batches(lambda x: model(x).argmax(1), images, settings.device)
+    return {"parameters": sum(p.numel() for p in model.parameters()), **opponent_scores(data, predicted)}
+
+
+def opponent_scores(data: Mnist, predicted: Tensor) -> dict:
+    accuracy = (predicted == data.test_labels).double().mean().item()
+    sigma = binomial_sigma(accuracy, len(predicted))
+    return {"data": data.metadata["data"], "test_accuracy": accuracy, "test_accuracy_sigma": sigma, "seeds": 1}
+
+
 # ---- functions that apply a trained model ----------------------------------------------------------------------------
 
 
@@ -371,7 +425,13 @@ def plot_worst(rows: list[dict], names: list[str], images: Tensor, restored: Ten
     plots.image_columns(folder / "worst.png", columns, titles)
 
 
-FUNCTIONS = {"reconstruct": reconstruct, "classify": classify, "encode": encode, "anomalies": anomalies}
+FUNCTIONS = {
+    "reconstruct": reconstruct,
+    "classify": classify,
+    "opponents": opponents,
+    "encode": encode,
+    "anomalies": anomalies,
+}
 
 
 def main(argv: list[str] | None = None) -> dict:

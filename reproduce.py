@@ -116,7 +116,7 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
     except Interrupted as error:
         print(f"reproduce.py: error: {error}", file=sys.stderr)
         sys.exit(128 + error.signum)
-    return [ended[name] for name in runs]
+    return report.with_opponents([ended[name] for name in runs])
 
 
 def outcome(result: Run | Failure) -> str:
@@ -194,7 +194,7 @@ def publish_run(source: Path, target: Path, figures: tuple[str, ...] | None = No
 def published_results() -> list[Run]:
     """The runs in docs/results/, study by study, its main one first."""
     runs = [published_run(study, preset) for study in STUDIES for preset in presets_of(study, "full")]
-    return [run for run in runs if run.metrics]
+    return report.with_opponents([run for run in runs if run.metrics])
 
 
 def with_table(readme: str, results: list[Run]) -> str:

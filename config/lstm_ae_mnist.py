@@ -119,6 +119,19 @@ class Classify(Reconstruct):
 
 
 @dataclass(frozen=True)
+class Opponents(Training, DownloadedData):
+    """what simple methods reach on the classes: logistic regression of the pixels, and a small convolutional network"""
+
+    data: Path | None = data_flag(
+        None, "folder of four IDX files, images of 28 x 28 pixels and their labels, instead of MNIST"
+    )
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "source", self.data is None, "MNIST")
+
+
+@dataclass(frozen=True)
 class Encode(Application, DataFolder):
     """codes of the test images, or of those in --data, as CSV"""
 
@@ -139,6 +152,8 @@ def by_pixels(asked) -> bool:
 
 
 def best(asked) -> dict[str, Any]:
+    if asked.function == "opponents":
+        return {"batch_size": 128, "learning_rate": 2e-3, "epochs": 6}
     if asked.function not in TRAIN:
         return {}
     usual, conv = {"batch_size": 64, "precision": "bfloat16"}, asked.model == "conv"
@@ -169,6 +184,8 @@ def published(asked) -> dict[str, Any]:
 
 
 def quick(asked) -> dict[str, Any]:
+    if asked.function == "opponents":
+        return {**best(asked), "epochs": 3, "limit": 2000}
     if asked.function not in TRAIN:
         return {}
     usual = {"batch_size": 64, "precision": "bfloat16", "learning_rate": 5e-3, "epochs": 12, "limit": 6000}
@@ -179,7 +196,13 @@ def quick(asked) -> dict[str, Any]:
 
 SCRIPT = Script(
     "lstm_ae_mnist",
-    {"reconstruct": Reconstruct, "classify": Classify, "encode": Encode, "anomalies": FindAnomalies},
+    {
+        "reconstruct": Reconstruct,
+        "classify": Classify,
+        "opponents": Opponents,
+        "encode": Encode,
+        "anomalies": FindAnomalies,
+    },
     {"best": best, "published": published, "quick": quick},
     study=TRAIN,
     shorthands={"--classification": ("--function", "classify")},

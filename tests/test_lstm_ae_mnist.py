@@ -15,6 +15,7 @@ import lstm_ae_mnist as mnist
 from config.lstm_ae_mnist import SCRIPT, Classify
 from lstm_studies.loaders.mnist import as_images, as_sequences, random_shifts, read_images
 from lstm_studies.models.lstm_ae import LSTMAutoencoder
+from lstm_studies.models.small_cnn import SmallCNN
 from lstm_studies.training import checkpoint, flags
 
 
@@ -247,3 +248,33 @@ def test_published_trains_both_models_by_rows_and_one_by_pixels():
 
 def test_no_error_at_all_can_be_drawn():
     assert mnist.error_curve(([1.0, 2.0], [0.75, 1.0])) == ([1.0, 2.0], [0.25, 1e-4])
+
+
+def test_opponents_read_the_same_digits(tmp_path):
+    """Both beat the most frequent class by far with 400 digits; the network's checkpoint gives its accuracy again."""
+    argv = [
+        "--function",
+        "opponents",
+        "--source",
+        "sample",
+        "--limit",
+        "400",
+        "--epochs",
+        "2",
+        "--quiet",
+        "--lr",
+        ".003",
+    ]
+    metrics = mnist.main([*argv, "--output_dir", str(tmp_path)])
+    assert metrics["linear"]["test_accuracy"] > 0.7 and metrics["cnn"]["test_accuracy"] > 0.5
+    assert metrics["linear"]["test_accuracy_sigma"] == pytest.approx(
+        math.sqrt(metrics["linear"]["test_accuracy"] * (1 - metrics["linear"]["test_accuracy"]) / 1000)
+    )
+    again = mnist.main(["--function", "opponents", "--dry_run", "--quiet", "--output_dir", str(tmp_path)])
+    assert again["cnn"]["test_accuracy"] == metrics["cnn"]["test_accuracy"]
+
+
+def test_the_small_network_takes_images():
+    assert SmallCNN(classes=3, channels=2, hidden_size=5)(torch.rand(4, 28, 28)).shape == (4, 3)
+    with pytest.raises(ValueError, match=r"images must be \(B, 28, 28\), not \(4, 784\)"):
+        SmallCNN()(torch.rand(4, 784))

@@ -69,6 +69,11 @@ def test_a_number_beside_its_opponent():
     error = numbers.row_of(Number(**accuracy | {"kind": "mse"}), metrics)
     assert error.against_text == "worse: +0.0040 (+0.0010 to +0.0070)"
     del metrics["lstm"]["against"]  # a run of before
+    apart = {"lda": {"a": 0.986, "a_sigma": 0.003}}  # a model of another run: unpaired, from the binomial sigmas
+    metrics["lstm"]["a_sigma"] = 0.004
+    unpaired = numbers.row_of(Number(**accuracy), {"lstm": metrics["lstm"]}, apart)
+    assert unpaired.opponent == 0.986 and unpaired.verdict == "within noise"
+    assert unpaired.against == pytest.approx({"difference": 0.004, "low": 0.004 - 0.0098, "high": 0.004 + 0.0098})
     assert (numbers.row_of(Number(**accuracy), metrics).verdict, beside.opponent) == (None, 0.986)
     assert row(ACCURACY, a=1).opponent_named == "-"
 

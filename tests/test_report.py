@@ -132,6 +132,21 @@ def test_the_summary_has_a_row_per_number_and_preset(results):
     assert expected.items() <= rows[1].items() and rows[1]["command"] == "python lstm_ae_toy.py --function reconstruct"
 
 
+def test_opponents_of_another_study():
+    classes = (Number("accuracy", "a", "accuracy", opponent="cnn/a", opponent_name="CNN"),)
+    ours = Study("lstm_ae_toy", "classify", "", "", opponents="lstm_ae_toy/opponents", numbers=classes)
+    theirs = Study("lstm_ae_toy", "opponents", "", "")
+    runs = [
+        Run(ours, "best", {"fc": {"a": 0.9}}, ROOT),
+        Run(ours, "published", {"fc": {"a": 0.8}}, ROOT),
+        Failure(MISSING, "best", "no data"),
+        Run(theirs, "best", {"cnn": {"a": 0.95}}, ROOT),
+    ]
+    best, published, failed, _ = report.with_opponents(runs)
+    assert best.rows["a"].opponent == published.rows["a"].opponent == 0.95 and failed is runs[2]
+    assert report.with_opponents(runs[:1])[0].rows["a"].opponent is None
+
+
 def test_a_finding_needs_its_numbers(results):
     assert Section(WAVES, results[:1]).finding and not Section(WAVES, []).finding and not Section(MISSING, []).finding
     assert not Section(WAVES, [Run(WAVES, "best", {}, ROOT)]).finding

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from lstm_studies.evaluation.intervals import half_width, verdict
@@ -188,8 +189,8 @@ def mean_of(values: dict, name: str) -> float | None:
     return values.get(f"{name}_mean", values.get(name))
 
 
-def row_of(number: Number, metrics: dict[str, dict]) -> Row | None:
-    """The row of a number, None if the run has no such number."""
+def row_of(number: Number, metrics: dict[str, dict], opponents: dict[str, dict] = MappingProxyType({})) -> Row | None:
+    """The row of a number, None if the run has no such number; `opponents` are metrics of another run's models."""
     model, _, name = number.key.rpartition("/")
     values = metrics.get(model, {}) if model else next(iter(metrics.values()), {})
     value, baseline = mean_of(values, name), number.baseline
@@ -201,8 +202,9 @@ def row_of(number: Number, metrics: dict[str, dict]) -> Row | None:
     opponent, against = None, None
     if number.opponent:
         other, _, key = number.opponent.rpartition("/")
-        opponent = mean_of(metrics.get(other, {}), key)
-        against = values.get("against", {}).get(other, {}).get(name)
+        theirs = metrics.get(other) or opponents.get(other, {})
+        opponent = mean_of(theirs, key)
+        against = values.get("against", {}).get(other, {}).get(name) or unpaired(values, theirs, name)
     seeds = values.get("seeds", 1)
     interval = mean_of(values, f"{name}_low"), mean_of(values, f"{name}_high")
     return Row(
@@ -218,13 +220,24 @@ def row_of(number: Number, metrics: dict[str, dict]) -> Row | None:
     )
 
 
-def rows_of(study: Study, metrics: dict[str, dict]) -> dict[str, Row]:
+def unpaired(ours: dict, theirs: dict, name: str) -> dict[str, float] | None:
+    """The difference of two accuracies whose predictions cannot be compared one by one, from their binomial sigmas."""
+    sigmas = [values.get(f"{name}_sigma") for values in (ours, theirs)]
+    if None in sigmas:
+        return None
+    difference, half = mean_of(ours, name) - mean_of(theirs, name), 1.96 * math.hypot(*sigmas)
+    return {"difference": difference, "low": difference - half, "high": difference + half}
+
+
+def rows_of(
+    study: Study, metrics: dict[str, dict], opponents: dict[str, dict] = MappingProxyType({})
+) -> dict[str, Row]:
     """The rows by key of the study's numbers that the run has; "*" is replaced by each model that has no row yet."""
     rows = {}
     for number in study.numbers:
         for model in metrics if number.key.startswith("*/") else [""]:
             key, label = number.key.replace("*", model), number.label.replace("*", model)
-            row = None if key in rows else row_of(replace(number, key=key, label=label), metrics)
+            row = None if key in rows else row_of(replace(number, key=key, label=label), metrics, opponents)
             if row is not None:
                 rows[key] = row
     return rows

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Run:
     preset: str
     metrics: dict[str, dict]  # by model
     folder: Path
+    opponents: dict[str, dict] = field(default_factory=dict)  # metrics of another study's models
 
     @property
     def title(self) -> str:
@@ -44,7 +45,7 @@ class Run:
     @cached_property
     def rows(self) -> dict[str, Row]:
         """By key; the first one is the study's main number."""
-        return rows_of(self.study, self.metrics)
+        return rows_of(self.study, self.metrics, self.opponents)
 
     @property
     def command(self) -> str:
@@ -123,6 +124,20 @@ class Section:
             return self.study.finding.format(n=self.runs[0].rows)
         except (IndexError, KeyError):
             return ""
+
+
+def with_opponents(results: list[Run | Failure]) -> list[Run | Failure]:
+    """The same results, those with another study's models as opponents joined with its metrics."""
+    others = {(run.study.path, run.preset): run.metrics for run in results if isinstance(run, Run)}
+    main = {run.study.path: run.metrics for run in reversed(results) if isinstance(run, Run)}
+
+    def joined(run: Run | Failure) -> Run | Failure:
+        path = run.study.opponents
+        if not path or isinstance(run, Failure):
+            return run
+        return replace(run, opponents=others.get((path, run.preset), main.get(path, {})))
+
+    return [joined(run) for run in results]
 
 
 def sections_of(results: list[Run | Failure]) -> list[Section]:

@@ -48,6 +48,7 @@ class Study:
     presets: tuple[str, ...] = ("best", "quick")  # the first one gives the study's main numbers
     published_is_best: bool = False  # the two presets are one recipe here
     needs: tuple[str, ...] = ()  # paths of the studies whose models it reads
+    opponents: str = ""  # path of the study whose models are its opponents, if they are not its own
     figures: tuple[str, ...] = ()  # to show first, by file name without suffix
     numbers: tuple[Number, ...] = ()
 
