@@ -28,7 +28,7 @@ from lstm_studies.loaders.files import DownloadError
 from lstm_studies.reporting import report
 from lstm_studies.reporting.report import Failure, Run, read_json
 from lstm_studies.reporting.studies import PRESETS, STUDIES, Study
-from lstm_studies.training.flags import Parser
+from lstm_studies.training.flags import Parser, fit_console
 from lstm_studies.training.signals import Interrupted, interruptible
 
 ROOT = Path(__file__).resolve().parent
@@ -223,6 +223,7 @@ def make_parser() -> Parser:
 
 
 def main(argv: list[str] | None = None) -> list[Run | Failure]:
+    fit_console()
     parser = make_parser()
     flags = parser.parse_args(argv)
     if flags.jobs < 1:
@@ -240,6 +241,11 @@ def main(argv: list[str] | None = None) -> list[Run | Failure]:
     if flags.publish:
         publish(flags.output_dir)
         return []
+    try:
+        flags.output_dir.mkdir(parents=True, exist_ok=True)
+        (flags.output_dir / "report").mkdir(exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --output_dir: cannot write to {flags.output_dir}: {error.strerror}")
     started = time.monotonic()
     results = run_all(chosen, flags.profile, flags.output_dir, flags.jobs, flags.resume)
     page = report.write_page(results, flags.profile, flags.output_dir / "report")

@@ -1,14 +1,17 @@
 """The kinds of figures. Arrays in, the path of a PNG out; nothing is shown on a screen."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+os.environ.pop("MPLBACKEND", None)  # a notebook's names a backend that need not be installed here
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+matplotlib.rcdefaults()  # no matplotlibrc of the user: figures do not depend on it, nor need a TeX system
 plt.rcParams.update(
     {
         "figure.dpi": 130,

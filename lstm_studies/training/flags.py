@@ -40,8 +40,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
+def fit_console() -> None:
+    """Has standard output and error write characters that their encoding lacks as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not None or a notebook's
+            stream.reconfigure(errors="backslashreplace")
+
+
 def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
     """The request for each function that is to run. Wrong flags end the process with one line and status 2."""
+    fit_console()
     argv = [underscored(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     plain_parser = make_parser(script, ())
     first, _ = plain_parser.parse_known_args([a for a in argv if a not in ("-h", "--help")])

@@ -59,7 +59,7 @@ def run_script(script: Script, functions: dict[str, Callable[[Request, Path], di
     requests = flags.parse(script, argv)
     first = next(iter(requests.values()))
     main = sys.modules["__main__"]
-    if Path(getattr(main, "__file__", None) or "").stem == script.name:
+    if Path(getattr(main, "__file__", None) or "").resolve().stem == script.name:
         sys.modules.setdefault(script.name, main)  # tasks import the script by its name: it would read its data again
     try:
         device = find_device(first.device)

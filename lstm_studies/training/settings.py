@@ -293,4 +293,4 @@ def as_dict(settings: Settings) -> dict[str, Any]:
 def module_name(function: Callable) -> str:
     """The module of a function under which another process finds it, also if this one runs it as a script."""
     module = function.__module__
-    return Path(sys.modules[module].__file__).stem if module == "__main__" else module
+    return Path(sys.modules[module].__file__).resolve().stem if module == "__main__" else module
