@@ -86,6 +86,15 @@ def test_the_end_of_a_run_shows_its_numbers(tmp_path, capsys):
     ]
 
 
+def test_a_notice_of_a_model_is_the_last_line(tmp_path, capsys):
+    notice = "model: below its opponent"
+    functions = {
+        "first": lambda request, folder: {"model": {"answer": 1.5, "notice": notice}, "other": {"answer": 2.0}}
+    }
+    run_functions(functions, tmp_path, function="first", quiet=False)
+    assert capsys.readouterr().out.splitlines()[-2:] == [f"written to {tmp_path / 'first'}", notice]
+
+
 def test_config_without_git(tmp_path, monkeypatch):
     def no_git(*_, **__):
         raise FileNotFoundError("git")

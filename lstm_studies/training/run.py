@@ -110,7 +110,8 @@ def run_function(request: Request, function: Callable[[Request, Path], dict], pr
         write_json(folder / "metrics.json", metrics)
         note_source(metrics, folder / "config.json")
     if not request.quiet:
-        print(f"{table_of(metrics)}\nwritten to {folder}")
+        notices = (values["notice"] for values in metrics.values() if "notice" in values)
+        print(table_of(metrics), f"written to {folder}", *notices, sep="\n")
     return metrics
 
 
