@@ -1,7 +1,7 @@
 """Attentive LSTM with adversarial training (Feng et al., IJCAI 2019): will a stock's price move up or down tomorrow?
 
-    python adv_alstm.py --function compare --dataset acl18 --seeds 10        # four models from three starts, one table
-    python adv_alstm.py --function starts --seeds 100                        # how lucky is the published start?
+    python adv_alstm.py --function compare --dataset acl18 --seeds 20        # four models from three starts, one table
+    python adv_alstm.py --function starts --seeds 20                         # how lucky is the published start?
     python adv_alstm.py --function train --dataset kdd17 --epsilon .0001 .001 .01 --beta .01 .05 .5 --epochs 15
     python adv_alstm.py --function train --data my_prices/                   # one's own CSV files of daily prices
     python adv_alstm.py --function predict --data my_prices/                 # the day after the newest one
@@ -11,8 +11,9 @@ bundled stocks stand in where there is no network. A sample is the last 5 to 15 
 or down if the next day's return is at least +0.55 % or at most -0.5 %. The published Adv-ALSTM starts from a trained
 ALSTM that is in the archive; docs/adv_alstm.md says what this start decides, and what the adversary does.
 
-The epoch of every model is the one with the best validation accuracy. Beside the accuracies stand the binomial sigma,
-which counts all samples as independent, and a 95 % interval from resampled days, since stocks of one day move together.
+The epoch of every model is the one with the best validation accuracy. Beside them stand two rules, and logistic
+regression and gradient boosting on the same windows. Every difference has a 95 % interval over seeds and days, since
+stocks of one day move together, and is called better, worse, equivalent or within noise by that.
 
 Deviations from the publication:
 1. Its Adv-ALSTM starts from a trained ALSTM and gets as many epochs again, which the models beside it do not get. Here
@@ -26,7 +27,7 @@ Deviations from the publication:
 6. The l2 weight of KDD17's LSTM is not given: that of the other models.
 """
 
-from config.adv_alstm import PERTURBED, SCRIPT, Movement
+from config.adv_alstm import DATES, PERTURBED, SCRIPT, Movement, other_dates
 from lstm_studies.training.flags import parse
 
 if __name__ == "__main__":
@@ -41,7 +42,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from lstm_studies.estimators.adv_alstm import AdvALSTM
-from lstm_studies.evaluation import binary_scores, movement_scores
+from lstm_studies.evaluation import movement_opponents, movement_scores
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.movement import MOVEMENT_SETS, movement_of_prices, movement_table, stock_movement
 from lstm_studies.loaders.movement_samples import ADJUSTED_CLOSE, MovementPart, StockMovement, latest_windows
@@ -66,7 +67,7 @@ def samples(
     dataset: str, data_dir: Path, source: str, steps: int, limit: int | None, dates: tuple[str | None, ...]
 ) -> StockMovement:
     if dataset in MOVEMENT_SETS:
-        return stock_movement(data_dir, dataset, source, steps, limit)
+        return stock_movement(data_dir, dataset, source, steps, limit, dates=dates)
     train_from, validation_from, test_from, test_until = dates
     return movement_of_prices(dataset, steps, validation_from, test_from, limit, train_from, test_until)
 
@@ -74,8 +75,7 @@ def samples(
 def load(settings: Movement | Request) -> StockMovement:
     """Training, validation and test samples: x (N, T, 11), y (N,), 1 for up."""
     s = settings
-    dates = s.train_from, s.validation_from, s.test_from, s.test_until
-    return samples(s.dataset, s.data_dir, s.source, s.steps, s.limit, dates)
+    return samples(s.dataset, s.data_dir, s.source, s.steps, s.limit, tuple(getattr(s, name) for name in DATES))
 
 
 def tensors(part: MovementPart) -> TensorDataset:
@@ -144,13 +144,10 @@ def test(settings: Movement, folder: Path) -> dict:
 
 
 def scores(model: AdvALSTM, settings: Movement) -> dict:
-    """Scores of the test part with their uncertainty, and of the validation part, on which the probabilities are
-    calibrated; the hyper-parameters chosen."""
+    """Scores of the test part, and of the validation part, on which the probabilities are calibrated; the
+    hyper-parameters chosen."""
     data = load(settings)
-    validation = model.evaluate(data.validation.x, data.validation.y)
     val, test = (model.decision_function(part.x).numpy() for part in (data.validation, data.test))
-    tested = movement_scores.movement_scores((test > 0).astype(int), data.test.y.numpy(), data.test.dates)
-    slope, intercept = binary_scores.platt_scaling(val, data.validation.y.numpy())
     return {
         **{name: data.metadata[name] for name in ("data", "dataset", "adjusted_column")},
         "samples": {name: data.metadata[name] for name in ("train", "validation", "test")},
@@ -159,22 +156,42 @@ def scores(model: AdvALSTM, settings: Movement) -> dict:
         "chosen": {name: model.arguments[name] for name in ("units", "epsilon", "beta", "l2")},
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_norm": model.head.weight.norm().item(),  # the adversarial margin is 1 + epsilon times this
-        **{f"test_{name}": value for name, value in tested.items()},
-        "test_predicted_up": float((test > 0).mean()),
-        "test_log_loss": binary_scores.log_loss(slope * test + intercept, data.test.y.numpy()),
-        **{f"val_{name}": value for name, value in validation.items()},
-        "calibration": {"slope": slope, "intercept": intercept},
+        "val_loss": model.evaluate(data.validation.x, data.validation.y)["loss"],
+        **movement_scores.summary(val, data.validation.y.numpy(), test, data.test.y.numpy()),
     }
 
 
-def baseline_scores(settings: Movement | Request) -> dict[str, dict]:
-    """What needs no training: every stock goes up, or goes on as on the day before."""
-    part, metrics = load(settings).test, {}
-    predicted = {"always_up": np.ones(len(part.y)), "yesterday": part.x[:, -1, ADJUSTED_CLOSE].numpy() > 0}
-    for name, classes in predicted.items():
-        tested = movement_scores.movement_scores(classes.astype(int), part.y.numpy(), part.dates)
-        metrics[name] = {f"test_{key}": value for key, value in tested.items()}
-    return metrics
+def opponents(request: Request) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
+    """Metrics of the simple opponents by name, fitted on the same samples, and their test classes (1, N)."""
+    data = load(request)
+    (x, y), (val_x, val_y), (test_x, test_y) = ((part.x.numpy(), part.y.numpy()) for part in data[:3])
+    metrics, classes = {}, {}
+    for name, one in movement_opponents.opponents(x, y, val_x, val_y, ADJUSTED_CLOSE).items():
+        test = one.score(test_x)
+        own = movement_scores.summary(one.score(val_x), val_y, test, test_y)
+        del own["calibration"]  # which a model has that predicts
+        about = {"data": data.metadata["data"], "seed": request.seed, "seeds": 1}
+        metrics[name] = {**about, "seconds": one.seconds, "chosen": one.chosen, **own}
+        classes[name] = (test > 0).astype(int)[None]
+    return metrics, classes
+
+
+def predicted(request: Request, folder: Path) -> np.ndarray:
+    """Classes (S, N) of the test part, by the S trainings of a model."""
+    x = load(request).test.x
+    models = (AdvALSTM.load(of_seed(folder, seed) / "best.pt") for seed in seeds_of(request))
+    return np.stack([model.predict(x).numpy() for model in models])
+
+
+def judge(metrics: dict[str, dict], classes: dict, part: MovementPart, compared: dict | None = None) -> None:
+    """Adds intervals over seeds and days to `metrics`, and differences of each model from its opponents: the simple
+    ones, and those that `compared` has for it."""
+    simple = [name for name in movement_opponents.NAMES if name in classes]
+    others = {name: [*simple, *(compared or {}).get(name, ())] for name in classes if name not in simple}
+    movement_scores.judge(metrics, classes, part.y.numpy(), part.dates, others)
+    if simple:
+        for name, notice in report.notices(metrics).items():
+            metrics[name]["notice"] = notice
 
 
 # ---- one list of tasks: models x starts x seeds ----------------------------------------------------------------------
@@ -213,10 +230,13 @@ def train_models(request: Request, folder: Path) -> dict:
         runs[report.row_name(start, request.model)] = request.with_values(start=[start], first=first)
         if start == "own" and not request.dry_run:
             search.fit({"alstm": with_model(request, "alstm")}, folder / "first_stage", train, test)
-    metrics = search.fit(runs, folder, train, test)
+    metrics, (simple, classes) = search.fit(runs, folder, train, test), opponents(request)
     for name, path in search.model_folders(runs, folder).items():
         plot_history(name, path)
-    return {**metrics, **baseline_scores(request)}
+        classes[name] = predicted(request, path)
+    metrics |= simple
+    judge(metrics, classes, load(request).test)
+    return metrics
 
 
 def plot_history(name: str, folder: Path) -> None:
@@ -227,7 +247,7 @@ def plot_history(name: str, folder: Path) -> None:
 
 
 def compare(request: Request, folder: Path) -> dict:
-    """Trains every model from every start; one table and one figure, with baselines and published numbers."""
+    """Trains every model from every start; tables and figures of their scores and differences."""
     check_one_combination(request)
     starts, alstm = possible_starts(request), with_model(request, "alstm")
     rows = {
@@ -241,20 +261,36 @@ def compare(request: Request, folder: Path) -> dict:
     first = {"random": None, "own": folder / "alstm"}
     requests = {name: with_model(request, model, first.get(start, start)) for name, (start, model) in rows.items()}
     after = {name: "alstm" for name, (start, _) in rows.items() if start == "own"}
-    trained = search.fit(requests, folder, train, test, after=after)
-    metrics = baseline_scores(alstm)
+    trained, part = search.fit(requests, folder, train, test, after=after), load(alstm).test
+    (metrics, classes), folders = opponents(alstm), search.model_folders(rows, folder)
     for name, (start, _) in rows.items():
-        if start not in first:
+        as_it_is = report.row_name(start, "start")
+        if start not in first and as_it_is not in metrics:
             given = with_model(request, "alstm", start)
-            metrics.setdefault(report.row_name(start, "start"), scores_of_start(given))
-        metrics[name] = trained[name]
-    add_gains(metrics, rows, alstm, search.model_folders(rows, folder))
-    table = report.comparison(metrics, load(alstm).metadata["dataset"])
+            metrics[as_it_is] = scores_of_start(given)
+            classes[as_it_is] = build(given.single()).predict(part.x).numpy()[None]
+        metrics[name], classes[name] = trained[name], predicted(requests[name], folders[name])
+        own = load(requests[name]).test
+        if not same_samples(own, part):  # of longer windows, some may lack a day
+            judge(metrics, {name: classes.pop(name)}, own)
+    compared = {
+        name: [other for other in report.opponents_of(start, model) if other in classes and other != name]
+        for name, (start, model) in rows.items()
+    }
+    judge(metrics, classes, part, compared)
+    differences = report.differences(metrics)
+    table = report.comparison(metrics, "" if other_dates(request) else load(alstm).metadata["dataset"])
     tables.write_csv(folder / "comparison.csv", table)
+    tables.write_csv(folder / "differences.csv", differences)
     report.accuracies(folder / "comparison.png", metrics)
+    report.plot_differences(folder / "differences.png", metrics)
     if not request.quiet:
-        report.print_comparison(table)
+        report.print_comparison(table, differences)
     return metrics
+
+
+def same_samples(part: MovementPart, other: MovementPart) -> bool:
+    return np.array_equal(part.dates, other.dates) and np.array_equal(part.tickers, other.tickers)
 
 
 def possible_starts(request: Request) -> list[str]:
@@ -270,28 +306,6 @@ def scores_of_start(request: Request) -> dict:
     """Test metrics of the weights that a training starts from, as they are."""
     settings = request.single()
     return {"epochs": 0, "seconds": 0.0, "seeds": 1, **scores(build(settings).eval(), settings)}
-
-
-def add_gains(metrics: dict[str, dict], rows: dict[str, tuple], request: Request, folders: dict[str, Path]) -> None:
-    """How much more accurate each model is, over all seeds, than the ALSTM of its start, than the same model from
-    random weights, and than "always up"."""
-    part, shares = load(request).test, {}
-    for name, (start, model) in rows.items():
-        if model != "lstm":  # its windows are others
-            models = [AdvALSTM.load(of_seed(folders[name], seed) / "best.pt") for seed in seeds_of(request)]
-            right = [(model.predict(part.x) == part.y).numpy() for model in models]
-            shares[start, model] = np.mean(right, 0)  # of each sample, the share of trainings that got it right
-    for (start, model), share in shares.items():
-        references = {
-            "alstm": shares[start, "alstm"],
-            "random": shares.get(("random", model)),
-            "always_up": part.y.numpy(),
-        }
-        for other, reference in references.items():
-            if reference is not None and reference is not share:
-                keys = (f"gain_over_{other}", f"gain_over_{other}_low", f"gain_over_{other}_high")
-                values = movement_scores.gain(share, reference, part.dates)
-                metrics[report.row_name(start, model)] |= dict(zip(keys, values, strict=True))
 
 
 def starts(request: Request, folder: Path) -> dict:

@@ -20,7 +20,9 @@ from lstm_studies.training.settings import (
 )
 
 PUBLISHED_SETS = ("acl18", "kdd17")
+DATES = ("train_from", "validation_from", "test_from", "test_until")  # flags of the split
 PERTURBED = ("rand_alstm", "adv_alstm")  # the models that are trained on perturbed samples
+PUBLISHED_DATES = "default: the published date, for one's own prices"
 DATASET_HELP = "acl18, kdd17, or one's own daily prices: a CSV file or a folder of them"
 START_HELP = (
     "weights that training starts from: random, own (those of an ALSTM trained here), published (those of the authors' "
@@ -43,18 +45,13 @@ class Movement(DownloadedData, Training):
     loss: Literal["hinge", "cross_entropy"] = training_flag("hinge", "loss of one sample")
     dataset: str = data_flag("acl18", DATASET_HELP, aliases=["data"])
     steps: PositiveInt = data_flag(5, "days per window")
-    train_from: str | None = data_flag(None, "first training date of own prices; default: the first")
-    validation_from: str | None = data_flag(
-        None, "first validation date of own prices; default: after 70 % of the dates"
-    )
-    test_from: str | None = data_flag(None, "first test date of own prices; default: after 85 % of the dates")
-    test_until: str | None = data_flag(None, "last test date of own prices; default: the last")
+    train_from: str | None = data_flag(None, f"first training date; {PUBLISHED_DATES} the first")
+    validation_from: str | None = data_flag(None, f"first validation date; {PUBLISHED_DATES} after 70 % of the dates")
+    test_from: str | None = data_flag(None, f"first test date; {PUBLISHED_DATES} after 85 % of the dates")
+    test_until: str | None = data_flag(None, "last test date; default: the last")
 
     def check(self, given) -> None:
         super().check(given)
-        for name in ("train_from", "validation_from", "test_from", "test_until"):
-            if self.dataset in PUBLISHED_SETS and getattr(self, name):
-                raise UsageError(f"--{name}: {self.dataset} has the published dates")
         check_dataset(self.dataset)
 
     def check_start(self, start: str) -> None:
@@ -62,6 +59,8 @@ class Movement(DownloadedData, Training):
             raise UsageError(f"--start: expected random, own, published or a file, found {start!r}")
         if start == "published" and self.dataset not in PUBLISHED_SETS:
             raise UsageError(f"--start: published weights are those of {', '.join(PUBLISHED_SETS)}, not {self.dataset}")
+        if start == "published" and other_dates(self):
+            raise UsageError("--start: the published weights belong to the published dates; expected random or own")
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Train(Movement):
 
 @dataclass(frozen=True)
 class Compare(Movement):
-    """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM from each start, beside two baselines, in one table"""
+    """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM from each start, beside simple opponents, in one table"""
 
     start: str = choice_flag("random", START_HELP, "each")
 
@@ -98,6 +97,7 @@ class Starts(Movement):
         super().check(given)
         if self.dataset not in PUBLISHED_SETS:
             raise UsageError(f"--dataset: the published starts are of {', '.join(PUBLISHED_SETS)}, not {self.dataset}")
+        self.check_start("published")
         if self.seeds < 2:
             raise UsageError(f"--seeds: expected at least 2 starts, found {self.seeds}")
 
@@ -117,6 +117,11 @@ class Predict(DownloadedData, Application):
     def check(self, given) -> None:
         super().check(given)
         check_dataset(self.dataset)
+
+
+def other_dates(asked) -> bool:
+    """Whether the split is another than the published one."""
+    return any(getattr(asked, name) for name in DATES)
 
 
 def check_dataset(dataset: str) -> None:
@@ -151,7 +156,7 @@ def best(asked) -> dict[str, Any]:
         return {}
     values, sample = published_values(asked), asked.source == "sample"
     if asked.function == "compare":
-        has_published = asked.dataset in PUBLISHED_SETS and not sample
+        has_published = asked.dataset in PUBLISHED_SETS and not sample and not other_dates(asked)
         values["start"] = ("random", "own", "published") if has_published else ("random", "own")
     return values | ({"epochs": 40} if sample and asked.function != "starts" else {})
 

@@ -14,12 +14,14 @@ from movement_archive import price_file, random_prices, write_archive
 
 import adv_alstm
 from adv_alstm import SCRIPT, AdvALSTM, with_model
+from lstm_studies.evaluation.movement_opponents import NAMES
 from lstm_studies.loaders import movement as load_movement
 from lstm_studies.loaders.movement_samples import latest_windows
 from lstm_studies.loaders.published_alstm import published_variables
 from lstm_studies.models.attentive_lstm import AttentiveLSTM
 from lstm_studies.models.published_alstm import convert_published
-from lstm_studies.reporting.movement import comparison, label
+from lstm_studies.reporting.movement import comparison, difference_label, label
+from lstm_studies.reporting.movement import notices as notices_of
 from lstm_studies.training import flags
 
 ROOT = Path(__file__).parent.parent
@@ -88,7 +90,8 @@ def test_train_leaves_its_files_and_metrics(run, tmp_path, model):
     folder = tmp_path / "out" / "train"
     assert files(folder) - {"last.previous.pt"} == RUN_FILES | TRAINING_FILES | {"accuracy.png"}
     assert json.loads((folder / "metrics.json").read_text()) == metrics
-    assert list(metrics) == [model, "always_up", "yesterday"]
+    assert list(metrics) == [model, *NAMES]
+    assert set(metrics[model]["against"]) == set(NAMES)
     metrics = metrics[model]
     assert len(table(folder / "history.csv")) == metrics["epochs"] == 2
     assert metrics["data"] == "full" and metrics["dataset"] == "acl18" and metrics["steps"] == 3
@@ -114,30 +117,38 @@ def test_compare_has_every_model_start_and_baseline(run, tmp_path):
     folder = tmp_path / "out" / "compare"
     of_start = ["alstm", "rand_alstm", "adv_alstm"]
     models = ["lstm", *of_start, *(f"{start}_{name}" for start in ("two_stage", "published") for name in of_start)]
-    assert list(metrics) == ["always_up", "yesterday", *models[:7], "published_start", *models[7:]]
-    assert files(folder) == RUN_FILES | {"history.csv", "comparison.csv", "comparison.png"}
+    assert list(metrics) == [*NAMES, *models[:7], "published_start", *models[7:]]
+    tables_and_figures = {f"{name}.{kind}" for name in ("comparison", "differences") for kind in ("csv", "png")}
+    assert files(folder) == RUN_FILES | {"history.csv"} | tables_and_figures
     assert {path.name for path in folder.iterdir() if path.is_dir()} == set(models)
     for name in models:
         own = metrics[name]
         assert own["seeds"] == 2 and own["epochs"] == 1 and own["test_accuracy_std"] >= 0
         assert -1 <= own["test_mcc_mean"] <= 1 and own["parameters"] > 0 and own["data"] == "full"
         assert own["steps"] == (10 if name == "lstm" else 5)
-    for start in ("", "two_stage_", "published_"):
-        own, alstm = metrics[f"{start}adv_alstm"], metrics[f"{start}alstm"]
-        references = {
-            "alstm": alstm["test_accuracy_mean"],
-            "always_up": metrics["always_up"]["test_accuracy"],
-            "random": metrics["adv_alstm"]["test_accuracy_mean"],
-        }
-        for other, reference in references.items():
-            if other == "random" and not start:
-                continue
-            low, gain, high = (own[f"gain_over_{other}{end}"] for end in ("_low", "", "_high"))
-            assert low <= gain <= high and gain == pytest.approx(own["test_accuracy_mean"] - reference)
-        assert "gain_over_alstm" not in alstm
+    assert set(metrics["alstm"]["against"]) == set(metrics["published_start"]["against"]) == {*NAMES}
+    assert set(metrics["lstm"]["against"]) == set(metrics["adv_alstm"]["against"]) == {*NAMES, "alstm"}
+    for start in ("two_stage", "published"):
+        assert set(metrics[f"{start}_alstm"]["against"]) == {*NAMES, "alstm"}
+        assert set(metrics[f"{start}_adv_alstm"]["against"]) == {*NAMES, f"{start}_alstm", "adv_alstm"}
+    rows = table(folder / "differences.csv")
+    count = 0
+    for name, own in metrics.items():
+        for other, scores in own.get("against", {}).items():
+            for key, values in scores.items():
+                low, difference, high = (values[end] for end in ("low", "difference", "high"))
+                ours, theirs = (metrics[row].get(f"{key}_mean", metrics[row][key]) for row in (name, other))
+                assert low <= difference <= high and difference == pytest.approx(ours - theirs)
+                row, count = rows[count], count + 1
+                assert (row["model"], row["opponent"]) == (label(name), label(other))
+                if row["verdict"] in ("better", "worse"):
+                    assert (low > 0) == (row["verdict"] == "better") and (high < 0) == (row["verdict"] == "worse")
+                else:
+                    assert row["verdict"] == "equivalent" or low <= 0 <= high
+    assert count == len(rows)
     rows = table(folder / "comparison.csv")
     assert [row["model"] for row in rows] == [label(name) for name in metrics]
-    assert rows[2]["published_accuracy"] == "53.18" and float(rows[0]["mcc"]) == 0
+    assert rows[4]["published_accuracy"] == "53.18" and float(rows[0]["mcc"]) == 0
     assert {row["model"]: row["published_accuracy"] for row in rows}["Adv-ALSTM, from the published ALSTM"] == "57.2"
     y = adv_alstm.stock_movement(tmp_path / "data", "acl18", steps=5).test.y.double()
     assert metrics["always_up"]["test_accuracy"] == pytest.approx(y.mean().item())
@@ -239,7 +250,7 @@ def test_without_the_archive_the_sample_has_no_published_start(run, tmp_path, ca
     metrics = run("compare", "--limit", "200", "--epochs", "1", "--start", "random", "published")
     notices = capsys.readouterr().err
     assert "NOTICE: Adv-ALSTM-master.zip is missing" in notices and "no rows of that start" in notices
-    assert list(metrics) == ["always_up", "yesterday", "lstm", "alstm", "rand_alstm", "adv_alstm"]
+    assert list(metrics) == [*NAMES, "lstm", "alstm", "rand_alstm", "adv_alstm"]
     rows = table(tmp_path / "out" / "compare" / "comparison.csv")
     assert metrics["alstm"]["data"] == "sample" and {row["published_accuracy"] for row in rows} == {""}
 
@@ -392,18 +403,55 @@ def test_published_settings():
 
 def test_the_table_of_several_seeds_shows_their_mean():
     scores = {
+        "seeds": 1,
         "test_accuracy": 0.5,
         "test_accuracy_low": 0.4,
         "test_accuracy_high": 0.6,
-        "test_accuracy_sigma": 0.01,
         "test_mcc": 0.1,
         "test_mcc_low": 0.0,
         "test_mcc_high": 0.2,
+        "test_log_loss": 0.7,
+        "calibration_error": 0.01,
     }
     several = {**scores, "test_accuracy_mean": 0.55, "test_accuracy_std": 0.02, "test_mcc_mean": 0.11}
     one, mean = comparison({"always_up": scores, "lstm": several}, "kdd17")
     assert (one["accuracy"], one["accuracy_std"], one["published_mcc"]) == (50.0, 0.0, "")
     assert (mean["accuracy"], mean["accuracy_std"], mean["mcc"], mean["published_mcc"]) == (55.0, 2.0, 0.11, 0.0183)
+
+
+def test_labels_of_models_and_of_differences():
+    assert label("two_stage_adv_alstm") == "Adv-ALSTM, from our ALSTM" and label("lstm") == "LSTM"
+    assert label("published_start") == "the published ALSTM as it is" and label("epsilon_0.1") == "epsilon 0.1"
+    assert label("my_file_rand_alstm") == "Rand-ALSTM, from my file"
+    assert difference_label("adv_alstm", "alstm") == "Adv-ALSTM - ALSTM, from random weights"
+    assert difference_label("best_adv_alstm", "best_alstm") == "Adv-ALSTM - ALSTM, from best"
+    assert difference_label("two_stage_alstm", "alstm") == "ALSTM, from our ALSTM - from random weights"
+
+
+def test_a_model_below_the_strongest_simple_opponent_says_so():
+    simple = dict(zip(NAMES, ({"test_accuracy": share} for share in (0.51, 0.5, 0.52, 0.53)), strict=True))
+    interval = {"difference": -0.01, "low": -0.03, "high": 0.01}
+    worse = {"against": {"gradient_boosting": {"test_accuracy": interval}}}
+    better = {"against": {"gradient_boosting": {"test_accuracy": dict.fromkeys(interval, 0.01)}}}
+    said = notices_of({**simple, "lstm": worse, "alstm": better})
+    text = "LSTM: 52.0 % on test, below gradient boosting with 53.0 %: -1.0 points (-3.0 to 1.0), within noise"
+    assert said == {"lstm": text}
+
+
+def test_another_split_of_the_published_data(run, tmp_path):
+    """Parts moved back in time, without the numbers and the start that were published for the usual ones."""
+    dates = ["--validation_from", "2013-02-15", "--test_from", "2013-02-25", "--test_until", "2013-03-09"]
+    metrics = run("compare", *dates, "--epochs", "1")
+    assert "published_start" not in metrics and "two_stage_alstm" in metrics
+    first, last = metrics["alstm"]["test_dates"]
+    assert "2013-02-25" <= first <= last <= "2013-03-09"
+    rows = table(tmp_path / "out" / "compare" / "comparison.csv")
+    assert {row["published_accuracy"] for row in rows} == {""}
+    whole = adv_alstm.stock_movement(tmp_path / "data", "acl18", steps=3)
+    moved = adv_alstm.stock_movement(
+        tmp_path / "data", "acl18", steps=3, dates=(None, "2013-02-15", "2013-02-25", None)
+    )
+    assert moved.test.dates[-1] == whole.test.dates[-1] and len(moved.test.y) > len(whole.test.y)
 
 
 @pytest.mark.parametrize(
@@ -418,8 +466,8 @@ def test_the_table_of_several_seeds_shows_their_mean():
         (["--steps", "0"], ["--steps", "0"]),
         (["--steps", "500"], ["500"]),
         (["--num_layers", "2"], ["--num_layers", "no such flag"]),
-        (["--test_from", "2013-02-01"], ["--test_from", "acl18"]),
-        (["--test_until", "2013-02-01"], ["--test_until", "acl18"]),
+        (["--test_from", "2013-02-01"], ["2013-02-20, 2013-02-01"]),
+        (["--start", "published", "--test_until", "2013-03-20"], ["--start", "published dates"]),
         (["--start", "nowhere.pt"], ["--start", "nowhere.pt"]),
         (["--start", "published"], ["--start", "2 units"]),
         (["--start", "own", "--model", "lstm"], ["--start", "attention"]),
@@ -443,6 +491,7 @@ def test_bad_input_gives_one_line_that_names_it_and_status_2(run, given, named, 
         ("compare --model lstm", ["--model", "train"]),
         ("starts", ["--seeds", "at least 2", "found 1"]),
         ("starts --start own", ["--start", "train and compare"]),
+        ("starts --seeds 2 --test_from 2015-07-01", ["--start", "published dates"]),
         ("starts --dataset . --seeds 2", ["--dataset", "acl18, kdd17"]),
         ("compare --dataset . --start published", ["--start", "acl18, kdd17"]),
         ("predict --epochs 3", ["--epochs", "train"]),

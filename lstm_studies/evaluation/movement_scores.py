@@ -1,12 +1,15 @@
-"""How good predicted directions are: accuracy and Matthews correlation, with intervals that know that stocks of one day
-move together.
+"""How good predicted directions are: accuracy and Matthews correlation, with intervals over seeds and days.
 
-Letters in shapes: N samples, D days, K bootstrap draws.
+Stocks of one day move together: the days of a test part are its independent cases.
+
+Letters in shapes: S trainings with different seeds, N samples.
 """
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lstm_studies.evaluation.binary_scores import binomial_sigma
+from lstm_studies.evaluation import binary_scores, intervals
 
 
 def accuracy(predicted: np.ndarray, actual: np.ndarray) -> float:
@@ -16,54 +19,75 @@ def accuracy(predicted: np.ndarray, actual: np.ndarray) -> float:
 
 def mcc(predicted: np.ndarray, actual: np.ndarray) -> float:
     """Matthews correlation coefficient of two arrays (N,) of 0 and 1; 0 if either has one class only."""
-    return float(mcc_of_counts(outcomes(predicted, actual).sum(0)))
+    return float(mcc_values(predicted, actual).mean())
 
 
-def outcomes(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
-    """(N, 4): one 1 per sample, for true up, true down, false up, false down."""
-    up, right = predicted == 1, predicted == actual
-    return np.stack([up & right, ~up & right, up & ~right, ~up & ~right], 1).astype(float)
+def mcc_values(predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    """What each sample says of the Matthews correlation coefficient, in the shape (..., N) of the predicted classes.
 
-
-def mcc_of_counts(counts: np.ndarray) -> np.ndarray:
-    """Matthews, "Comparison of the predicted and observed secondary structure of T4 phage lysozyme", 1975: (..., 4) of
-    true ups, true downs, false ups, false downs to (...)."""
-    tp, tn, fp, fn = np.moveaxis(np.asarray(counts, float), -1, 0)
-    product = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    return np.where(product == 0, 0.0, (tp * tn - fp * fn) / np.where(product == 0, 1.0, product))
-
-
-def day_sums(values: np.ndarray, dates: np.ndarray) -> np.ndarray:
-    """Sums of values (N, C) over the samples of each of the D dates, (D, C)."""
-    days, day = np.unique(dates, return_inverse=True)
-    sums = np.zeros((len(days), values.shape[1]))
-    np.add.at(sums, day, values)
-    return sums
-
-
-def draw_days(days: int, seed: int, draws: int = 2000) -> np.ndarray:
-    """How often each of D days is in each of K samples of D days with replacement, (K, D): Efron's bootstrap with a day
-    as the unit, since the stocks of one day are not independent."""
-    return np.random.default_rng(seed).multinomial(days, np.full(days, 1 / days), draws)
-
-
-def movement_scores(predicted: np.ndarray, actual: np.ndarray, dates: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """accuracy, mcc, accuracy_sigma (binomial), and 95 % intervals by days: accuracy_low, .._high, mcc_low, .._high."""
-    share = accuracy(predicted, actual)
-    sums = day_sums(outcomes(predicted, actual), dates)  # (D, 4)
-    drawn = draw_days(len(sums), seed) @ sums  # (K, 4)
-    scores = {"accuracy": share, "mcc": mcc(predicted, actual), "accuracy_sigma": binomial_sigma(share, len(actual))}
-    for name, values in (("accuracy", drawn[:, :2].sum(1) / drawn.sum(1)), ("mcc", mcc_of_counts(drawn))):
-        scores[f"{name}_low"], scores[f"{name}_high"] = (float(q) for q in np.quantile(values, [0.025, 0.975]))
-    return scores
-
-
-def gain(correct: np.ndarray, other: np.ndarray, dates: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Difference of two mean accuracies on the same samples, with its 95 % interval by days: (difference, low, high).
-
-    correct, other: (N,), for each sample the share of trainings that got it right.
+    Their mean is the coefficient, and its variance is that of their mean (the infinitesimal jackknife). The coefficient
+    is the correlation r of two variables of 0 and 1, which a sample with standardised values a and b influences by
+    a b - r (a^2 + b^2) / 2 (Devlin, Gnanadesikan and Kettenring, "Robust estimation and outlier detection with
+    correlation coefficients", Biometrika 1975). 0 if either array has one class only.
     """
-    sums = day_sums(np.stack([correct - other, np.ones(len(dates))], 1), dates)  # (D, 2)
-    drawn = draw_days(len(sums), seed) @ sums
-    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975])
-    return float((correct - other).mean()), float(low), float(high)
+    a, b = standardised(predicted), standardised(actual)
+    r = (a * b).mean(-1, keepdims=True)
+    return r + a * b - r * (a**2 + b**2) / 2
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """With mean 0 and variance 1 along the last dimension; zeros where all are alike."""
+    centred = values - values.mean(-1, keepdims=True)
+    deviation = centred.std(-1, keepdims=True)
+    return centred / np.where(deviation == 0, 1.0, deviation)
+
+
+def summary(validation: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> dict:
+    """The numbers that stand in `metrics.json`, from scores (N,), up where above 0, and labels (N,) of both parts.
+
+    The probabilities are a logistic regression of the validation labels on the scores (Platt scaling).
+    """
+    slope, intercept = binary_scores.platt_scaling(validation, labels)
+    logits, up = slope * test + intercept, (test > 0).astype(int)
+    share = accuracy(up, test_labels)
+    return {
+        "val_accuracy": accuracy((validation > 0).astype(int), labels),
+        "val_mcc": mcc((validation > 0).astype(int), labels),
+        "test_accuracy": share,
+        "test_accuracy_sigma": binary_scores.binomial_sigma(share, len(test_labels)),
+        "test_mcc": mcc(up, test_labels),
+        "test_predicted_up": float(up.mean()),
+        "test_log_loss": binary_scores.log_loss(logits, test_labels),
+        "calibration_error": binary_scores.calibration_error(logits, test_labels),
+        "calibration": {"slope": slope, "intercept": intercept},
+    }
+
+
+def judge(
+    metrics: Mapping[str, dict],
+    classes: Mapping[str, np.ndarray],
+    actual: np.ndarray,
+    dates: np.ndarray,
+    opponents: Mapping[str, Sequence[str]],
+) -> None:
+    """Adds intervals over seeds and days to metrics by model: of accuracy and MCC, and of their differences.
+
+    classes: of each model, those that its trainings predict for the same test samples, (S, N). actual (N,). dates (N,),
+    whose samples depend on one another. opponents: the names of the models that a model is compared with. A model gets
+    `test_accuracy_low`, `test_accuracy_high`, the same for `test_mcc`, and `against`: {opponent: {"test_accuracy":
+    {"difference", "low", "high"}, "test_mcc": ...}}.
+    """
+    values = {
+        name: {"test_accuracy": predicted == actual, "test_mcc": mcc_values(predicted, actual)}
+        for name, predicted in classes.items()
+    }
+    nothing = np.zeros(len(actual))
+    for name, scores in values.items():
+        for key, value in scores.items():
+            interval = intervals.compare(value, nothing, dates)
+            metrics[name] |= {f"{key}_{end}": interval[end] for end in ("low", "high")}
+        differences = {
+            other: {key: intervals.compare(value, values[other][key], dates) for key, value in scores.items()}
+            for other in opponents.get(name, ())
+        }
+        metrics[name] |= {"against": differences} if differences else {}

@@ -18,6 +18,7 @@ Letters in shapes: N samples, T days of a window, S stocks, D trading dates.
 
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,7 @@ def stock_movement(
     steps: int = 5,
     limit: int | None = None,
     recompute: bool = False,
+    dates: Sequence[str | None] = (None, None, None, None),
 ) -> StockMovement:
     """ACL18 or KDD17 with the published split, from data_dir/adv_alstm, or the sample in their place.
 
@@ -81,6 +83,7 @@ def stock_movement(
         steps: T, days of a window.
         limit: number of training samples to keep, the first ones.
         recompute: makes features and labels from the archive's raw prices instead of reading them.
+        dates: the first training, validation and test date and the last test date; None: the published one.
 
     Returns:
         The three parts; with T = 5, ACL18 has 20,315 / 2,555 / 3,720 samples, and with T = 15, KDD17 64,307 / 8,070 /
@@ -95,10 +98,13 @@ def stock_movement(
     path, metadata = archive_path(data_dir, source)
     if metadata["data"] == "sample":
         table = price_table(path)
-        return split_samples(table, edges(table), steps, limit, {**metadata, "dataset": "sample", "file": path.name})
+        return split_samples(
+            table, edges(table, *dates), steps, limit, {**metadata, "dataset": "sample", "file": path.name}
+        )
     table = archive_table(path, dataset, recompute)
-    dates = (known.train_from, known.validation_from, known.test_from, None)
-    return split_samples(table, dates, steps, limit, {**metadata, "dataset": dataset, "file": path.name})
+    published = known.train_from, known.validation_from, known.test_from, None
+    split = tuple(given or date for given, date in zip(dates, published, strict=True))
+    return split_samples(table, split, steps, limit, {**metadata, "dataset": dataset, "file": path.name})
 
 
 def published_set(dataset: str) -> MovementSet:

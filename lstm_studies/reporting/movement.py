@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from lstm_studies.evaluation.binary_scores import binomial_sigma, probabilities
+from lstm_studies.evaluation.intervals import verdict
+from lstm_studies.evaluation.movement_opponents import NAMES
 from lstm_studies.reporting import plots
 from lstm_studies.reporting.plots import COLOURS, legend_above, plt, save
 
 LABELS = {
     "always_up": "always up",
     "yesterday": "yesterday's direction",
+    "logistic_regression": "logistic regression",
+    "gradient_boosting": "gradient boosting",
     "lstm": "LSTM",
     "alstm": "ALSTM",
     "rand_alstm": "Rand-ALSTM",
@@ -27,6 +31,8 @@ PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2; its Ad
     "kdd17": {"lstm": (51.62, 0.0183), "alstm": (51.94, 0.0261), "published_adv_alstm": (53.05, 0.0523)},
 }
 
+MARGINS = {"test_accuracy": 0.005, "test_mcc": 0.01}  # differences within them count as none; set beforehand
+
 
 def row_name(start: str, model: str) -> str:
     """The name of the row of a model, or of the start itself (`model` "start"); for a file's, its stem comes first."""
@@ -35,44 +41,92 @@ def row_name(start: str, model: str) -> str:
 
 def label(name: str) -> str:
     """How table and figures call a row."""
-    for beginning, start in STARTS.values():
-        model = name.removeprefix(beginning)
-        if beginning and model != name:
-            return f"{LABELS[model]}, from {start}" if model in LABELS else f"{start} as it is"
-    return LABELS.get(name, name.replace("_", " "))
+    model = next((model for model in ("rand_alstm", "adv_alstm", "alstm", "start") if name.endswith(f"_{model}")), "")
+    if name in LABELS or not model:
+        return LABELS.get(name, name.replace("_", " "))
+    beginning = name.removesuffix(model)
+    start = dict(STARTS.values()).get(beginning, beginning.strip("_").replace("_", " "))
+    return f"{start} as it is" if model == "start" else f"{LABELS[model]}, from {start}"
+
+
+def difference_label(name: str, other: str) -> str:
+    """How they call the difference of two models of the same start, or of one model from two starts."""
+    (model, _, start), (other_model, _, other_start) = (label(row).partition(", from ") for row in (name, other))
+    if start == other_start:
+        return f"{model} - {other_model}, from {start or 'random weights'}"
+    return f"{model}, from {start} - from {other_start or 'random weights'}"
 
 
 # ---- table -----------------------------------------------------------------------------------------------------------
 
 
 def comparison(metrics: Mapping[str, dict], dataset: str) -> list[dict]:
-    """The rows of the table: percent and MCC, mean and deviation over seeds, interval by days, gains over the ALSTM of
-    the same start, over the same model from random weights and over "always up", published numbers."""
+    """The rows of the table: accuracy in percent and MCC, mean and deviation over seeds, interval over seeds and days;
+    log loss and calibration error; published numbers."""
     rows = []
     for name, own in metrics.items():
-        row = {"model": label(name), "seeds": own.get("seeds", 1)}
+        row = {"model": label(name), "seeds": own["seeds"]}
         for key, scale, digits in (("accuracy", 100, 2), ("mcc", 1, 4)):
-            for end in ("", "_low", "_high"):
-                source = f"test_{key}{end}"
-                row[f"{key}{end}"] = round(scale * own.get(f"{source}_mean", own[source]), digits)
+            row[key] = round(scale * mean_of(own, f"test_{key}"), digits)
+            for end in ("low", "high"):
+                row[f"{key}_{end}"] = round(scale * own[f"test_{key}_{end}"], digits)
             row[f"{key}_std"] = round(scale * own.get(f"test_{key}_std", 0.0), digits)
-        row["accuracy_sigma"] = round(100 * own["test_accuracy_sigma"], 2)
-        for other in ("alstm", "random", "always_up"):
-            for end in ("", "_low", "_high"):
-                gain = own.get(f"gain_over_{other}{end}")
-                row[f"over_{other}{end}"] = "" if gain is None else round(100 * gain, 2)
+        row |= {key: round(mean_of(own, key), 4) for key in ("test_log_loss", "calibration_error")}
         row["published_accuracy"], row["published_mcc"] = PUBLISHED.get(dataset, {}).get(name, ("", ""))
         rows.append(row)
     return rows
 
 
-def print_comparison(rows: Sequence[dict]) -> None:
-    print(f"{'model':36s} {'accuracy %':>14s}  {'95 % by days':>14s} {'MCC':>18s}   published")
+def mean_of(metrics: Mapping, key: str) -> float:
+    return metrics.get(f"{key}_mean", metrics[key])
+
+
+def opponents_of(start: str, model: str) -> list[str]:
+    """Rows beside which a model shows what its perturbation (the LSTM: its lack of attention) and its start add: ALSTM
+    of the same start, and the model from random weights."""
+    return [row_name(start, "alstm"), *([row_name("random", model)] if start != "random" else [])]
+
+
+def differences(metrics: Mapping[str, dict]) -> list[dict]:
+    """One row per model, opponent and metric: the difference with its interval over seeds and days, and the verdict."""
+    return [
+        {"model": label(name), "opponent": label(other), "metric": key.removeprefix("test_"), **values}
+        | {"verdict": verdict(values["low"], values["high"], True, MARGINS[key])}
+        for name, own in metrics.items()
+        for other, scores in own.get("against", {}).items()
+        for key, values in scores.items()
+    ]
+
+
+def difference_text(row: Mapping) -> str:
+    """Of a difference in accuracy: "+0.4 points (-0.1 to 0.9), within noise"."""
+    difference, low, high = (100 * row[name] for name in ("difference", "low", "high"))
+    return f"{difference:+.1f} points ({low:.1f} to {high:.1f}), {row['verdict']}"
+
+
+def notices(metrics: Mapping[str, dict]) -> dict[str, str]:
+    """For each model whose test accuracy is below that of the strongest simple opponent, a line that says so."""
+    simple = {label(name): metrics[name]["test_accuracy"] for name in NAMES}
+    best = max(simple, key=simple.get)
+    rows = {row["model"]: row for row in differences(metrics) if (row["opponent"], row["metric"]) == (best, "accuracy")}
+    return {
+        name: f"{label(name)}: {100 * simple[best] + 100 * row['difference']:.1f} % on test, below {best} with "
+        f"{100 * simple[best]:.1f} %: {difference_text(row)}"
+        for name in metrics
+        if (row := rows.get(label(name))) and row["difference"] < 0
+    }
+
+
+def print_comparison(rows: Sequence[dict], differences: Sequence[dict]) -> None:
+    print(f"{'model':36s} {'accuracy %':>14s}  {'95 %':>14s} {'MCC':>18s}   published")
     for r in rows:
         accuracy = f"{r['accuracy']:.2f} ± {r['accuracy_std']:.2f}"
         interval = f"{r['accuracy_low']:.2f} .. {r['accuracy_high']:.2f}"
         published = f"{r['published_accuracy']} / {r['published_mcc']}" if r["published_mcc"] else ""
         print(f"{r['model']:36s} {accuracy:>14s}  {interval:>14s} {r['mcc']:9.4f} ± {r['mcc_std']:.4f}   {published}")
+    for r in differences:
+        if r["metric"] == "accuracy":
+            print(f"{r['model']} beside {r['opponent']}: {difference_text(r)}")
 
 
 def start_rows(start: str, rows: dict[str, list[dict]]) -> list[dict]:
@@ -149,13 +203,29 @@ def print_predictions(rows: Sequence[dict], metrics: Mapping) -> None:
 
 
 def accuracies(path: Path, metrics: Mapping[str, dict]) -> Path:
-    """Test accuracy of every row with its interval by days."""
-    rows = {}
-    for name, own in metrics.items():
-        keys = ("test_accuracy", "test_accuracy_low", "test_accuracy_high")
-        rows[label(name)] = tuple(100 * own.get(f"{key}_mean", own[key]) for key in keys)
+    """Test accuracy of every row with its interval over seeds and days."""
+    ends = ("test_accuracy_low", "test_accuracy_high")
+    rows = {
+        label(name): (100 * mean_of(own, "test_accuracy"), *(100 * own[end] for end in ends))
+        for name, own in metrics.items()
+    }
     level = {"always up": 100 * metrics["always_up"]["test_accuracy"]}
-    return plots.intervals(path, rows, "test accuracy (%), 95 % interval by days", level)
+    return plots.intervals(path, rows, "test accuracy (%), 95 % interval over seeds and days", level)
+
+
+def plot_differences(path: Path, metrics: Mapping[str, dict]) -> Path:
+    """What the perturbation and the start add to the test accuracy: differences of models with their intervals."""
+    rows = {
+        difference_label(name, other): tuple(
+            100 * scores["test_accuracy"][key] for key in ("difference", "low", "high")
+        )
+        for name, own in metrics.items()
+        for other, scores in own.get("against", {}).items()
+        if other not in NAMES
+    }
+    margin = 100 * MARGINS["test_accuracy"]
+    levels = {"no difference": 0.0, f"{margin:g} points less": -margin, f"{margin:g} points more": margin}
+    return plots.intervals(path, rows, "difference in test accuracy (points), 95 % over seeds and days", levels)
 
 
 def starts(path: Path, own: dict[str, list[dict]], published: dict[str, list[dict]], dataset: str) -> Path:
