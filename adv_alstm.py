@@ -278,14 +278,13 @@ def compare(request: Request, folder: Path) -> dict:
         for name, (start, model) in rows.items()
     }
     judge(metrics, classes, part, compared)
-    differences = report.differences(metrics)
     table = report.comparison(metrics, "" if other_dates(request) else load(alstm).metadata["dataset"])
     tables.write_csv(folder / "comparison.csv", table)
-    tables.write_csv(folder / "differences.csv", differences)
+    tables.write_csv(folder / "differences.csv", report.differences(metrics))
     report.accuracies(folder / "comparison.png", metrics)
     report.plot_differences(folder / "differences.png", metrics)
     if not request.quiet:
-        report.print_comparison(table, differences)
+        report.print_comparison(table, metrics)
     return metrics
 
 

@@ -91,42 +91,52 @@ def differences(metrics: Mapping[str, dict]) -> list[dict]:
     """One row per model, opponent and metric: the difference with its interval over seeds and days, and the verdict."""
     return [
         {"model": label(name), "opponent": label(other), "metric": key.removeprefix("test_"), **values}
-        | {"verdict": verdict(values["low"], values["high"], True, MARGINS[key])}
+        | {"verdict": verdict_of(key, values)}
         for name, own in metrics.items()
         for other, scores in own.get("against", {}).items()
         for key, values in scores.items()
     ]
 
 
-def difference_text(row: Mapping) -> str:
+def verdict_of(key: str, values: Mapping[str, float]) -> str:
+    return verdict(values["low"], values["high"], True, MARGINS[key])
+
+
+def difference_text(values: Mapping[str, float]) -> str:
     """Of a difference in accuracy: "+0.4 points (-0.1 to 0.9), within noise"."""
-    difference, low, high = (100 * row[name] for name in ("difference", "low", "high"))
-    return f"{difference:+.1f} points ({low:.1f} to {high:.1f}), {row['verdict']}"
+    difference, low, high = (100 * values[name] for name in ("difference", "low", "high"))
+    return f"{difference:+.1f} points ({low:.1f} to {high:.1f}), {verdict_of('test_accuracy', values)}"
+
+
+def strongest(metrics: Mapping[str, dict]) -> str:
+    """The simple opponent with the best test accuracy: the choice is in its favour."""
+    return max(NAMES, key=lambda name: metrics[name]["test_accuracy"])
 
 
 def notices(metrics: Mapping[str, dict]) -> dict[str, str]:
     """For each model whose test accuracy is below that of the strongest simple opponent, a line that says so."""
-    simple = {label(name): metrics[name]["test_accuracy"] for name in NAMES}
-    best = max(simple, key=simple.get)
-    rows = {row["model"]: row for row in differences(metrics) if (row["opponent"], row["metric"]) == (best, "accuracy")}
-    return {
-        name: f"{label(name)}: {100 * simple[best] + 100 * row['difference']:.1f} % on test, below {best} with "
-        f"{100 * simple[best]:.1f} %: {difference_text(row)}"
-        for name in metrics
-        if (row := rows.get(label(name))) and row["difference"] < 0
-    }
+    best = strongest(metrics)
+    level, said = metrics[best]["test_accuracy"], {}
+    for name, own in metrics.items():
+        values = own.get("against", {}).get(best, {}).get("test_accuracy")
+        if values and values["difference"] < 0:
+            ours, theirs = (f"{100 * share:.1f} %" for share in (level + values["difference"], level))
+            said[name] = f"{label(name)}: {ours} on test, below {label(best)} with {theirs}: {difference_text(values)}"
+    return said
 
 
-def print_comparison(rows: Sequence[dict], differences: Sequence[dict]) -> None:
+def print_comparison(rows: Sequence[dict], metrics: Mapping[str, dict]) -> None:
+    """The table, and the differences in accuracy from other models and from the strongest simple opponent."""
     print(f"{'model':36s} {'accuracy %':>14s}  {'95 %':>14s} {'MCC':>18s}   published")
     for r in rows:
         accuracy = f"{r['accuracy']:.2f} ± {r['accuracy_std']:.2f}"
         interval = f"{r['accuracy_low']:.2f} .. {r['accuracy_high']:.2f}"
         published = f"{r['published_accuracy']} / {r['published_mcc']}" if r["published_mcc"] else ""
         print(f"{r['model']:36s} {accuracy:>14s}  {interval:>14s} {r['mcc']:9.4f} ± {r['mcc_std']:.4f}   {published}")
-    for r in differences:
-        if r["metric"] == "accuracy":
-            print(f"{r['model']} beside {r['opponent']}: {difference_text(r)}")
+    for name, own in metrics.items():
+        for other, scores in own.get("against", {}).items():
+            if other not in NAMES or other == strongest(metrics):
+                print(f"{label(name)} beside {label(other)}: {difference_text(scores['test_accuracy'])}")
 
 
 def start_rows(start: str, rows: dict[str, list[dict]]) -> list[dict]:
