@@ -176,11 +176,12 @@ def opponents(request: Request) -> tuple[dict[str, dict], dict[str, np.ndarray]]
     return metrics, classes
 
 
-def predicted(request: Request, folder: Path) -> np.ndarray:
-    """Classes (S, N) of the test part, by the S trainings of a model."""
-    x = load(request).test.x
+def predicted(request: Request, folder: Path) -> tuple[MovementPart, np.ndarray]:
+    """The test part of a model, and its classes by the S trainings, (S, N)."""
+    settings, _ = search.as_trained(request.single(), of_seed(folder, request.seed))  # steps depend on the model
+    part = load(settings).test
     models = (AdvALSTM.load(of_seed(folder, seed) / "best.pt") for seed in seeds_of(request))
-    return np.stack([model.predict(x).numpy() for model in models])
+    return part, np.stack([model.predict(part.x).numpy() for model in models])
 
 
 def judge(metrics: dict[str, dict], classes: dict, part: MovementPart, compared: dict | None = None) -> None:
@@ -233,9 +234,9 @@ def train_models(request: Request, folder: Path) -> dict:
     metrics, (simple, classes) = search.fit(runs, folder, train, test), opponents(request)
     for name, path in search.model_folders(runs, folder).items():
         plot_history(name, path)
-        classes[name] = predicted(request, path)
+        part, classes[name] = predicted(request, path)
     metrics |= simple
-    judge(metrics, classes, load(request).test)
+    judge(metrics, classes, part)
     return metrics
 
 
@@ -269,8 +270,8 @@ def compare(request: Request, folder: Path) -> dict:
             given = with_model(request, "alstm", start)
             metrics[as_it_is] = scores_of_start(given)
             classes[as_it_is] = build(given.single()).predict(part.x).numpy()[None]
-        metrics[name], classes[name] = trained[name], predicted(requests[name], folders[name])
-        own = load(requests[name]).test
+        metrics[name] = trained[name]
+        own, classes[name] = predicted(requests[name], folders[name])
         if not same_samples(own, part):  # of longer windows, some may lack a day
             judge(metrics, {name: classes.pop(name)}, own)
     compared = {

@@ -150,6 +150,8 @@ def test_compare_has_every_model_start_and_baseline(run, tmp_path):
     assert [row["model"] for row in rows] == [label(name) for name in metrics]
     assert rows[4]["published_accuracy"] == "53.18" and float(rows[0]["mcc"]) == 0
     assert {row["model"]: row["published_accuracy"] for row in rows}["Adv-ALSTM, from the published ALSTM"] == "57.2"
+    argv = ["--function", "compare", "--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
+    assert without_seconds(adv_alstm.main([*argv, "--quiet", "--dry_run"])) == without_seconds(metrics)
     y = adv_alstm.stock_movement(tmp_path / "data", "acl18", steps=5).test.y.double()
     assert metrics["always_up"]["test_accuracy"] == pytest.approx(y.mean().item())
 

@@ -269,7 +269,7 @@ def sweep(path: Path, key: str, metrics: Mapping[str, dict]) -> Path:
     values = sorted(own["chosen"][key] for name, own in metrics.items() if name.startswith(f"{key}_"))
     curve = ([np.log10(value) for value in values], [accuracy[f"{key}_{value:g}"] for value in values])
     sigma = binomial_sigma(accuracy["alstm"], metrics["alstm"]["samples"]["validation"])
-    signs = {"ALSTM": 0, "one sigma above": 1, "one sigma below": -1}
+    signs = {"ALSTM": 0, "one binomial sigma above": 1, "one binomial sigma below": -1}
     levels = {name: accuracy["alstm"] + sign * sigma for name, sign in signs.items()}
     axis = f"$\\log_{{10}}$ {key}"
     return plots.curves(path, {"Adv-ALSTM": curve}, axis, "validation accuracy", levels=levels, markers=True)
