@@ -38,18 +38,21 @@ import statistics
 from pathlib import Path
 
 import filelock
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from Classifier import PLACES, LSTMClassifier
+from lstm_studies.evaluation import intervals
 from lstm_studies.evaluation.binary_scores import binomial_sigma
-from lstm_studies.loaders.ts_files import Sequences, Split, read_ts, stratified_folds
+from lstm_studies.loaders.ts_files import Sequences, Split, fresh_split, read_ts, stratified_folds
 from lstm_studies.loaders.vowels import read_split
 from lstm_studies.models import robustness as robust
 from lstm_studies.reporting import vowels as figures
 from lstm_studies.training import checkpoint, flags, loop, search, tables
 from lstm_studies.training.checkpoint import CheckpointError
+from lstm_studies.training.classifiers import classifiers, read_pretrained, refuse_stacks, seed_folder, was_trained
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
 from lstm_studies.training.settings import UsageError
@@ -61,7 +64,9 @@ ROBUSTNESS_SEEDS = 5  # of which models are tested, at most: with a large epsilo
 
 def load(settings: Classify | Request) -> Split:
     limit = getattr(settings, "limit", None)  # robustness has none
-    return read_split(settings.data_dir, settings.source, limit, settings.course_file, settings.train, settings.test)
+    data = read_split(settings.data_dir, settings.source, limit, settings.course_file, settings.train, settings.test)
+    split = getattr(settings, "split", None)  # of fresh_splits
+    return data if split is None else fresh_split(data, split, settings.splits)[0]
 
 
 def held_out(settings: Classify, data: Sequences) -> list[Tensor]:
@@ -88,16 +93,20 @@ def training_and_held_out(settings: Classify, data: Sequences) -> tuple[Sequence
 def new_model(settings: Classify, data: Split, training: Sequences) -> LSTMClassifier:
     """The start of the settings' seed and fold, with the scale of the training sequences."""
     shortest = int(min(data.train.lengths.min(), data.test.lengths.min()))
-    if settings.kernel_size > shortest:
+    stride = settings.stride or max(1, round(int(data.train.lengths.max()) / 32))
+    kernel_size = settings.kernel_size or min(2 * stride + 1, shortest)
+    if kernel_size > shortest:
         raise UsageError(f"--kernel_size: expected at most {shortest}, the steps of the shortest sequence")
+    if settings.normalization == "l2" and training.steps.shape[1] == 1:
+        raise UsageError("--normalization: expected standard for sequences of one feature, whose sign is all l2 leaves")
     torch.manual_seed(settings.seed + (settings.fold or 0))
     model = LSTMClassifier(
         input_size=training.steps.shape[1],
         hidden_size=settings.hidden_size,
         classes=len(data.classes),
         channels=settings.channels,
-        kernel_size=settings.kernel_size,
-        stride=settings.stride,
+        kernel_size=kernel_size,
+        stride=stride,
         mode=settings.mode,
         epsilon=settings.epsilon,
         normalization=settings.normalization,
@@ -153,9 +162,13 @@ def starting_model(settings: Adversarial) -> LSTMClassifier:
     same settings; else it is trained here, once for all trainings that start from it.
     """
     if settings.pretrained and settings.fold is None:
-        return read_pretrained(settings.pretrained, settings.seed)
+        return read_pretrained(settings.pretrained, settings.seed, LSTMClassifier)
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Basic)}
-    values |= {"mode": "plain", "epsilon": 0.0, "from_plain": False, "epochs": settings.basic_epochs, "updates": None}
+    epochs = settings.basic_epochs
+    if settings.basic_updates:
+        training, _ = training_and_held_out(settings, load(settings).train)
+        epochs = loop.epochs_for(settings.basic_updates, len(training), settings.batch_size)
+    values |= {"mode": "plain", "epsilon": 0.0, "from_plain": False, "epochs": epochs, "updates": None}
     plain = Basic(**{**values, "resume": True, "quiet": True})
     irrelevant = ("repeats",) if settings.fold is not None else ("repeats", "folds")
     wanted = {name: value for name, value in flags.deciding(plain).items() if name not in irrelevant}
@@ -169,62 +182,6 @@ def starting_model(settings: Adversarial) -> LSTMClassifier:
             if not was_trained(folder, plain.epochs, wanted):
                 train(plain, folder)
     return checkpoint.rebuild(folder / "best.pt", LSTMClassifier)
-
-
-def was_trained(folder: Path, epochs: int, wanted: dict) -> bool:
-    """Whether a training with these settings has ended in `folder`."""
-    saved = checkpoint.load_latest(folder / "last.pt") if (folder / "best.pt").exists() else None
-    return saved is not None and saved["epoch"] == epochs and wanted.items() <= saved["flags"].items()
-
-
-def seed_folder(folder: Path, seed: int) -> Path:
-    """Where a run folder has the training with this seed."""
-    return folder / "seeds" / str(seed) if (folder / "seeds").exists() else folder
-
-
-def read_pretrained(path: Path, seed: int) -> LSTMClassifier:
-    """The model of this seed in the folder of a run of `basic`, or the only one of a checkpoint."""
-    file = seed_folder(path, seed) / "best.pt" if path.is_dir() else path
-    if not file.is_file():
-        raise CheckpointError(f"--pretrained: {path}: expected a checkpoint or a run of basic with seed {seed}")
-    models = classifiers_in(file)
-    if len(models) > 1 and seed >= len(models):
-        raise CheckpointError(f"--pretrained: {file}: expected a model of seed {seed}, found those of {len(models)}")
-    return models[seed if len(models) > 1 else 0]
-
-
-def classifiers(path: Path) -> list[LSTMClassifier]:
-    """The models of all seeds in a run folder, or beside the checkpoint `path`; or those in a checkpoint alone."""
-    file = path / "best.pt" if path.is_dir() else path
-    if not file.is_file():  # it is written after the last training
-        raise CheckpointError(
-            f"{path}: expected trained models (best.pt), found none; run --function basic first, or give their folder "
-            "with --model_from"
-        )
-    seeds = sorted(file.parent.glob("seeds/*/best.pt"), key=lambda path: int(path.parent.name))
-    return [model for path in seeds or [file] for model in classifiers_in(path)]
-
-
-def classifiers_in(path: Path) -> list[LSTMClassifier]:
-    """The classifier in a checkpoint, or those of all seeds that version 1.0 trained as one stack."""
-    described = checkpoint.load(path).get("model")
-    if not is_stack(described):
-        return [checkpoint.rebuilt(described, path, LSTMClassifier)]
-    try:
-        arguments = {name: value for name, value in described["arguments"].items() if name != "models"}
-        names = [name.removeprefix("stacked.") for name in described["weights"]]
-        of_each = zip(*(tensor.unbind() for tensor in described["weights"].values()), strict=True)
-        one_by_one = [
-            {"name": "LSTMClassifier", "arguments": arguments, "weights": dict(zip(names, tensors, strict=True))}
-            for tensors in of_each
-        ]
-    except checkpoint.MALFORMED as error:
-        raise CheckpointError(f"{path}: expected a stack of classifiers, found another model ({error})") from None
-    return [checkpoint.rebuilt(one, path, LSTMClassifier) for one in one_by_one]
-
-
-def is_stack(described: dict | None) -> bool:
-    return isinstance(described, dict) and described.get("name") == "ClassifierStack"
 
 
 # ---- test ------------------------------------------------------------------------------------------------------------
@@ -245,11 +202,17 @@ def test(settings: Classify, folder: Path) -> dict:
     }
 
 
-def fit(requests: dict[str, Request], folder: Path) -> dict[str, dict]:
+def fit(
+    requests: dict[str, Request],
+    folder: Path,
+    beside: dict[str, list[str]] | None = None,
+    opponents: tuple[str, ...] = ("lda",),
+) -> dict[str, dict]:
     """Each model's cross-validation, which chooses its hyper-parameters, then its training with all seeds and the test.
 
-    All trainings are tasks of one pool. Returns the metrics of each model; `vote_accuracy` is that of the class with
-    the largest mean probability of all seeds' models.
+    All trainings are tasks of one pool. Returns the metrics of each model and of the simple opponents;
+    `vote_accuracy` is that of the class with the largest mean probability of all seeds' models, `against` has the
+    differences from the opponents and from the models `beside` it.
     """
     folders = search.model_folders(requests, folder)
     first = next(iter(requests.values()))
@@ -262,23 +225,38 @@ def fit(requests: dict[str, Request], folder: Path) -> dict[str, dict]:
     data = load(first)
     x, lengths, labels = data.test.all()
     majority = (labels == data.train.labels.bincount().argmax()).double().mean().item()
+    simple, right = fit_simple(data, opponents, first.seed)
     for name, path in folders.items():
         settings, values = requests[name].single(), metrics[name]
-        vote = robust.accuracy(mean_probabilities(classifiers(path), x, lengths), labels).item()
-        values |= {"epsilon": settings.epsilon, **cross_validation(settings, path), "vote_accuracy": vote}
-        mean = values.get("test_accuracy_mean", values["test_accuracy"])
-        values |= {"test_accuracy_sigma": binomial_sigma(mean, len(labels)), "majority_accuracy": majority}
-    return metrics
+        probabilities = probabilities_of(classifiers(path, LSTMClassifier), x, lengths)
+        vote = probabilities.mean(0).argmax(1) == labels  # (N,)
+        right[name] = {"test_accuracy": (probabilities.argmax(2) == labels).numpy(), "vote_accuracy": vote.numpy()}
+        values |= {"epsilon": settings.epsilon, **cross_validation(settings, path)}
+        values |= {"vote_accuracy": vote.double().mean().item(), "majority_accuracy": majority}
+        values["test_accuracy_sigma"] = binomial_sigma(right[name]["test_accuracy"].mean().item(), len(labels))
+    for name, values in metrics.items():
+        others = [*simple, *(other for other in (beside or {}).get(name, ()) if other != name)]
+        values["against"] = {other: differences(right[name], right[other]) for other in others}
+    figures.note_models_below(metrics, simple)
+    return metrics | simple
 
 
-def refuse_stacks(folder: Path) -> None:
-    """Raises UsageError for the folder of a run of version 1.0."""
-    saved = checkpoint.load_latest(folder / "last.pt")
-    if saved and is_stack(saved.get("model")):
-        raise UsageError(
-            f"{folder}: trained by version 1.0 of this collection, which resumes and tests it; this version only "
-            "applies its models: --function predict, --pretrained"
-        )
+def fit_simple(data: Split, opponents: tuple[str, ...], seed: int) -> tuple[dict[str, dict], dict[str, dict]]:
+    """Metrics of the simple opponents, and which test sequences (N,) they get right as their "test_accuracy"."""
+    from lstm_studies.evaluation.sequence_opponents import (
+        Labelled,
+        fit_opponents,
+    )  # of scikit-learn, whose import is slow
+
+    parts = (Labelled([value.numpy() for value in part.values], part.labels.numpy()) for part in data[:2])
+    results = fit_opponents(*parts, opponents, seed)
+    metrics = {name: {"data": data.metadata["data"], **values} for name, (values, _) in results.items()}
+    return metrics, {name: {"test_accuracy": right} for name, (_, right) in results.items()}
+
+
+def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Of two models' scores (S, N) or (N,) by name: the mean difference and its 95 % interval."""
+    return {name: intervals.compare(ours[name], scores) for name, scores in theirs.items()}
 
 
 @torch.no_grad()
@@ -302,9 +280,9 @@ def cross_validation(settings: Classify, folder: Path) -> dict[str, float]:
 
 
 @torch.no_grad()
-def mean_probabilities(models: list[LSTMClassifier], x: Tensor, lengths: Tensor) -> Tensor:
-    """(N, K): means over the models."""
-    return torch.stack([model(x, lengths).softmax(1) for model in models]).mean(0)
+def probabilities_of(models: list[LSTMClassifier], x: Tensor, lengths: Tensor) -> Tensor:
+    """(S, N, K) of S models."""
+    return torch.stack([model(x, lengths).softmax(1) for model in models])
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -312,7 +290,7 @@ def mean_probabilities(models: list[LSTMClassifier], x: Tensor, lengths: Tensor)
 
 def basic(request: Request, folder: Path) -> dict:
     """Trains the plain model from scratch."""
-    metrics = fit({"plain": request}, folder)
+    metrics = fit({"plain": request}, folder, opponents=("lda", "svm", "gaussian", "dtw"))
     figures.plot_training(histories(folder), folder)
     return metrics
 
@@ -334,18 +312,19 @@ def proximal(request: Request, folder: Path) -> dict:
 
 
 def compare(request: Request, folder: Path, mode: str) -> dict:
-    """Metrics of the plain model, of the epsilon that cross-validation chose as `mode`, and of every epsilon."""
+    """Metrics of the plain model, of the epsilon that cross-validation chose as `mode`, and of every one."""
     request = request.with_values(from_plain=True)
     requests = {"plain": request.with_values(mode="plain", epsilon=0.0)}
     for epsilon in dict.fromkeys(request.epsilon):
         requests[f"epsilon{epsilon:g}"] = request.with_values(mode=mode, epsilon=epsilon)
     if request.pretrained and not request.dry_run:
         check_pretrained(requests["plain"])
-    metrics = fit(requests, folder)
-    chosen = min((name for name in metrics if name != "plain"), key=lambda name: metrics[name]["cv_loss"])
-    tables.write_csv(folder / "epsilon.csv", figures.rows_of(metrics))
-    curves = {name: histories(folder / name) for name in metrics}
-    figures.plot_comparison(metrics, curves, chosen, mode, folder)
+    metrics = fit(requests, folder, {name: ["plain"] for name in requests})
+    models = {name: metrics[name] for name in requests}
+    chosen = min((name for name in models if name != "plain"), key=lambda name: models[name]["cv_loss"])
+    tables.write_csv(folder / "epsilon.csv", figures.rows_of(models))
+    curves = {name: histories(folder / name) for name in models}
+    figures.plot_comparison(models, curves, chosen, mode, folder)
     of_mode = {key: value for key, value in metrics[chosen].items() if key != "seconds"}  # counted once
     return {"plain": metrics.pop("plain"), mode: of_mode, **metrics}
 
@@ -355,7 +334,7 @@ def check_pretrained(request: Request) -> None:
     settings = request.single()
     data = load(settings)
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        load_start(new_model(settings, data, data.train), read_pretrained(settings.pretrained, seed))
+        load_start(new_model(settings, data, data.train), read_pretrained(settings.pretrained, seed, LSTMClassifier))
 
 
 def dropout(request: Request, folder: Path) -> dict:
@@ -378,31 +357,61 @@ def batch_norm(request: Request, folder: Path) -> dict:
 
 
 def by_place(request: Request, folder: Path, rows: dict[str, dict]) -> dict:
-    """Trains each mode with the values of each row; test accuracy by mode and place."""
+    """Trains each mode with the values of each row; each is compared with the first row and with the plain model."""
     epsilons = {"plain": 0.0, "AdvLSTM": request.adversarial_epsilon, "ProxLSTM": request.proximal_epsilon}
     requests = {
         f"{mode}, {row}": request.with_values(mode=mode, epsilon=epsilon, **values)
         for mode, epsilon in epsilons.items()
         for row, values in rows.items()
     }
-    metrics = fit(requests, folder)
-    curves = {name: histories(folder / name) for name in metrics}
-    figures.plot_places(metrics, curves, list(epsilons), list(rows), folder)
+    first = next(iter(rows))
+    beside = {f"{mode}, {row}": [f"{mode}, {first}", f"plain, {row}"] for mode in epsilons for row in rows}
+    metrics = fit(requests, folder, beside)
+    curves = {name: histories(folder / name) for name in requests}
+    figures.plot_places({name: metrics[name] for name in requests}, curves, list(epsilons), list(rows), folder)
     return metrics
 
 
+def fresh_splits(request: Request, folder: Path) -> dict:
+    """Trains the plain model on other splits, by the recipe as it is; its difference from LDA on all of their tests."""
+    requests = {f"split {k}": request.with_values(split=k) for k in range(request.splits)}
+    metrics = search.fit(requests, folder, train, test)
+    ours, theirs, numbers = [], [], []
+    for k, (name, path) in enumerate(search.model_folders(requests, folder).items()):
+        data, of_test = fresh_split(load(request), k, request.splits)
+        x, lengths, labels = data.test.all()
+        probabilities = probabilities_of(classifiers(path, LSTMClassifier), x, lengths)
+        simple, right = fit_simple(data, ("lda",), request.seed)
+        metrics[name]["lda_accuracy"] = simple["lda"]["test_accuracy"]
+        ours.append((probabilities.argmax(2) == labels).numpy())
+        theirs.append(right["lda"]["test_accuracy"])
+        numbers.append(of_test.numpy())
+    ours, theirs = np.concatenate(ours, 1), np.concatenate(theirs)  # (S, splits N), (splits N,)
+    rows = [{"data": data.metadata["data"], "test_accuracy": right.mean().item()} for right in ours]
+    difference = intervals.compare(ours, theirs, np.concatenate(numbers))  # an utterance is in several test parts
+    plain = {**search.over_seeds(rows), "against": {"lda": {"test_accuracy": difference}}}
+    simple["lda"]["test_accuracy"] = theirs.mean().item()
+    figures.note_models_below({"plain": plain}, simple)
+    return {"plain": plain, **simple, **metrics}
+
+
 def robustness(request: Request, folder: Path) -> dict:
-    """Tests the models of adversarial and proximal on perturbed, noisy, shortened and incomplete sequences."""
-    data, metrics, lines = load(request), {}, {}
+    """Tests the models of adversarial and proximal on attacked, noisy, shortened and incomplete sequences."""
+    data, metrics, lines, areas, scale = load(request), {}, {}, {}, None
+    batch = data.test.all()
     for name, (path, label) in trained_models(request.output_dir).items():
-        models = classifiers(path)[:ROBUSTNESS_SEEDS]
-        metrics[name] = {"data": data.metadata["data"], "seeds": len(models), "epsilon": models[0].epsilon}
-        for test, (sizes, accuracies) in robust.all_tests(models, data.test.all(), request.seed).items():  # (R, M)
+        models = classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS]
+        scale = scale or robust.scale_of(data.train.steps, batch, models)  # of the plain ones, which come first
+        rows, areas[name] = [robust.sensitivity(model, batch) for model in models], {}
+        for test, (sizes, right) in robust.all_tests(models, batch, scale, request.seed).items():  # (R, M, N)
+            accuracies, areas[name][f"area_{test}"] = right.double().mean(2), robust.area(sizes, right).numpy()
             lines.setdefault(test, {})[label] = sizes, accuracies.mean(1).tolist()
-            for size, values in zip(sizes, accuracies, strict=True):
-                metrics[name][f"accuracy_{test}_{size:g}"] = values.mean().item()
-                if len(values) > 1:
-                    metrics[name][f"accuracy_{test}_{size:g}_std"] = values.std().item()
+            for row, of_model, its_area in zip(rows, accuracies.T, areas[name][f"area_{test}"], strict=True):
+                row |= {f"accuracy_{test}_{size:g}": value.item() for size, value in zip(sizes, of_model, strict=True)}
+                row[f"area_{test}"] = float(its_area.mean())
+        metrics[name] = {"data": data.metadata["data"], "epsilon": models[0].epsilon, **search.over_seeds(rows)}
+        if name != "plain":
+            metrics[name]["against"] = {"plain": differences(areas[name], areas["plain"])}
     figures.plot_robustness(lines, folder)
     return metrics
 
@@ -413,7 +422,8 @@ def trained_models(output_dir: Path) -> dict[str, tuple[Path, str]]:
     for function, mode in (("adversarial", "AdvLSTM"), ("proximal", "ProxLSTM")):
         folder = output_dir / function
         try:
-            epsilons = {name: values["epsilon"] for name, values in tables.read_json(folder / "metrics.json").items()}
+            saved = tables.read_json(folder / "metrics.json")
+            epsilons = {name: saved[name]["epsilon"] for name in saved if name == mode or name.startswith("epsilon")}
             chosen = epsilons[mode]
         except (CheckpointError, LookupError, TypeError, AttributeError):
             raise UsageError(
@@ -422,7 +432,7 @@ def trained_models(output_dir: Path) -> dict[str, tuple[Path, str]]:
             ) from None
         models[mode] = folder / f"epsilon{chosen:g}", figures.label(mode, chosen, is_chosen=True)
         for name, epsilon in epsilons.items():
-            if name.startswith("epsilon") and epsilon != chosen:
+            if epsilon != chosen:
                 models[f"{mode}, {name}"] = folder / name, figures.label(mode, epsilon)
     return models
 
@@ -430,12 +440,12 @@ def trained_models(output_dir: Path) -> dict[str, tuple[Path, str]]:
 def predict(request: Request, folder: Path) -> dict:
     """Writes the class of each sequence of --data and the probabilities of all, means over the models of all seeds."""
     series, path = read_ts(request.data), request.model_from or request.output_dir / "basic"
-    models = classifiers(path)
+    models = classifiers(path, LSTMClassifier)
     names = models[0].class_names or tuple(str(k) for k in range(models[0].arguments["classes"]))
     check_sequences(request, series.values, models[0])
     x = torch.nn.utils.rnn.pad_sequence(series.values, batch_first=True)
     lengths = torch.tensor([len(value) for value in series.values])
-    probabilities = mean_probabilities(models, x, lengths)  # (N, K)
+    probabilities = probabilities_of(models, x, lengths).mean(0)  # (N, K)
     predicted = [names[k] for k in probabilities.argmax(1).tolist()]
     classes = [series.classes[k] for k in series.labels.tolist()] if series.labels is not None else None
     rows = []
@@ -463,6 +473,7 @@ FUNCTIONS = {
     "proximal": proximal,
     "dropout": dropout,
     "batch_norm": batch_norm,
+    "fresh_splits": fresh_splits,
     "robustness": robustness,
     "predict": predict,
 }

@@ -59,8 +59,12 @@ class Classify(Vowels, Training):
 
     hidden_size: PositiveInt = model_flag(64, "units of the LSTM", "grid")
     channels: PositiveInt = model_flag(64, "channels of the convolution")
-    kernel_size: PositiveInt = model_flag(3, "steps that the convolution sees at a time")
-    stride: PositiveInt = model_flag(1, "steps between two positions of the convolution")
+    kernel_size: PositiveInt | None = model_flag(
+        3, "steps that the convolution sees at a time; best, with --train: 2 stride + 1"
+    )
+    stride: PositiveInt | None = model_flag(
+        1, "steps between two positions of the convolution; best, with --train: leaves about 32 of the longest sequence"
+    )
     normalization: Literal["standard", "l2"] = model_flag(
         "standard",
         "input scaling: standard, mean 0 and deviation 1 of each feature; l2, each step of length 1",
@@ -113,6 +117,12 @@ class Adversarial(Basic):
         "if it fits, else one trained for the purpose",
     )
     basic_epochs: PositiveInt = training_flag(60, "epochs of the plain model to start from")
+    basic_updates: PositiveInt | None = training_flag(None, "its optimizer steps, instead of --basic_epochs")
+
+    def check(self, given) -> None:
+        super().check(given)
+        if "basic_epochs" in given and self.basic_updates:
+            raise UsageError("--basic_epochs: not used with --basic_updates, which counts optimizer steps")
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,18 @@ class Proximal(Adversarial):
     """ProxLSTM for every epsilon and a plain model of the same budget, both from the basic one"""
 
     epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem", "each")
+
+
+@dataclass(frozen=True)
+class FreshSplits(Basic):
+    """the plain model and LDA on other splits of all utterances: each speaker's test part is another run of them"""
+
+    splits: PositiveInt = data_flag(3, "number of splits")
+    split: int | None = None  # of the model that is trained
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "folds repeats", False, "functions that choose by cross-validation")
 
 
 @dataclass(frozen=True)
@@ -164,14 +186,28 @@ class Predict(Application):
 
 
 def best(asked) -> dict[str, Any]:
+    if asked.function in ("robustness", "predict"):
+        return {}
     values = {"batch_size": 27, "learning_rate": 3e-3, "epochs": 60}
-    if asked.function == "basic":
-        return values
     if asked.function == "adversarial":
-        return {**values, "epochs": 30, "repeats": 2, "epsilon": (0.01, 0.1, 0.3, 1.0, 3.0)}
+        values |= {"epochs": 30, "repeats": 2, "epsilon": (0.01, 0.1, 0.3, 1.0, 3.0)}
     if asked.function == "proximal":
-        return {**values, "epochs": 30, "repeats": 2, "epsilon": (0.1, 1.0, 5.0, 20.0, 100.0)}
-    return {**values, "repeats": 1} if asked.function in ("dropout", "batch_norm") else {}
+        values |= {"epochs": 30, "repeats": 2, "epsilon": (0.1, 1.0, 5.0, 20.0, 100.0)}
+    if asked.function in ("dropout", "batch_norm"):
+        values |= {"repeats": 1}
+    return values | own_data(asked, values["epochs"]) if asked.train else values
+
+
+def own_data(asked, epochs: int) -> dict[str, Any]:
+    """For data of any size and length: as many optimizer steps as on the vowels, which have ten batches, and as many
+    steps of the LSTM. The random offset is left out: it stands for what differs between recordings of a voice.
+    """
+    values = {"stride": None, "kernel_size": None, "offset": 0.0}
+    if "epochs" not in asked.given:
+        values["updates"] = 10 * epochs
+    if asked.function in ("adversarial", "proximal") and "basic_epochs" not in asked.given:
+        values["basic_updates"] = 600
+    return values
 
 
 def published(asked) -> dict[str, Any]:
@@ -181,7 +217,7 @@ def published(asked) -> dict[str, Any]:
         **{"dropout_places": ("none",), "batch_norm_places": ("none",)},
         **{"batch_size": 27, "learning_rate": 1e-3, "schedule": "constant", "epochs": 60},
     }
-    if asked.function == "basic":
+    if asked.function in ("basic", "fresh_splits"):
         return values
     if asked.function == "adversarial":
         return {**values, "epochs": 50, "repeats": 2, "epsilon": (0.01, 0.1, 0.3, 1.0, 3.0)}
@@ -198,7 +234,7 @@ def quick(asked) -> dict[str, Any]:
     values = {"batch_size": 27, "learning_rate": 3e-3, "epochs": 10, "folds": 2, "repeats": 1, "hidden_size": 32}
     if asked.function in ("adversarial", "proximal"):
         return {**values, "basic_epochs": 10, "epsilon": (0.1, 1.0)}
-    return values if asked.function in ("basic", "dropout", "batch_norm") else {}
+    return {} if asked.function in ("robustness", "predict") else values
 
 
 SCRIPT = Script(
@@ -209,9 +245,10 @@ SCRIPT = Script(
         "proximal": Proximal,
         "dropout": Dropout,
         "batch_norm": BatchNorm,
+        "fresh_splits": FreshSplits,
         "robustness": Robustness,
         "predict": Predict,
     },
     {"best": best, "published": published, "quick": quick},
-    study=("basic", "adversarial", "proximal", "dropout", "batch_norm", "robustness"),
+    study=("basic", "adversarial", "proximal", "dropout", "batch_norm", "fresh_splits", "robustness"),
 )

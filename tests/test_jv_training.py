@@ -13,8 +13,10 @@ import torch
 import jv_training
 from Classifier import LSTMClassifier
 from config.jv_training import SCRIPT
+from lstm_studies.evaluation import intervals, sequence_opponents
 from lstm_studies.loaders.ts_files import Sequences
-from lstm_studies.training import checkpoint, flags, loop, tables
+from lstm_studies.models import robustness
+from lstm_studies.training import checkpoint, classifiers, flags, loop, tables
 
 SHORT = "--preset quick --quiet --source sample --limit 45 --epochs 2 --folds 2 --hidden_size 4 --channels 4".split()
 TRAINING_FILES = {"history.csv", "last.pt", "best.pt"}
@@ -22,6 +24,11 @@ TRAINING_FUNCTIONS = ("basic", "adversarial", "proximal", "dropout", "batch_norm
 
 
 pytestmark = pytest.mark.usefixtures("no_flush")
+
+
+@pytest.fixture(autouse=True)
+def one_window(monkeypatch):
+    monkeypatch.setattr(sequence_opponents, "WINDOWS", (1.0,))  # of time warping: the others take time
 
 
 def run(function, output_dir, *flags):
@@ -195,7 +202,7 @@ def test_histories_say_what_they_are_of(tmp_path):
 def test_the_metrics_are_those_of_the_models_of_all_seeds(tmp_path):
     metrics = run("basic", tmp_path, "--seeds", "3")["plain"]
     x, lengths, labels = jv_training.load(settings("basic", *SHORT)).test.all()
-    models = jv_training.classifiers(tmp_path / "basic")
+    models = classifiers.classifiers(tmp_path / "basic", LSTMClassifier)
     with torch.no_grad():
         probabilities = torch.stack([model(x, lengths).softmax(1) for model in models])
     accuracies = (probabilities.argmax(2) == labels).double().mean(1)
@@ -250,7 +257,8 @@ def test_without_learning_the_pretrained_weights_come_back(tmp_path):
 def test_a_checkpoint_of_one_classifier_is_a_start_for_every_seed(tmp_path):
     model = save_classifier(tmp_path / "one.pt")
     for seed in (0, 7):
-        assert equal(jv_training.read_pretrained(tmp_path / "one.pt", seed).state_dict(), model.state_dict())
+        start = classifiers.read_pretrained(tmp_path / "one.pt", seed, LSTMClassifier)
+        assert equal(start.state_dict(), model.state_dict())
 
 
 def save_classifier(path):
@@ -273,6 +281,7 @@ FIGURES = {
 }
 KEYS = {"data", "split", "seed", "epochs", "seconds", "parameters", "test_accuracy", "majority_accuracy",
         "test_accuracy_sigma", "cv_accuracy", "cv_loss", "cv_loss_error", "vote_accuracy", "seeds"}  # fmt: skip
+OPPONENTS = ("lda", "svm", "gaussian", "dtw")
 ROWS = {
     "dropout": ["no dropout", "dropout input", "dropout convolution", "dropout lstm", "dropout all"],
     "batch_norm": ["no batch norm", "batch norm input", "batch norm convolution", "batch norm lstm", "batch norm all",
@@ -290,7 +299,8 @@ def test_function_leaves_its_files_and_its_metrics(function, tmp_path):
     folder = tmp_path / function
     assert {"config.json", "metrics.json", "history.csv"} | FIGURES[function] <= files(folder)
     assert json.loads((folder / "metrics.json").read_text()) == metrics
-    models = dict(metrics)
+    models = {name: values for name, values in metrics.items() if name not in OPPONENTS}
+    assert [name for name in metrics if name in OPPONENTS] == [*OPPONENTS][: 4 if function == "basic" else 1]
     mode = {"adversarial": "AdvLSTM", "proximal": "ProxLSTM"}.get(function)
     if mode:
         assert list(models) == ["plain", mode, "epsilon0.1", "epsilon1"]
@@ -306,7 +316,7 @@ def test_function_leaves_its_files_and_its_metrics(function, tmp_path):
         assert list(models) == [f"{mode}, {row}" for mode in modes for row in ROWS[function]]
         check_places(function, folder)
     for name, values in models.items():
-        assert values.keys() >= KEYS
+        assert values.keys() >= KEYS and values["against"].keys() >= {"lda"}
         assert files(folder if function == "basic" else folder / name) >= TRAINING_FILES
 
 
@@ -329,26 +339,97 @@ def check_places(function, folder):
         assert not model("plain, no batch norm").batch_norms
 
 
-def test_robustness_reads_the_models_of_the_others(tmp_path, capsys):
-    def robustness():
+def right_of_models(path, data):
+    x, lengths, labels = data.test.all()
+    with torch.no_grad():
+        return np.stack(
+            [(m(x, lengths).argmax(1) == labels).numpy() for m in classifiers.classifiers(path, LSTMClassifier)]
+        )
+
+
+def test_differences_are_paired_by_test_utterance_and_over_seeds(tmp_path):
+    metrics = run("adversarial", tmp_path, "--epsilon", "0.1", "2", "--seeds", "2")
+    data = jv_training.load(settings("basic", *SHORT))
+    plain, other = (right_of_models(tmp_path / "adversarial" / name, data) for name in ("plain", "epsilon2"))
+    assert metrics["epsilon2"]["against"]["plain"]["test_accuracy"] == intervals.compare(other, plain)
+    _, right = jv_training.fit_simple(data, ("lda",), 0)
+    assert metrics["plain"]["against"] == {
+        "lda": {"test_accuracy": intervals.compare(plain, right["lda"]["test_accuracy"])}
+    }
+    with open(tmp_path / "adversarial" / "epsilon.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert not rows[0]["difference"] and float(rows[2]["low"]) <= float(rows[2]["difference"]) <= float(rows[2]["high"])
+
+
+def test_places_are_compared_with_none_and_with_the_plain_model(tmp_path):
+    metrics = run("dropout", tmp_path)
+    assert metrics["AdvLSTM, dropout lstm"]["against"].keys() == {"lda", "AdvLSTM, no dropout", "plain, dropout lstm"}
+    assert metrics["plain, no dropout"]["against"].keys() == {"lda"}
+    difference = metrics["AdvLSTM, dropout lstm"]["test_accuracy"] - metrics["AdvLSTM, no dropout"]["test_accuracy"]
+    against = metrics["AdvLSTM, dropout lstm"]["against"]["AdvLSTM, no dropout"]["test_accuracy"]
+    assert against["difference"] == pytest.approx(difference)
+
+
+def test_a_run_below_a_simple_opponent_ends_with_that(tmp_path, capsys):
+    arguments = [word for word in SHORT if word != "--quiet"]
+    jv_training.main(["--function", "basic", "--output_dir", str(tmp_path), *arguments, "--epochs", "1"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("BELOW A SIMPLE OPPONENT, ") and "plain (" in last
+
+
+def test_fresh_splits_train_on_what_they_do_not_test(tmp_path, trainings):
+    flags_of = [
+        *SHORT[: SHORT.index("--folds")],
+        "--hidden_size",
+        "4",
+        "--channels",
+        "4",
+        "--seeds",
+        "2",
+        "--splits",
+        "2",
+    ]
+    metrics = jv_training.main(["--function", "fresh_splits", "--output_dir", str(tmp_path), *flags_of])
+    assert list(metrics) == ["plain", "lda", "split 0", "split 1"]
+    assert [(one.settings.split, one.settings.seed) for one in trainings] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for one in trainings:
+        assert not identities(one.training) & identities(one.watched) and one.held is None
+        assert len(one.training) == 45 and len(one.watched) == 370
+    means = [metrics[f"split {k}"]["test_accuracy_mean"] for k in range(2)]
+    assert metrics["plain"]["test_accuracy_mean"] == pytest.approx(sum(means) / 2)
+    against = metrics["plain"]["against"]["lda"]["test_accuracy"]
+    assert against["difference"] == pytest.approx(sum(means) / 2 - metrics["lda"]["test_accuracy"])
+    again = jv_training.main(["--function", "fresh_splits", "--dry_run", "--quiet", "--output_dir", str(tmp_path)])
+    assert without_time(again) == without_time(metrics)
+
+
+def test_robustness_reads_the_models_of_the_others(tmp_path, capsys, monkeypatch):
+    for name, value in {"RADII": (0.0, 0.1), "RADII_OF_SEVERAL_STEPS": (0.0, 0.3), "STARTS": 1}.items():
+        monkeypatch.setattr(robustness, name, value)
+
+    def test_all():
         return jv_training.main(
             ["--function", "robustness", "--quiet", "--source", "sample", "--output_dir", str(tmp_path)]
         )
 
     with pytest.raises(SystemExit) as stopped:
-        robustness()
+        test_all()
     message = capsys.readouterr().err
     assert stopped.value.code == 2 and message.count("\n") == 1 and "run adversarial and proximal" in message
     run("adversarial", tmp_path, "--epsilon", "0.1", "2", "--seeds", "2")
     run("proximal", tmp_path, "--epsilon", "0.1")
-    metrics = robustness()
+    metrics = test_all()
     other = next(name for name in metrics if name.startswith("AdvLSTM, epsilon"))
     assert set(metrics) == {"plain", "AdvLSTM", "ProxLSTM", other}
-    assert {"attack_AdvLSTM.png", "noise_ProxLSTM.png", "missing_share_AdvLSTM.png"} <= files(tmp_path / "robustness")
+    assert {"attack_x_AdvLSTM.png", "noise_v_ProxLSTM.png", "first_share_AdvLSTM.png"} <= files(tmp_path / "robustness")
     assert metrics["AdvLSTM"]["seeds"] == 2 and metrics["ProxLSTM"]["seeds"] == 1
     clean = json.loads((tmp_path / "adversarial" / "metrics.json").read_text())["AdvLSTM"]["test_accuracy_mean"]
-    for name in ("attack_0", "attack_5_steps_0", "noise_0", "first_share_1", "missing_share_0"):
-        assert metrics["AdvLSTM"][f"accuracy_{name}"] == pytest.approx(clean)
+    for name in ("attack_x_0", "attack_v_20_steps_0", "noise_x_0", "noise_v_0", "first_share_1", "missing_share_0"):
+        assert metrics["AdvLSTM"][f"accuracy_{name}_mean"] == pytest.approx(clean)
+    area = metrics["AdvLSTM"]["area_attack_x_20_steps_mean"] - metrics["plain"]["area_attack_x_20_steps"]
+    against = metrics["AdvLSTM"]["against"]["plain"]
+    assert against["area_attack_x_20_steps"]["difference"] == pytest.approx(area) and "against" not in metrics["plain"]
+    assert metrics["ProxLSTM"]["norm_G_mapped"] < metrics["ProxLSTM"]["norm_G"]
 
 
 def without_time(metrics):
@@ -400,11 +481,11 @@ def test_a_stack_of_version_1_is_taken_apart(tmp_path):
     with torch.no_grad():
         models[1].linear.bias += 1
     checkpoint.save(tmp_path / "best.pt", {"model": stack_of(models)})
-    for found, model in zip(jv_training.classifiers(tmp_path), models, strict=True):
+    for found, model in zip(classifiers.classifiers(tmp_path, LSTMClassifier), models, strict=True):
         assert equal(found.state_dict(), model.state_dict()) and not found.training
-    assert equal(jv_training.read_pretrained(tmp_path, 1).state_dict(), models[1].state_dict())
+    assert equal(classifiers.read_pretrained(tmp_path, 1, LSTMClassifier).state_dict(), models[1].state_dict())
     with pytest.raises(checkpoint.CheckpointError, match="a model of seed 2, found those of 2"):
-        jv_training.read_pretrained(tmp_path, 2)
+        classifiers.read_pretrained(tmp_path, 2, LSTMClassifier)
 
 
 @pytest.mark.parametrize("damage", ["arguments", "weights", "no arguments", "number"])
@@ -420,7 +501,7 @@ def test_a_damaged_stack_is_refused_in_one_line(tmp_path, damage):
         described["weights"]["stacked.linear.bias"] = torch.zeros(())
     checkpoint.save(tmp_path / "best.pt", {"model": described})
     with pytest.raises(checkpoint.CheckpointError) as caught:
-        jv_training.classifiers(tmp_path)
+        classifiers.classifiers(tmp_path, LSTMClassifier)
     assert str(tmp_path / "best.pt") in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -433,7 +514,7 @@ def test_a_run_of_version_1_predicts_and_is_a_start(tmp_path):
         assert predicted["plain"]["sequences"] == 370 and predicted["plain"]["seeds"] == 1
     sizes = ("--hidden_size", "2", "--channels", "2")
     run("adversarial", tmp_path, "--epsilon", "0.1", "--learning_rate", "1e-30", *sizes, "--pretrained", str(old))
-    (found,) = jv_training.classifiers(tmp_path / "adversarial" / "epsilon0.1")
+    (found,) = classifiers.classifiers(tmp_path / "adversarial" / "epsilon0.1", LSTMClassifier)
     start = weights(old / "best.pt")
     assert torch.allclose(found.linear.weight, start["stacked.linear.weight"][0], rtol=0, atol=1e-12)
 
@@ -506,6 +587,42 @@ def test_sequences_that_do_not_fit_the_model_are_refused(tmp_path, capsys):
     assert stopped.value.code == 2 and "new.ts: expected 12 features per step, found 2" in message
 
 
+def test_data_of_ones_own_have_the_budget_of_the_vowels_in_updates(tmp_path, trainings):
+    """And a convolution after whose strides the LSTM has as many steps."""
+    data = [
+        "--train",
+        write_ts(tmp_path / "R_TRAIN.ts", 20, steps=(90, 100)),
+        "--test",
+        write_ts(tmp_path / "R_TEST.ts", 8),
+    ]
+    request = flags.parse(SCRIPT, ["--function", "adversarial", *data, "--epsilon", "1"])["adversarial"]
+    assert (request.updates, request.basic_updates, request.stride, request.offset) == (300, 600, None, [0.0])
+    assert settings("basic", *data, "--epochs", "7").updates is None
+    jv_training.main(["--function", "adversarial", *data, "--epsilon", "1", "--updates", "3", "--basic_updates", "6",
+                      "--folds", "2", "--repeats", "1", "--batch_size", "4", "--quiet", "--hidden_size", "2",
+                      "--output_dir", str(tmp_path)])  # fmt: skip
+    epochs = {(one.settings.from_plain, one.settings.fold): one.settings for one in trainings}
+    assert len(epochs) == 6 and {one.settings.updates for one in trainings} == {None, 3}
+    history = {
+        name: len(tables.read_table(tmp_path / "adversarial" / "plain" / name / "history.csv"))
+        for name in (".", "fold0")
+    }
+    assert history == {".": 1, "fold0": 1}
+    (start,) = {one.settings.epochs for one in trainings if not one.settings.from_plain}
+    assert start == 2  # of 3 batches in a fold, of 5 in all: 6 updates
+    model = checkpoint.rebuild(tmp_path / "adversarial" / "plain" / "best.pt", LSTMClassifier)
+    assert (model.arguments["stride"], model.arguments["kernel_size"]) == (3, 4)  # 2 stride + 1, but the shortest has 4
+
+
+def test_one_feature_is_more_than_its_sign(tmp_path, capsys):
+    path = tmp_path / "one.ts"
+    path.write_text("@classLabel true a b\n@data\n" + "".join(f"{i},{i + 1},2,3:{'ab'[i % 2]}\n" for i in range(12)))
+    with pytest.raises(SystemExit) as stopped:
+        jv_training.main(["--function", "basic", "--train", str(path), "--test", str(path), "--normalization", "l2",
+                          "--quiet", "--output_dir", str(tmp_path)])  # fmt: skip
+    assert stopped.value.code == 2 and "--normalization: expected standard" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("batch_size", [30, 10])
 def test_a_last_batch_of_one_sequence_joins_the_one_before(tmp_path, batch_size):
     """Batch norm has no variance of one: it was NaN, and called divergence."""
@@ -546,6 +663,7 @@ BAD = [
     ("--function adversarial --pretrained nowhere.pt", ["--pretrained", "nowhere.pt"]),
     ("--function adversarial --dry_run", ["--dry_run"]),
     ("--function basic --folds 30 --limit 20", ["--folds", "30", "at most 2"]),
+    ("--function fresh_splits", ["--folds", "choose by cross-validation"]),
     ("--function predict", ["--data", "expected the sequences to classify"]),
     ("--function predict --data a.ts --checkpoint b.pt", ["a.ts", "expected a .ts file"]),
     (f"--function predict --data {SAMPLE}", ["basic", "expected trained models", "--model_from"]),

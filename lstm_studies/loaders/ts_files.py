@@ -30,15 +30,15 @@ class Sequences:
     """Labelled sequences, the shortest first. `sequences[indices]` is a batch, padded to its own longest one.
 
     steps: the steps of all sequences one after another (S, I) float32; starts, lengths and labels (N,) int64, labels
-    from 0. A selection shares the steps.
+    from 0; order (N,): where each was among the given values. A selection shares the steps.
     """
 
     def __init__(self, values: Sequence[Tensor], labels: Tensor):
         """values: N tensors (T, I)."""
         lengths = torch.tensor([len(value) for value in values])
-        order = torch.argsort(lengths, stable=True)
-        self.steps = torch.cat([values[i] for i in order.tolist()])
-        self.lengths, self.labels = lengths[order], labels[order]
+        self.order = torch.argsort(lengths, stable=True)
+        self.steps = torch.cat([values[i] for i in self.order.tolist()])
+        self.lengths, self.labels = lengths[self.order], labels[self.order]
         self.starts = self.lengths.cumsum(0) - self.lengths
 
     def __len__(self) -> int:
@@ -79,7 +79,8 @@ class Sequences:
     def select(self, indices: Tensor) -> "Sequences":
         indices = indices.sort().values  # in the order of length
         part = copy.copy(self)
-        part.starts, part.lengths, part.labels = self.starts[indices], self.lengths[indices], self.labels[indices]
+        for name in ("starts", "lengths", "labels", "order"):
+            setattr(part, name, getattr(self, name)[indices])
         return part
 
 
@@ -264,7 +265,29 @@ def checked_values(path: Path, number: int, rows: list) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
-# ---- folds -----------------------------------------------------------------------------------------------------------
+# ---- splits and folds ------------------------------------------------------------------------------------------------
+
+
+def fresh_split(data: Split, which: int, splits: int) -> tuple[Split, Tensor]:
+    """The same sequences in parts of the same sizes, class by class: those of a class, training before test and in the
+    order of the files, have their test part at a share `which` / `splits` of the way from the front to the end, where
+    it is in `data`. And the numbers (M,) of the test sequences among all, the same in every split.
+    """
+    values, labels = [], []
+    for part in (data.train, data.test):
+        in_order = part.order.argsort()
+        values += [part.values[i] for i in in_order.tolist()]
+        labels.append(part.labels[in_order])
+    labels, is_test = torch.cat(labels), torch.zeros(len(values), dtype=torch.bool)
+    for label, size in enumerate(data.test.labels.bincount(minlength=len(data.classes)).tolist()):
+        members = (labels == label).nonzero().flatten()
+        start = round((len(members) - size) * which / splits)
+        is_test[members[start : start + size]] = True
+    train, test = (
+        Sequences([values[i] for i in chosen.tolist()], labels[chosen])
+        for chosen in ((~is_test).nonzero().flatten(), is_test.nonzero().flatten())
+    )
+    return data._replace(train=train, test=test), is_test.nonzero().flatten()[test.order]
 
 
 def stratified_folds(labels: Tensor, count: int, seed: int) -> Tensor:

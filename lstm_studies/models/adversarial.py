@@ -63,17 +63,22 @@ def noted_inputs(loss: Tensor, model: nn.Module) -> Tensor:
 
 
 def find_perturbation(
-    loss: Callable[[Tensor], Tensor], v: Tensor, radius: Tensor | float, steps: int, step_size: float = 2.5
+    loss: Callable[[Tensor], Tensor],
+    v: Tensor,
+    radius: Tensor | float,
+    steps: int,
+    step_size: float = 2.5,
+    start: Tensor | None = None,
 ) -> Tensor:
     """A perturbation (B, ...) of norm `radius` at most that raises loss(v + perturbation): projected gradient ascent.
 
     `loss` gives a number, the sum or mean of the samples' losses; `radius` is a number or (B,). With one step it is
     `radius` times `compute_perturbation`; each of several steps goes `step_size` radius / steps along the normalised
-    gradient, and what is longer than `radius` is cut back to it.
+    gradient, and what is longer than `radius` is cut back to it. `start` (B, ...) is a perturbation to begin with.
     """
     radius = torch.as_tensor(radius, dtype=v.dtype, device=v.device).view(-1, *[1] * (v.dim() - 1))
     size = radius * (1 if steps == 1 else step_size / steps)
-    perturbation = torch.zeros_like(v)
+    perturbation = torch.zeros_like(v) if start is None else start
     for _ in range(steps):
         perturbed = (v + perturbation).detach().requires_grad_()
         perturbation = perturbation + size * compute_perturbation(loss(perturbed), perturbed)

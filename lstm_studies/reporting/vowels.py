@@ -17,19 +17,31 @@ def label(mode: str, epsilon: float, is_chosen: bool = False) -> str:
 
 
 def mean_and_std(metrics: dict) -> tuple[float, float]:
-    """Test accuracy over the seeds; of a single one, with the binomial standard deviation of a test."""
-    mean = metrics.get("test_accuracy_mean", metrics["test_accuracy"])
-    return mean, metrics.get("test_accuracy_std", metrics["test_accuracy_sigma"])
+    """Test accuracy over the seeds; a single one has no deviation."""
+    return metrics.get("test_accuracy_mean", metrics["test_accuracy"]), metrics.get("test_accuracy_std", 0.0)
+
+
+def note_models_below(metrics: dict[str, dict], opponents: dict[str, dict]) -> None:
+    """Gives the strongest of the simple opponents a notice if models are less accurate on the test data."""
+    strongest = max(opponents, key=lambda name: opponents[name]["test_accuracy"])
+    least = opponents[strongest]["test_accuracy"]
+    accuracies = {name: mean_and_std(values)[0] for name, values in metrics.items()}
+    below = [f"{name} ({accuracy:.1%})" for name, accuracy in accuracies.items() if accuracy < least]
+    if below:
+        names = ", ".join(below) if len(below) < 9 else f"{len(below)} of {len(accuracies)} models"
+        opponents[strongest]["notice"] = f"BELOW A SIMPLE OPPONENT, {strongest} ({least:.1%}): {names}"
 
 
 def rows_of(metrics: dict[str, dict]) -> list[dict]:
-    """The table of the models of every epsilon."""
+    """The table of the models of every epsilon, with their differences from the plain model and the 95 % intervals."""
     rows = []
     for name, values in metrics.items():
         mean, std = mean_and_std(values)
         scores = {key: round(values[key], 5) for key in values if key.startswith("cv_")}
         row = {"model": name, "epsilon": values["epsilon"], **scores, "test_accuracy": round(mean, 5)}
-        rows.append({**row, "test_accuracy_std": round(std, 5), "vote_accuracy": round(values["vote_accuracy"], 5)})
+        row |= {"test_accuracy_std": round(std, 5), "vote_accuracy": round(values["vote_accuracy"], 5)}
+        against = values["against"].get("plain", {}).get("test_accuracy", {})
+        rows.append({**row, **{name: round(value, 5) for name, value in against.items()}})
     return rows
 
 
@@ -102,9 +114,12 @@ def plot_places(
 def plot_robustness(lines: dict[str, dict[str, tuple]], folder: Path) -> None:
     """Accuracies (sizes, values) by test and label of a model: for each method the plain model and all its epsilons."""
     axes = {
-        "attack": "norm of the perturbation of v along its gradient / norm of v",
-        "attack_5_steps": "norm of the perturbation of v, made in 5 steps / norm of v",
-        "noise": "standard deviation of the noise on the input",
+        "attack_x": "norm of the perturbation of x along its gradient / norm of x",
+        "attack_x_20_steps": "norm of the perturbation of x, of 20 steps from 3 starts / norm of x",
+        "attack_v": "norm of the perturbation of v along its gradient / norm of v in the plain model",
+        "attack_v_20_steps": "norm of the perturbation of v, of 20 steps from 3 starts / norm of v in the plain model",
+        "noise_x": "standard deviation of the noise on x / that of the feature",
+        "noise_v": "standard deviation of the noise on v / that of the channel",
         "first_share": "share of the steps, the first ones of each utterance",
         "missing_share": "share of the steps that are missing, at random",
     }

@@ -85,8 +85,8 @@ def train(
     """
     model.to(settings.device)
     if settings.updates:
-        batches_per_epoch = math.ceil(len(training_data) / settings.batch_size)
-        settings = dataclasses.replace(settings, epochs=math.ceil(settings.updates / batches_per_epoch), updates=None)
+        epochs = epochs_for(settings.updates, len(training_data), settings.batch_size)
+        settings = dataclasses.replace(settings, epochs=epochs, updates=None)
     run = Run(model, step, training_data, settings, folder)
     run.validation_data = resident(validation_data, settings.device)
     run.watched_data = resident(watched_data, settings.device)
@@ -108,6 +108,11 @@ def train(
     model.load_state_dict(checkpoint.load(folder / "best.pt")["model"]["weights"] if folder else run.best_weights)
     model.eval()
     return Result(run.best_score, maximise, run.best_epoch, len(run.history), run.seconds)
+
+
+def epochs_for(updates: int, size: int, batch_size: int) -> int:
+    """The epochs of `size` sequences that have as many optimizer steps, rounded up."""
+    return math.ceil(updates / math.ceil(size / batch_size))
 
 
 def make_optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
