@@ -52,7 +52,14 @@ from lstm_studies.models import robustness as robust
 from lstm_studies.reporting import vowels as figures
 from lstm_studies.training import checkpoint, flags, loop, search, tables
 from lstm_studies.training.checkpoint import CheckpointError
-from lstm_studies.training.classifiers import classifiers, read_pretrained, refuse_stacks, seed_folder, was_trained
+from lstm_studies.training.classifiers import (
+    classifiers,
+    read_pretrained,
+    refuse_stacks,
+    seed_folder,
+    trained_models,
+    was_trained,
+)
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
 from lstm_studies.training.settings import UsageError
@@ -399,8 +406,8 @@ def robustness(request: Request, folder: Path) -> dict:
     """Tests the models of adversarial and proximal on attacked, noisy, shortened and incomplete sequences."""
     data, metrics, lines, areas, scale = load(request), {}, {}, {}, None
     batch = data.test.all()
-    for name, (path, label) in trained_models(request.output_dir).items():
-        models = classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS]
+    for name, (path, *described) in trained_models(request.output_dir).items():
+        models, label = classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS], figures.label(*described)
         scale = scale or robust.scale_of(data.train.steps, batch, models)  # of the plain ones, which come first
         rows, areas[name] = [robust.sensitivity(model, batch) for model in models], {}
         for test, (sizes, right) in robust.all_tests(models, batch, scale, request.seed).items():  # (R, M, N)
@@ -414,27 +421,6 @@ def robustness(request: Request, folder: Path) -> dict:
             metrics[name]["against"] = {"plain": differences(areas[name], areas["plain"])}
     figures.plot_robustness(lines, folder)
     return metrics
-
-
-def trained_models(output_dir: Path) -> dict[str, tuple[Path, str]]:
-    """Folder and label of the plain model, of the chosen epsilon of both methods under its name, and of the others."""
-    models = {"plain": (output_dir / "proximal" / "plain", "plain")}
-    for function, mode in (("adversarial", "AdvLSTM"), ("proximal", "ProxLSTM")):
-        folder = output_dir / function
-        try:
-            saved = tables.read_json(folder / "metrics.json")
-            epsilons = {name: saved[name]["epsilon"] for name in saved if name == mode or name.startswith("epsilon")}
-            chosen = epsilons[mode]
-        except (CheckpointError, LookupError, TypeError, AttributeError):
-            raise UsageError(
-                f"--function robustness: no trained models in {folder}; "
-                "run adversarial and proximal first, with the same --output_dir"
-            ) from None
-        models[mode] = folder / f"epsilon{chosen:g}", figures.label(mode, chosen, is_chosen=True)
-        for name, epsilon in epsilons.items():
-            if epsilon != chosen:
-                models[f"{mode}, {name}"] = folder / name, figures.label(mode, epsilon)
-    return models
 
 
 def predict(request: Request, folder: Path) -> dict:

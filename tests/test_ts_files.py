@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lstm_studies.loaders.files import DataError
-from lstm_studies.loaders.ts_files import Sequences, read_ts, stratified_folds, ts_split
+from lstm_studies.loaders.ts_files import Sequences, Split, fresh_split, read_ts, stratified_folds, ts_split
 
 HEADER = "%s\n@problemName Steps\n@timeStamps false\n@missing false\n@dimensions 2\n@classLabel true up down\n@data\n"
 LINES = ["1,2,3:4,5,6:up", "1.5:-2:down", "0,0:1e2,1:up"]
@@ -130,6 +130,26 @@ def test_one_class_is_nothing_to_tell_apart(tmp_path):
 
 def sequences(lengths):
     return Sequences([torch.full((n, 1), float(n)) for n in lengths], torch.zeros(len(lengths), dtype=torch.long))
+
+
+def test_fresh_splits_move_the_test_part_of_each_class_through_its_sequences():
+    """Class 0 has the values 0 to 4, class 1 5 to 10; two and three of them are test sequences, at first the last."""
+    train = Sequences(
+        [torch.full((9 - i % 3, 1), float(i)) for i in (0, 1, 2, 5, 6, 7)], torch.tensor([0, 0, 0, 1, 1, 1])
+    )
+    test = Sequences([torch.full((i % 2 + 1, 1), float(i)) for i in (3, 4, 8, 9, 10)], torch.tensor([0, 0, 1, 1, 1]))
+    data = Split(train, test, ("a", "b"), {"data": "own"})
+    expected = {0: {0, 1, 5, 6, 7}, 1: {2, 3, 7, 8, 9}, 2: {3, 4, 8, 9, 10}}  # of 2: the split as it is
+    numbers = set()
+    for which, values in expected.items():
+        split, of_test = fresh_split(data, which, 2)
+        assert {value[0, 0].item() for value in split.test.values} == values
+        assert {value[0, 0].item() for value in split.train.values} == {*range(11)} - values
+        assert split.test.labels.tolist() == [int(value[0, 0] >= 5) for value in split.test.values]
+        numbers |= {
+            (number, value[0, 0].item()) for number, value in zip(of_test.tolist(), split.test.values, strict=True)
+        }
+    assert len(numbers) == len({number for number, _ in numbers})  # one number for each sequence in all splits
 
 
 def test_every_class_is_spread_over_the_folds():

@@ -13,7 +13,7 @@ CV_PANEL = "held-out folds (their last cross-entropy chooses)"
 
 def label(mode: str, epsilon: float, is_chosen: bool = False) -> str:
     """What the figures call a model."""
-    return f"{mode} ε = {epsilon:g}{' (chosen)' if is_chosen else ''}"
+    return "plain" if mode == "plain" else f"{mode} ε = {epsilon:g}{' (chosen)' if is_chosen else ''}"
 
 
 def mean_and_std(metrics: dict) -> tuple[float, float]:

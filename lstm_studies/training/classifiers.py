@@ -9,6 +9,7 @@ from typing import Any
 from lstm_studies.training import checkpoint
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.settings import UsageError
+from lstm_studies.training.tables import read_json
 
 
 def was_trained(folder: Path, epochs: int, wanted: dict) -> bool:
@@ -43,6 +44,30 @@ def classifiers(path: Path, classifier: type) -> list[Any]:
         )
     seeds = sorted(file.parent.glob("seeds/*/best.pt"), key=lambda path: int(path.parent.name))
     return [model for path in seeds or [file] for model in classifiers_in(path, classifier)]
+
+
+def trained_models(output_dir: Path) -> dict[str, tuple[Path, str, float, bool]]:
+    """Folder, mode, epsilon, and whether cross-validation chose it: of the plain model, the chosen ones, the others.
+
+    Those that were chosen have the names of their modes.
+    """
+    models = {"plain": (output_dir / "proximal" / "plain", "plain", 0.0, False)}
+    for function, mode in (("adversarial", "AdvLSTM"), ("proximal", "ProxLSTM")):
+        folder = output_dir / function
+        try:
+            saved = read_json(folder / "metrics.json")
+            epsilons = {name: saved[name]["epsilon"] for name in saved if name == mode or name.startswith("epsilon")}
+            chosen = epsilons.pop(mode)
+        except (CheckpointError, LookupError, TypeError):
+            raise UsageError(
+                f"--function robustness: no trained models in {folder}; "
+                "run adversarial and proximal first, with the same --output_dir"
+            ) from None
+        models[mode] = folder / f"epsilon{chosen:g}", mode, chosen, True
+        for name, epsilon in epsilons.items():
+            if epsilon != chosen:
+                models[f"{mode}, {name}"] = folder / name, mode, epsilon, False
+    return models
 
 
 # ---- version 1.0 -----------------------------------------------------------------------------------------------------
