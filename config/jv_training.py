@@ -136,12 +136,11 @@ class Proximal(Adversarial):
 class FreshSplits(Basic):
     """the plain model and LDA on other splits of all utterances: each speaker's test part is another run of them"""
 
+    folds: int = 0  # no cross-validation
+    repeats: int = 0
+
     splits: PositiveInt = data_flag(3, "number of splits")
     split: int | None = None  # of the model that is trained
-
-    def check(self, given) -> None:
-        super().check(given)
-        self.need(given, "folds repeats", False, "functions that choose by cross-validation")
 
 
 @dataclass(frozen=True)

@@ -663,7 +663,7 @@ BAD = [
     ("--function adversarial --pretrained nowhere.pt", ["--pretrained", "nowhere.pt"]),
     ("--function adversarial --dry_run", ["--dry_run"]),
     ("--function basic --folds 30 --limit 20", ["--folds", "30", "at most 2"]),
-    ("--function fresh_splits", ["--folds", "choose by cross-validation"]),
+    ("--function fresh_splits", ["--folds", "not used by fresh_splits"]),
     ("--function predict", ["--data", "expected the sequences to classify"]),
     ("--function predict --data a.ts --checkpoint b.pt", ["a.ts", "expected a .ts file"]),
     (f"--function predict --data {SAMPLE}", ["basic", "expected trained models", "--model_from"]),

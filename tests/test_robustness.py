@@ -5,9 +5,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from Classifier import LSTMClassifier
+from lstm_studies.models import robustness
 from lstm_studies.models.adversarial import compute_perturbation
 from lstm_studies.models.robustness import (
     area,
+    certified_right,
     features,
     right_cut_short,
     right_of,
@@ -122,13 +124,24 @@ def test_an_attack_stays_within_its_budget(models, batch, scale, monkeypatch):
         moved = (given - x[chosen]) / scale.x
         assert (moved.flatten(1).norm(dim=1) <= 0.02 * scale.x_norms[chosen] * 1.0001).all()
         assert not moved[torch.arange(9) >= lengths.unsqueeze(1)].any()
-    assert len(seen) == 3 * 6  # starts, and steps with the last look
+    assert len(seen) == 2 * 6  # starts, and steps with the last look
 
 
 def test_the_area_is_the_mean_over_the_sizes():
     right = torch.tensor([[[True, True]], [[True, False]], [[False, False]]])  # (R, M, N)
     assert area((0.0, 0.1, 0.4), right).tolist() == [[pytest.approx((0.1 + 0.15) / 0.4), pytest.approx(0.05 / 0.4)]]
     assert area((1.0, 0.5), torch.ones(2, 1, 3)).tolist() == [[1.0] * 3]
+
+
+def test_a_certified_radius_is_that_of_cohen_and_others(models, batch, scale, monkeypatch):
+    """A model that does not look is right in all draws or in none: p >= .001^(1/100), radius .5 Phi^-1(p) = .749."""
+    monkeypatch.setattr(robustness, "CERTIFIED", (0.0, 0.74, 0.76))
+    with torch.no_grad():
+        models[0].linear.weight.zero_()
+        models[0].linear.bias.copy_(torch.tensor([1.0, 0.0, 0.0]))
+    x, lengths, _ = batch
+    right = certified_right(models[0], (x, lengths, torch.tensor([0, 0, 1, 2])), scale, 0)
+    assert right.tolist() == [[True, True, False, False]] * 2 + [[False] * 4]
 
 
 def test_norms_of_the_proximal_map_are_those_of_its_definition():

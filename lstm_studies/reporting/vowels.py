@@ -120,6 +120,7 @@ def plot_robustness(lines: dict[str, dict[str, tuple]], folder: Path) -> None:
         "attack_v_20_steps": "norm of the perturbation of v, of 20 steps from 3 starts / norm of v in the plain model",
         "noise_x": "standard deviation of the noise on x / that of the feature",
         "noise_v": "standard deviation of the noise on v / that of the channel",
+        "certified": "norm of a perturbation of x, in deviations, by randomised smoothing",
         "first_share": "share of the steps, the first ones of each utterance",
         "missing_share": "share of the steps that are missing, at random",
     }
