@@ -18,12 +18,14 @@ Deviations from the published grid (uniform signals, best validation loss 0.0001
 Question, protocol and results: docs/lstm_ae_toy.md.
 """
 
-from config.lstm_ae_toy import SCRIPT, SEQUENCES, STEPS, Reconstruct
+from config.lstm_ae_toy import MLP, SCRIPT, SEQUENCES, STEPS, Reconstruct
 from lstm_studies.training.flags import parse
 
 if __name__ == "__main__":
     parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
+import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,8 +35,10 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import TensorDataset
 
-from lstm_studies.evaluation.anomalies import judge
+from lstm_studies.evaluation.anomalies import areas, auc_shares, chosen_pca, forest, judge, planted_scores, step_errors
 from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
+from lstm_studies.evaluation.intervals import compare
+from lstm_studies.evaluation.sines import fitted_sines, prediction_errors
 from lstm_studies.loaders.augmentation import extended, random_filters, random_mirrors, random_stretches
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.toy import (
@@ -45,6 +49,7 @@ from lstm_studies.loaders.toy import (
     scale_sequences,
     toy_signals,
 )
+from lstm_studies.models.dense_autoencoder import DenseAutoencoder
 from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from lstm_studies.reporting import plots
 from lstm_studies.training import checkpoint, loop, search, tables
@@ -86,11 +91,13 @@ def augmented(x: Tensor, longer: Tensor, settings: Reconstruct) -> Tensor:
 # ---- model and loss --------------------------------------------------------------------------------------------------
 
 
-def build(settings: Reconstruct, length: int) -> LSTMAutoencoder:
+def build(settings: Reconstruct, length: int) -> LSTMAutoencoder | DenseAutoencoder:
     if length % settings.input_size:
         raise UsageError(
             f"--input_size: expected a divisor of {length}, the sequences' length, found {settings.input_size}"
         )
+    if settings.network == "mlp":
+        return DenseAutoencoder(length, settings.hidden_size, settings.code_size)
     return LSTMAutoencoder(
         settings.input_size,
         settings.hidden_size,
@@ -124,7 +131,7 @@ def train(settings: Reconstruct, folder: Path) -> loop.Result:
 
 def test(settings: Reconstruct, folder: Path) -> dict:
     """Errors of the trained model and of the baselines on validation and test sequences."""
-    data, model = load(settings), checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder)
+    data, model = load(settings), checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder, DenseAutoencoder)
     model.to(settings.device)
     errors = {
         f"{part}_mse": loop.evaluate(model, make_step(settings), TensorDataset(x), settings)["loss"]
@@ -164,18 +171,85 @@ def reconstruct(request: Request, folder: Path) -> dict:
     plot_history(folders, folder)
     if (folder / "grid.csv").exists():
         plot_grid(folder)
-    if not request.quiet:
-        for name, values in metrics.items():
-            warn_of_the_mean(name, values)
-    return metrics
+    opponents, theirs = opponents_of(request, {values["code_size"] for values in metrics.values()}, folder)
+    for name, values in metrics.items():
+        ours = errors_of_trained(folders[name], load(request).test, request)
+        values["against"] = {
+            other: {"test_mse": compare(ours, theirs[other])}
+            for other in opponents
+            if opponents[other]["code_size"] == values["code_size"] or other == ANALYTIC
+        }
+        if notice := notice_of(name, values, opponents):
+            values["notice"] = notice
+    return metrics | opponents
 
 
-def warn_of_the_mean(name: str, metrics: dict) -> None:
-    """Says so if a model hardly reconstructs: waves and walks should be ten times better than the mean sequence is."""
+def notice_of(name: str, metrics: dict, opponents: dict[str, dict]) -> str:
+    """Says so if a model is worse than an opponent, or hardly reconstructs: waves and walks should be ten times better
+    than the mean sequence is. Empty if neither is the case.
+    """
     times = 10 if metrics.get("signal") in ("waves", "walk") else 1.05  # noise has no better code
+    error = f"{name}: its test error, {metrics['test_mse']:.2g},"
     if metrics["test_mse"] * times > metrics["mean_mse"]:
-        errors = f"{metrics['test_mse']:.2g}, and the mean sequence's {metrics['mean_mse']:.2g}"
-        print(f"WARNING: {name} is not {times:g} times better than the mean sequence: its test error is {errors}")
+        return f"WARNING: {error} is not {times:g} times below the mean sequence's, {metrics['mean_mse']:.2g}"
+    ahead = [other for other, values in metrics["against"].items() if values["test_mse"]["low"] > 0]
+    names = ", ".join(f"{other} ({opponents[other]['test_mse']:.2g})" for other in ahead)
+    return f"NOTICE: {error} is above that of {names}" if ahead else ""
+
+
+# ---- opponents -------------------------------------------------------------------------------------------------------
+
+ANALYTIC = "matrix_pencil"
+
+
+def opponents_of(request: Request, code_sizes: set[int], folder: Path) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
+    """The simple models beside ours: their metrics, and the errors (1, N) of each on the test sequences.
+
+    PCA and, with `--mlp`, an autoencoder without recurrence, for every code size; for three sines an analytic code.
+    """
+    data, fits = load(request), {}
+    for size in sorted(code_sizes):
+        fits[f"pca{size}"] = size, lambda size=size: fit_pca(data.train, size).reconstruct
+    if data.metadata.get("signal") == "waves":
+        fits[ANALYTIC] = 10, lambda: fitted_sines
+    metrics, errors = {}, {}
+    for name, (size, fit) in fits.items():
+        began = time.perf_counter()
+        reconstruct = fit()
+        on_test, on_validation = (squared_errors(reconstruct(x), x) for x in (data.test, data.validation))
+        seconds = round(time.perf_counter() - began, 1)
+        metrics[name] = {"seed": request.seed, "seconds": seconds, **described(data), "code_size": size}
+        metrics[name] |= {"test_mse": on_test.mean().item(), "val_mse": on_validation.mean().item(), "seeds": 1}
+        errors[name] = on_test[None].numpy()
+    if request.mlp:
+        runs = {f"mlp{size}": request.with_values(**MLP, code_size=[size]) for size in code_sizes}
+        metrics |= search.fit(runs, folder / "mlp", train, test)
+        for name, path in search.model_folders(runs, folder / "mlp").items():
+            errors[name] = errors_of_trained(path, data.test, request)
+    return metrics, errors
+
+
+def squared_errors(reconstruction: Tensor, x: Tensor) -> Tensor:
+    """(N,) of sequences x (N, T)."""
+    return step_errors(x, reconstruction).mean(1)
+
+
+def through(model: nn.Module, x: Tensor, device: str) -> Tensor:
+    """Sequences (N, T) through a trained autoencoder."""
+    steps = as_steps(x.float(), model.arguments.get("input_size", x.shape[1]))
+    return in_batches(lambda x: model(x).reconstruction, steps, device).flatten(1)
+
+
+def errors_of_trained(folder: Path, x: Tensor, request: Request) -> np.ndarray:
+    """Squared errors (S, N) on sequences x (N, T) of the S trainings of a model with different seeds."""
+    errors = []
+    for path in sorted(folder.glob("seeds/*/best.pt")) or [folder / "best.pt"]:
+        model = checkpoint.rebuild(path, LSTMAutoencoder, DenseAutoencoder).to(request.device)
+        errors.append(squared_errors(through(model, x, request.device), x))
+    return torch.stack(errors).numpy()
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -246,11 +320,15 @@ def anomalies(request: Request, folder: Path) -> dict:
     data = load(settings)
     x, names = sequences_to_judge(request, data)
 
-    def reconstruct(x: Tensor) -> Tensor:
-        """Sequences (N, T) through the autoencoder."""
-        steps = as_steps(x.float(), settings.input_size)
-        return in_batches(lambda x: model(x).reconstruction, steps, settings.device).flatten(1)
+    if min(len(data.validation), len(data.test)) < 2:
+        raise DataError(
+            "anomalies: expected training with at least 8 sequences, 2 of them for validation, 2 for the test"
+        )
 
+    def reconstruct(x: Tensor) -> Tensor:
+        return through(model, x, settings.device)
+
+    planting = {"seed": settings.seed, "prepare": lambda x: scale_sequences(x)[0]}
     rows, restored, metrics = judge(
         x,
         names,
@@ -259,12 +337,42 @@ def anomalies(request: Request, folder: Path) -> dict:
         validation=data.validation,
         test=data.test,
         quantile=request.quantile,
-        seed=settings.seed,
-        prepare=lambda x: scale_sequences(x)[0],
+        **planting,
     )
     tables.write_csv(folder / "anomalies.csv", rows)
     plots.worst_sequences(folder / "worst.png", rows, names, x, restored, "time step", "value")
-    return {f"code{model.code_size}": {"model": str(path), "sequences": len(rows), **metrics}}
+    opponents, against = {}, {}
+    ours = mean_shares(planted_scores(lambda x: step_errors(x, reconstruct(x)), data.test, **planting))
+    for other, fit in anomaly_opponents(data, planting).items():
+        began = time.perf_counter()
+        score, chosen = fit()
+        scores = planted_scores(score, data.test, **planting)
+        seconds = round(time.perf_counter() - began, 1)
+        opponents[other] = {"seed": settings.seed, "seconds": seconds, **described(data), **chosen, **areas(scores)}
+        opponents[other]["seeds"] = 1
+        against[other] = {"auc": compare(ours, mean_shares(scores))}
+    name = f"code{model.code_size}"
+    metrics |= {"against": against}
+    if ahead := [other for other in opponents if against[other]["auc"]["high"] < 0]:
+        names = ", ".join(f"{other} ({opponents[other]['auc']:.3f})" for other in ahead)
+        metrics["notice"] = f"NOTICE: {name}: its mean area under the ROC curve, {metrics['auc']:.3f}, is below {names}"
+    return {name: {"model": str(path), "sequences": len(rows), **metrics}, **opponents}
+
+
+def anomaly_opponents(data: ToySignals, planting: dict) -> dict[str, Callable[[], tuple[Callable, dict]]]:
+    """Detectors by name: each is fitted by a call, which returns its score and what was chosen on validation data."""
+    opponents = {
+        "pca": lambda: chosen_pca(data.train, data.validation, **planting),
+        "isolation_forest": lambda: (forest(data.train), {}),
+    }
+    if data.metadata.get("signal") == "waves":
+        opponents["linear_prediction"] = lambda: (prediction_errors, {})
+    return opponents
+
+
+def mean_shares(scores: dict[str, tuple[Tensor, Tensor]]) -> np.ndarray:
+    """(N,) whose mean is the mean area under the ROC curves of all kinds of anomalies."""
+    return torch.stack([auc_shares(*of_kind) for of_kind in scores.values()]).mean(0).numpy()
 
 
 FUNCTIONS = {"plot_examples": plot_examples, "reconstruct": reconstruct, "encode": encode, "anomalies": anomalies}

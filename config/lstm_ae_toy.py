@@ -16,6 +16,7 @@ from lstm_studies.training.settings import (
     Share,
     Training,
     UsageError,
+    choice_flag,
     data_flag,
     model_flag,
     training_flag,
@@ -65,12 +66,18 @@ class Reconstruct(Training, PlotExamples):
     )
     mirror: bool = training_flag(False, "augmentation: sequences reversed in time and in sign, each half the time")
 
+    mlp: bool = choice_flag(
+        False, "also train an autoencoder of linear layers of 512 units, as long, on new sequences in every batch"
+    )
+    network: str = "lstm"  # or "mlp"
+
     def check(self, given) -> None:
         super().check(given)
         if self.data is None and STEPS % self.input_size:
             raise UsageError(f"--input_size: expected a divisor of {STEPS}, found {self.input_size}")
         if self.data is not None and self.fresh:
             raise UsageError("--fresh: used with generated sequences only, not with --data")
+        self.need(given, "mlp", self.data is None, "generated sequences")
         if self.extension and not (self.filtering or self.stretch < 1):
             raise UsageError("--extension: used with --filtering or --stretch only; without both, --extension 0")
 
@@ -100,7 +107,10 @@ def best(asked) -> dict[str, Any]:
     steps = {"input_size": 25, "output_layer": "linear", "precision": "bfloat16", "learning_rate": 5e-3}
     if asked.signal == "walk":
         return {**steps, "mirror": True, "hidden_size": 256, "batch_size": 128, "epochs": 120}
-    waves = {**steps, "hidden_size": 192, "num_layers": 2, "batch_size": 256, "epochs": 240}
+    waves = {**steps, "hidden_size": 192, "num_layers": 2, "batch_size": 256, "epochs": 240, "mlp": True}
+    if asked.input_size == 1:
+        steps = {"positional_harmonics": 12, "hidden_size": 160, "num_layers": 1, "gradient_clipping": 0.1}
+        return {**waves, **steps, "batch_size": 64, "learning_rate": 6e-3, "epochs": 500}
     if asked.fresh:
         return waves
     return {**waves, "mirror": True, "filtering": 0.3, "stretch": 0.9, "extension": 6}
@@ -121,6 +131,11 @@ def quick(asked) -> dict[str, Any]:
         return {}
     return {"batch_size": 64, "learning_rate": 3e-3, "epochs": 40, "limit": 2000, "mirror": not asked.data}
 
+
+MLP = {  # the settings of the autoencoder of --mlp that are not those of the LSTM's
+    **{"network": "mlp", "hidden_size": [512], "fresh": True, "learning_rate": [3e-3], "gradient_clipping": [1.0]},
+    **{"filtering": 0.0, "stretch": 1.0, "extension": 0, "mirror": False, "seeds": 1},
+}
 
 SCRIPT = Script(
     "lstm_ae_toy",

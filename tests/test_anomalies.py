@@ -5,9 +5,13 @@ import torch
 
 from lstm_studies.evaluation.anomalies import (
     ANOMALIES,
+    areas,
+    auc_shares,
+    chosen_pca,
     error_threshold,
+    forest,
     plant,
-    planted_auc,
+    planted_scores,
     ranking,
     roc_auc,
     step_errors,
@@ -78,17 +82,50 @@ def test_planted_anomalies_need_a_known_kind():
         plant(torch.rand(2, 9), "gap", torch.Generator())
 
 
-def test_planted_auc_of_a_perfect_score_and_of_chance():
+@pytest.mark.parametrize("ties", [False, True])
+def test_auc_shares_have_the_area_as_mean_and_the_variance_of_delong(ties):
+    generator = torch.Generator().manual_seed(0)
+    positive = torch.rand(60, generator=generator) < 0.3
+    scores = torch.randn(60, generator=generator) + positive
+    scores = scores.round() if ties else scores
+    shares = auc_shares(scores, positive)
+    assert shares.mean().item() == pytest.approx(roc_auc(scores, positive))
+    higher, lower = scores[positive].unsqueeze(1), scores[~positive]
+    wins = (higher > lower).double() + (higher == lower).double() / 2  # (positives, negatives)
+    expected = sum(
+        placements.var(correction=0) / len(placements) for placements in (wins.mean(1), wins.mean(0))
+    )  # DeLong et al. 1988, with the divisor N instead of N - 1
+    assert shares.var(correction=0).item() / 60 == pytest.approx(expected.item())
+
+
+def planted_areas(score, x, seed) -> dict[str, float]:
+    return areas(planted_scores(score, x, seed))
+
+
+def test_planted_anomalies_of_a_perfect_score_and_of_chance():
     x = torch.sin(torch.linspace(0, 9, 50) + torch.rand(400, 1, generator=torch.Generator().manual_seed(0)) * 6)
-    smooth = planted_auc(lambda x: x.diff(n=2, dim=1).square(), x, seed=0)
-    assert set(smooth) == set(ANOMALIES) and smooth["spike"] == smooth["level"] == 1 and min(smooth.values()) > 0.9
+    smooth = planted_areas(lambda x: x.diff(n=2, dim=1).square(), x, seed=0)
+    assert smooth["auc_spike"] == smooth["auc_level"] == 1 and min(smooth.values()) > 0.9
+    assert smooth["auc"] == pytest.approx(sum(smooth[f"auc_{kind}"] for kind in ANOMALIES) / len(ANOMALIES))
     noise = torch.rand(400, 50, generator=torch.Generator().manual_seed(1))
-    assert all(abs(auc - 0.5) < 0.1 for auc in planted_auc(lambda x: noise, x, seed=0).values())
-    assert planted_auc(lambda x: noise, x, seed=0) != planted_auc(lambda x: noise, x, seed=1)
+    assert all(abs(auc - 0.5) < 0.1 for auc in planted_areas(lambda x: noise, x, seed=0).values())
+    assert planted_areas(lambda x: noise, x, seed=0) != planted_areas(lambda x: noise, x, seed=1)
 
 
-def test_planted_auc_prepares_every_sequence():
+def test_planting_prepares_every_sequence():
     x = torch.rand(20, 10, generator=torch.Generator().manual_seed(0))
     shapes = []
-    planted_auc(lambda x: shapes.append(x.shape) or torch.rand(20, 10), x, 0, prepare=lambda x: x.unflatten(1, (5, 2)))
+    planted_scores(
+        lambda x: shapes.append(x.shape) or torch.rand(20, 10), x, 0, prepare=lambda x: x.unflatten(1, (5, 2))
+    )
     assert shapes == [(20, 5, 2)] * len(ANOMALIES)
+
+
+def test_opponents_on_sequences_of_three_components():
+    """PCA takes enough components, since those left out find nothing; the forest finds what lies far away."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 3, generator=generator) @ torch.randn(3, 12, generator=generator)
+    score, chosen = chosen_pca(x[:200], x[200:], seed=0, prepare=lambda x: x)
+    assert chosen["components"] >= 3 and areas(planted_scores(score, x[200:], 1))["auc"] > 0.99
+    isolated = forest(x[:200])(torch.cat([x[200:], 20 + x[200:]]))
+    assert isolated.shape == (200, 1) and isolated[:100].max() < isolated[100:].min()

@@ -47,10 +47,9 @@ def test_fresh_sequences_are_others_every_time_of_the_same_kind_and_seeded():
 
 
 def run_toy(tmp_path, *argv) -> dict:
-    """The metrics of the only model."""
+    """The metrics of the trained model."""
     tiny = ["--epochs", "1", "--limit", "64", "--hidden_size", "4"] if "reconstruct" in argv else []
-    (metrics,) = toy.main(["--function", *argv, *tiny, "--output_dir", str(tmp_path), "--quiet"]).values()
-    return metrics
+    return next(iter(toy.main(["--function", *argv, *tiny, "--output_dir", str(tmp_path), "--quiet"]).values()))
 
 
 def write_rows(path, count: int, length: int = 12):
@@ -136,8 +135,31 @@ def test_a_file_of_other_lengths_or_a_model_of_another_script_is_refused(tmp_pat
 
 @pytest.mark.parametrize("signal, error, warned", [("waves", 0.0051, True), ("waves", 0.0049, False)])
 @pytest.mark.parametrize("uniform", [False, True])
-def test_warning_of_a_model_that_returns_the_mean(capsys, signal, error, warned, uniform):
+def test_warning_of_a_model_that_returns_the_mean(signal, error, warned, uniform):
     if uniform:  # noise has no better code: twice as good as the mean is good
         signal, error = "uniform", error * 9.6
-    toy.warn_of_the_mean("code16", {"signal": signal, "test_mse": error, "mean_mse": 0.05})
-    assert ("WARNING: code16 is not" in capsys.readouterr().out) == warned
+    metrics = {"signal": signal, "test_mse": error, "mean_mse": 0.05, "against": {}}
+    assert ("WARNING: code16" in toy.notice_of("code16", metrics, {})) == warned
+
+
+@pytest.mark.parametrize("low, worse", [(0.0001, True), (-0.0001, False)])
+def test_notice_of_an_opponent_that_is_ahead(low, worse):
+    against = {"pca16": {"test_mse": {"difference": 0.002, "low": low, "high": 0.004}}}
+    metrics = {"signal": "waves", "test_mse": 0.004, "mean_mse": 0.05, "against": against}
+    notice = toy.notice_of("code16", metrics, {"pca16": {"test_mse": 0.002}})
+    assert notice == ("NOTICE: code16: its test error, 0.004, is above that of pca16 (0.002)" if worse else "")
+
+
+def test_opponents_are_models_beside_ours(tmp_path):
+    argv = "--epochs 1 --limit 64 --hidden_size 4 --batch_size 32 --seeds 2 --code_size 2 3 --mlp --quiet".split()
+    metrics = toy.main(["--function", "reconstruct", *argv, "--output_dir", str(tmp_path)])
+    assert list(metrics) == ["code2", "code3", "pca2", "pca3", "matrix_pencil", "mlp2", "mlp3"]
+    assert metrics["matrix_pencil"]["test_mse"] < 1e-12
+    for size in (2, 3):
+        ours = metrics[f"code{size}"]
+        assert ours["seeds"] == 2 and metrics[f"pca{size}"]["test_mse"] == pytest.approx(ours["pca_mse"])
+        assert list(ours["against"]) == [f"pca{size}", "matrix_pencil", f"mlp{size}"]
+        for other, difference in ours["against"].items():
+            values, means = difference["test_mse"], ours["test_mse_mean"] - metrics[other]["test_mse"]
+            assert values["low"] < values["difference"] < values["high"]
+            assert values["difference"] == pytest.approx(means, rel=1e-4)

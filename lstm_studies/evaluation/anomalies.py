@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lstm_studies.evaluation.baselines import PCA
+from lstm_studies.evaluation.baselines import PCA, fit_pca
 
 ANOMALIES = ("spike", "level", "frozen", "reversed")
 
@@ -61,6 +61,26 @@ def roc_auc(scores: Tensor, positive: Tensor) -> float:
     return float((ranks - count * (count + 1) / 2) / (count * (len(positive) - count)))
 
 
+def auc_shares(scores: Tensor, positive: Tensor) -> Tensor:
+    """Numbers (N,) of `scores` (N,) whose mean is the area under the ROC curve, and whose variance gives that of it.
+
+    After DeLong, DeLong and Clarke-Pearson 1988: of each positive the share of negatives below it, of each negative
+    that of positives above it, their distances from the area weighted by N / number of its kind. The shares of two
+    models on the same sequences may be compared case by case.
+    """
+    from scipy.stats import rankdata
+
+    scores, positive = scores.double().numpy(), positive.numpy()
+    ranks, area = rankdata(scores), roc_auc(torch.from_numpy(scores), torch.from_numpy(positive))
+    shares = torch.empty(len(scores), dtype=torch.float64)
+    for kind in (True, False):
+        is_kind = positive == kind
+        below = (ranks[is_kind] - rankdata(scores[is_kind])) / (~is_kind).sum()
+        weight = len(scores) / is_kind.sum()
+        shares[is_kind] = torch.from_numpy(area + weight * ((below if kind else 1 - below) - area))
+    return shares
+
+
 def plant(x: Tensor, kind: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Sequences x (N, T) with an anomaly each, in a stretch of a tenth of the steps at a random place.
 
@@ -86,21 +106,27 @@ def plant(x: Tensor, kind: str, generator: torch.Generator) -> tuple[Tensor, Ten
     return torch.where(mask, changed, x), mask
 
 
-def planted_auc(
+def planted_scores(
     score: Callable[[Tensor], Tensor], x: Tensor, seed: int, prepare: Callable[[Tensor], Tensor] = lambda x: x
-) -> dict[str, float]:
-    """ROC AUC of `score` for each kind of ANOMALIES, planted into a random half of the sequences x (N, T).
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """For each kind of ANOMALIES, planted into a random half of the sequences x (N, T): scores, and which have one.
 
-    score: prepared sequences -> errors by step (N, T), whose means are the scores. prepare: what every sequence,
+    score: prepared sequences -> errors by step (N, T), whose means are the scores (N,). prepare: what every sequence,
     planted or not, goes through first, such as the scaling.
     """
-    aucs = {}
+    scores = {}
     for number, kind in enumerate(ANOMALIES):
         generator = torch.Generator().manual_seed(seed * len(ANOMALIES) + number)
         positive = torch.randperm(len(x), generator=generator) < len(x) // 2
         planted = torch.where(positive.unsqueeze(1), plant(x, kind, generator)[0], x)
-        aucs[kind] = roc_auc(score(prepare(planted)).mean(1), positive)
-    return aucs
+        scores[kind] = score(prepare(planted)).mean(1), positive
+    return scores
+
+
+def areas(scores: dict[str, tuple[Tensor, Tensor]], prefix: str = "") -> dict[str, float]:
+    """Of `planted_scores`: `auc_<kind>`, the ROC AUC of each kind, and their mean `auc`, all with a prefix."""
+    aucs = {kind: roc_auc(*of_kind) for kind, of_kind in scores.items()}
+    return {f"{prefix}auc": statistics.mean(aucs.values())} | {f"{prefix}auc_{kind}": a for kind, a in aucs.items()}
 
 
 def judge(
@@ -127,7 +153,30 @@ def judge(
     rows = ranking(step_errors(x, restored), threshold, names)
     metrics = {"anomalous": sum(row["anomalous"] for row in rows), "quantile": quantile, "threshold": threshold}
     for prefix, model in (("", reconstruct), ("pca_", pca.reconstruct)):
-        aucs = planted_auc(lambda x, model=model: step_errors(x, model(x)), test, seed, prepare)
-        metrics[f"{prefix}auc"] = statistics.mean(aucs.values())
-        metrics |= {f"{prefix}auc_{kind}": auc for kind, auc in aucs.items()}
+        scores = planted_scores(lambda x, model=model: step_errors(x, model(x)), test, seed, prepare)
+        metrics |= areas(scores, prefix)
     return rows, restored, metrics
+
+
+def chosen_pca(
+    training: Tensor, validation: Tensor, seed: int, prepare: Callable[[Tensor], Tensor]
+) -> tuple[Callable[[Tensor], Tensor], dict[str, int]]:
+    """Errors by step of PCA, whose number of `components` finds anomalies best in validation sequences (N, T)."""
+
+    def errors(size: int) -> Callable[[Tensor], Tensor]:
+        pca = fit_pca(training, size)
+        return lambda x: step_errors(x, pca.reconstruct(x))
+
+    def area(size: int) -> float:
+        return areas(planted_scores(errors(size), validation, seed, prepare))["auc"]
+
+    size = max(range(1, training.shape[1]), key=area)
+    return errors(size), {"components": size}
+
+
+def forest(training: Tensor) -> Callable[[Tensor], Tensor]:
+    """Scores (N, 1) of an isolation forest (Liu, Ting and Zhou 2008, scikit-learn's) on training sequences (M, T)."""
+    from sklearn.ensemble import IsolationForest  # takes 0.4 s
+
+    fitted = IsolationForest(random_state=0).fit(training.numpy())
+    return lambda x: -torch.from_numpy(fitted.score_samples(x.numpy())).unsqueeze(1)

@@ -14,23 +14,31 @@ ORDER = 7  # of linear prediction: two coefficients for each of three sines, one
 def extended(x: Tensor, steps: int) -> Tensor:
     """Sequences x (B, T) continued by `steps` values at both ends with linear prediction, (B, T + 2 steps).
 
-    Each value is a weighted sum of the ORDER values before it, with weights that fit the sequence best in both
-    directions of time (least squares; Makhoul 1975, "Linear prediction", the covariance method). A sum of ORDER // 2
-    sines and a constant follows such a recurrence exactly.
+    Each value is a weighted sum of the ORDER values before it, with `prediction_weights`. A sum of ORDER // 2 sines and
+    a constant follows such a recurrence exactly.
     """
     if not steps:
         return x
-    if x.shape[1] <= ORDER:
-        raise DataError(f"linear prediction: expected sequences of more than {ORDER} steps, found {x.shape[1]}")
     x = x.double() - 0.5
-    windows = x.unfold(1, ORDER + 1, 1)
-    both = torch.cat([windows, windows.flip(2)], 1)  # (B, equations, ORDER + 1)
-    weights = torch.linalg.lstsq(both[..., :-1], both[..., -1:], driver="gelsd").solution.squeeze(2)  # (B, ORDER)
+    weights = prediction_weights(x)
     for _ in range(steps):
         before = (x[:, :ORDER].flip(1) * weights).sum(1, keepdim=True)
         after = (x[:, -ORDER:] * weights).sum(1, keepdim=True)
         x = torch.cat([before, x, after], 1)
     return (x + 0.5).float()
+
+
+def prediction_weights(x: Tensor) -> Tensor:
+    """Weights (B, ORDER) that best predict steps of sequences x (B, T) from those before, in both directions of time.
+
+    Least squares on each sequence; Makhoul 1975, "Linear prediction", the covariance method. Raises DataError for
+    sequences of ORDER steps or fewer.
+    """
+    if x.shape[1] <= ORDER:
+        raise DataError(f"linear prediction: expected sequences of more than {ORDER} steps, found {x.shape[1]}")
+    windows = x.unfold(1, ORDER + 1, 1)
+    both = torch.cat([windows, windows.flip(2)], 1)  # (B, equations, ORDER + 1)
+    return torch.linalg.lstsq(both[..., :-1], both[..., -1:], driver="gelsd").solution.squeeze(2)
 
 
 def random_stretches(x: Tensor, shortest: float, longest: float, steps: int) -> Tensor:
