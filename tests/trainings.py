@@ -9,6 +9,7 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "config").glob("*.py") if (ROOT /
 
 SAMPLE = ["--quiet", "--source", "sample"]
 TOY = "--quiet --limit 48 --epochs 2 --batch_size 16 --hidden_size 4 --code_size 4 --mirror --stretch 0.8".split()
+TOY += ["--no_mlp"]
 SMALL = [*SAMPLE, *"--limit 48 --epochs 2 --batch_size 16 --hidden_size 4".split()]
 DIGITS = ["lstm_ae_mnist", "reconstruct", *SMALL]
 STOCKS = ["lstm_ae_snp500", "reconstruct", *SMALL]
