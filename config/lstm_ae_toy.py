@@ -109,8 +109,8 @@ def best(asked) -> dict[str, Any]:
         return {**steps, "mirror": True, "hidden_size": 256, "batch_size": 128, "epochs": 120}
     waves = {**steps, "hidden_size": 192, "num_layers": 2, "batch_size": 256, "epochs": 240, "mlp": True}
     if asked.input_size == 1:
-        steps = {"positional_harmonics": 12, "hidden_size": 160, "num_layers": 1, "gradient_clipping": 0.1}
-        return {**waves, **steps, "batch_size": 64, "learning_rate": 6e-3, "epochs": 500}
+        waves |= {"positional_harmonics": 12, "hidden_size": 160, "num_layers": 1, "gradient_clipping": 0.1}
+        waves |= {"batch_size": 64, "learning_rate": 6e-3, "epochs": 500, "mlp": False}
     if asked.fresh:
         return waves
     return {**waves, "mirror": True, "filtering": 0.3, "stretch": 0.9, "extension": 6}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lstm_ae_toy import linear_prediction
 from lstm_studies.evaluation.sines import fitted_sines, prediction_errors
 from lstm_studies.loaders.toy import toy_signals
 
@@ -20,7 +21,12 @@ def test_noise_is_no_sum_of_sines():
     x = torch.rand(20, 50, generator=torch.Generator().manual_seed(0))
     fitted = fitted_sines(x)
     assert 0.1 < (fitted - x).square().mean() / x.var() < 1  # ten of 50 values are fitted
-    assert prediction_errors(x).mean() > 0.01
+    assert linear_prediction(x).mean() > 0.01
+
+
+def test_prediction_errors_by_hand():
+    x, weights = torch.tensor([[1.0, 2.0, 4.0, 9.0]]), torch.tensor([[2.0]])  # twice the step before, or after
+    assert prediction_errors(x, weights).tolist() == [[9.0, 36.0, 196.0, 1.0]]
 
 
 def test_equal_frequencies_are_one_sine():
@@ -31,8 +37,8 @@ def test_equal_frequencies_are_one_sine():
 
 def test_generated_waves_are_exact_to_single_precision():
     x = toy_signals("waves", 500).train.double()
-    errors = [(fitted_sines(x) - x).square().mean(1), prediction_errors(x).mean(1)]
+    errors = [(fitted_sines(x) - x).square().mean(1), linear_prediction(x).mean(1)]
     assert all(error.mean() < 1e-12 for error in errors)
     changed = x.clone()
     changed[:, 25] += 0.1
-    assert prediction_errors(changed).mean(1).min() > 1e-6
+    assert linear_prediction(changed).mean(1).min() > 1e-6

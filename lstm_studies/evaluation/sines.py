@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-from lstm_studies.loaders.augmentation import ORDER, prediction_weights
-
 
 def fitted_sines(x: Tensor, sines: int = 3) -> Tensor:
     """Sequences x (N, T) back from a code of 3 * sines + 1 numbers: frequencies, amplitudes, phases and an offset.
@@ -26,19 +24,17 @@ def fitted_sines(x: Tensor, sines: int = 3) -> Tensor:
     return (waves @ (torch.linalg.pinv(waves) @ x.unsqueeze(2))).squeeze(2)
 
 
-def prediction_errors(x: Tensor) -> Tensor:
-    """Squared errors by step (N, T) of a sequence's linear prediction from the ORDER steps before and after each step.
+def prediction_errors(x: Tensor, weights: Tensor) -> Tensor:
+    """Squared errors by step (N, T) of sequences x (N, T), each step predicted linearly from those before and after it.
 
-    The weights are fitted to the sequence x (N, T) itself. In a sum of ORDER // 2 sines and a constant they are zero.
+    weights (N, order): of the steps before, the oldest first, in either direction of time.
     """
-    x = x.double() - 0.5
-    weights, errors = prediction_weights(x).unsqueeze(1), torch.zeros_like(x)
-    for backwards in (False, True):
-        directed = x.flip(1) if backwards else x
-        windows = directed.unfold(1, ORDER + 1, 1)
-        residuals = ((windows[..., :-1] * weights).sum(2) - windows[..., -1]).square()  # (N, T - ORDER)
-        if backwards:
-            errors[:, :-ORDER] += residuals.flip(1)
-        else:
-            errors[:, ORDER:] += residuals
+    order, errors = weights.shape[1], torch.zeros_like(x)
+
+    def residuals(x: Tensor) -> Tensor:
+        windows = x.unfold(1, order + 1, 1)
+        return ((windows[..., :-1] * weights.unsqueeze(1)).sum(2) - windows[..., -1]).square()  # (N, T - order)
+
+    errors[:, order:] += residuals(x)
+    errors[:, :-order] += residuals(x.flip(1)).flip(1)
     return errors
