@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from Classifier import LSTMClassifier
     from lstm_studies.estimators.adv_alstm import AdvALSTM
     from lstm_studies.estimators.sequence_autoencoder import SequenceAutoencoder
+    from lstm_studies.estimators.sequence_classifier import SequenceClassifier
+    from lstm_studies.estimators.text_classifier import TextClassifier
     from lstm_studies.models.conv_lstm import ConvLSTM
     from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
     from ProxLSTM import ProxLSTM, ProxLSTMCell
@@ -27,6 +29,8 @@ MODULES = {  # of each name that people import
     "ProxLSTM": "ProxLSTM",
     "ProxLSTMCell": "ProxLSTM",
     "SequenceAutoencoder": "lstm_studies.estimators.sequence_autoencoder",
+    "SequenceClassifier": "lstm_studies.estimators.sequence_classifier",
+    "TextClassifier": "lstm_studies.estimators.text_classifier",
 }
 __all__ = [
     "AdvALSTM",
@@ -37,6 +41,8 @@ __all__ = [
     "ProxLSTM",
     "ProxLSTMCell",
     "SequenceAutoencoder",
+    "SequenceClassifier",
+    "TextClassifier",
 ]
 
 

@@ -18,7 +18,7 @@ ALLOWED = {  # what a folder may import of this collection, beside itself
     "loaders": set(),
     "training": {"loaders"},  # of which it takes errors and no data
     "evaluation": set(),
-    "estimators": {"models", "training", "evaluation"},
+    "estimators": {"models", "loaders", "training", "evaluation"},
     "reporting": {"evaluation"},
     "config": set(),
 }

@@ -1,23 +1,19 @@
 """SequenceAutoencoder: the LSTM autoencoder of series as an estimator of scikit-learn, trained by the one loop."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import TensorDataset
 
+from lstm_studies.estimators.loop_estimator import LoopEstimator, as_sequences, mask, padded, real_array, training_count
 from lstm_studies.evaluation import detectors
 from lstm_studies.models.series_autoencoder import SeriesAutoencoder
-from lstm_studies.training import checkpoint, loop
-from lstm_studies.training.settings import Training
+from lstm_studies.training import loop
 
 
-class SequenceAutoencoder(TransformerMixin, BaseEstimator):
+class SequenceAutoencoder(TransformerMixin, LoopEstimator):
     """Codes, reconstructions and anomalies of sequences.
 
         codes = SequenceAutoencoder(code_size=8).fit(X).transform(X)
@@ -40,6 +36,8 @@ class SequenceAutoencoder(TransformerMixin, BaseEstimator):
     After `fit`: `model_`, a SeriesAutoencoder (a torch module with the scaling and the threshold); `n_features_in_`, I;
     `threshold_`; `history_`, a list with a dictionary per epoch.
     """
+
+    MODEL = SeriesAutoencoder
 
     def __init__(
         self,
@@ -66,35 +64,17 @@ class SequenceAutoencoder(TransformerMixin, BaseEstimator):
 
     def fit(self, X, y=None) -> "SequenceAutoencoder":
         """Trains on X; y is not read. Raises ValueError for what is no sequences of finite numbers."""
-        x, lengths, _ = self.sequences(X)
-        if not 0 <= self.validation_share < 1:
-            raise ValueError(f"validation_share must be from 0 to below 1, not {self.validation_share}")
-        first = len(x) - round(self.validation_share * len(x))
-        if first < 1:
-            raise ValueError(
-                f"X must hold more sequences than {len(x)} for a validation share of {self.validation_share}"
-            )
-        self.n_features_in_, self.history_ = x.shape[2], []
-        torch_state = torch.get_rng_state()
-        torch.manual_seed(self.seed)
-        model = SeriesAutoencoder(x.shape[2], x.shape[1], self.hidden_size, self.code_size, self.num_layers)
-        counted = mask(lengths, x.shape[1])
-        model.set_scale(x[:first][counted[:first]].numpy())
+        x, lengths, starts = self.sequences(X)
+        first = training_count(len(x), self.validation_share)
+        self.n_features_in_ = x.shape[2]
         parts = [TensorDataset(x[rows], lengths[rows]) for rows in (slice(0, first), slice(first, None))]
-        settings = Training(
-            updates=self.updates,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            device=self.device,
-            quiet=True,
-        )
-        loop.train(
-            model, self.step, parts[0], parts[1] if len(parts[1]) else None, settings, after_epoch=self.after_epoch
-        )
-        torch.set_rng_state(torch_state)
-        self.model_ = model
-        errors = self.errors(*(parts[1] if len(parts[1]) else parts[0]).tensors)
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            model = SeriesAutoencoder(x.shape[2], x.shape[1], self.hidden_size, self.code_size, self.num_layers)
+            model.set_scale(x[:first][mask(lengths, x.shape[1])[:first]].numpy())
+            self.train(model, self.step, parts[0], parts[1] if len(parts[1]) else None)
+        rows = slice(first, None) if len(parts[1]) else slice(None)
+        errors = self.errors(x[rows], lengths[rows], None if starts is None else starts[rows] - starts[rows][0])
         model.threshold.fill_(float(np.quantile(errors, self.quantile)))
         return self
 
@@ -103,12 +83,6 @@ class SequenceAutoencoder(TransformerMixin, BaseEstimator):
         whole = bool((lengths == x.shape[1]).all())
         errors = model(x, self.noise if model.training else 0.0, None if whole else lengths).mean(2)  # (B, T)
         return {"loss": errors.mean() if whole else errors[mask(lengths, x.shape[1])].mean()}
-
-    def after_epoch(self, row: dict[str, float]) -> bool:
-        self.history_.append(row)
-        if self.verbose:
-            print("  ".join(f"{name} {value:.5g}" for name, value in row.items()), flush=True)
-        return False
 
     # ---- what a trained model gives
 
@@ -120,7 +94,7 @@ class SequenceAutoencoder(TransformerMixin, BaseEstimator):
     def transform(self, X) -> np.ndarray:
         """Codes (N, Z)."""
         x, lengths, _ = self.known_sequences(X)
-        return self.in_batches(lambda x, lengths: self.model_.encode(x, lengths), x, lengths)
+        return self.of_sequences(self.model_.encode, x, lengths)
 
     def inverse_transform(self, codes) -> np.ndarray:
         """Sequences (N, T, I) of codes (N, Z), T that of the longest training sequence, in the units of the data."""
@@ -133,7 +107,7 @@ class SequenceAutoencoder(TransformerMixin, BaseEstimator):
         """What becomes of the sequences (N, T, I), in the units of the data; a list if they differ in length."""
         x, lengths, _ = self.known_sequences(X)
         steps = x.shape[1]
-        restored = self.in_batches(lambda x, n: self.model_.decode(self.model_.encode(x, n), steps), x, lengths)
+        restored = self.of_sequences(lambda x, n: self.model_.decode(self.model_.encode(x, n), steps), x, lengths)
         return (
             restored if (lengths == steps).all() else [r[:n] for r, n in zip(restored, lengths.tolist(), strict=True)]
         )
@@ -141,11 +115,7 @@ class SequenceAutoencoder(TransformerMixin, BaseEstimator):
     def score_samples(self, X) -> np.ndarray:
         """Minus the mean squared error of each sequence (N,), or of each record of a table (M,), in squared standard
         deviations of the training data: the larger, the more ordinary, as in scikit-learn."""
-        x, lengths, starts = self.known_sequences(X)
-        if starts is None:
-            return -self.errors(x, lengths)
-        errors = self.in_batches(lambda x, _: self.model_(x), x, lengths)
-        return -detectors.record_errors([errors], starts, int(starts[-1]) + x.shape[1]).mean(1)
+        return -self.errors(*self.known_sequences(X))
 
     def decision_function(self, X) -> np.ndarray:
         """`score_samples` plus the threshold: below 0 for anomalies."""
@@ -155,34 +125,23 @@ class SequenceAutoencoder(TransformerMixin, BaseEstimator):
         """1, or -1 for anomalies."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def errors(self, x: Tensor, lengths: Tensor) -> np.ndarray:
+    def errors(self, x: Tensor, lengths: Tensor, starts: np.ndarray | None) -> np.ndarray:
+        """The mean squared error of each sequence (N,), or of each record (M,) of windows with these first records."""
+        if starts is not None:
+            windows = self.in_batches(self.model_, x)  # (N, T, I)
+            return detectors.record_errors([windows], starts, int(starts[-1]) + x.shape[1]).mean(1)
         counted = mask(lengths, x.shape[1]).numpy()
-        errors = self.in_batches(lambda x, n: self.model_(x, 0.0, n).mean(2), x, lengths)
+        errors = self.of_sequences(lambda x, n: self.model_(x, 0.0, n).mean(2), x, lengths)
         return (errors * counted).sum(1) / counted.sum(1)
 
-    @torch.no_grad()
-    def in_batches(self, function, x: Tensor, lengths: Tensor) -> np.ndarray:
-        whole = bool((lengths == x.shape[1]).all())
-        batches: Iterator = zip(x.split(500), lengths.split(500), strict=True)
-        return torch.cat([function(a.to(self.device), None if whole else n).cpu() for a, n in batches]).numpy()
+    def of_sequences(self, function, x: Tensor, lengths: Tensor) -> np.ndarray:
+        """`function` of sequences and of their lengths, or of None where all are of one length."""
+        if bool((lengths == x.shape[1]).all()):
+            return self.in_batches(lambda x: function(x, None), x)
+        return self.in_batches(function, x, lengths)
 
-    # ---- files
-
-    def save(self, path: Path | str) -> None:
-        """Writes parameters, weights, scaling and threshold to a file, whole or not at all."""
-        check_is_fitted(self, "model_")
-        checkpoint.save(Path(path), {"model": checkpoint.describe(self.model_), "parameters": self.get_params()})
-
-    @classmethod
-    def load(cls, path: Path | str) -> "SequenceAutoencoder":
-        """The estimator that `save` left. Raises checkpoint.CheckpointError."""
-        model, saved = checkpoint.rebuild(Path(path), SeriesAutoencoder), checkpoint.load(Path(path))
-        parameters = saved.get("parameters")
-        if not isinstance(parameters, dict) or not parameters.keys() <= cls().get_params().keys():
-            raise checkpoint.CheckpointError(f"{path}: expected a SequenceAutoencoder, found another file")
-        estimator = cls(**parameters)
-        estimator.model_, estimator.n_features_in_, estimator.history_ = model, model.arguments["columns"], []
-        return estimator
+    def set_learnt(self, saved: dict) -> None:
+        self.n_features_in_ = self.model_.arguments["columns"]
 
     # ---- input
 
@@ -195,29 +154,10 @@ class SequenceAutoencoder(TransformerMixin, BaseEstimator):
 
     def sequences(self, X) -> tuple[Tensor, Tensor, np.ndarray | None]:
         """x (N, T, I) padded with zeros, lengths (N,), and the first record (N,) of each window of a table."""
-        starts = None
-        if isinstance(X, list | tuple):
-            arrays = [np.asarray(one, np.float32) for one in X]
-            arrays = [one[:, None] if one.ndim == 1 else one for one in arrays]
-            shapes = {one.shape[1:] for one in arrays}
-            if not arrays or len(shapes) != 1 or len(next(iter(shapes))) != 1 or min(map(len, arrays)) < 1:
-                raise ValueError("X must be a list of arrays (T_i, I) of at least one step and the same I")
-        else:
-            values = np.asarray(X, np.float32)
-            if values.ndim == 2:  # a table
-                starts = detectors.window_starts(np.zeros(len(values)), self.window)
-                if not len(starts):
-                    raise ValueError(f"X must have at least {self.window} records, a window, not {len(values)}")
-                values = values[starts[:, None] + np.arange(self.window)]
-            if values.ndim != 3 or not values.size:
-                raise ValueError(f"X must be (N, T, I), a list of (T_i, I), or a table (M, I), not {values.shape}")
-            arrays = list(values)
-        if not all(np.isfinite(one).all() for one in arrays):
-            raise ValueError("X must be finite; fill in or leave out missing values first")
-        lengths = torch.tensor([len(one) for one in arrays])
-        return pad_sequence([torch.from_numpy(np.ascontiguousarray(one)) for one in arrays], True), lengths, starts
-
-
-def mask(lengths: Tensor, steps: int) -> Tensor:
-    """(N, steps): whether a step is one of the sequence's own."""
-    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+        starts, table = None, None if isinstance(X, list | tuple) else real_array(X)
+        if table is not None and table.ndim == 2:
+            starts = detectors.window_starts(np.zeros(len(table)), self.window)
+            if not len(starts):
+                raise ValueError(f"X must have at least {self.window} records, a window, not {len(table)}")
+            X = table[starts[:, None] + np.arange(self.window)]
+        return *padded(as_sequences(X)), starts
