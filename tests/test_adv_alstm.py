@@ -204,7 +204,7 @@ def test_a_seed_alone_and_among_others_has_the_same_bits(run, tmp_path, jobs):
     assert same(weights_of(among), model.state_dict())
 
 
-@pytest.mark.parametrize("method", ["forward", "represent", "score", "losses", "perturbation"])
+@pytest.mark.parametrize("method", ["forward", "represent", "scores", "losses", "perturbation"])
 @pytest.mark.parametrize("function", ["train", "compare", "starts", "plot", "fit"])
 def test_what_is_read_is_what_is_trained(run, tmp_path, monkeypatch, function, method):
     """A method of AttentiveLSTM that raises ends every function that trains: there is no second definition."""

@@ -4,8 +4,18 @@ import inspect
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.validation import check_is_fitted
 
 from adv_alstm import AdvALSTM
 from lstm_studies.models.published_alstm import convert_published
@@ -111,7 +121,7 @@ def test_adversarial_example_by_hand():
     # -y w / ||w|| where the margin is violated; no gradient where it is not
     np.testing.assert_allclose(r, [[-0.6, -0.8], [0.6, 0.8], [0.0, 0.0]])
     assert not r.requires_grad
-    np.testing.assert_allclose(model.score(e + 0.1 * r).detach(), [0.3, 1.3, 7.5])
+    np.testing.assert_allclose(model.scores(e + 0.1 * r).detach(), [0.3, 1.3, 7.5])
 
 
 def test_losses_by_hand(monkeypatch):
@@ -144,8 +154,8 @@ def test_hinge_identity(attention):
     with torch.no_grad():
         model.head.weight *= 40  # some margins are satisfied
     sign, e = 2.0 * y - 1, model.represent(x)
-    score = model.score(e)
-    perturbed = model.sample_losses(model.score(e + 0.3 * model.perturbation(e, sign)), sign)
+    score = model.scores(e)
+    perturbed = model.sample_losses(model.scores(e + 0.3 * model.perturbation(e, sign)), sign)
     active = sign * score < 1
     assert 50 < active.sum() < 190
     margin = 1 + 0.3 * model.head.weight.norm()
@@ -162,7 +172,9 @@ def test_the_perturbation_is_constant_for_the_gradient():
     again = make(epsilon=0.5, beta=1.0, hinge=False)
     e = again.represent(x)
     r = -sign[:, None] * w / w.norm()
-    both = again.sample_losses(again.score(e), sign).mean() + again.sample_losses(again.score(e + 0.5 * r), sign).mean()
+    both = (
+        again.sample_losses(again.scores(e), sign).mean() + again.sample_losses(again.scores(e + 0.5 * r), sign).mean()
+    )
     both.backward()
     for parameter, other in zip(model.parameters(), again.parameters(), strict=True):
         if parameter.requires_grad:
@@ -232,8 +244,11 @@ def test_every_kind_of_model_learns(arguments):
     model = trained(x[:256], y[:256], epochs=15, learning_rate=0.03, **arguments)
     found = model.evaluate(x[256:], y[256:])
     assert found["accuracy"] > 0.85 and found["mcc"] > 0.7 and found["loss"] < 0.6
-    assert (model.predict(x[256:]) == y[256:]).double().mean().item() == pytest.approx(found["accuracy"])
-    assert torch.equal(model.predict(x), (model.decision_function(x) > 0).long())
+    assert (model.predict(x[256:]) == y[256:].numpy()).mean() == pytest.approx(found["accuracy"])
+    assert model.score(x[256:], y[256:]) == found["accuracy"]
+    up = model.predict_proba(x)[:, 1]
+    assert (model.predict(x) == (model.decision_function(x).numpy() > 0)).all()
+    assert up == pytest.approx(1 / (1 + np.exp(-model.decision_function(x).numpy())), rel=1e-4)
 
 
 def test_shuffled_labels_give_chance():
@@ -274,6 +289,93 @@ def test_fit_as_in_keras(capsys):
     assert same(model, split) and capsys.readouterr().out == ""
 
 
+class Callback:
+    """The base class of Keras, whose hooks do nothing."""
+
+    def set_params(self, params):
+        self.params = params
+
+    def set_model(self, model):
+        self.model = model
+
+    def nothing(self, *_):
+        raise AssertionError("a hook that nobody has changed")
+
+    on_train_begin = on_epoch_begin = on_epoch_end = on_train_end = on_train_batch_end = on_test_begin = nothing
+
+
+class KerasLike(Callback):
+    def __init__(self):
+        self.told = []
+
+    def on_train_begin(self, logs=None):
+        self.told.append("train begins")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.told.append(f"epoch {epoch} begins")
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["test_loss"], logs["test_accuracy"] = self.model.evaluate(*data(8), verbose=0)[:2]
+        self.told.append(f"epoch {epoch} ends")
+
+    def on_train_end(self, logs=None):
+        self.told.append(f"train ends {sorted(logs)[-1]}")
+
+
+class Batches(Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+
+def test_every_hook_of_a_callback_is_called_or_refused():
+    x, y = data()
+    callback, model = KerasLike(), AdvALSTM(4)
+    history = model.fit(x, y, epochs=2, batch_size=30, verbose=0, callbacks=[callback])
+    expected = ["train begins", "epoch 0 begins", "epoch 0 ends", "epoch 1 begins", "epoch 1 ends"]
+    assert callback.told == [*expected, "train ends test_loss"] and callback.model is model
+    assert len(history.history["test_loss"]) == 2
+    assert callback.params == history.params == {"epochs": 2, "steps": 3, "verbose": 0}
+    with pytest.raises(ValueError, match="not on_train_batch_end"):
+        model.fit(x, y, epochs=1, verbose=0, callbacks=[Batches()])
+
+
+def test_metrics_as_in_keras(capsys):
+    x, y = data()
+    model = trained(x, y)
+    loss, accuracy = model.evaluate(x, y, verbose=0)[:2]
+    scores = model.evaluate(x, y, verbose=1)
+    assert (scores["loss"], scores["accuracy"]) == (loss, accuracy) == (scores[0], scores[1])
+    model.predict(x, verbose=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("64 samples  loss ") and lines[1].startswith("64 samples  up ")
+    assert (model.predict(x) > 0).astype(int).dtype == np.int64
+    model.summary()
+    text = capsys.readouterr().out
+    count, of_them = (sum(p.numel() for p in model.parameters() if p.requires_grad or every) for every in (1, 0))
+    assert f"{count:,} parameters, {of_them:,} of them trained" in text and "(16, 3)" in text
+
+
+def test_scikit_learn(tmp_path):
+    x, y = (t.numpy() for t in data(120))
+    model = trained(x, y, l2=0.1)
+    again = clone(model)
+    assert again.get_params() == model.get_params() and again.features is None
+    with pytest.raises(NotFittedError):
+        check_is_fitted(again)
+    check_is_fitted(model)
+    assert model.set_params(units=3).features is None and model.units == 3
+    with pytest.raises(ValueError, match="not size"):
+        model.set_params(size=3)
+    pipeline = make_pipeline(FunctionTransformer(lambda x: x / 2), AdvALSTM(4, learning_rate=0.03))
+    grid = GridSearchCV(pipeline, {"advalstm__units": [2, 4]}, cv=2)
+    quiet = {"advalstm__epochs": 5, "advalstm__verbose": 0, "advalstm__batch_size": 16}
+    assert grid.fit(x, y, **quiet).best_params_["advalstm__units"] in (2, 4)
+    best = grid.best_estimator_[-1]
+    assert get_scorer("roc_auc")(best, x / 2, y) > 0.6
+    calibrated = CalibratedClassifierCV(FrozenEstimator(best)).fit(x / 2, y)
+    assert calibrated.predict_proba(x / 2).shape == (120, 2)
+
+
 def test_a_callback_ends_the_training():
     class Stop:
         def set_model(self, model):
@@ -301,7 +403,7 @@ def test_without_shuffling_the_samples_keep_their_order(monkeypatch):
 def test_predictions_in_batches_of_any_size():
     x, y = data()
     model = trained(x, y)
-    assert torch.equal(model.predict(x, batch_size=7), model.predict(x))
+    assert (model.predict(x, batch_size=7) == model.predict(x)).all()
     with pytest.raises(ValueError, match="batch_size"):
         model.predict(x, batch_size=0)
 
@@ -312,7 +414,7 @@ def test_a_model_that_was_moved_before_it_has_weights():
     model = AdvALSTM(4).double()
     model.fit(x, y, epochs=1, verbose=0)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
-    assert model.predict(x).dtype == torch.int64 and set(model.state_dict()) == set(AdvALSTM(4).build(3).state_dict())
+    assert model.predict(x).dtype == np.int64 and set(model.state_dict()) == set(AdvALSTM(4).build(3).state_dict())
     assert AdvALSTM(4).to("meta").build(3).head.weight.device.type == "meta"
 
 
@@ -339,7 +441,9 @@ def test_arrays_lists_and_labels_of_any_kind():
     model = trained(x, y)
     assert same(model, trained(x.double().numpy(), y.numpy().astype(bool)))
     assert same(model, trained(x.numpy(), y.double().tolist()))
-    assert torch.equal(model.predict(x.numpy()), model.predict(x))
+    assert same(model, trained(x.numpy(), pd.Series(y.numpy(), index=range(len(y), 0, -1))))
+    assert same(model, trained(np.asfortranarray(x.numpy()[::-1])[::-1], y[:, None]))
+    assert (model.predict(x.numpy()) == model.predict(x)).all() and model.predict(x).shape == (64,)
 
 
 def test_later_days_of_others_do_not_matter():
@@ -379,7 +483,8 @@ def test_perturbed_scores():
         (lambda x, y: (x[0], y), "(samples, steps, features)"),
         (lambda x, y: (x[:0], y[:0]), "(0, 4, 3)"),
         (lambda x, y: (x, y[:5]), "(64,), one label per sample, not of shape (5,)"),
-        (lambda x, y: (x, y[:, None]), "(64, 1)"),
+        (lambda x, y: (x, y[:, None].expand(-1, 2)), "(64, 2)"),
+        (lambda x, y: (x, np.array(["down", "up"])[y]), "found "),
         (lambda x, y: (x, 2 * y - 1), "found -1"),
         (lambda x, y: (x, y * 0.5), "found 0.5"),
         (lambda x, y: (x.index_fill(0, torch.tensor(3), math.nan), y), "12 of its 768 values"),
@@ -413,6 +518,7 @@ def test_other_misuse():
         ({"validation_split": 0.999}, "one of the parts empty"),
         ({"validation_split": 0.5, "validation_data": (x, y)}, "cannot both be given"),
         ({"callbacks": [3]}, "callbacks must be functions"),
+        ({"validation_data": (x, y, y)}, "validation_data must be .X, y., not 3 values"),
     ):
         with pytest.raises(ValueError, match=message):
             AdvALSTM(4).fit(x, y, **arguments)

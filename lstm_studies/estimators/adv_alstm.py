@@ -1,16 +1,18 @@
-"""AdvALSTM: the attentive LSTM with the methods of a Keras model, trained by the loop of the studies.
+"""AdvALSTM: the attentive LSTM with the methods of Keras and of scikit-learn, trained by the loop of the studies.
 
 Letters in shapes: N samples, T time steps, I features.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lstm_studies.estimators.history import History, check_split, check_training, epoch_end
+from lstm_studies.estimators.history import Callbacks, History, check_split, check_training
 from lstm_studies.evaluation import movement_scores
 from lstm_studies.models.attentive_lstm import AttentiveLSTM
 from lstm_studies.training import checkpoint, loop
@@ -20,9 +22,11 @@ from lstm_studies.training.settings import Training
 class AdvALSTM(AttentiveLSTM):
     """The attentive LSTM (see there for the model, its loss and its arguments) with fit, predict, evaluate and files.
 
+    It is a classifier of scikit-learn, too: clone, Pipeline, GridSearchCV; fit's own arguments are given to their fit.
     `history` and `best_epoch` are of the last `fit`; a callback that sets `stop_training` ends it.
     """
 
+    classes_ = np.array([0, 1])
     history: History
     best_epoch = 0
     stop_training = False
@@ -47,11 +51,13 @@ class AdvALSTM(AttentiveLSTM):
         1, of the epoch whose weights are kept. The generators of PyTorch are left as they were.
 
         Args:
-            X: (N, T, I), an array or tensor of finite numbers. y: (N,), 0 or 1, with the hinge loss too.
+            X: (N, T, I), an array or tensor of finite numbers. y: (N,) or (N, 1), 0 or 1, with the hinge loss too.
             validation_data: (X, y) of the same kind.
             validation_split: share of the samples, the last ones, that validate instead of training.
-            callbacks: functions called as f(epoch, logs) after each epoch, epoch from 0, or objects with a method
-                `on_epoch_end` of that form, which may have `set_model`. One that sets `model.stop_training` ends it.
+            callbacks: functions f(epoch, logs), called after each epoch, epoch from 0, or objects with the hooks
+                on_train_begin, on_epoch_begin, on_epoch_end and on_train_end of Keras, which may have `set_model` and
+                `set_params`; other hooks are refused. What they add to `logs` is in the history; one that sets
+                `model.stop_training` ends the training.
             verbose: 0 prints nothing, else a line per epoch.
             shuffle: False keeps the order of the samples.
 
@@ -60,24 +66,31 @@ class AdvALSTM(AttentiveLSTM):
             FloatingPointError: the loss is not finite.
         """
         x, y = check_samples(X, y, self.features)
+        if validation_data is not None and len(validation_data) != 2:
+            raise ValueError(f"validation_data must be (X, y), not {len(validation_data)} values")
         validation = None if validation_data is None else check_samples(*validation_data, x.shape[2])
         check_training(epochs, batch_size, validation_split, validation is not None)
         if validation_split:
             first = check_split(len(x), validation_split)
             x, y, validation = x[:first], y[:first], (x[first:], y[first:])
-        told = [epoch_end(callback, self) for callback in callbacks]
-        self.history, self.stop_training = History(), False
+        params = {"epochs": epochs, "steps": math.ceil(len(x) / batch_size), "verbose": verbose}
+        told = Callbacks(callbacks, self, params)
+        self.history, self.stop_training = History(params), False
+
+        def batches(size: int, batch_size: int, generator: torch.Generator) -> Iterable[Tensor]:
+            told.tell("on_epoch_begin", len(self.history.epoch), {})
+            order = loop.random_batches if shuffle else in_order
+            return order(size, batch_size, generator)
 
         def after_epoch(row: Mapping[str, float]) -> bool:
             logs = {name.removeprefix("train_"): value for name, value in row.items() if name.startswith("train_")}
             if validation:  # of the unperturbed samples, as in `evaluate`
                 logs |= {"val_loss": row["val_clean"], "val_accuracy": row["val_accuracy"]}
+            told.tell("on_epoch_end", row["epoch"] - 1, logs)
             self.history.add(logs)
             if verbose:
                 numbers = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
                 print(f"epoch {row['epoch']}/{epochs}  {numbers}", flush=True)
-            for tell in told:
-                tell(row["epoch"] - 1, logs)
             return self.stop_training
 
         with torch.random.fork_rng():
@@ -95,6 +108,7 @@ class AdvALSTM(AttentiveLSTM):
                 device=weight.device.type,
                 quiet=True,
             )
+            told.tell("on_train_begin", {})
             try:
                 result = loop.train(
                     self,
@@ -104,34 +118,53 @@ class AdvALSTM(AttentiveLSTM):
                     settings,
                     monitor="accuracy",
                     maximise=True,
-                    batches=loop.random_batches if shuffle else in_order,
+                    batches=batches,
                     after_epoch=after_epoch,
                 )
             except loop.Diverged as error:
                 raise FloatingPointError(str(error)) from None
         self.best_epoch = result.best_epoch
+        told.tell("on_train_end", {name: values[-1] for name, values in self.history.history.items()})
         return self.history
 
-    def evaluate(self, X, y) -> dict[str, float]:
-        """Mean `loss` of the unperturbed samples, `accuracy` and `mcc` on X (N, T, I), y (N,). Raises ValueError."""
+    def evaluate(self, X, y, batch_size: int = 4096, verbose: int = 0) -> "Scores":
+        """Mean `loss` of the unperturbed samples, `accuracy` and `mcc` on X (N, T, I), y (N,), by name or, as in Keras,
+        by place. verbose: 0 prints nothing. Raises ValueError."""
         x, y = check_samples(X, y, self.features)
-        score = self.decision_function(x)
+        score = self.decision_function(x, batch_size)
         loss = self.sample_losses(score, 2.0 * y - 1).mean().item()
         predicted, actual = (score > 0).long().numpy(), y.numpy()
         accuracy, mcc = movement_scores.accuracy(predicted, actual), movement_scores.mcc(predicted, actual)
-        return {"loss": loss, "accuracy": accuracy, "mcc": mcc}
+        if verbose:
+            print(f"{len(x)} samples  loss {loss:.4f}  accuracy {accuracy:.4f}  mcc {mcc:.4f}")
+        return Scores(loss=loss, accuracy=accuracy, mcc=mcc)
+
+    def score(self, X, y) -> float:
+        """Accuracy on X (N, T, I), y (N,). Raises ValueError."""
+        return self.evaluate(X, y)["accuracy"]
 
     def decision_function(self, X, batch_size: int = 4096) -> Tensor:
         """Scores (N,) of X (N, T, I): the further from 0, the surer; up where above 0. Raises ValueError."""
-        if self.features is None:
-            raise ValueError("the model has no weights yet: call fit, build or load_state_dict first")
+        self.check_built()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         return self.in_batches(self.forward, check_inputs(X, self.features), batch_size)
 
-    def predict(self, X, batch_size: int = 4096) -> Tensor:
-        """Classes (N,) of X (N, T, I), int64: 1 up, 0 down. Raises ValueError."""
-        return (self.decision_function(X, batch_size) > 0).long()
+    def predict(self, X, batch_size: int = 4096, verbose: int = 0) -> np.ndarray:
+        """Classes (N,) of X (N, T, I): 1 up, 0 down. verbose: 0 prints nothing. Raises ValueError."""
+        classes = (self.decision_function(X, batch_size) > 0).long().numpy()
+        if verbose:
+            print(f"{len(classes)} samples  up {classes.mean():.4f}")
+        return classes
+
+    def predict_proba(self, X, batch_size: int = 4096) -> np.ndarray:
+        """Probabilities (N, 2) of down and up: 1 / (1 + exp(-score)).
+
+        With the hinge loss they have the order of the scores but are not calibrated; on samples that `fit` has not
+        seen, CalibratedClassifierCV(FrozenEstimator(model)) of scikit-learn makes them so. Raises ValueError.
+        """
+        up = self.decision_function(X, batch_size).sigmoid().numpy()
+        return np.stack([1 - up, up], 1)
 
     def attention_weights(self, X) -> Tensor:
         """alpha (N, T) of X (N, T, I). Raises ValueError, also for a model without attention."""
@@ -146,7 +179,11 @@ class AdvALSTM(AttentiveLSTM):
         length, device = self.epsilon if epsilon is None else epsilon, self.head.weight.device
         e = self.in_batches(self.represent, x).to(device)
         with torch.no_grad():
-            return self.score(e + length * self.perturbation(e, 2.0 * y.to(device) - 1)).cpu()
+            return self.scores(e + length * self.perturbation(e, 2.0 * y.to(device) - 1)).cpu()
+
+    def check_built(self) -> None:
+        if self.features is None:
+            raise ValueError("the model has no weights yet: call fit, build or load_state_dict first")
 
     @torch.no_grad()
     def in_batches(self, function: Callable[[Tensor], Tensor], x: Tensor, size: int = 4096) -> Tensor:
@@ -157,6 +194,36 @@ class AdvALSTM(AttentiveLSTM):
         self.train(training)
         return result
 
+    def summary(self) -> None:
+        """Prints the weights with their shapes and numbers. Raises ValueError for a model without any."""
+        self.check_built()
+        for name, weight in self.named_parameters():
+            print(f"{name:24s} {tuple(weight.shape)!s:12s} {weight.numel():8,d}")
+        trained = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
+        print(f"{sum(weight.numel() for weight in self.parameters()):,} parameters, {trained:,} of them trained")
+
+    # ---- scikit-learn
+
+    def get_params(self, deep: bool = True) -> dict:
+        return dict(self.arguments)
+
+    def set_params(self, **params) -> "AdvALSTM":
+        """Sets arguments; the model then has no weights. Raises ValueError for unknown ones."""
+        if unknown := params.keys() - self.arguments.keys():
+            raise ValueError(f"expected parameters out of {', '.join(self.arguments)}, not {', '.join(unknown)}")
+        self.__init__(**{**self.arguments, **params})
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return self.features is not None
+
+    def __sklearn_tags__(self):
+        from sklearn.utils import ClassifierTags, Tags, TargetTags  # 0.4 s, which no training of the script needs
+
+        return Tags("classifier", TargetTags(required=True), classifier_tags=ClassifierTags(multi_class=False))
+
+    # ---- files
+
     def save(self, path: Path | str) -> None:
         """Writes weights and arguments to a file, whole or not at all."""
         checkpoint.save(Path(path), {"model": checkpoint.describe(self)})
@@ -165,6 +232,13 @@ class AdvALSTM(AttentiveLSTM):
     def load(cls, path: Path | str) -> "AdvALSTM":
         """The model that `save`, or a run of adv_alstm.py as `best.pt`, left. Raises checkpoint.CheckpointError."""
         return checkpoint.rebuild(Path(path), cls)
+
+
+class Scores(dict):
+    """Metrics by name, or by place as Keras has them in a list: scores[0] is the loss, scores[1] the accuracy."""
+
+    def __getitem__(self, key):
+        return super().__getitem__(key) if isinstance(key, str) else list(self.values())[key]
 
 
 def step(model: AttentiveLSTM, batch: loop.Batch) -> dict[str, Tensor]:
@@ -181,7 +255,7 @@ def in_order(size: int, batch_size: int, generator: torch.Generator) -> tuple[Te
 
 def check_inputs(X, features: int | None) -> Tensor:
     """X as a float32 tensor (N, T, I)."""
-    x = torch.as_tensor(X, dtype=torch.float32)
+    x = X.float() if isinstance(X, Tensor) else torch.from_numpy(np.ascontiguousarray(X, np.float32))
     if x.dim() != 3 or not x.numel():
         raise ValueError(f"X must be (samples, steps, features) of at least one each, not of shape {tuple(x.shape)}")
     if features is not None and x.shape[2] != features:
@@ -192,11 +266,12 @@ def check_inputs(X, features: int | None) -> Tensor:
 
 
 def check_samples(X, y, features: int | None) -> tuple[Tensor, Tensor]:
-    """X as a float32 tensor (N, T, I), y as an int64 tensor (N,) of 0 and 1."""
-    x, y = check_inputs(X, features), torch.as_tensor(y)
-    if y.shape != x.shape[:1]:
-        raise ValueError(f"y must be ({len(x)},), one label per sample, not of shape {tuple(y.shape)}")
-    other = y[(y != 0) & (y != 1)]
+    """X as a float32 tensor (N, T, I), y, which may be (N, 1), as an int64 tensor (N,) of 0 and 1."""
+    x, labels = check_inputs(X, features), y.cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if labels.shape != (len(x),):
+        raise ValueError(f"y must be ({len(x)},), one label per sample, not of shape {labels.shape}")
+    other = labels[(labels != 0) & (labels != 1)]
     if len(other):
-        raise ValueError(f"y must be 0 (down) or 1 (up) only, also with the hinge loss; found {other[0].item()}")
-    return x, y.long()
+        raise ValueError(f"y must be 0 (down) or 1 (up) only, also with the hinge loss; found {other.tolist()[0]}")
+    return x, torch.from_numpy(labels.astype(np.int64))

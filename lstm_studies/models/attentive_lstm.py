@@ -117,7 +117,7 @@ class AttentiveLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (B,) of x (B, T, I): up where above 0."""
-        return self.score(self.represent(x))
+        return self.scores(self.represent(x))
 
     def represent(self, x: Tensor) -> Tensor:
         """e (B, E) of x (B, T, I), with dropout while training."""
@@ -127,7 +127,7 @@ class AttentiveLSTM(nn.Module):
             e = torch.cat([e, (self.weights_of_steps(h) * h).sum(1)])
         return self.dropout(e.T)
 
-    def score(self, e: Tensor) -> Tensor:
+    def scores(self, e: Tensor) -> Tensor:
         """Scores (B,) of representations e (B, E)."""
         return self.head(e).squeeze(1)
 
@@ -150,7 +150,7 @@ class AttentiveLSTM(nn.Module):
         `adversarial`, its first and last terms without their weights (0 if no samples are perturbed), `accuracy`."""
         sign = 2.0 * y - 1
         e = self.represent(x)
-        score = self.score(e)
+        score = self.scores(e)
         clean = self.sample_losses(score, sign).mean()
         loss = clean
         if self.l2:
@@ -158,7 +158,7 @@ class AttentiveLSTM(nn.Module):
         adversarial = torch.zeros_like(clean)
         if self.perturbed:
             perturbed = e + self.epsilon * self.perturbation(e, sign)
-            adversarial = self.sample_losses(self.score(perturbed), sign).mean()
+            adversarial = self.sample_losses(self.scores(perturbed), sign).mean()
             loss = loss + self.beta * adversarial
         accuracy = ((score > 0) == (y > 0)).float().mean()
         return {"loss": loss, "clean": clean, "adversarial": adversarial, "accuracy": accuracy}
@@ -174,7 +174,7 @@ class AttentiveLSTM(nn.Module):
             return random_perturbation(e)
         with torch.enable_grad():
             e = e.detach().contiguous().requires_grad_()  # the norms of its rows are faster so
-            return compute_perturbation(self.sample_losses(self.score(e), sign).sum(), e)
+            return compute_perturbation(self.sample_losses(self.scores(e), sign).sum(), e)
 
 
 def tanh_of(layer: nn.Linear, x: Tensor) -> Tensor:
