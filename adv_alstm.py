@@ -148,6 +148,7 @@ def scores(model: AdvALSTM, settings: Movement) -> dict:
     hyper-parameters chosen."""
     data = load(settings)
     val, test = (model.decision_function(part.x).numpy() for part in (data.validation, data.test))
+    in_time = np.argsort(data.validation.dates, kind="stable")
     return {
         **{name: data.metadata[name] for name in ("data", "dataset", "adjusted_column")},
         "samples": {name: data.metadata[name] for name in ("train", "validation", "test")},
@@ -157,7 +158,7 @@ def scores(model: AdvALSTM, settings: Movement) -> dict:
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_norm": model.head.weight.norm().item(),  # the adversarial margin is 1 + epsilon times this
         "val_loss": model.evaluate(data.validation.x, data.validation.y)["loss"],
-        **movement_scores.summary(val, data.validation.y.numpy(), test, data.test.y.numpy()),
+        **movement_scores.summary(val[in_time], data.validation.y.numpy()[in_time], test, data.test.y.numpy()),
     }
 
 
@@ -392,7 +393,8 @@ def predict(request: Request, folder: Path) -> dict:
     if not request.every_day:
         part = MovementPart(part.x[newest], part.y[newest], part.dates[newest], part.tickers[newest])
     score = model.decision_function(part.x).numpy()
-    rows = report.prediction_rows(part.dates, part.tickers, score, record.pop("calibration", None))
+    calibration = record.pop("calibration", None)
+    rows = report.prediction_rows(part.dates, part.tickers, score, calibration)
     tables.write_csv(folder / "predictions.csv", rows)
     silent = sorted(set(table.tickers) - set(part.tickers[part.dates == table.dates[-1]].tolist()))
     metrics = {
@@ -400,11 +402,12 @@ def predict(request: Request, folder: Path) -> dict:
         "rows": len(rows),
         "first_date": str(part.dates[0]),
         "last_date": str(part.dates[-1]),
-        "predicted_up": float((score > 0).mean()),
+        "predicted_up": float(np.mean([row["direction"] == "up" for row in rows])),
         "without_prediction": silent,
         "adjusted_column": table.adjusted_column,
         "model": str(path),
         "trained_on": record,
+        **report.prediction_notice(calibration, record),
     }
     if not request.quiet:
         report.print_predictions(rows, metrics)
@@ -412,6 +415,7 @@ def predict(request: Request, folder: Path) -> dict:
 
 
 RECORD = ("dataset", "test_dates", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_log_loss")
+ON_VALIDATION = ("val_accuracy", "val_always_up_accuracy")  # the latter not in runs of earlier versions
 
 
 def training_record(folder: Path, model: str) -> tuple[str, dict]:
@@ -425,7 +429,8 @@ def training_record(folder: Path, model: str) -> tuple[str, dict]:
         for name, own in metrics.items():
             if isinstance(own, dict) and "calibration" in own and (path == folder or name == folder.name):
                 level = {"always_up_test_accuracy": metrics["always_up"]["test_accuracy"]}
-                return name, {key: own[key] for key in (*RECORD, "calibration")} | level
+                known = [key for key in ON_VALIDATION if key in own]
+                return name, {key: own[key] for key in (*RECORD, *known, "calibration")} | level
     return model, {}
 
 

@@ -20,7 +20,13 @@ from lstm_studies.loaders.movement_samples import latest_windows
 from lstm_studies.loaders.published_alstm import published_variables
 from lstm_studies.models.attentive_lstm import AttentiveLSTM
 from lstm_studies.models.published_alstm import convert_published
-from lstm_studies.reporting.movement import comparison, difference_label, label
+from lstm_studies.reporting.movement import (
+    comparison,
+    difference_label,
+    label,
+    prediction_notice,
+    prediction_rows,
+)
 from lstm_studies.reporting.movement import notices as notices_of
 from lstm_studies.training import flags
 
@@ -101,7 +107,7 @@ def test_train_leaves_its_files_and_metrics(run, tmp_path, model):
     loaded = AdvALSTM.load(folder / "best.pt")
     assert loaded.attention == (model != "lstm") and loaded.perturbed == (model in ("rand_alstm", "adv_alstm"))
     assert loaded.random_perturbations == (model == "rand_alstm") and loaded.l2 == (10 if model == "lstm" else 1)
-    assert metrics["calibration"].keys() == {"slope", "intercept"} and 0.3 < metrics["test_log_loss"] < 3
+    assert metrics["calibration"].keys() == {"slope", "intercept", "gain"} and 0.3 < metrics["test_log_loss"] < 3
     expected = 11 * 12 + 8 * (11 + 2 + 1) + (3 if model == "lstm" else 2 * 2 + 2 + 2 + 5)
     assert metrics["parameters"] == expected
 
@@ -360,8 +366,11 @@ def test_own_prices_from_training_to_predictions(run, tmp_path, own_prices, caps
     last = movement_archive.day(movement_archive.DAYS + 2).isoformat()
     assert (row["date"], row["ticker"]) == (last, "S0") and found["without_prediction"] == ["S1"]
     score, calibration = float(row["score"]), trained["calibration"]
-    logit = calibration["slope"] * score + calibration["intercept"]
-    assert float(row["probability_up"]) == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
+    if calibration["slope"] > 0 < calibration["gain"]:
+        logit = calibration["slope"] * score + calibration["intercept"]
+        assert float(row["probability_up"]) == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-3)
+    else:
+        assert row["probability_up"] == "" and "NOTICE: no probabilities" in found["notice"]
     assert found["trained_on"]["test_accuracy"] == trained["test_accuracy"]
     assert found["trained_on"]["always_up_test_accuracy"] == level
     said = capsys.readouterr().out
@@ -372,13 +381,57 @@ def test_own_prices_from_training_to_predictions(run, tmp_path, own_prices, caps
     part = latest_windows(load_movement.price_table(own_prices), 3)
     scores = AdvALSTM.load(checkpoint).decision_function(part.x)
     np.testing.assert_allclose([float(row["score"]) for row in rows], scores, rtol=1e-4)
-    assert all((float(row["score"]) > 0) == (row["direction"] == "up") for row in rows)
+    assert all(
+        (float(row["probability_up"]) > 0.5 if row["probability_up"] else float(row["score"]) > 0)
+        == (row["direction"] == "up")
+        for row in rows
+    )
     for file in ("best.pt", "last.pt"):  # a model without the metrics.json of its run
         (tmp_path / "alone").mkdir(exist_ok=True)
         (tmp_path / "alone" / file).write_bytes(checkpoint.with_name(file).read_bytes())
     found = adv_alstm.main([*argv, "--quiet", "--model_from", str(tmp_path / "alone")])["adv_alstm"]
     assert found["rows"] == 1 and found["trained_on"] == {}
     assert predictions(tmp_path)[0]["probability_up"] == ""
+
+
+@pytest.mark.parametrize(
+    ("calibration", "reason"),
+    [
+        ({"slope": 0.8, "intercept": -1.0, "gain": 0.01}, None),
+        ({"slope": 0.8, "intercept": -1.0}, None),  # of an earlier version
+        ({"slope": -0.2, "intercept": 0.2, "gain": 0.01}, "higher scores went with fewer ups (slope -0.2)"),
+        ({"slope": 0.8, "intercept": -1.0, "gain": -1e-4}, "did not lower the log loss"),
+        (None, "no metrics.json"),
+    ],
+)
+def test_the_direction_follows_the_probability(calibration, reason):
+    score = np.array([-1.0, 1.0, 2.0])
+    rows = prediction_rows(np.arange(3), np.arange(3), score, calibration)
+    if reason is None:
+        assert [row["probability_up"] for row in rows] == ["0.1419", "0.4502", "0.6457"]
+        assert [row["direction"] for row in rows] == ["down", "down", "up"]
+        assert prediction_notice(calibration, {}) == {}
+    else:
+        assert [row["probability_up"] for row in rows] == [""] * 3
+        assert [row["direction"] for row in rows] == ["down", "up", "up"]
+        assert reason in prediction_notice(calibration, {})["notice"]
+
+
+def test_a_model_no_better_than_always_up_is_said(run, tmp_path, capsys):
+    run("train")
+    path = tmp_path / "out" / "train" / "metrics.json"
+    metrics = json.loads(path.read_text())
+    up = metrics["adv_alstm"]["val_always_up_accuracy"]
+    data = adv_alstm.stock_movement(tmp_path / "data", "acl18", "auto", 3)
+    assert up == pytest.approx(data.validation.y.double().mean().item())
+    argv = ["--function", "predict", "--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
+    for ours, said in ((up - 0.01, True), (up + 0.01, False)):
+        metrics["adv_alstm"]["val_accuracy"] = ours
+        path.write_text(json.dumps(metrics))
+        capsys.readouterr()
+        adv_alstm.main(argv)
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert (f"no better than always up, {100 * ours:.1f} % against {100 * up:.1f} %" in last) == said
 
 
 def test_predictions_of_a_model_of_compare(run, tmp_path):

@@ -87,3 +87,15 @@ def test_groups_by_length_by_hand():
 def test_wrong_in_all_by_hand():
     z = np.array([[1.0, 1.0, -1.0, -1.0], [-1.0, 2.0, 1.0, -3.0]])
     assert scores.wrong_in_all(z, LABELS).tolist() == [False, True, False, True]
+
+
+def test_the_gain_of_a_calibration_is_that_on_samples_it_has_not_seen():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=2000)
+    labels = (rng.random(2000) < 1 / (1 + np.exp(-2 * z))).astype(int)
+    share = labels.mean()
+    best = -(share * math.log(share) + (1 - share) * math.log(1 - share)) - scores.log_loss(2 * z, labels)
+    assert scores.calibration_gain(z, labels) == pytest.approx(best, abs=0.01) and best > 0.2
+    assert scores.calibration_gain(rng.normal(size=50), labels[:50]) < 0
+    half = np.repeat([0, 1], 1000)  # scores that turn round halfway: what the others say is wrong
+    assert scores.calibration_gain(np.where(half, z, -z), labels) < 0.01

@@ -45,7 +45,7 @@ def standardised(values: np.ndarray) -> np.ndarray:
 def summary(validation: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> dict:
     """The numbers that stand in `metrics.json`, from scores (N,), up where above 0, and labels (N,) of both parts.
 
-    The probabilities are a logistic regression of the validation labels on the scores (Platt scaling).
+    The validation part is in the order of time. The probabilities are a logistic regression of the validation labels on the scores (Platt scaling).
     """
     slope, intercept = binary_scores.platt_scaling(validation, labels)
     logits, up = slope * test + intercept, (test > 0).astype(int)
@@ -59,7 +59,12 @@ def summary(validation: np.ndarray, labels: np.ndarray, test: np.ndarray, test_l
         "test_predicted_up": float(up.mean()),
         "test_log_loss": binary_scores.log_loss(logits, test_labels),
         "calibration_error": binary_scores.calibration_error(logits, test_labels),
-        "calibration": {"slope": slope, "intercept": intercept},
+        "val_always_up_accuracy": float(np.mean(labels)),
+        "calibration": {
+            "slope": slope,
+            "intercept": intercept,
+            "gain": binary_scores.calibration_gain(validation, labels),
+        },
     }
 
 

@@ -169,23 +169,50 @@ def summary_of_starts(own: dict[str, list[dict]], published: dict[str, list[dict
     return metrics | {name: np.corrcoef(column[a], column[b])[0, 1].item() for name, (a, b) in pairs.items()}
 
 
+def refused(calibration: Mapping[str, float] | None) -> str:
+    """Why validation data do not support probabilities, slope * score + intercept as logits; "" if they do."""
+    if not calibration:
+        return "no metrics.json beside the model has a calibration"
+    if calibration["slope"] <= 0:
+        return f"on validation data higher scores went with fewer ups (slope {calibration['slope']:.2g})"
+    if calibration.get("gain", 1.0) <= 0:  # runs of earlier versions do not know it
+        return "on validation data the scores did not lower the log loss of the share of ups"
+    return ""
+
+
+def prediction_notice(calibration: Mapping[str, float] | None, record: Mapping) -> dict[str, str]:
+    """A notice of probabilities that are refused, and of a model that is no better than always up, if it is so.
+
+    record: what the metrics of the model's training say of validation data.
+    """
+    notices = []
+    if reason := refused(calibration):
+        notices.append(f"no probabilities, since {reason}; the directions are the signs of the scores")
+    if record.get("val_accuracy", 1.0) <= record.get("val_always_up_accuracy", 0.0):
+        ours, theirs = (f"{100 * record[f'val_{name}']:.1f} %" for name in ("accuracy", "always_up_accuracy"))
+        notices.append(f"on validation data the model is no better than always up, {ours} against {theirs}")
+    return {"notice": f"NOTICE: {'; '.join(notices)}"} if notices else {}
+
+
 def prediction_rows(
     dates: np.ndarray, tickers: np.ndarray, score: np.ndarray, calibration: Mapping[str, float] | None
 ) -> list[dict]:
-    """One row per stock and date (N,); without a calibration, slope and intercept, the probability of up is empty."""
-    up = [""] * len(score)
-    if calibration:
-        logits = calibration["slope"] * score + calibration["intercept"]
-        up = [f"{value:.4f}" for value in probabilities(logits)]
+    """One row per stock and date (N,). The direction is that of the probability of up or, where the calibration is
+    refused and the probability is empty, of the score."""
+    if refused(calibration):
+        up, is_up = [""] * len(score), score > 0
+    else:
+        p = probabilities(calibration["slope"] * score + calibration["intercept"])
+        up, is_up = [f"{value:.4f}" for value in p], p > 0.5
     return [
         {
             "date": date,
             "ticker": ticker,
             "score": f"{value:.6g}",
             "probability_up": probability,
-            "direction": "up" if value > 0 else "down",
+            "direction": "up" if rises else "down",
         }
-        for date, ticker, value, probability in zip(dates, tickers, score.tolist(), up, strict=True)
+        for date, ticker, value, probability, rises in zip(dates, tickers, score.tolist(), up, is_up, strict=True)
     ]
 
 
