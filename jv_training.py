@@ -49,6 +49,7 @@ from lstm_studies.evaluation.binary_scores import binomial_sigma
 from lstm_studies.loaders.ts_files import Sequences, Split, fresh_split, read_ts, stratified_folds
 from lstm_studies.loaders.vowels import read_split
 from lstm_studies.models import robustness as robust
+from lstm_studies.models.programs import ClassifierProgram
 from lstm_studies.reporting import vowels as figures
 from lstm_studies.training import checkpoint, flags, loop, search, tables
 from lstm_studies.training.checkpoint import CheckpointError
@@ -60,6 +61,7 @@ from lstm_studies.training.classifiers import (
     trained_models,
     was_trained,
 )
+from lstm_studies.training.export import export_program
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
 from lstm_studies.training.settings import UsageError
@@ -454,6 +456,13 @@ def check_sequences(request: Request, values: list[Tensor], model: LSTMClassifie
         raise UsageError(f"--data: {request.data}: expected at least {kernel} steps per sequence, found {shortest}")
 
 
+def export(request: Request, folder: Path) -> dict:
+    """Writes the models of all seeds with their scaling as one program that other software runs."""
+    path = request.model_from or request.output_dir / "basic"
+    models = classifiers(path)
+    return {models[0].mode: export_program(folder, ClassifierProgram(models), path)}
+
+
 FUNCTIONS = {
     "basic": basic,
     "adversarial": adversarial,
@@ -463,6 +472,7 @@ FUNCTIONS = {
     "fresh_splits": fresh_splits,
     "robustness": robustness,
     "predict": predict,
+    "export": export,
 }
 
 

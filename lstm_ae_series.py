@@ -5,6 +5,7 @@
     python lstm_ae_series.py --function train --data folder/ --jobs 2                  # a model for each file
     python lstm_ae_series.py --function anomalies --data new.csv     # anomalies.csv, events.csv and a figure
     python lstm_ae_series.py --function encode --data new.csv        # codes of all windows
+    python lstm_ae_series.py --function export                       # the model for other software: .pt2 and ONNX
     python lstm_ae_series.py --function benchmark --jobs 2           # 58 labelled series (Numenta Anomaly Benchmark)
 
 Each series is scaled by its training part, the first 60 %, and cut into overlapping windows, none across a gap. The
@@ -36,10 +37,12 @@ from torch import Tensor, nn
 from lstm_studies.evaluation import detectors, nab
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.series import Series, read_benchmark, read_series
+from lstm_studies.models.programs import SeriesProgram
 from lstm_studies.models.series_autoencoder import SeriesAutoencoder
 from lstm_studies.reporting import plots
 from lstm_studies.reporting.series import plot_anomalies
 from lstm_studies.training import checkpoint, loop, search, tables
+from lstm_studies.training.export import export_program
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
 from lstm_studies.training.settings import UsageError
@@ -103,6 +106,7 @@ def build(settings: Fit, series: Series) -> SeriesAutoencoder:
         settings.code_size,
         settings.num_layers,
         settings.positional_harmonics,
+        series.columns,
     )
     model.set_scale(series.values[parts(series, settings)["training"]])
     return model
@@ -224,32 +228,48 @@ def draw(path: Path, series: Series, errors: np.ndarray, model: SeriesAutoencode
     plot_anomalies(path, series.time, series.values, series.columns, scores, threshold, events, series.anomalies)
 
 
-def models_of(request: Request) -> Iterator[tuple[SeriesAutoencoder, Fit, Path, Series]]:
-    """Each series of --data, or of the training, with the model for it: that of its name, or the only one."""
+def trained_folders(request: Request) -> dict[str, Path]:
+    """The folder of each trained model by the name of its series; of a single one, "" by its folder."""
     folder = request.model_from or request.output_dir / "train"
-    folders = {path.parent.name: path.parent for path in sorted(folder.glob("*/best.pt"))} or {"": folder}
-    if request.data is not None:
-        wanted = all_series(request.data)
+    return {path.parent.name: path.parent for path in sorted(folder.glob("*/best.pt"))} or {"": folder}
+
+
+def read_model(request: Request, path: Path) -> tuple[SeriesAutoencoder, Fit, Path]:
+    return trained_model(request.with_values(model_from=path), "train", SeriesAutoencoder)
+
+
+def models_of(request: Request, data: str | None) -> Iterator[tuple[SeriesAutoencoder, Fit, Path, Series]]:
+    """Each series of `data`, or of the training, with the model for it: that of its name, or the only one."""
+    folders = trained_folders(request)
+    if data is not None:
+        wanted = all_series(data)
     else:
-        trainings = [
-            trained_model(request.with_values(model_from=path), "train", SeriesAutoencoder) for path in folders.values()
-        ]
+        trainings = [read_model(request, path) for path in folders.values()]
         wanted = {settings.series: load(settings) for _, settings, _ in trainings}
     for name, series in wanted.items():
         path = folders.get(name) or (next(iter(folders.values())) if len(folders) == 1 else None)
         if path is None:
-            raise DataError(f"--data: expected series of the models in {folder}: {', '.join(folders)}, found {name}")
-        model, settings, path = trained_model(request.with_values(model_from=path), "train", SeriesAutoencoder)
-        if model.arguments["columns"] != len(series.columns):
-            expected, names = model.arguments["columns"], ", ".join(series.columns)
-            raise DataError(f"{name}: expected {expected} columns of numbers, as in training, found {names}")
-        yield model, settings, path, series
+            raise DataError(f"--data: expected series of the models: {', '.join(folders)}, found {name}")
+        model, settings, path = read_model(request, path)
+        yield model, settings, path, in_order(series, model)
+
+
+def in_order(series: Series, model: SeriesAutoencoder) -> Series:
+    """The series with its columns in the order of the training. Raises DataError for another number of them."""
+    names, expected = model.arguments["column_names"], model.arguments["columns"]
+    if expected != len(series.columns):
+        found = ", ".join(series.columns)
+        raise DataError(f"{series.name}: expected {expected} columns of numbers, as in training, found {found}")
+    if set(names) != set(series.columns):
+        return series
+    order = [series.columns.index(name) for name in names]
+    return series._replace(columns=tuple(names), values=series.values[:, order])
 
 
 def anomalies(request: Request, folder: Path) -> dict:
     """Writes anomalies.csv, a row per record, and events.csv, a row per event; draws both."""
     rows, happened, metrics = [], [], {}
-    for model, _, path, series in models_of(request):
+    for model, _, path, series in models_of(request, request.data):
         errors, threshold = record_errors(model, series), model.threshold.item()
         scores = detectors.filled(errors.mean(1))
         shares = errors / np.maximum(errors.sum(1, keepdims=True), 1e-30)
@@ -292,13 +312,22 @@ def anomalies(request: Request, folder: Path) -> dict:
 def encode(request: Request, folder: Path) -> dict:
     """Writes the codes of all windows to codes.csv."""
     names, codes, metrics = [], [], {}
-    for model, settings, path, series in models_of(request):
+    for model, settings, path, series in models_of(request, request.data):
         windows = Windows(series, slice(None), model.window)
         for indices in torch.arange(len(windows)).split(1000):
             codes.append(model.encode(windows[indices][0].to(settings.device)).cpu())
         names += [f"{series.name} {series.time[start]}" for start in windows.starts.tolist()]
         metrics[series.name] = {"model": str(path), "windows": len(windows), "code_size": codes[-1].shape[1]}
     write_codes(folder / "codes.csv", names, torch.cat(codes))
+    return metrics
+
+
+def export(request: Request, folder: Path) -> dict:
+    """Writes each model with its scaling and threshold as a program that other software runs."""
+    metrics = {}
+    for name, path in trained_folders(request).items():
+        model, settings, path = read_model(request, path)
+        metrics[settings.series] = export_program(folder / name, SeriesProgram(model), path)
     return metrics
 
 
@@ -338,7 +367,7 @@ def nab_metrics(series: dict[str, Series], scores: dict[str, np.ndarray]) -> dic
     return {**best._asdict(), "average_precision": float(np.mean(known)), "series": len(series)}
 
 
-FUNCTIONS = {"train": run_training, "anomalies": anomalies, "encode": encode, "benchmark": benchmark}
+FUNCTIONS = {"train": run_training} | {f.__name__: f for f in (anomalies, encode, export, benchmark)}
 
 
 def main(argv: list[str] | None = None) -> dict:

@@ -6,6 +6,7 @@
         --hidden_size 8 16 32 --learning_rate .1 .01 .001 --gradient_clipping 1 5   # the published grid
     python lstm_ae_toy.py --function reconstruct --data mine.csv --input_size 10    # one sequence per row
     python lstm_ae_toy.py --function anomalies --data new.csv        # the worst sequences of a file first
+    python lstm_ae_toy.py --function export                          # the model for other software: .pt2 and ONNX
 
 10,000 sequences of 50 values, split 60/20/20, each one scaled into [0, 1] around 1/2. The code z is the only thing that
 the decoder sees. Its opponents are the best linear code of the same size (PCA), an autoencoder of linear layers (--mlp)
@@ -36,7 +37,16 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import TensorDataset
 
-from lstm_studies.evaluation.anomalies import areas, auc_shares, chosen_pca, forest, judge, planted_scores, step_errors
+from lstm_studies.evaluation.anomalies import (
+    areas,
+    auc_shares,
+    chosen_pca,
+    error_threshold,
+    forest,
+    judge,
+    planted_scores,
+    step_errors,
+)
 from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
 from lstm_studies.evaluation.intervals import compare
 from lstm_studies.evaluation.sines import fitted_sines, prediction_errors
@@ -58,8 +68,10 @@ from lstm_studies.loaders.toy import (
 )
 from lstm_studies.models.dense_autoencoder import DenseAutoencoder
 from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
+from lstm_studies.models.programs import SequenceProgram
 from lstm_studies.reporting import plots
 from lstm_studies.training import checkpoint, loop, search, tables
+from lstm_studies.training.export import export_program
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
 from lstm_studies.training.settings import UsageError
@@ -323,10 +335,9 @@ def encode(request: Request, folder: Path) -> dict:
 
 def anomalies(request: Request, folder: Path) -> dict:
     """Ranks sequences by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
-    model, settings, _ = trained_model(request, "reconstruct", LSTMAutoencoder)
+    model, settings, path = trained_model(request, "reconstruct", LSTMAutoencoder)
     data = load(settings)
     x, names = sequences_to_judge(request, data)
-
     if min(len(data.validation), len(data.test)) < 2:
         raise DataError(
             "anomalies: expected training with at least 8 sequences, 2 of them for validation, 2 for the test"
@@ -363,7 +374,7 @@ def anomalies(request: Request, folder: Path) -> dict:
     if ahead := [other for other in opponents if against[other]["auc"]["high"] < 0]:
         names = ", ".join(f"{other} ({opponents[other]['auc']:.3f})" for other in ahead)
         metrics["notice"] = f"NOTICE: {name}: its mean area under the ROC curve, {metrics['auc']:.3f}, is below {names}"
-    return {name: {"sequences": len(rows), **metrics}, **opponents}
+    return {name: {"model": str(path), "sequences": len(rows), **metrics}, **opponents}
 
 
 def anomaly_opponents(data: ToySignals, planting: dict) -> dict[str, Callable[[], tuple[Callable, dict]]]:
@@ -388,7 +399,18 @@ def mean_shares(scores: dict[str, tuple[Tensor, Tensor]]) -> np.ndarray:
     return torch.stack([auc_shares(*of_kind) for of_kind in scores.values()]).mean(0).numpy()
 
 
-FUNCTIONS = {"plot_examples": plot_examples, "reconstruct": reconstruct, "encode": encode, "anomalies": anomalies}
+def export(request: Request, folder: Path) -> dict:
+    """Writes the model with its scaling and a threshold of anomalies as a program that other software runs."""
+    model, settings, path = trained_model(request, "reconstruct", LSTMAutoencoder)
+    x = load(settings).validation
+    steps = as_steps(x, settings.input_size)
+    restored = in_batches(lambda x: model(x).reconstruction, steps, settings.device).flatten(1)
+    threshold = error_threshold(step_errors(x, restored).mean(1), request.quantile)
+    program = SequenceProgram(model, x.shape[1], threshold)
+    return {f"code{model.code_size}": export_program(folder, program, path)}
+
+
+FUNCTIONS = {function.__name__: function for function in (plot_examples, reconstruct, encode, anomalies, export)}
 
 
 def main(argv: list[str] | None = None) -> dict:

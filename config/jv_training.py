@@ -184,6 +184,11 @@ class Predict(Application):
             raise UsageError("--data: expected the sequences to classify, --data FILE.ts")
 
 
+@dataclass(frozen=True)
+class Export(Application):
+    """the models of a run with their scaling for other software: torch.export (.pt2) and ONNX"""
+
+
 def best(asked) -> dict[str, Any]:
     if asked.function in ("robustness", "predict"):
         return {}
@@ -247,6 +252,7 @@ SCRIPT = Script(
         "fresh_splits": FreshSplits,
         "robustness": Robustness,
         "predict": Predict,
+        "export": Export,
     },
     {"best": best, "published": published, "quick": quick},
     study=("basic", "adversarial", "proximal", "dropout", "batch_norm", "fresh_splits", "robustness"),

@@ -20,7 +20,6 @@ from lstm_studies.training.settings import (
 )
 
 Part = Annotated[float, Range(0, 0.95)]  # of a series
-EXAMPLES = ("machine_temperature", "nyc_taxi")
 DATA = "a CSV or Parquet file, a folder of them, or an example: machine_temperature, nyc_taxi"
 
 
@@ -81,6 +80,11 @@ class FindAnomalies(Encode):
     """score, threshold and events of each series, as CSV and in a figure, beside simple opponents"""
 
 
+@dataclass(frozen=True)
+class Export(Application):
+    """the model with its scaling and threshold for other software: torch.export (.pt2) and ONNX"""
+
+
 def best(asked) -> dict[str, Any]:
     if asked.function not in ("train", "benchmark"):
         return {}
@@ -95,7 +99,13 @@ def quick(asked) -> dict[str, Any]:
 
 SCRIPT = Script(
     "lstm_ae_series",
-    {"train": Train, "anomalies": FindAnomalies, "encode": Encode, "benchmark": Benchmark},
+    {
+        "train": Train,
+        "anomalies": FindAnomalies,
+        "encode": Encode,
+        "export": Export,
+        "benchmark": Benchmark,
+    },
     {"best": best, "quick": quick},
     study=("train", "anomalies"),
 )

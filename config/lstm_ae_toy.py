@@ -96,6 +96,11 @@ class FindAnomalies(Anomalies, Encode):
     """test sequences, or those in --data, the worst reconstructed first; a test with planted anomalies"""
 
 
+@dataclass(frozen=True)
+class Export(Anomalies):
+    """the model with its scaling and threshold for other software: torch.export (.pt2) and ONNX"""
+
+
 def best(asked) -> dict[str, Any]:
     if asked.function != "reconstruct":
         return {}
@@ -139,7 +144,13 @@ MLP = {  # the settings of the autoencoder of --mlp that are not those of the LS
 
 SCRIPT = Script(
     "lstm_ae_toy",
-    {"plot_examples": PlotExamples, "reconstruct": Reconstruct, "encode": Encode, "anomalies": FindAnomalies},
+    {
+        "plot_examples": PlotExamples,
+        "reconstruct": Reconstruct,
+        "encode": Encode,
+        "anomalies": FindAnomalies,
+        "export": Export,
+    },
     {"best": best, "published": published, "quick": quick},
     study=("plot_examples", "reconstruct"),
 )

@@ -45,7 +45,8 @@ def standardised(values: np.ndarray) -> np.ndarray:
 def summary(validation: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray) -> dict:
     """The numbers that stand in `metrics.json`, from scores (N,), up where above 0, and labels (N,) of both parts.
 
-    The validation part is in the order of time. The probabilities are a logistic regression of the validation labels on the scores (Platt scaling).
+    The validation part is in the order of time. The probabilities are a logistic regression of the validation labels
+    on the scores (Platt scaling).
     """
     slope, intercept = binary_scores.platt_scaling(validation, labels)
     logits, up = slope * test + intercept, (test > 0).astype(int)

@@ -15,7 +15,7 @@ class SeriesAutoencoder(nn.Module):
 
     Args:
         columns: C. window: T, records of a window. hidden_size, code_size, num_layers: as of LSTMAutoencoder.
-        harmonics: sine and cosine pairs in the decoder's positional encoding.
+        harmonics: sine and cosine pairs in the decoder's positional encoding. column_names: C names, or none.
 
     Buffers: `mean` and `std` (C,) of the training part, `threshold`, the error above which a record is an anomaly.
     """
@@ -28,6 +28,7 @@ class SeriesAutoencoder(nn.Module):
         code_size: int = 4,
         num_layers: int = 1,
         harmonics: int = 4,
+        column_names: tuple[str, ...] = (),
     ):
         super().__init__()
         self.arguments = {
@@ -37,6 +38,7 @@ class SeriesAutoencoder(nn.Module):
             "code_size": code_size,
             "num_layers": num_layers,
             "harmonics": harmonics,
+            "column_names": tuple(column_names),
         }
         self.autoencoder = LSTMAutoencoder(
             columns,

@@ -124,6 +124,7 @@ def note_source(metrics: dict[str, dict], path: Path) -> None:
 
 
 RESULTS = ("best.pt", "last.pt", "last.previous.pt", "history.csv", "grid.csv", "metrics.json", "grid", "seeds")
+RESULTS += ("model.pt2", "model.onnx", "model.json")
 
 
 def results_in(folder: Path) -> list[Path]:
