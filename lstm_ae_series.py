@@ -5,6 +5,7 @@
     python lstm_ae_series.py --function train --data folder/ --jobs 2                  # a model for each file
     python lstm_ae_series.py --function anomalies --data new.csv     # anomalies.csv, events.csv and a figure
     python lstm_ae_series.py --function encode --data new.csv        # codes of all windows
+    python lstm_ae_series.py --function planted                      # how well planted anomalies are recognised
     python lstm_ae_series.py --function export                       # the model for other software: .pt2 and ONNX
     python lstm_ae_series.py --function benchmark --jobs 2           # 58 labelled series (Numenta Anomaly Benchmark)
 
@@ -35,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from lstm_studies.evaluation import detectors, nab
+from lstm_studies.evaluation.planted import KINDS, plant
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.series import Series, read_benchmark, read_series
 from lstm_studies.models.programs import SeriesProgram
@@ -63,7 +65,7 @@ def benchmark_series(folder: Path) -> dict[str, Series]:
 
 def load(settings: Fit) -> Series:
     if settings.function == "benchmark":
-        return benchmark_series(settings.nab_dir)[settings.series]
+        return benchmark_series(settings.data_dir / "nab")[settings.series]
     return all_series(settings.data)[settings.series]
 
 
@@ -322,6 +324,39 @@ def encode(request: Request, folder: Path) -> dict:
     return metrics
 
 
+def planted(request: Request, folder: Path) -> dict:
+    """F1 scores of planted anomalies, each detector at the same quantile of its own scores of validation records."""
+    rng, rows = np.random.default_rng(request.seed), []
+    for model, settings, _, series in models_of(request, None):
+        part = parts(series, settings)
+        validation = part["validation" if settings.validation_share else "training"]
+        test, training = part["test"], part["training"].stop
+        for kind in KINDS if len(series.columns) > 1 else KINDS[:-1]:
+            values, anomalous = plant(series.values, kind, test.start, model.window, rng)
+            scores = {
+                "LSTM autoencoder": detectors.filled(record_errors(model, series._replace(values=values)).mean(1))
+            }
+            for name, fit in detectors.OPPONENTS.items():
+                scores[name] = fit(values, training, series.segment, model.window)
+            for name, score in scores.items():
+                flagged = score[test] > np.quantile(score[validation], settings.quantile)
+                row = {"series": series.name, "kind": kind, "detector": name}
+                row["f1"] = detectors.f1_score(flagged, anomalous[test])
+                rows.append({**row, "average_precision": detectors.average_precision(score[test], anomalous[test])})
+    tables.write_csv(folder / "planted.csv", rows)
+    return {name: planted_metrics([row for row in rows if row["detector"] == name]) for name in scores}
+
+
+def planted_metrics(rows: list[dict]) -> dict:
+    """Means over the series of each kind and of all."""
+    names = ("f1", "average_precision")
+    metrics = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row for row in rows if row["kind"] == kind]
+        metrics |= {f"{name}_{kind}": float(np.mean([row[name] for row in own])) for name in names}
+    return {**metrics, "series": len({row["series"] for row in rows})}
+
+
 def export(request: Request, folder: Path) -> dict:
     """Writes each model with its scaling and threshold as a program that other software runs."""
     metrics = {}
@@ -333,7 +368,7 @@ def export(request: Request, folder: Path) -> dict:
 
 def benchmark(request: Request, folder: Path) -> dict:
     """Trains a model for each of the 58 series; the benchmark's score of all, beside that of simple opponents."""
-    series = benchmark_series(request.nab_dir)
+    series = benchmark_series(request.data_dir / "nab")
     runs = {name: request.with_values(series=name) for name in series}
     search.fit(runs, folder, train, test)
     scores = {"LSTM autoencoder": {}} | {name: {} for name in detectors.OPPONENTS}
@@ -367,7 +402,7 @@ def nab_metrics(series: dict[str, Series], scores: dict[str, np.ndarray]) -> dic
     return {**best._asdict(), "average_precision": float(np.mean(known)), "series": len(series)}
 
 
-FUNCTIONS = {"train": run_training} | {f.__name__: f for f in (anomalies, encode, export, benchmark)}
+FUNCTIONS = {"train": run_training} | {f.__name__: f for f in (anomalies, encode, planted, export, benchmark)}
 
 
 def main(argv: list[str] | None = None) -> dict:

@@ -1,17 +1,17 @@
 """Settings and presets of lstm_ae_series.py."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from lstm_studies.training.presets import Script
 from lstm_studies.training.settings import (
-    ROOT,
     Application,
     Count,
+    DataFolder,
     NotNegative,
     PositiveInt,
     Range,
+    Seed,
     Training,
     UsageError,
     data_flag,
@@ -20,7 +20,7 @@ from lstm_studies.training.settings import (
 )
 
 Part = Annotated[float, Range(0, 0.95)]  # of a series
-DATA = "a CSV or Parquet file, a folder of them, or an example: machine_temperature, nyc_taxi"
+DATA = "a CSV or Parquet file, a folder of them, or an example: machine_temperature, nyc_taxi, sensors (generated)"
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,8 @@ class Train(Fit):
 
 
 @dataclass(frozen=True)
-class Benchmark(Fit):
-    """the Numenta Anomaly Benchmark: 58 series, one model each, beside simple opponents"""
-
-    nab_dir: Path = data_flag(ROOT / "data" / "nab", "folder of the benchmark, with data/ and labels/")
+class Benchmark(DataFolder, Fit):
+    """the Numenta Anomaly Benchmark (data_dir/nab, else downloaded): 58 series, one model each, beside opponents"""
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,13 @@ class Encode(Application):
 @dataclass(frozen=True)
 class FindAnomalies(Encode):
     """score, threshold and events of each series, as CSV and in a figure, beside simple opponents"""
+
+
+@dataclass(frozen=True)
+class Planted(Application):
+    """anomalies of four kinds planted into the test part of the training's series: F1 beside simple opponents"""
+
+    seed: Seed = data_flag(0, "seed of the places and columns of the anomalies")
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ SCRIPT = Script(
         "train": Train,
         "anomalies": FindAnomalies,
         "encode": Encode,
+        "planted": Planted,
         "export": Export,
         "benchmark": Benchmark,
     },

@@ -8,6 +8,7 @@ import pytest
 from conftest import without_figures
 
 import lstm_ae_series
+from lstm_studies.loaders import series as loader
 from lstm_studies.training import checkpoint
 
 TINY = "--updates 30 --hidden_size 8 --window 16 --batch_size 16 --quiet".split()
@@ -137,7 +138,22 @@ def test_other_columns_are_refused(tmp_path, capsys):
     assert "expected 2 columns of numbers, as in training, found v" in capsys.readouterr().err
 
 
-def test_the_benchmark_on_three_series(tmp_path):
+def test_planted_anomalies_beside_simple_detectors(tmp_path):
+    train(tmp_path, write_series(tmp_path / "pump.csv", count=600))
+    metrics = main(tmp_path, "--function", "planted")
+    kinds = {f"f1_{kind}" for kind in ("point", "level", "frequency", "correlation")}
+    assert list(metrics) == ["LSTM autoencoder", "PCA", "moving z-score", "isolation forest", "matrix profile"]
+    assert all(kinds <= own.keys() and 0 <= own["f1"] <= 1 for own in metrics.values())
+    assert metrics["PCA"]["average_precision_point"] > 0.5
+    table = rows(tmp_path / "outputs/planted/planted.csv")
+    assert len(table) == 4 * 5 and {row["series"] for row in table} == {"pump"}
+    f1 = [float(row["f1"]) for row in table if row["detector"] == "PCA"]
+    assert metrics["PCA"]["f1"] == pytest.approx(np.mean(f1))
+    train(tmp_path, write_series(tmp_path / "one.csv", count=600, columns=("v",)))
+    assert "f1_correlation" not in main(tmp_path, "--function", "planted")["PCA"]
+
+
+def test_the_benchmark_on_three_series(tmp_path, monkeypatch):
     """A small copy of the benchmark: its files, and windows of anomalies that a jump is in."""
     (tmp_path / "nab/data/real").mkdir(parents=True)
     (tmp_path / "nab/labels").mkdir()
@@ -149,7 +165,9 @@ def test_the_benchmark_on_three_series(tmp_path):
         times = [str(np.datetime64("2024-01-01") + k * np.timedelta64(10, "m")) for k in ends]
         windows[f"real/{name}.csv"] = [times] if jump else []
     (tmp_path / "nab/labels/combined_windows.json").write_text(json.dumps(windows))
-    metrics = main(tmp_path, "--function", "benchmark", "--nab_dir", tmp_path / "nab", *TINY[:-1])
+    (tmp_path / "sums").write_text("")  # there is nothing to download
+    monkeypatch.setattr(loader, "SUMS", tmp_path / "sums")
+    metrics = main(tmp_path, "--function", "benchmark", "--data_dir", tmp_path, *TINY[:-1])
     assert metrics["LSTM autoencoder"]["series"] == 3 and metrics["LSTM autoencoder"]["detected"] == 2
     assert metrics["LSTM autoencoder"]["score"] > 50
     assert [row["detector"] for row in rows(tmp_path / "outputs/benchmark/comparison.csv")] == list(metrics)

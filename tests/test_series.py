@@ -1,11 +1,14 @@
 """Tables of measurements: literal input, literal expected."""
 
 import gzip
+import hashlib
 
 import numpy as np
 import pytest
 from conftest import fails
 
+from lstm_studies.evaluation.planted import KINDS, plant
+from lstm_studies.loaders import series as loader
 from lstm_studies.loaders.series import EXAMPLES, read_benchmark, read_series
 
 
@@ -102,5 +105,68 @@ def test_examples_have_labelled_anomalies(name):
     assert all(0 < first < last < len(series.values) for first, last in series.anomalies)
 
 
-def test_the_benchmark_that_is_not_there(tmp_path):
-    fails(["combined_windows.json", "git clone"], read_benchmark, tmp_path)
+@pytest.fixture
+def server(tmp_path, monkeypatch, no_flush):
+    """The benchmark of two files at an address of its own, with their sums."""
+    files = {"data/a.csv": "timestamp,value\n2024-01-01,1\n2024-01-02,2\n2024-01-03,4\n"}
+    files["labels/combined_windows.json"] = '{"a.csv": [["2024-01-02 00:00:00", "2024-01-03 00:00:00"]]}'
+    sums = []
+    for name, text in files.items():
+        path = tmp_path / "server" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        sums.append(f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n")
+    (tmp_path / "sums").write_text("".join(sums))
+    monkeypatch.setattr(loader, "NAB_URL", (tmp_path / "server").as_uri())
+    monkeypatch.setattr(loader, "SUMS", tmp_path / "sums")
+    return tmp_path / "server"
+
+
+def test_the_benchmark_is_downloaded_and_checked(server, tmp_path):
+    (series,) = read_benchmark(tmp_path / "nab")
+    assert (series.name, series.anomalies, series.values[:, 0].tolist()) == ("a", ((1, 2),), [1, 2, 4])
+    (server / "data" / "a.csv").unlink()
+    assert read_benchmark(tmp_path / "nab")[0].name == "a"  # from the files that are there
+    (server / "data" / "a.csv").write_text("timestamp,value\n2024-01-01,7\n")
+    fails(["2 of its 2 files missing", "expected digest", "github.com/numenta/NAB"], read_benchmark, tmp_path / "new")
+    assert not list((tmp_path / "new").rglob("*.csv"))
+
+
+def test_the_sums_are_those_of_58_series():
+    names = [line.split()[1] for line in loader.SUMS.read_text().splitlines()]
+    assert sum(name.startswith("data/") for name in names) == 58 and names[0] == "labels/combined_windows.json"
+
+
+def test_generated_series_are_correlated_and_the_same_every_time():
+    series = read_series("sensors")
+    assert [one.name for one in series] == ["sensors_1", "sensors_2", "sensors_3"]
+    assert np.array_equal(series[1].values, read_series("sensors")[1].values) and series[0].values.shape == (4000, 4)
+    correlations = np.corrcoef(series[0].values.T)[np.triu_indices(4, 1)]
+    assert np.abs(correlations).max() > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_planted_anomalies(kind):
+    values = np.random.default_rng(0).normal(size=(800, 3)).cumsum(0)
+    changed, anomalous = plant(values, kind, 400, 10, np.random.default_rng(1))
+    differs = (changed != values).any(1)
+    assert not differs[:400].any() and (differs <= anomalous).all()
+    runs = np.diff(np.flatnonzero(np.diff(anomalous, prepend=False, append=False)))[::2]
+    assert set(runs) == {1 if kind == "point" else 10} and len(runs) == 5
+    assert ((changed != values).sum(1) <= 1).all()  # one column at a time
+    distance = np.abs(changed - values)[anomalous].max(1)
+    sizes = {"point": 3, "level": 1.5}
+    if kind in sizes:
+        std = values[:400].std(0)
+        column = np.abs(changed - values)[anomalous].argmax(1)
+        assert distance == pytest.approx(sizes[kind] * std[column])
+    if kind == "correlation":  # each value is one of the column's own
+        assert all(np.isin(changed[:, c], values[:, c]).all() for c in range(3))
+
+
+def test_planting_is_refused():
+    values, rng = np.zeros((100, 1)), np.random.default_rng(0)
+    cases = ("correlation", 50, "several columns"), ("points", 50, "found 'points'"), ("level", 95, "at least 30")
+    for kind, first, message in cases:
+        with pytest.raises(ValueError, match=message):
+            plant(values, kind, first, 10, rng)

@@ -13,10 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lstm_studies.loaders.files import SAMPLES, DataError, read_bytes, reading
+from lstm_studies.loaders.files import SAMPLES, DataError, download, read_bytes, reading
 from lstm_studies.loaders.tables import counts_rows, read_rows, say, to_numbers, to_time, to_times
 
 EXAMPLES = ("machine_temperature", "nyc_taxi")  # of the Numenta Anomaly Benchmark, with their labelled anomalies
+INVENTED = "sensors"  # three generated series of several columns
+NAB_URL = "https://raw.githubusercontent.com/numenta/NAB/ea702d75cc2258d9d7dd35ca8e5e2539d71f3140"
+SUMS = SAMPLES / "nab" / "SHA256SUMS"  # of the benchmark's files
 FILES = {"machine_temperature": "machine_temperature_system_failure", "nyc_taxi": "nyc_taxi"}
 COLUMNS = {"machine_temperature": "temperature", "nyc_taxi": "passengers"}
 EXPECTED = "a table with columns of numbers and, as far as there are any, a column of times and one of names"
@@ -41,8 +44,10 @@ class Series(NamedTuple):
 
 
 def read_series(path: Path | str) -> list[Series]:
-    """The series of a file, of all files of a folder, or of one of EXAMPLES. Raises DataError, with the line if there
-    is one."""
+    """The series of a file, of all files of a folder, of one of EXAMPLES, or INVENTED ones. Raises DataError, with the
+    line if there is one."""
+    if str(path) == INVENTED:
+        return [sensors(seed) for seed in (1, 2, 3)]
     if str(path) in EXAMPLES:
         return [example(str(path))]
     path = Path(path)
@@ -76,14 +81,20 @@ def example(name: str) -> Series:
 def read_benchmark(folder: Path) -> list[Series]:
     """The series of the Numenta Anomaly Benchmark with their labelled anomalies. Raises DataError.
 
-    folder: holds data/ and labels/ of github.com/numenta/NAB.
+    folder: holds data/ and labels/ of github.com/numenta/NAB; what is missing there is downloaded.
     """
-    labels = folder / "labels" / "combined_windows.json"
-    if not labels.exists():
+    sums = dict(line.split()[::-1] for line in SUMS.read_text().splitlines())
+    absent = [name for name in sums if not (folder / name).exists()]
+    try:
+        for name in absent:
+            download(f"{NAB_URL}/{name}", folder / name, [sums[name]])
+    except DataError as error:
         raise DataError(
-            f"{labels}: expected the Numenta Anomaly Benchmark, found no such file; "
-            f"git clone https://github.com/numenta/NAB, and give the folder with --nab_dir"
-        )
+            f"{folder}: expected data/ and labels/ of the Numenta Anomaly Benchmark, found {len(absent)} of its "
+            f"{len(sums)} files missing and could not fetch them ({error}); put them there, from "
+            "https://github.com/numenta/NAB, or give the folder above with --data_dir"
+        ) from None
+    labels = folder / "labels" / "combined_windows.json"
     with reading(labels, "windows of anomalies by file"):
         windows = json.loads(labels.read_text())
         series = []
@@ -96,6 +107,18 @@ def read_benchmark(folder: Path) -> list[Series]:
                 Series(name.removesuffix(".csv").replace("/", "-"), ("value",), time, values, segment, anomalies)
             )
     return series
+
+
+def sensors(seed: int, count: int = 4000, columns: int = 4) -> Series:
+    """An invented machine: sensors (N, C) that each mix two waves of wandering frequencies and a load, with noise."""
+    rng = np.random.default_rng(seed)
+    speed = 2 * np.pi / np.array([24, 61]) * (1 + 0.05 * np.cumsum(rng.normal(0, 0.05, (count, 2)), 0))
+    load = np.cumsum(rng.normal(0, 1, count))
+    load = (load - pd.Series(load).rolling(200, 1).mean().to_numpy()) / 8
+    sources = np.column_stack([np.sin(np.cumsum(speed, 0)), load])  # (N, 3)
+    values = sources @ rng.normal(size=(3, columns)) + rng.normal(0, 0.1, (count, columns))
+    names = tuple(f"sensor {k + 1}" for k in range(columns))
+    return Series(f"sensors_{seed}", names, np.arange(1, count + 1), values, np.zeros(count, np.int64))
 
 
 def records_between(time: np.ndarray, first: str, last: str) -> np.ndarray:
