@@ -12,7 +12,7 @@ HEADER = "%s\n@problemName Steps\n@timeStamps false\n@missing false\n@dimensions
 LINES = ["1,2,3:4,5,6:up", "1.5:-2:down", "0,0:1e2,1:up"]
 
 
-def write(path, lines=LINES, header=HEADER % "# a comment"):
+def write(path, lines=LINES, header=HEADER % "# a comment\n% of another kind"):
     path.write_text(header + "\n".join(lines) + "\n")
     return path
 

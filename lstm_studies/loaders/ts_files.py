@@ -23,6 +23,7 @@ MAX_LINES = 2**22
 MAX_STEPS, MAX_FEATURES = 100_000, 10_000  # of one sequence: a file that claims more is damaged
 MAX_VALUE = 1e15  # squares and their sums stay finite in float32
 MISSING = ("?", "nan")
+COMMENTS = ("#", "%")  # begin a line that is one
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -165,7 +166,7 @@ def read_ts(path: Path) -> TimeSeries:
         has_classes, classes = class_names(path, header)
         values, labels = [], []
         for number, line in enumerate(lines[start:], start + 1):
-            if line.strip() and not line.startswith("#"):
+            if line.strip() and not line.startswith(COMMENTS):
                 check_counts(path, number, line)
                 *features, label = line.split(":") if has_classes else [*line.split(":"), ""]
                 label = label.strip()
@@ -194,7 +195,7 @@ def read_header(path: Path, lines: list[str]) -> tuple[dict[str, str], int]:
             return header, number
         if key.startswith("@"):
             header[key[1:]] = value.strip()
-        elif key and not key.startswith("#"):
+        elif key and not key.startswith(COMMENTS):
             raise DataError(f"{path}, line {number}: expected a header of lines @key value, found {line[:40]!r}")
     raise DataError(f"{path}: expected a .ts file, found no line @data")
 
