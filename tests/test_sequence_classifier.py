@@ -1,5 +1,7 @@
 """SequenceClassifier follows scikit-learn, in all three modes, for the sequences and labels that people have."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from lstm_studies import SequenceAutoencoder, SequenceClassifier
 from lstm_studies.training.checkpoint import CheckpointError
+from lstm_studies.training.settings import ROOT
 
 TINY = {"updates": 40, "hidden_size": 8, "channels": 8, "batch_size": 16, "learning_rate": 1e-2}
 
@@ -76,6 +79,20 @@ def test_scikit_learn(fitted):
     grid = GridSearchCV(pipeline, {"sequenceclassifier__mode": ["plain", "AdvLSTM"]}, cv=2).fit(*waves())
     assert grid.best_params_["sequenceclassifier__mode"] in ("plain", "AdvLSTM")
     assert cross_val_score(pipeline, *waves(), cv=2).shape == (2,)
+
+
+def test_the_page_of_the_estimators():
+    x, y = waves()
+    names = {"X": x, "y": y, "X_test": waves(9, seed=1)[0], "y_test": waves(9, seed=1)[1]}
+    names |= {"table": pd.DataFrame(x.reshape(-1, 2)), "new_table": pd.DataFrame(x[:9].reshape(-1, 2))}
+    names |= {"texts": [f"{'buy calls' if k % 2 else 'sell puts'} {k % 7}" for k in range(60)], "labels": [0, 1] * 30}
+    page = (ROOT / "docs" / "estimators.md").read_text()
+    exec(re.search(r"`(from lstm_studies .*?)`", page)[1], names)
+    for block in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    assert names["codes"].shape == (48, 8) and names["is_anomaly"].shape == (9 * 14,)
+    assert names["classifier"].score(*waves(seed=1)) > 0.9
+    assert names["sentiment"].predict(["buy calls", "sell puts"]).tolist() == [1, 0]
 
 
 HARMLESS = {  # the checks that ask for something else than an estimator of sequences can give, and why

@@ -30,7 +30,7 @@ class TextClassifier(LoopClassifier):
         dropout: of hidden states. embedding_dropout: of whole dimensions. word_dropout: share of unknown words.
         linear: the linear model, too. min_count: occurrences that a word or bigram needs.
         updates: optimizer steps. batch_size, learning_rate: of AdamW, with a warm-up and a cosine to 0.
-        validation_share: random share of the texts whose accuracy chooses the epoch; 0: the last epoch is kept.
+        validation_share: random share of the texts whose cross-entropy chooses the epoch; 0: the last epoch is kept.
         seed: of the weights and of the order of the data. device: of the training. verbose: 1: a line per epoch.
 
     After `fit`: `model_`, a TextLSTM with its vocabulary; `classes_` (2,); `history_`, a dictionary per epoch.
@@ -83,8 +83,7 @@ class TextClassifier(LoopClassifier):
             )
             model = self.build(training.texts)
             data, held_out = (encoded(part, model) if part.texts else None for part in (training, validation))
-            chosen_by = {"monitor": "accuracy", "maximise": True}
-            self.train(model, step, data, held_out, weight_decay=0.01, batches=data.batches, **chosen_by)
+            self.train(model, step, data, held_out, weight_decay=0.01, batches=data.batches)
         return self
 
     def build(self, texts: list[str]) -> TextLSTM:
