@@ -4,8 +4,9 @@
     python lstm_ae_snp500.py --function reconstruct                  # test windows of three stocks, in dollars
     python lstm_ae_snp500.py --function reconstruct --folds 5        # every block of time is test data once
     python lstm_ae_snp500.py --function reconstruct --folds 5 --hidden_size 64 128      # a grid, scored by the folds
-    python lstm_ae_snp500.py --function predict                      # MASE about .81; persistence is 1
-    python lstm_ae_snp500.py --function predict --inputs high        # MASE just below 1: highs hold almost nothing
+    python lstm_ae_snp500.py --function predict                      # tomorrow's high: error beside persistence's
+    python lstm_ae_snp500.py --function predict --inputs high        # just below 1: highs alone hold almost nothing
+    python lstm_ae_snp500.py --function predict --folds 3            # each of the last three years is test data once
     python lstm_ae_snp500.py --function predict --preset published   # every day predicted, reconstruction beside it
     python lstm_ae_snp500.py --function tomorrow --data newest.csv   # the next high of each stock in a file
 
@@ -19,7 +20,8 @@ Deviations from the studies it follows:
    "next" day is in the input, and predicting it is reconstruction; in the preset best only the day after the window
    counts.
 3. They show the curves alone. A curve that copies yesterday's price looks perfect, so here persistence (tomorrow's high
-   is today's) stands beside each number: MASE = mean absolute error / that of persistence.
+   is today's) stands beside each number, relative MAE = mean absolute error / that of persistence, and so do pooled
+   lines and boosted trees. In the preset best the LSTM learns what such a line leaves (`--line`).
 Question, protocol and results: docs/lstm_ae_snp500.md.
 """
 
@@ -30,6 +32,7 @@ if __name__ == "__main__":
     parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
 import dataclasses
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,15 +41,17 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 from torch.utils.data import TensorDataset
 
+from lstm_studies.evaluation import forecasts
 from lstm_studies.evaluation.anomalies import judge
-from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
-from lstm_studies.evaluation.forecasts import linear_mase, mase_interval
+from lstm_studies.evaluation.baselines import beside_pca, fit_pca, reconstruction_baselines
+from lstm_studies.evaluation.comparison import OURS, Errors, beside_opponents
 from lstm_studies.loaders import windows
 from lstm_studies.loaders.augmentation import random_mirrors
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.prices import StockPrices, complete_stocks, own_prices, select_symbols, stock_prices
 from lstm_studies.loaders.toy import scale_sequences, unscale_sequences
-from lstm_studies.loaders.windows import CLOSE, HIGH, INPUTS, PARTS, Samples
+from lstm_studies.loaders.windows import HIGH, INPUTS, PARTS, Samples
+from lstm_studies.models.line_autoencoder import LineAutoencoder, span_means
 from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from lstm_studies.reporting import plots
 from lstm_studies.reporting import prices as figures
@@ -56,9 +61,9 @@ from lstm_studies.training.run import run_script
 from lstm_studies.training.settings import UsageError
 from lstm_studies.training.trained import in_batches, trained_model, write_codes
 
-MODEL = "lstm_ae"  # its name in metrics.json
 SHOWN = ("AMZN", "GOOGL", "GOOG", "AAPL")  # stocks to draw by default, as far as the data have them
 VALIDATION_STRIDE = 5  # days between the starts of validation windows
+PREDICTORS = LSTMAutoencoder, LineAutoencoder
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
@@ -90,7 +95,8 @@ def as_steps(x: Tensor, input_size: int) -> Tensor:
 def build(settings: PriceTraining) -> LSTMAutoencoder:
     sizes = settings.hidden_size, settings.code_size or None, settings.num_layers
     if isinstance(settings, Predict):
-        return LSTMAutoencoder(len(INPUTS[settings.inputs]), *sizes, prediction_size=1, input_std=0.1)
+        model = LineAutoencoder if settings.line else LSTMAutoencoder
+        return model(INPUTS[settings.inputs], *sizes, prediction_size=1, input_std=0.1)
     periods = harmonic_periods(settings.window // settings.input_size, settings.positional_harmonics)
     return LSTMAutoencoder(settings.input_size, *sizes, encoding_periods=periods, output_layer=settings.output_layer)
 
@@ -193,33 +199,38 @@ def reconstruct_highs(model: nn.Module, highs: Tensor, device: str) -> Tensor:
 # ---- prediction ------------------------------------------------------------------------------------------------------
 
 
+def prediction_dates(count: int, settings: Predict) -> dict[str, slice]:
+    """The dates of each part, by the 60/20/20 split or by the rolling period."""
+    if settings.fold is None:
+        return windows.split_dates(count)
+    return windows.rolling_dates(count, settings.folds, settings.fold)
+
+
 def part_samples(data: StockPrices, settings: Predict, part: str) -> Samples:
     """Windows of `--window` days and the days after their steps, all within `part`; scales fitted on training dates."""
-    dates, values = windows.split_dates(len(data.dates)), data.values
+    dates, values = prediction_dates(len(data.dates), settings), data.values
     scale, stride = windows.fit_scale(values[:, dates["train"]]), settings.stride if part == "train" else 1
     return windows.samples(values[:, dates[part]], scale, settings.window, settings.inputs, stride)
 
 
 def train_prediction(settings: Predict, folder: Path) -> loop.Result:
     data = load(settings)
-    settings = settings.reading(data.metadata)
-    sets = []
-    for part, limit in (("train", settings.limit), ("validation", None)):
-        own = part_samples(data, settings, part)
-        sets.append(TensorDataset(own.x[:limit], own.targets[:limit], own.unit[:limit]))
-    return loop.train(build(settings), make_prediction_step(settings), *sets, settings, folder, monitor="prediction")
+    settings, model = settings.reading(data.metadata), build(settings)
+    train, validation = (part_samples(data, settings, part) for part in ("train", "validation"))
+    train = train._replace(**{name: getattr(train, name)[: settings.limit] for name in ("x", "targets", "unit")})
+    if settings.line:  # at its best by itself, then trained further with the LSTM
+        model.set_line(*forecasts.fit_line(span_means(train.x - 0.5, model.arguments["spans"]), train))
+    sets = (TensorDataset(own.x, own.targets, own.unit) for own in (train, validation))
+    return loop.train(model, make_prediction_step(settings), *sets, settings, folder, monitor="prediction")
 
 
 def test_prediction(settings: Predict, folder: Path) -> dict:
-    """MASE with its interval, the errors behind it in the data's unit, and the linear models beside it."""
+    """Relative MAE with its interval, the errors behind it in the data's unit, and a line per stock beside it."""
     data = load(settings)
-    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
-    test = part_samples(data, settings, "test")
-    actual = test.last + (test.targets[:, -1] - 0.5).double() * test.span
-    errors = (predict_highs(model, test, settings.device) - actual).abs().view(-1, test.days)  # (S, days)
-    persistence = (test.last - actual).abs().view(-1, test.days)
-    low, high = mase_interval(errors.sum(0).numpy(), persistence.sum(0).numpy(), settings.seed)
-    step, validation = make_prediction_step(settings), part_samples(data, settings, "validation")
+    model = checkpoint.rebuild(folder / "best.pt", *PREDICTORS).to(settings.device)
+    validation, test = (part_samples(data, settings, part) for part in ("validation", "test"))
+    dates = prediction_dates(len(data.dates), settings)
+    step, predicted = make_prediction_step(settings), predict_steps(model, test, settings.device)
     test_means, val_means = (
         loop.evaluate(model, step, TensorDataset(own.x, own.targets, own.unit), settings) for own in (test, validation)
     )
@@ -229,43 +240,24 @@ def test_prediction(settings: Predict, folder: Path) -> dict:
         "stocks": len(data.symbols),
         "test_days": test.days,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "mase": (errors.mean() / persistence.mean()).item(),
-        "mase_low": low,
-        "mase_high": high,
-        "linear_mase": linear_baseline(data, settings),
-        "test_mae": errors.mean().item(),
-        "persistence_mae": persistence.mean().item(),
+        **forecasts.scores(predicted[:, -1], test, settings.seed),
+        "linear_mase": forecasts.linear_mase(data.values, dates, settings.window, closes=settings.inputs != "high"),
         "test_mse": test_means["mse"],
         "val_mse": val_means["mse"],
         "test_prediction_loss": test_means["prediction"],
         "val_prediction_loss": val_means["prediction"],
-        **(errors_by_step(model, test, settings) if settings.predict_every_step else {}),
+        **(forecasts.errors_by_step(predicted, test) if settings.predict_every_step else {}),
     }
 
 
-def errors_by_step(model: nn.Module, own: Samples, settings: Predict) -> dict[str, float]:
-    """Squared errors of every day's next high where the window holds it and where it does not, and of persistence."""
-    predicted = in_batches(lambda x: model(x).prediction[:, :, 0], own.x, settings.device)
-    errors = (predicted - own.targets).square().mean(0)  # (T,)
-    return {
-        "known_next_days_mse": errors[:-1].mean().item(),
-        "last_next_day_mse": errors[-1].item(),
-        "persistence_mse": (own.targets[:, -1] - 0.5).square().mean().item(),  # 1/2 is the window's last high
-    }
+def predict_steps(model: nn.Module, own: Samples, device: str) -> Tensor:
+    """The high of the day after each step on the scale of the samples, (N, T)."""
+    return in_batches(lambda x: model(x).prediction[:, :, 0], own.x, device)
 
 
 def predict_highs(model: nn.Module, own: Samples, device: str) -> Tensor:
     """The next day's high in the data's unit, (N,)."""
-    predicted = in_batches(lambda x: model(x).prediction[:, -1, 0], own.x, device)
-    return own.last + (predicted - 0.5).double() * own.span
-
-
-def linear_baseline(data: StockPrices, settings: Predict) -> float:
-    """MASE of a linear model per stock on the same test days, with close - high if the model reads closes, too."""
-    dates = windows.split_dates(len(data.dates))
-    train, test = data.values[:, dates["train"]], data.values[:, dates["test"]][:, settings.window - 2 :]
-    closes = (train[..., CLOSE], test[..., CLOSE]) if settings.inputs == "ohlcv" else None
-    return linear_mase(train[..., HIGH], test[..., HIGH], closes)
+    return own.last + (predict_steps(model, own, device)[:, -1] - 0.5).double() * own.span
 
 
 def roll_out(model: nn.Module, values: Tensor, scale_values: Tensor, days: int, device: str) -> Tensor:
@@ -283,13 +275,6 @@ def roll_out(model: nn.Module, values: Tensor, scale_values: Tensor, days: int, 
 # ---- functions that train --------------------------------------------------------------------------------------------
 
 
-def axes_of(data: StockPrices) -> tuple[str, str, str]:
-    """What is drawn, its unit, and both: one's own prices may be in any currency, one number per date is anything."""
-    quantity = "value" if data.metadata["fields"] == 1 else "daily high"
-    own = data.metadata["data"] == "own"
-    return (quantity, quantity, quantity) if own else (quantity, "USD", f"{quantity} (USD)")
-
-
 def shown_symbols(settings: PlotPrices | Request, data: StockPrices, count: int) -> list[str]:
     """`--symbols`, or the first few of SHOWN that the data have, filled up in the order of the data."""
     usual = dict.fromkeys([symbol for symbol in SHOWN if symbol in data.symbols] + data.symbols)
@@ -302,7 +287,7 @@ def plot_prices(request: Request, folder: Path) -> dict:
     names = shown_symbols(request, data, 2)
     highs = dict(zip(names, select_symbols(data, names).values[:, :, HIGH], strict=True))
     series = {name: (data.dates, y) for name, y in highs.items()}
-    plots.curves(folder / "prices.png", series, "date", axes_of(data)[2])
+    plots.curves(folder / "prices.png", series, "date", figures.axes_of(data)[2])
     last = {name: y[y.isfinite()][-1].item() for name, y in highs.items()}
     return {name: {"data": data.metadata["data"], "last_high": high} for name, high in last.items()}
 
@@ -310,24 +295,39 @@ def plot_prices(request: Request, folder: Path) -> dict:
 def reconstruct(request: Request, folder: Path) -> dict:
     """Trains and tests on windows of highs, by folds if asked for; draws three stocks and the losses."""
     folds = request.folds if request.folds > 1 else 0
-    metrics = search.fit({MODEL: request}, folder, train_reconstruction, test_reconstruction, folds, refit=not folds)
+    metrics = search.fit({OURS: request}, folder, train_reconstruction, test_reconstruction, folds, refit=not folds)
     curves = tables.read_curves(folder, "loss")
     plots.curves(folder / "loss.png", curves, "epoch", "mean squared error", log=True, dashed=["training"])
     plot_stocks(dataclasses.replace(request.single(), fold=0 if folds else None), folder)
-    if not request.quiet:
-        warn_of_opponents(metrics[MODEL], "test_mse", {"PCA with a code of its size": "pca_mse"})
-    return metrics
+    return compared(metrics, request, folder, "test_mse", reconstruction_errors)
 
 
-def warn_of_opponents(metrics: dict, key: str, opponents: dict[str, str | float]) -> None:
-    """Says so if the model's error is not below that of a simpler one, which is given by its key or as a number."""
-    error, *others = (
-        metrics.get(f"{name}_mean", metrics[name]) if isinstance(name, str) else name
-        for name in (key, *opponents.values())
-    )
-    for name, other in zip(opponents, others, strict=True):
-        if error >= other:
-            print(f"WARNING: {MODEL} is not better than {name}: {key} {error:.4g}, there {other:.4g}")
+def reconstruction_errors(settings: Reconstruct, folders: list[Path]) -> Errors:
+    """Squared errors of test windows; those that begin on one day, of all stocks, depend on one another."""
+    data = load(settings)
+    models = [checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device) for folder in folders]
+    train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
+    restored = [reconstruct_scaled(model, test, settings.device) for model in models]
+    days = torch.arange(len(test) // len(data.symbols)).repeat(len(data.symbols))
+    return *beside_pca(restored, train, validation, test, models[0].code_size), days
+
+
+def prediction_errors(settings: Predict, folders: list[Path]) -> Errors:
+    """Errors of test predictions over the mean one of persistence; those of five days depend on one another."""
+    models = [checkpoint.rebuild(folder / "best.pt", *PREDICTORS).to(settings.device) for folder in folders]
+    parts = [part_samples(load(settings), settings, part) for part in PARTS]
+    predicted = [predict_steps(model, parts[-1], settings.device)[:, -1] for model in models]
+    return forecasts.beside_opponents(predicted, *parts, settings.seed)
+
+
+def compared(metrics: dict, request: Request, folder: Path, key: str, errors_of: Callable[..., Errors]) -> dict:
+    """The metrics with those of the opponents and the differences from them, over all folds if there are some."""
+    settings = dataclasses.replace(request.single(), **metrics[OURS].get("best_combination", {}))
+    folds = {k: [folder / f"fold{k}"] for k in range(settings.folds)}
+    if settings.folds == 1:
+        folds = {None: sorted(folder.glob("seeds/*")) or [folder]}
+    errors = [errors_of(dataclasses.replace(settings, fold=k), folders) for k, folders in folds.items()]
+    return beside_opponents(metrics, key, errors)
 
 
 def plot_stocks(settings: Reconstruct, folder: Path) -> None:
@@ -335,7 +335,7 @@ def plot_stocks(settings: Reconstruct, folder: Path) -> None:
     data = load(settings)
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
     dates = data.dates[part_dates(len(data.dates), settings, "test")[0]]
-    quantity, unit, _ = axes_of(data)
+    quantity, unit, _ = figures.axes_of(data)
     rows = {}
     for name in shown_symbols(settings, data, 3):
         highs = part_windows(select_symbols(data, name), settings, "test")
@@ -348,21 +348,21 @@ def plot_stocks(settings: Reconstruct, folder: Path) -> None:
 def predict(request: Request, folder: Path) -> dict:
     """Trains reconstruction and prediction at once; draws losses and predictions; writes tomorrow.csv."""
     data = load(request)
-    if request.inputs == "ohlcv" and data.metadata["fields"] == 1:
+    if request.inputs != "high" and data.metadata["fields"] == 1:
         raise UsageError(f"--inputs: expected high, since {request.data} has one number per date")
-    metrics = search.fit({MODEL: request}, folder, train_prediction, test_prediction)
-    settings = dataclasses.replace(request.single(), **metrics[MODEL].get("best_combination", {}))
-    model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
+    folds = request.folds if request.folds > 1 else 0
+    metrics = search.fit({OURS: request}, folder, train_prediction, test_prediction, folds, refit=not folds)
+    settings = dataclasses.replace(request.single(), **metrics[OURS].get("best_combination", {}))
     error = "mean squared error" if settings.predict_every_step else "absolute error\nover mean daily change"
     curves = {key: tables.read_curves(folder, key) for key in ("mse", "prediction", "loss")}
     figures.losses(folder, curves, settings.reconstruction_dominance, error)
-    plot_predictions(settings, model, folder)
-    if settings.inputs == "high":
-        plot_rollout(settings, model, folder)
-    write_tomorrow(model, data, data.values[:, windows.split_dates(len(data.dates))["train"]], settings, folder)
-    if not request.quiet:
-        warn_of_opponents(metrics[MODEL], "mase", {"persistence": 1.0, "a linear model per stock": "linear_mase"})
-    return metrics
+    if not folds:
+        model = checkpoint.rebuild(folder / "best.pt", *PREDICTORS).to(settings.device)
+        plot_predictions(settings, model, folder)
+        if settings.inputs == "high":
+            plot_rollout(settings, model, folder)
+        write_tomorrow(model, data, data.values[:, windows.split_dates(len(data.dates))["train"]], settings, folder)
+    return compared(metrics, request, folder, "mase", prediction_errors)
 
 
 def plot_predictions(settings: Predict, model: nn.Module, folder: Path) -> None:
@@ -372,7 +372,7 @@ def plot_predictions(settings: Predict, model: nn.Module, folder: Path) -> None:
     predicted, last = (x.view(-1, test.days).numpy() for x in (predict_highs(model, test, settings.device), test.last))
     dates, actual = data.dates[-test.days :], data.values[:, -test.days :, HIGH].numpy()
     shown = [(name, data.symbols.index(name)) for name in shown_symbols(settings, data, 3)]
-    quantity, unit, _ = axes_of(data)
+    quantity, unit, _ = figures.axes_of(data)
     figures.predictions(folder / "predictions.png", shown, dates, actual, predicted, last, quantity, unit)
     figures.changes(folder / "companies.png", data.symbols, dates, actual, predicted, last, quantity)
 
@@ -384,7 +384,7 @@ def plot_rollout(settings: Predict, model: nn.Module, folder: Path) -> None:
     values = select_symbols(data, name).values
     train = values[:, windows.split_dates(len(data.dates))["train"]]
     predicted = roll_out(model, values[:, -2 * days : -days], train, days, settings.device)
-    highs, ylabel = values[0, -2 * days :, HIGH].numpy(), axes_of(data)[2]
+    highs, ylabel = values[0, -2 * days :, HIGH].numpy(), figures.axes_of(data)[2]
     figures.rollout(folder / "rollout.png", name, data.dates[-2 * days :], highs, predicted.numpy(), ylabel)
 
 
@@ -412,7 +412,7 @@ def encode(request: Request, folder: Path) -> dict:
     _, highs, names = windows_to_judge(request, settings)
     codes = in_batches(model.encode, as_steps(scaled(highs), settings.input_size), settings.device)
     write_codes(folder / "codes.csv", names, codes)
-    return {MODEL: {"model": str(path), "windows": len(names), "code_size": model.code_size}}
+    return {OURS: {"model": str(path), "windows": len(names), "code_size": model.code_size}}
 
 
 def anomalies(request: Request, folder: Path) -> dict:
@@ -435,36 +435,36 @@ def anomalies(request: Request, folder: Path) -> dict:
         prepare=scaled,
     )
     tables.write_csv(folder / "anomalies.csv", rows)
-    restored = unscale_sequences(restored.double(), offset, scale)
-    plots.worst_sequences(folder / "worst.png", rows, names, highs, restored, "day of the window", axes_of(data)[1])
-    return {MODEL: {"model": str(path), "windows": len(rows), **metrics}}
+    restored, unit = unscale_sequences(restored.double(), offset, scale), figures.axes_of(data)[1]
+    plots.worst_sequences(folder / "worst.png", rows, names, highs, restored, "day of the window", unit)
+    return {OURS: {"model": str(path), "windows": len(rows), **metrics}}
 
 
 def tomorrow(request: Request, folder: Path) -> dict:
     """Writes the next day's high of each stock to tomorrow.csv."""
-    model, settings, path = trained_model(request, "predict", LSTMAutoencoder)
+    model, settings, path = trained_model(request, "predict", *PREDICTORS)
     if request.data is None:
         data = load(settings)
         known = data.values[:, windows.split_dates(len(data.dates))["train"]]
     else:  # other stocks, perhaps, than those of the training: each one's own past gives its scale
         data = complete_prices(request.data, settings.data_dir, settings.source)
         known = data.values
-    if settings.inputs == "ohlcv" and data.metadata["fields"] == 1:
+    if settings.inputs != "high" and data.metadata["fields"] == 1:
         raise DataError(
             f"{request.data}: expected open, high, low, close and volume, which the model reads, found one number"
         )
     count = write_tomorrow(model, data, known, settings, folder)
-    return {MODEL: {"model": str(path), "stocks": count, "newest_date": str(data.dates[-1])}}
+    return {OURS: {"model": str(path), "stocks": count, "newest_date": str(data.dates[-1])}}
 
 
 def write_tomorrow(model: nn.Module, data: StockPrices, known: Tensor, settings: Predict, folder: Path) -> int:
     """Writes the high after the newest date per symbol to tomorrow.csv; the dates `known` (S, D, 5) give the scales."""
     newest = windows.newest_samples(data.values, windows.fit_scale(known), settings.window, settings.inputs)
-    predicted = predict_highs(model, newest, settings.device).tolist()
-    rows = []
-    for symbol, high, after in zip(data.symbols, newest.last.tolist(), predicted, strict=True):
-        row = {"symbol": symbol, "date": str(data.dates[-1]), "high": high, "next_high": after}
-        rows.append({**row, "change_percent": 100 * (after / high - 1)})
+    columns = data.symbols, newest.last.tolist(), predict_highs(model, newest, settings.device).tolist()
+    rows = [
+        {"symbol": s, "date": str(data.dates[-1]), "high": y, "next_high": z, "change_percent": 100 * (z / y - 1)}
+        for s, y, z in zip(*columns, strict=True)
+    ]
     tables.write_csv(folder / "tomorrow.csv", rows)
     return len(rows)
 

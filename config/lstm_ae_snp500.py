@@ -46,6 +46,16 @@ class PriceTraining(Training, PlotPrices):
     code_size: Count = model_flag(16, "values of the bottleneck; 0: the encoder's last hidden state")
     window: Annotated[int, Range(2)] = data_flag(50, "days per sequence")
     stride: PositiveInt = data_flag(5, "days between the starts of training windows")
+    folds: PositiveInt = training_flag(
+        1,
+        "1: the 60/20/20 split. More, for reconstruct: blocks of time for cross-validation, at least 3; for predict: "
+        "rolling periods, each tested after training on the dates before it",
+    )
+    fold: int | None = None  # the one whose dates are test data; None: the 60/20/20 split
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "seeds", self.folds == 1, "--folds 1")
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,9 @@ class Reconstruct(PriceTraining):
     )
     output_layer: Literal["sigmoid", "linear"] = model_flag("sigmoid", "last layer of the decoder")
     mirror: bool = training_flag(False, "augmentation: windows reversed in time and in sign, each half the time")
-    folds: PositiveInt = training_flag(1, "blocks of time for cross-validation, at least 3; 1: the 60/20/20 split")
-    fold: int | None = None  # the block of time that is test data; None: the 60/20/20 split
 
     def check(self, given) -> None:
         super().check(given)
-        self.need(given, "seeds", self.folds == 1, "--folds 1")
         if self.folds == 2:
             raise UsageError("--folds: expected 1, or at least 3 (test, validation and training blocks), found 2")
         if self.window % self.input_size:
@@ -72,10 +79,15 @@ class Reconstruct(PriceTraining):
 
 @dataclass(frozen=True)
 class Predict(PriceTraining):
-    """train reconstruction and the next day's high; loss curves, predicted against actual, MASE"""
+    """train reconstruction and the next day's high; loss curves, predicted against actual, relative MAE"""
 
-    inputs: Literal["high", "ohlcv"] = model_flag(
-        "ohlcv", "prices of each day that the model reads: high, or open, high, low, close and volume"
+    inputs: Literal["high", "ohlcv", "market"] = model_flag(
+        "ohlcv",
+        "what the model reads of each day: high; ohlcv: open, high, low, close and volume; market: these and their "
+        "means over all stocks",
+    )
+    line: bool = model_flag(
+        False, "the prediction begins with a line (least absolute deviations), and the LSTM learns its residual"
     )
     predict_every_step: bool = training_flag(
         False, "prediction loss over every day's next day, squared, instead of the last day's absolute error"
@@ -109,12 +121,13 @@ def best(asked) -> dict[str, Any]:
             return {**usual, "batch_size": 64, "learning_rate": 3e-3, "epochs": 60}
         return {**usual, "batch_size": 256, "learning_rate": 5e-3, "epochs": 5 if asked.folds == 5 else 8}
     if asked.function == "predict":
-        usual = {"hidden_size": 64, "window": 20, "stride": 1}
+        usual = {"hidden_size": 64, "window": 20, "stride": 1, "line": True}
         if asked.data:
             return {**usual, "code_size": 0, "batch_size": 64, "learning_rate": 1e-3, "epochs": 30}
         if asked.inputs == "high":
             return {**usual, "code_size": 16, "batch_size": 512, "learning_rate": 1e-3, "epochs": 5}
-        return {**usual, "code_size": 0, "batch_size": 512, "learning_rate": 3e-3, "epochs": 8}
+        usual["inputs"] = "market"
+        return {**usual, "code_size": 0, "batch_size": 512, "learning_rate": 1e-3, "epochs": 2}
     return {}
 
 
@@ -134,7 +147,7 @@ def quick(asked) -> dict[str, Any]:
     if asked.function == "reconstruct":
         return {"hidden_size": 64, "batch_size": 128, "learning_rate": 3e-3, "epochs": 4, "limit": 12800}
     if asked.function == "predict":
-        usual = {"hidden_size": 32, "code_size": 0, "window": 20}
+        usual = {"hidden_size": 32, "code_size": 0, "window": 20, "line": True}
         return {**usual, "batch_size": 256, "learning_rate": 3e-3, "epochs": 4, "limit": 25600}
     return {}
 

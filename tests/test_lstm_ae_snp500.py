@@ -17,6 +17,7 @@ import lstm_ae_snp500 as snp500
 from config.lstm_ae_snp500 import Predict, Reconstruct
 from lstm_studies.loaders.prices import StockPrices
 from lstm_studies.loaders.windows import CLOSE, HIGH, RANGE, fit_scale
+from lstm_studies.reporting.prices import axes_of
 
 
 def walk_prices(stocks: int, days: int, seed: int = 0) -> StockPrices:
@@ -48,7 +49,7 @@ def run_prices(tmp_path, *argv) -> dict:
     tiny = ["--epochs", "1", "--limit", "32"] if trains else []
     tiny += ["--hidden_size", "4"] if trains and "--hidden_size" not in argv else []
     metrics = snp500.main(["--function", *argv, *tiny, "--output_dir", str(tmp_path), "--quiet"])
-    assert list(metrics) == ["lstm_ae"] or argv[0] == "plot_prices"
+    assert next(iter(metrics)) == "lstm_ae" or argv[0] == "plot_prices"
     return metrics.get("lstm_ae", metrics)
 
 
@@ -117,7 +118,7 @@ def test_roll_out_feeds_predictions_back():
     )
 
 
-def test_a_random_walk_gives_mase_1(tmp_path, walk):
+def test_a_random_walk_gives_a_relative_mae_of_1(tmp_path, walk):
     """The whole pipeline on prices that hold nothing: an error below persistence would be a leak."""
     walk(40, 400, seed=1)
     flags = [
@@ -161,6 +162,36 @@ def test_folds_report_every_block(tmp_path, walk):
     assert metrics["test_mse_std"] == pytest.approx(np.std(values, ddof=1))
     again = run_prices(tmp_path, "reconstruct", "--dry_run")
     assert again["test_mse_mean"] == metrics["test_mse_mean"]
+    pca = json.loads((tmp_path / "reconstruct" / "metrics.json").read_text())["pca"]
+    assert pca["test_mse_mean"] == pytest.approx(metrics["pca_mse_mean"], rel=1e-5)
+    difference = metrics["against"]["pca"]["test_mse"]["difference"]
+    assert difference == pytest.approx(metrics["test_mse_mean"] - pca["test_mse_mean"], rel=0.1)
+
+
+def test_rolling_periods_are_beside_their_opponents(tmp_path, walk):
+    walk(3, 200)
+    metrics = run_prices(tmp_path, "predict", "--folds", "3", "--window", "5", "--line", "--inputs", "market")
+    assert [fold["test_days"] for fold in metrics["by_fold"]] == [45, 45, 45]
+    everything = json.loads((tmp_path / "predict" / "metrics.json").read_text())
+    for name in ("line_3_days", "boosting"):
+        rows, against = everything[name]["by_fold"], metrics["against"][name]["mase"]
+        assert everything[name]["mase_mean"] == pytest.approx(np.mean([row["mase"] for row in rows]))
+        expected = metrics["mase_mean"] - everything[name]["mase_mean"]
+        assert against["difference"] == pytest.approx(expected, abs=1e-6)
+        assert against["low"] < against["difference"] < against["high"]
+    assert not (tmp_path / "predict" / "tomorrow.csv").exists()
+
+
+def test_the_line_is_where_the_training_begins(tmp_path, walk):
+    """With a learning rate of next to nothing the model is its line, which is an opponent as well."""
+    walk(4, 200)
+    argv = "--function predict --line --inputs market --window 10 --lr 1e-9 --epochs 1 --hidden_size 4".split()
+    metrics = snp500.main([*argv, "--output_dir", str(tmp_path), "--quiet"])
+    ours, against = metrics["lstm_ae"], metrics["lstm_ae"]["against"]
+    assert ours["mase"] == pytest.approx(metrics["line"]["mase"], abs=1e-5)
+    assert against["line"]["mase"]["difference"] == pytest.approx(0, abs=1e-5)
+    ahead = [name for name in against if against[name]["mase"]["difference"] >= 0]
+    assert ahead and all(name in ours["notice"] for name in ahead)
 
 
 def test_a_grid_by_folds_chooses_the_best_mean_over_the_blocks(tmp_path, walk):
@@ -231,16 +262,10 @@ def test_what_no_stock_has(tmp_path):
 
 def test_axes_name_dollars_only_where_they_are():
     data = walk_prices(1, 3)
-    assert snp500.axes_of(data) == ("daily high", "USD", "daily high (USD)")
+    assert axes_of(data) == ("daily high", "USD", "daily high (USD)")
     for fields, name in ((5, "daily high"), (1, "value")):
         own = data._replace(metadata={"data": "own", "fields": fields})
-        assert snp500.axes_of(own) == (name, name, name)
-
-
-def test_a_model_that_simple_ones_equal_says_so(capsys):
-    metrics = {"mase": 1.0, "mase_mean": 0.9, "linear_mase": 0.9}
-    snp500.warn_of_opponents(metrics, "mase", {"persistence": 1.0, "a line": "linear_mase"})
-    assert capsys.readouterr().out == "WARNING: lstm_ae is not better than a line: mase 0.9, there 0.9\n"
+        assert axes_of(own) == (name, name, name)
 
 
 def test_one_window_is_too_few_for_planted_anomalies(tmp_path, capsys):
@@ -261,7 +286,6 @@ def test_one_window_is_too_few_for_planted_anomalies(tmp_path, capsys):
         (("reconstruct", "--folds", "2"), "--folds: expected 1, or at least 3"),
         (("reconstruct", "--window", "30", "--input_size", "7"), "--input_size: expected a divisor of --window 30"),
         (("predict", "--data", "{series}"), "--inputs: expected high"),
-        (("predict", "--folds", "5"), "--folds: not used by predict"),
         (("predict", "--input_size", "5"), "--input_size: not used by predict"),
         (("reconstruct", "--data", "{nothing}"), "found no such file"),
         (("tomorrow",), "run --function predict first"),

@@ -150,7 +150,7 @@ BAD = [
     ("lstm_ae_mnist", NOWHERE, ["/no/such/folder"]),
     ("lstm_ae_snp500", NOWHERE, ["/no/such/folder"]),
     ("lstm_ae_snp500", "--folds 2", ["--folds", "2"]),
-    ("lstm_ae_snp500", "--function predict --folds 5", ["--folds", "not used by predict", "reconstruct"]),
+    ("lstm_ae_snp500", "--function predict --mirror", ["--mirror", "not used by predict", "reconstruct"]),
     ("lstm_ae_snp500", "--window 50 --input_size 7", ["--input_size", "--window", "7"]),
     ("lstm_ae_snp500", "--source sample --symbols AMZ", ["AMZ", "AMZN"]),
     ("lstm_ae_snp500", "--source sample --function predict --window 5000", ["--window", "1619", "5001"]),

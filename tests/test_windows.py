@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lstm_studies.evaluation import forecasts
 from lstm_studies.evaluation.forecasts import linear_mase, mase_interval
 from lstm_studies.loaders import windows as price_windows
 from lstm_studies.loaders.files import DataError
@@ -164,6 +165,69 @@ def test_linear_model_finds_a_linear_rule():
     values = random_walk(3, 200)
     high = values[:, :, HIGH]
     values[:, :-1, CLOSE] = high[:, :-1] + (high[:, 1:] - high[:, :-1])  # close - high is the next change, exactly
-    train, test = values[:, :120], values[:, 160:]
-    assert linear_mase(train[..., HIGH], test[..., HIGH], (train[..., CLOSE], test[..., CLOSE])) < 1e-6
-    assert linear_mase(train[..., HIGH], test[..., HIGH]) == pytest.approx(1, abs=0.1)
+    assert linear_mase(values, split_dates(200), 20, closes=True) < 1e-6
+    assert linear_mase(values, split_dates(200), 20, closes=False) == pytest.approx(1, abs=0.1)
+
+
+def test_relative_mae_of_persistence_is_1_and_of_the_truth_0():
+    test = part_samples(random_walk(2, 60), "test")
+    persistence = forecasts.scores(torch.full_like(test.unit, 0.5), test, seed=0)
+    assert persistence["mase"] == persistence["mase_low"] == persistence["mase_high"] == 1
+    changes = (test.last - (test.last + (test.targets[:, -1] - 0.5).double() * test.span)).abs()
+    assert persistence["test_mae"] == pytest.approx(changes.mean().item(), rel=1e-6)
+    assert forecasts.scores(test.targets[:, -1], test, seed=0)["mase"] == 0
+
+
+def test_line_has_the_least_absolute_deviations():
+    """As the linear program of scikit-learn finds them, with weights 1 / unit of the windows."""
+    from sklearn.linear_model import QuantileRegressor
+
+    train = part_samples(random_walk(3, 80), "train")
+    x = torch.randn(len(train.unit), 4, generator=torch.Generator().manual_seed(0)) / 100
+    y = (
+        x @ torch.tensor([1.0, -2, 0, 0.5])
+        + 0.01 * torch.randn(len(x), generator=torch.Generator().manual_seed(1)) ** 3
+    )
+    train = train._replace(targets=0.5 + y[:, None])
+    weights, intercept = forecasts.fit_line(x, train)
+    program = QuantileRegressor(alpha=0).fit(x, y, sample_weight=1 / train.unit)
+
+    def loss(w, b):
+        return ((x @ torch.as_tensor(w, dtype=x.dtype) + b - y).abs() / train.unit).mean().item()
+
+    assert loss(weights, intercept) == pytest.approx(loss(program.coef_, program.intercept_), rel=1e-4)
+
+
+def test_opponents_find_a_rule_in_the_closes_and_nothing_in_walks():
+    values = random_walk(6, 300)
+    ruled = values.clone()
+    ruled[:, :-1, CLOSE] = 2 * ruled[:, :-1, HIGH] - ruled[:, 1:, HIGH]  # close = high - the next change
+    for prices, expected in ((values, 1.0), (ruled, 0.0)):
+        train, validation, test = (part_samples(prices, part, 10, "market") for part in price_windows.PARTS)
+        rows, errors, groups = forecasts.beside_opponents([torch.full_like(test.unit, 0.5)], train, validation, test, 0)
+        assert list(rows) == ["line_1_day", "line_3_days", "line_n_days", "line", "boosting"]
+        lines = [row["mase"] for name, row in rows.items() if name.startswith("line")]
+        assert lines == pytest.approx([expected] * 4, abs=0.1)
+        assert errors["lstm_ae"].mean() == pytest.approx(1) and errors["boosting"].shape == (1, len(test.unit))
+        assert rows["boosting"]["mase"] < 1.1
+        assert rows["line_n_days"]["val_prediction_loss"] == min(
+            row["val_prediction_loss"] for name, row in rows.items() if name not in ("line", "boosting")
+        )
+        assert groups.tolist() == [day // 5 for day in range(test.days)] * 6
+
+
+def test_rolling_years_train_on_what_was_before():
+    assert price_windows.rolling_dates(1008, 3, 0) == {
+        "train": slice(0, 189),
+        "validation": slice(189, 252),
+        "test": slice(252, 504),
+    }
+    assert price_windows.rolling_dates(1008, 3, 2)["test"] == slice(756, 1008)
+
+
+def test_columns_of_the_market_are_means_over_the_stocks():
+    values = random_walk(4, 50)
+    own, market = (part_samples(values, "test", inputs=name) for name in ("ohlcv", "market"))
+    assert torch.equal(market.x[..., :5], own.x)
+    means = own.x.view(4, own.days, 3, 5).mean(0)
+    torch.testing.assert_close(market.x.view(4, own.days, 3, 10)[..., 5:], means.expand(4, -1, -1, -1))

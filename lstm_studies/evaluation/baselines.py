@@ -1,9 +1,12 @@
 """Baselines for reconstruction: the training mean, and PCA as the best linear autoencoder."""
 
+import time
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from lstm_studies.evaluation.comparison import OURS
 
 
 class PCA(NamedTuple):
@@ -36,6 +39,19 @@ def reconstruction_baselines(training: Tensor, test: Tensor, code_size: int) -> 
         "pca_mse": mse(pca.reconstruct(test), test),
         "mean_mse": mse(pca.mean.view(test.shape[1:]).expand_as(test), test),
     }
+
+
+def beside_pca(
+    ours: list[Tensor], train: Tensor, validation: Tensor, test: Tensor, code_size: int
+) -> tuple[dict[str, dict], dict[str, Tensor]]:
+    """The metrics of PCA, and the squared errors (trainings, N) of our reconstructions (N, T) and its own, by name."""
+    began = time.perf_counter()
+    pca = fit_pca(train, code_size)
+    row = {f"{name}_mse": mse(pca.reconstruct(x), x) for name, x in (("test", test), ("val", validation))}
+    rows = {"pca": {"seconds": round(time.perf_counter() - began, 1), "code_size": code_size, **row}}
+    restored = {OURS: ours, "pca": [pca.reconstruct(test)]}
+    errors = {name: torch.stack([(x - test).double().square().mean(1) for x in own]) for name, own in restored.items()}
+    return rows, errors
 
 
 def mse(estimate: Tensor, target: Tensor) -> float:

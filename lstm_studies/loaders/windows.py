@@ -13,7 +13,7 @@ from torch import Tensor
 from lstm_studies.loaders.files import DataError
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
-INPUTS = {"high": range(HIGH, HIGH + 1), "ohlcv": range(OPEN, VOLUME + 1)}
+INPUTS = {"high": 1, "ohlcv": 5, "market": 10}  # values per day: of a stock, with "market" their means over all, too
 RANGE = 30.0  # daily standard deviations of a stock that [0, 1] spans: three times what 20 days of a random walk need
 PARTS = ("train", "validation", "test")
 
@@ -31,6 +31,15 @@ def fold_dates(count: int, folds: int, fold: int) -> dict[str, list[slice]]:
     held = {fold, (fold + 1) % folds}
     train = [block for k, block in enumerate(blocks) if k not in held]
     return {"train": train, "validation": [blocks[(fold + 1) % folds]], "test": [blocks[fold]]}
+
+
+def rolling_dates(count: int, folds: int, fold: int) -> dict[str, slice]:
+    """Block `fold` + 2 of `folds` + 1 is for testing; of all dates before it three quarters train, the others validate.
+
+    Four years and three folds: each of the last three years is tested by what was known before it.
+    """
+    first, end = count * (fold + 1) // (folds + 1), count * (fold + 2) // (folds + 1)
+    return {"train": slice(0, first * 3 // 4), "validation": slice(first * 3 // 4, first), "test": slice(first, end)}
 
 
 def windows(values: Tensor, length: int, stride: int) -> Tensor:
@@ -91,6 +100,7 @@ def samples(values: Tensor, scale: Scale, length: int, inputs: str, stride: int 
 
     Prices are relative to the window's last high, in units of the stock's daily standard deviation on training dates:
     x = 1/2 + (p / high_T - 1) / (RANGE sigma). Volume is its logarithm, standardised on training dates, over RANGE / 4.
+    The market's columns are the means of these over the S stocks, on the same days.
     """
     both = windows(values, length + 1, stride)  # (S, days, T + 1, 5)
     return scaled_samples(both, scale, length, inputs)
@@ -108,8 +118,9 @@ def scaled_samples(both: Tensor, scale: Scale, length: int, inputs: str) -> Samp
     last = both[:, :, -2, HIGH]  # (S, days)
     if not (last > 0).all():
         raise DataError(f"--data: expected highs above 0, whose relative changes are predicted, found {last.min():g}")
-    columns = INPUTS[inputs]
-    x = torch.empty(*both.shape[:2], length, len(columns))  # (S, days, T, features)
+    columns = slice(HIGH, HIGH + 1) if inputs == "high" else slice(OPEN, VOLUME + 1)
+    x = torch.empty(*both.shape[:2], length, INPUTS[inputs])  # (S, days, T, features)
+    of_stock = x[..., : columns.stop - columns.start]
     targets = torch.empty(*both.shape[:2], length)
     for stock in range(len(both)):  # one at a time: all of them at once would be half a gigabyte
         extent = RANGE * scale.sigma[stock]
@@ -117,7 +128,9 @@ def scaled_samples(both: Tensor, scale: Scale, length: int, inputs: str) -> Samp
         log_volume = torch.log1p(both[stock, :, :, VOLUME])
         volume_span = RANGE / 4 * scale.volume_std[stock]
         scaled[..., VOLUME] = (log_volume - scale.volume_mean[stock]) / volume_span + 0.5
-        x[stock], targets[stock] = scaled[:, :-1, columns.start : columns.stop], scaled[:, 1:, HIGH]
+        of_stock[stock], targets[stock] = scaled[:, :-1, columns], scaled[:, 1:, HIGH]
+    if inputs == "market":
+        x[..., VOLUME + 1 :] = of_stock.mean(0)
     unit = (scale.change / (RANGE * scale.sigma))[:, None].expand_as(last).flatten().float().clamp_min(1e-6)
     span = (last * RANGE * scale.sigma[:, None]).flatten()
     return Samples(x.flatten(0, 1), targets.flatten(0, 1), unit, last.flatten(), span, both.shape[1])

@@ -8,9 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from lstm_studies.loaders.prices import StockPrices
 from lstm_studies.reporting import plots
 
 PREDICTED, PERSISTENCE = "predicted the day before", "persistence"
+
+
+def axes_of(data: StockPrices) -> tuple[str, str, str]:
+    """What is drawn, its unit, and both: one's own prices may be in any currency, one number per date is anything."""
+    quantity = "value" if data.metadata["fields"] == 1 else "daily high"
+    own = data.metadata["data"] == "own"
+    return (quantity, quantity, quantity) if own else (quantity, "USD", f"{quantity} (USD)")
 
 
 def losses(folder: Path, curves: Mapping[str, plots.Series], dominance: float, prediction: str) -> None:
