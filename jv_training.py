@@ -463,17 +463,8 @@ def export(request: Request, folder: Path) -> dict:
     return {models[0].mode: export_program(folder, ClassifierProgram(models), path)}
 
 
-FUNCTIONS = {
-    "basic": basic,
-    "adversarial": adversarial,
-    "proximal": proximal,
-    "dropout": dropout,
-    "batch_norm": batch_norm,
-    "fresh_splits": fresh_splits,
-    "robustness": robustness,
-    "predict": predict,
-    "export": export,
-}
+STUDIES = (basic, adversarial, proximal, dropout, batch_norm, fresh_splits, robustness, predict, export)
+FUNCTIONS = {function.__name__: function for function in STUDIES}
 
 
 def main(argv: list[str] | None = None) -> dict:
