@@ -182,7 +182,7 @@ def predicted(request: Request, folder: Path) -> tuple[MovementPart, np.ndarray]
     settings, _ = search.as_trained(request.single(), of_seed(folder, request.seed))  # steps depend on the model
     part = load(settings).test
     models = (AdvALSTM.load(of_seed(folder, seed) / "best.pt") for seed in seeds_of(request))
-    return part, np.stack([model.predict(part.x).numpy() for model in models])
+    return part, np.stack([model.predict(part.x) for model in models])
 
 
 def judge(metrics: dict[str, dict], classes: dict, part: MovementPart, compared: dict | None = None) -> None:
@@ -270,7 +270,7 @@ def compare(request: Request, folder: Path) -> dict:
         if start not in first and as_it_is not in metrics:
             given = with_model(request, "alstm", start)
             metrics[as_it_is] = scores_of_start(given)
-            classes[as_it_is] = build(given.single()).predict(part.x).numpy()[None]
+            classes[as_it_is] = build(given.single()).predict(part.x)[None]
         metrics[name] = trained[name]
         own, classes[name] = predicted(requests[name], folders[name])
         if not same_samples(own, part):  # of longer windows, some may lack a day
