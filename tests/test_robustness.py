@@ -144,12 +144,31 @@ def test_a_certified_radius_is_that_of_cohen_and_others(models, batch, scale, mo
     assert right.tolist() == [[True, True, False, False]] * 2 + [[False] * 4]
 
 
+def test_a_margin_and_its_gradient_are_those_of_the_definition(models, batch):
+    x, lengths, labels = batch
+    values = sensitivity(models[1], batch)
+    margins, of_norms, of_steps = [], [], []
+    for n in range(4):
+        v, left = models[1].features(x[n : n + 1, : lengths[n]], lengths[n : n + 1])
+        v = v.detach().requires_grad_()
+        logits = models[1].classify(v, left)[0]
+        margin = logits[labels[n]] - max(logits[k] for k in range(3) if k != labels[n])
+        (g,) = torch.autograd.grad(margin, v)
+        margins.append(margin.item())
+        of_norms.append(g.norm().item())
+        shares = g[0].square().sum(1) / g.square().sum()
+        of_steps.append(1 / shares.square().sum().item())
+    for name, expected in (("margin", margins), ("norm_gradient", of_norms), ("effective_steps", of_steps)):
+        assert values[name] == pytest.approx(sum(expected) / 4, rel=1e-4)
+
+
 def test_norms_of_the_proximal_map_are_those_of_its_definition():
     """G and the mapped state by autograd and by `proximal_step`, for sequences of one length and no batch norm."""
     torch.manual_seed(0)
     model = LSTMClassifier(3, 5, 2, 4, 2, mode="ProxLSTM", epsilon=2.0).double().eval()
     x, lengths = torch.randn(2, 4, 3, dtype=torch.float64), torch.tensor([4, 4])
-    values = sensitivity(model, (x, lengths, torch.zeros(2, dtype=torch.long)))
+    batch = x, lengths, torch.zeros(2, dtype=torch.long)
+    values = sensitivity(model, batch)
     v, weights = model.features(x, lengths)[0].detach(), [w.detach() for w in model.lstm.all_weights[0]]
     assert values["norm_v"] == pytest.approx(v.flatten(1).norm(dim=1).mean().item())
     assert values["norm_weights"] == pytest.approx(weights[0][:15].norm().item())

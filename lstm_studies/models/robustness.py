@@ -193,16 +193,30 @@ def fewer(models: Models, lengths: Tensor, share: float) -> Tensor:
 # ---- why a model is sensitive ----------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
 def sensitivity(model: LSTMClassifier, batch: Batch) -> dict[str, float]:
-    """Norms behind the proximal map, means over all steps of the sequences (and over both directions).
+    """Why the answers move with v: means over the sequences, and those of `norms_of_map`.
 
-    norm_v: of a sequence v; norm_weights: Frobenius, of W_i, W_f and W_g (3H, C), times the factor of a batch norm
-    before the LSTM; norm_G: Frobenius, of the derivative G of the cell state s with respect to v; norm_G_mapped: of
-    (I + epsilon G G^T)^-1 G; shrinkage: ||c|| / ||s||, what the map leaves of the state.
+    margin: the true class's logit less the largest other one; norm_gradient: of the margin with respect to v (T', C);
+    effective_steps: over how many steps that gradient g is spread, (sum_t |g_t|^2)^2 / sum_t |g_t|^4.
     """
-    v, lengths = features(model, batch)
-    result = {"norm_v": norms(v).mean().item()}
+    v, lengths = (part.detach() for part in features(model, batch))
+    logits, labels = model.classify(v.requires_grad_(), lengths), batch[2].unsqueeze(1)
+    margin = logits.gather(1, labels).squeeze(1) - logits.scatter(1, labels, -torch.inf).amax(1)
+    (gradient,) = torch.autograd.grad(margin.sum(), v)
+    squares = gradient.square().sum(2)  # (N, T')
+    steps = squares.sum(1).square() / squares.square().sum(1).clamp_min(torch.finfo(v.dtype).tiny)
+    values = {"margin": margin, "norm_gradient": norms(gradient), "effective_steps": steps, "norm_v": norms(v)}
+    return {name: value.mean().item() for name, value in values.items()} | norms_of_map(model, v.detach(), lengths)
+
+
+@torch.no_grad()
+def norms_of_map(model: LSTMClassifier, v: Tensor, lengths: Tensor) -> dict[str, float]:
+    """Norms behind the proximal map, means over all steps of the sequences v (N, T', C), and over both directions.
+
+    norm_weights: Frobenius, of W_i, W_f and W_g (3H, C), times the factor of a batch norm before the LSTM; norm_G:
+    Frobenius, of the derivative G of the cell state s with respect to v; norm_G_mapped: of (I + epsilon G G^T)^-1 G;
+    shrinkage: ||c|| / ||s||, what the map leaves of the state.
+    """
     gain = torch.ones(v.shape[2])
     if "convolution" in model.batch_norms:
         norm = model.batch_norms["convolution"]
@@ -228,4 +242,4 @@ def sensitivity(model: LSTMClassifier, batch: Batch) -> dict[str, float]:
             norms_of_step = norms(G), norms(mapped), norms(c) / norms(s).clamp_min(1e-12), norm_weights.expand(len(v))
             sums += torch.stack(norms_of_step)[:, is_inside].double().sum(1)
     means = sums / (lengths.sum() * len(model.lstm.all_weights))
-    return result | dict(zip(("norm_G", "norm_G_mapped", "shrinkage", "norm_weights"), means.tolist(), strict=True))
+    return dict(zip(("norm_G", "norm_G_mapped", "shrinkage", "norm_weights"), means.tolist(), strict=True))
