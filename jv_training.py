@@ -462,7 +462,7 @@ def check_sequences(request: Request, values: list[Tensor], model: LSTMClassifie
 def export(request: Request, folder: Path) -> dict:
     """Writes the models of all seeds with their scaling as one program that other software runs."""
     path = request.model_from or request.output_dir / "basic"
-    models = classifiers(path)
+    models = classifiers(path, LSTMClassifier)
     return {models[0].mode: export_program(folder, ClassifierProgram(models), path)}
 
 
