@@ -126,7 +126,7 @@ class Row:
             width = values[2] - values[1] or abs(values[0]) or 1
             decimals = max(0, 1 - math.floor(math.log10(width)))
         unit = " points" if kind.factor == 100 else kind.unit
-        difference, low, high = (f"{value:+.{decimals}f}".replace("-", "−") for value in values)
+        difference, low, high = (f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "−") for value in values)
         return f"{self.verdict}: {difference} ({low} to {high}){unit}"
 
     @property
