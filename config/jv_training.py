@@ -190,7 +190,7 @@ class Export(Application):
 
 
 def best(asked) -> dict[str, Any]:
-    if asked.function in ("robustness", "predict"):
+    if asked.function in ("robustness", "predict", "export"):
         return {}
     values = {"batch_size": 27, "learning_rate": 3e-3, "epochs": 60}
     if asked.function == "adversarial":
@@ -238,7 +238,7 @@ def quick(asked) -> dict[str, Any]:
     values = {"batch_size": 27, "learning_rate": 3e-3, "epochs": 10, "folds": 2, "repeats": 1, "hidden_size": 32}
     if asked.function in ("adversarial", "proximal"):
         return {**values, "basic_epochs": 10, "epsilon": (0.1, 1.0)}
-    return {} if asked.function in ("robustness", "predict") else values
+    return {} if asked.function in ("robustness", "predict", "export") else values
 
 
 SCRIPT = Script(
