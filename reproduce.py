@@ -243,7 +243,6 @@ def main(argv: list[str] | None = None) -> list[Run | Failure]:
         return []
     try:
         flags.output_dir.mkdir(parents=True, exist_ok=True)
-        (flags.output_dir / "report").mkdir(exist_ok=True)
     except OSError as error:
         parser.error(f"argument --output_dir: cannot write to {flags.output_dir}: {error.strerror}")
     started = time.monotonic()
