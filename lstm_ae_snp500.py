@@ -50,8 +50,8 @@ from lstm_studies.loaders.augmentation import random_mirrors
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.prices import StockPrices, complete_stocks, own_prices, select_symbols, stock_prices
 from lstm_studies.loaders.toy import scale_sequences, unscale_sequences
-from lstm_studies.loaders.windows import HIGH, INPUTS, PARTS, Samples
-from lstm_studies.models.line_autoencoder import LineAutoencoder, span_means
+from lstm_studies.loaders.windows import CLOSE, HIGH, INPUTS, PARTS, Samples
+from lstm_studies.models.line_autoencoder import SPANS, LineAutoencoder, span_means
 from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
 from lstm_studies.reporting import plots
 from lstm_studies.reporting import prices as figures
@@ -95,8 +95,10 @@ def as_steps(x: Tensor, input_size: int) -> Tensor:
 def build(settings: PriceTraining) -> LSTMAutoencoder:
     sizes = settings.hidden_size, settings.code_size or None, settings.num_layers
     if isinstance(settings, Predict):
-        model = LineAutoencoder if settings.line else LSTMAutoencoder
-        return model(INPUTS[settings.inputs], *sizes, prediction_size=1, input_std=0.1)
+        values = INPUTS[settings.inputs]
+        if settings.line:
+            return LineAutoencoder(min(values, INPUTS["ohlcv"]), *sizes, input_std=0.1, line_size=values)
+        return LSTMAutoencoder(values, *sizes, prediction_size=1, input_std=0.1)
     periods = harmonic_periods(settings.window // settings.input_size, settings.positional_harmonics)
     return LSTMAutoencoder(settings.input_size, *sizes, encoding_periods=periods, output_layer=settings.output_layer)
 
@@ -122,7 +124,7 @@ def make_prediction_step(settings: Predict) -> loop.Step:
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         x, targets, unit = batch  # (B, T, F), (B, T), (B,)
         output = model(x)
-        mse = mse_loss(output.reconstruction.float(), x)
+        mse = mse_loss(output.reconstruction.float(), x[..., : output.reconstruction.shape[2]])
         predicted = output.prediction[:, :, 0].float()  # (B, T)
         if settings.predict_every_step:
             prediction = mse_loss(predicted, targets)
@@ -168,17 +170,14 @@ def test_reconstruction(settings: Reconstruct, folder: Path) -> dict:
     highs = part_windows(data, settings, "test")
     train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
     step = make_reconstruction_step(settings)
-    means = {
-        f"{name}_mse": loop.evaluate(model, step, TensorDataset(x), settings)["loss"]
-        for name, x in (("test", test), ("val", validation))
-    }
+    errors = [loop.evaluate(model, step, TensorDataset(x), settings)["loss"] for x in (test, validation)]
     restored = reconstruct_highs(model, highs, settings.device)
     return {
         "data": data.metadata["data"],
         "stocks": len(data.symbols),
         "code_size": model.code_size,
         "parameters": sum(p.numel() for p in model.parameters()),
-        **means,
+        **dict(zip(("test_mse", "val_mse"), errors, strict=True)),
         "test_mae_percent": 100 * ((restored - highs).abs() / highs.abs()).mean().item(),
         **reconstruction_baselines(train, test, model.code_size),
     }
@@ -218,7 +217,7 @@ def train_prediction(settings: Predict, folder: Path) -> loop.Result:
     settings, model = settings.reading(data.metadata), build(settings)
     train, validation = (part_samples(data, settings, part) for part in ("train", "validation"))
     train = train._replace(**{name: getattr(train, name)[: settings.limit] for name in ("x", "targets", "unit")})
-    if settings.line:  # at its best by itself, then trained further with the LSTM
+    if settings.line:
         model.set_line(*forecasts.fit_line(span_means(train.x - 0.5, model.arguments["spans"]), train))
     sets = (TensorDataset(own.x, own.targets, own.unit) for own in (train, validation))
     return loop.train(model, make_prediction_step(settings), *sets, settings, folder, monitor="prediction")
@@ -229,7 +228,8 @@ def test_prediction(settings: Predict, folder: Path) -> dict:
     data = load(settings)
     model = checkpoint.rebuild(folder / "best.pt", *PREDICTORS).to(settings.device)
     validation, test = (part_samples(data, settings, part) for part in ("validation", "test"))
-    dates = prediction_dates(len(data.dates), settings)
+    dates, highs = prediction_dates(len(data.dates), settings), data.values[..., HIGH]
+    closes = None if settings.inputs == "high" else data.values[..., CLOSE]
     step, predicted = make_prediction_step(settings), predict_steps(model, test, settings.device)
     test_means, val_means = (
         loop.evaluate(model, step, TensorDataset(own.x, own.targets, own.unit), settings) for own in (test, validation)
@@ -241,7 +241,7 @@ def test_prediction(settings: Predict, folder: Path) -> dict:
         "test_days": test.days,
         "parameters": sum(p.numel() for p in model.parameters()),
         **forecasts.scores(predicted[:, -1], test, settings.seed),
-        "linear_mase": forecasts.linear_mase(data.values, dates, settings.window, closes=settings.inputs != "high"),
+        "linear_mase": forecasts.linear_mase(highs, closes, dates, settings.window),
         "test_mse": test_means["mse"],
         "val_mse": val_means["mse"],
         "test_prediction_loss": test_means["prediction"],
@@ -287,7 +287,7 @@ def plot_prices(request: Request, folder: Path) -> dict:
     names = shown_symbols(request, data, 2)
     highs = dict(zip(names, select_symbols(data, names).values[:, :, HIGH], strict=True))
     series = {name: (data.dates, y) for name, y in highs.items()}
-    plots.curves(folder / "prices.png", series, "date", figures.axes_of(data)[2])
+    plots.curves(folder / "prices.png", series, "date", figures.axes_of(data.metadata)[2])
     last = {name: y[y.isfinite()][-1].item() for name, y in highs.items()}
     return {name: {"data": data.metadata["data"], "last_high": high} for name, high in last.items()}
 
@@ -317,7 +317,7 @@ def prediction_errors(settings: Predict, folders: list[Path]) -> Errors:
     models = [checkpoint.rebuild(folder / "best.pt", *PREDICTORS).to(settings.device) for folder in folders]
     parts = [part_samples(load(settings), settings, part) for part in PARTS]
     predicted = [predict_steps(model, parts[-1], settings.device)[:, -1] for model in models]
-    return forecasts.beside_opponents(predicted, *parts, settings.seed)
+    return forecasts.beside_opponents(predicted, *parts, span_means, SPANS, settings.seed)
 
 
 def compared(metrics: dict, request: Request, folder: Path, key: str, errors_of: Callable[..., Errors]) -> dict:
@@ -335,7 +335,7 @@ def plot_stocks(settings: Reconstruct, folder: Path) -> None:
     data = load(settings)
     model = checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device)
     dates = data.dates[part_dates(len(data.dates), settings, "test")[0]]
-    quantity, unit, _ = figures.axes_of(data)
+    quantity, unit, _ = figures.axes_of(data.metadata)
     rows = {}
     for name in shown_symbols(settings, data, 3):
         highs = part_windows(select_symbols(data, name), settings, "test")
@@ -372,7 +372,7 @@ def plot_predictions(settings: Predict, model: nn.Module, folder: Path) -> None:
     predicted, last = (x.view(-1, test.days).numpy() for x in (predict_highs(model, test, settings.device), test.last))
     dates, actual = data.dates[-test.days :], data.values[:, -test.days :, HIGH].numpy()
     shown = [(name, data.symbols.index(name)) for name in shown_symbols(settings, data, 3)]
-    quantity, unit, _ = figures.axes_of(data)
+    quantity, unit, _ = figures.axes_of(data.metadata)
     figures.predictions(folder / "predictions.png", shown, dates, actual, predicted, last, quantity, unit)
     figures.changes(folder / "companies.png", data.symbols, dates, actual, predicted, last, quantity)
 
@@ -384,7 +384,7 @@ def plot_rollout(settings: Predict, model: nn.Module, folder: Path) -> None:
     values = select_symbols(data, name).values
     train = values[:, windows.split_dates(len(data.dates))["train"]]
     predicted = roll_out(model, values[:, -2 * days : -days], train, days, settings.device)
-    highs, ylabel = values[0, -2 * days :, HIGH].numpy(), figures.axes_of(data)[2]
+    highs, ylabel = values[0, -2 * days :, HIGH].numpy(), figures.axes_of(data.metadata)[2]
     figures.rollout(folder / "rollout.png", name, data.dates[-2 * days :], highs, predicted.numpy(), ylabel)
 
 
@@ -435,7 +435,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         prepare=scaled,
     )
     tables.write_csv(folder / "anomalies.csv", rows)
-    restored, unit = unscale_sequences(restored.double(), offset, scale), figures.axes_of(data)[1]
+    restored, unit = unscale_sequences(restored.double(), offset, scale), figures.axes_of(data.metadata)[1]
     plots.worst_sequences(folder / "worst.png", rows, names, highs, restored, "day of the window", unit)
     return {OURS: {"model": str(path), "windows": len(rows), **metrics}}
 

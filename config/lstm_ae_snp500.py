@@ -121,13 +121,14 @@ def best(asked) -> dict[str, Any]:
             return {**usual, "batch_size": 64, "learning_rate": 3e-3, "epochs": 60}
         return {**usual, "batch_size": 256, "learning_rate": 5e-3, "epochs": 5 if asked.folds == 5 else 8}
     if asked.function == "predict":
-        usual = {"hidden_size": 64, "window": 20, "stride": 1, "line": True}
+        usual = {"hidden_size": 64, "code_size": 0, "window": 20, "stride": 1}
         if asked.data:
-            return {**usual, "code_size": 0, "batch_size": 64, "learning_rate": 1e-3, "epochs": 30}
+            return {**usual, "line": True, "batch_size": 64, "learning_rate": 1e-3, "epochs": 30}
+        usual["batch_size"] = 512
         if asked.inputs == "high":
-            return {**usual, "code_size": 16, "batch_size": 512, "learning_rate": 1e-3, "epochs": 5}
-        usual["inputs"] = "market"
-        return {**usual, "code_size": 0, "batch_size": 512, "learning_rate": 1e-3, "epochs": 2}
+            return {**usual, "code_size": 16, "learning_rate": 1e-3, "epochs": 5}
+        usual |= {"inputs": "market", "line": True}
+        return {**usual, "hidden_size": 32, "learning_rate": 3e-3, "epochs": 2}
     return {}
 
 

@@ -262,10 +262,10 @@ def test_what_no_stock_has(tmp_path):
 
 def test_axes_name_dollars_only_where_they_are():
     data = walk_prices(1, 3)
-    assert axes_of(data) == ("daily high", "USD", "daily high (USD)")
+    assert axes_of(data.metadata) == ("daily high", "USD", "daily high (USD)")
     for fields, name in ((5, "daily high"), (1, "value")):
         own = data._replace(metadata={"data": "own", "fields": fields})
-        assert axes_of(own) == (name, name, name)
+        assert axes_of(own.metadata) == (name, name, name)
 
 
 def test_one_window_is_too_few_for_planted_anomalies(tmp_path, capsys):

@@ -19,6 +19,7 @@ from lstm_studies.loaders.windows import (
     split_dates,
     windows,
 )
+from lstm_studies.models.line_autoencoder import SPANS, span_means
 
 
 def random_walk(stocks: int, days: int, seed: int = 0) -> torch.Tensor:
@@ -165,8 +166,8 @@ def test_linear_model_finds_a_linear_rule():
     values = random_walk(3, 200)
     high = values[:, :, HIGH]
     values[:, :-1, CLOSE] = high[:, :-1] + (high[:, 1:] - high[:, :-1])  # close - high is the next change, exactly
-    assert linear_mase(values, split_dates(200), 20, closes=True) < 1e-6
-    assert linear_mase(values, split_dates(200), 20, closes=False) == pytest.approx(1, abs=0.1)
+    assert linear_mase(high, values[..., CLOSE], split_dates(200), 20) < 1e-6
+    assert linear_mase(high, None, split_dates(200), 20) == pytest.approx(1, abs=0.1)
 
 
 def test_relative_mae_of_persistence_is_1_and_of_the_truth_0():
@@ -204,7 +205,9 @@ def test_opponents_find_a_rule_in_the_closes_and_nothing_in_walks():
     ruled[:, :-1, CLOSE] = 2 * ruled[:, :-1, HIGH] - ruled[:, 1:, HIGH]  # close = high - the next change
     for prices, expected in ((values, 1.0), (ruled, 0.0)):
         train, validation, test = (part_samples(prices, part, 10, "market") for part in price_windows.PARTS)
-        rows, errors, groups = forecasts.beside_opponents([torch.full_like(test.unit, 0.5)], train, validation, test, 0)
+        persistence = torch.full_like(test.unit, 0.5)
+        parts = train, validation, test
+        rows, errors, groups = forecasts.beside_opponents([persistence], *parts, span_means, SPANS, seed=0)
         assert list(rows) == ["line_1_day", "line_3_days", "line_n_days", "line", "boosting"]
         lines = [row["mase"] for name, row in rows.items() if name.startswith("line")]
         assert lines == pytest.approx([expected] * 4, abs=0.1)
@@ -228,6 +231,7 @@ def test_rolling_years_train_on_what_was_before():
 def test_columns_of_the_market_are_means_over_the_stocks():
     values = random_walk(4, 50)
     own, market = (part_samples(values, "test", inputs=name) for name in ("ohlcv", "market"))
-    assert torch.equal(market.x[..., :5], own.x)
-    means = own.x.view(4, own.days, 3, 5).mean(0)
-    torch.testing.assert_close(market.x.view(4, own.days, 3, 10)[..., 5:], means.expand(4, -1, -1, -1))
+    means = own.x.view(4, own.days, 3, 5).mean(0).repeat(4, 1, 1)
+    torch.testing.assert_close(market.x, torch.cat([own.x - means + 0.5, means], 2))
+    torch.testing.assert_close(market.prices(), own.prices())
+    torch.testing.assert_close(own.prices(), own.x[..., :4] - 0.5)

@@ -8,18 +8,30 @@ Letters in shapes: S stocks, D days, N = S * D windows of T days, F values per d
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lstm_studies.evaluation.comparison import OURS
-from lstm_studies.loaders.windows import CLOSE, HIGH, Samples
-from lstm_studies.models.line_autoencoder import SPANS, span_means
 
 DAYS = (1, 2, 3, 5, 10)  # how many of the last days a line may read
 BLOCK = 5  # days that may depend on one another
+Means = Callable[[Tensor, Sequence[int]], Tensor]  # of (N, T, F) over the last days, of several numbers, (N, K)
+
+
+class Samples(Protocol):
+    """What is read of `loaders.windows.Samples`, where the meanings are."""
+
+    x: Tensor  # (N, T, F)
+    targets: Tensor  # (N, T)
+    unit: Tensor  # (N,)
+    span: Tensor  # (N,)
+    days: int
+
+    def prices(self) -> Tensor: ...
 
 
 def absolute_errors(predicted: Tensor | float, own: Samples) -> Tensor:
@@ -55,53 +67,58 @@ def mase_interval(
 
 
 def beside_opponents(
-    ours: list[Tensor], train: Samples, validation: Samples, test: Samples, seed: int
+    ours: list[Tensor],
+    train: Samples,
+    validation: Samples,
+    test: Samples,
+    means: Means,
+    spans: Sequence[int],
+    seed: int,
 ) -> tuple[dict[str, dict], dict[str, Tensor], Tensor]:
     """The opponents' metrics, all errors over the mean one of persistence, and the block of days of each window.
 
     ours: what trainings predict of the test part, (N,) each.
     """
     predicted, rows = {OURS: ours}, {}
-    for name, row, own in opponents(train, validation, test):
+    for name, row, own in opponents(train, validation, test, means, spans):
         rows[name], predicted[name] = {**row, **scores(own, test, seed)}, [own]
     unit = absolute_errors(0.5, test).mean()
     errors = {name: torch.stack([absolute_errors(p, test) / unit for p in own]) for name, own in predicted.items()}
-    return rows, errors, (torch.arange(test.days) // BLOCK).repeat(len(test.last) // test.days)
+    return rows, errors, (torch.arange(test.days) // BLOCK).repeat(len(test.unit) // test.days)
 
 
-def opponents(train: Samples, validation: Samples, test: Samples) -> Iterator[tuple[str, dict, Tensor]]:
+def opponents(
+    train: Samples, validation: Samples, test: Samples, means: Means, spans: Sequence[int]
+) -> Iterator[tuple[str, dict, Tensor]]:
     """Pooled models by name: what they are and their validation loss, and what they predict of the test part, (N,).
 
     line_1_day, line_3_days: least absolute deviations on open, high, low and close of the last days, or on the highs if
-    the samples have no more. line_n_days: the one of DAYS with the least validation loss. line: the `span_means` of all
-    inputs, with which a `LineAutoencoder` begins. boosting: gradient-boosted trees on absolute errors; validation data
-    choose their number, and the inputs from those of line_3_days and of line.
+    the samples have no more. line_n_days: the one of DAYS with the least validation loss. line: the `means` of all
+    inputs over `spans`. boosting: gradient-boosted trees on absolute errors; validation data choose their number, and
+    the inputs from those of line_3_days and of line.
     """
-    own_prices, everything = slice(0, min(CLOSE + 1, train.x.shape[2])), slice(None)
 
-    def inputs(samples: Samples, columns: slice, spans: tuple[int, ...]) -> Tensor:
-        return span_means(samples.x[:, :, columns] - 0.5, spans)
+    def inputs(own: Samples, days: int | None) -> Tensor:
+        """Means over 1, 2, ..., n days are as good to a line as the n days themselves."""
+        return means(own.x - 0.5, spans) if days is None else means(own.prices(), range(1, days + 1))
 
-    def line(columns: slice, spans: tuple[int, ...]) -> tuple[dict, Tensor]:
+    def line(days: int | None) -> tuple[dict, Tensor]:
         began = time.perf_counter()
-        weights, intercept = fit_line(inputs(train, columns, spans), train)
-        on_validation, on_test = (0.5 + intercept + inputs(own, columns, spans) @ weights for own in (validation, test))
+        weights, intercept = fit_line(inputs(train, days), train)
+        on_validation, on_test = (0.5 + intercept + inputs(own, days) @ weights for own in (validation, test))
         count = 1 + int((weights.abs() > 1e-9).sum())  # today's high, to which the prices are relative, has none
         return described(on_validation, validation, began, weights=count), on_test
 
-    def days(count: int) -> tuple[int, ...]:
-        return tuple(range(1, min(count, train.x.shape[1]) + 1))
-
-    lines = {count: line(own_prices, days(count)) for count in DAYS}
-    chosen = min(lines, key=lambda count: lines[count][0]["val_prediction_loss"])
+    lines = {days: line(min(days, train.x.shape[1])) for days in DAYS}
+    chosen = min(lines, key=lambda days: lines[days][0]["val_prediction_loss"])
     yield "line_1_day", *lines[1]
     yield "line_3_days", *lines[3]
     yield "line_n_days", {"days": chosen, **lines[chosen][0]}, lines[chosen][1]
-    yield "line", *line(everything, SPANS)
+    yield "line", *line(None)
     boosted = []
-    for columns, spans in ((own_prices, days(3)), (everything, SPANS)):
+    for days in (3, None):
         began = time.perf_counter()
-        trees, *predicted = boost(*((inputs(own, columns, spans), own) for own in (train, validation, test)))
+        trees, *predicted = boost(*((inputs(own, days), own) for own in (train, validation, test)))
         boosted.append((described(predicted[0], validation, began, trees=trees), predicted[1]))
     yield "boosting", *min(boosted, key=lambda one: one[0]["val_prediction_loss"])
 
@@ -161,20 +178,20 @@ def errors_by_step(predicted: Tensor, own: Samples) -> dict[str, float]:
     }
 
 
-def linear_mase(values: Tensor, dates: dict[str, slice], window: int, closes: bool) -> float:
+def linear_mase(highs: Tensor, closes: Tensor | None, dates: dict[str, slice], window: int) -> float:
     """Relative MAE of a least-squares line per stock, fitted on training dates, for the next change of the high.
 
-    values (S, dates, 5). A line sees the last change and, with `closes`, close - high. It predicts the days after all
+    highs, closes (S, dates). A line sees the last change and, with closes, close - high. It predicts the days after all
     windows of the test part.
     """
     inputs, changes = [], []
-    for part in (values[:, dates["train"]], values[:, dates["test"]][:, window - 2 :]):
-        highs = part[..., HIGH]
-        columns = [torch.ones_like(highs[:, 2:]), highs[:, 1:-1] - highs[:, :-2]]
-        if closes:
-            columns.append(part[:, 1:-1, CLOSE] - highs[:, 1:-1])
+    for days in (dates["train"], slice(dates["test"].start + window - 2, dates["test"].stop)):
+        of_part = highs[:, days]
+        columns = [torch.ones_like(of_part[:, 2:]), of_part[:, 1:-1] - of_part[:, :-2]]
+        if closes is not None:
+            columns.append(closes[:, days][:, 1:-1] - of_part[:, 1:-1])
         inputs.append(torch.stack(columns, 2))  # (S, days, columns)
-        changes.append(highs[:, 2:] - highs[:, 1:-1])  # (S, days)
+        changes.append(of_part[:, 2:] - of_part[:, 1:-1])  # (S, days)
     weights = torch.linalg.lstsq(inputs[0], changes[0].unsqueeze(2)).solution
     errors = (inputs[1] @ weights).squeeze(2) - changes[1]
     return (errors.abs().mean() / changes[1].abs().mean()).item()

@@ -13,7 +13,7 @@ from torch import Tensor
 from lstm_studies.loaders.files import DataError
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
-INPUTS = {"high": 1, "ohlcv": 5, "market": 10}  # values per day: of a stock, with "market" their means over all, too
+INPUTS = {"high": 1, "ohlcv": 5, "market": 10}  # values per day
 RANGE = 30.0  # daily standard deviations of a stock that [0, 1] spans: three times what 20 days of a random walk need
 PARTS = ("train", "validation", "test")
 
@@ -77,6 +77,11 @@ class Samples(NamedTuple):
     span: Tensor  # (N,), what 1 of the scale is in that unit
     days: int  # predicted days per stock
 
+    def prices(self) -> Tensor:
+        """The stock's open, high, low and close, or its high alone, less the last high, (N, T, 4) or (N, T, 1)."""
+        of_stock, market = (self.x - 0.5).tensor_split([VOLUME + 1], 2)
+        return (of_stock + market if market.shape[2] else of_stock)[:, :, : CLOSE + 1]
+
 
 def daily_changes(highs: Tensor) -> Tensor:
     """Relative changes of (S, D) from one day to the next, (S, D - 1)."""
@@ -100,7 +105,8 @@ def samples(values: Tensor, scale: Scale, length: int, inputs: str, stride: int 
 
     Prices are relative to the window's last high, in units of the stock's daily standard deviation on training dates:
     x = 1/2 + (p / high_T - 1) / (RANGE sigma). Volume is its logarithm, standardised on training dates, over RANGE / 4.
-    The market's columns are the means of these over the S stocks, on the same days.
+    With the inputs "market" the five columns are relative to their means over the S stocks on the same days, around 1/2
+    again, and these means are five more.
     """
     both = windows(values, length + 1, stride)  # (S, days, T + 1, 5)
     return scaled_samples(both, scale, length, inputs)
@@ -131,6 +137,7 @@ def scaled_samples(both: Tensor, scale: Scale, length: int, inputs: str) -> Samp
         of_stock[stock], targets[stock] = scaled[:, :-1, columns], scaled[:, 1:, HIGH]
     if inputs == "market":
         x[..., VOLUME + 1 :] = of_stock.mean(0)
+        of_stock -= x[..., VOLUME + 1 :] - 0.5
     unit = (scale.change / (RANGE * scale.sigma))[:, None].expand_as(last).flatten().float().clamp_min(1e-6)
     span = (last * RANGE * scale.sigma[:, None]).flatten()
     return Samples(x.flatten(0, 1), targets.flatten(0, 1), unit, last.flatten(), span, both.shape[1])

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from lstm_studies.loaders.prices import StockPrices
 from lstm_studies.reporting import plots
 
 PREDICTED, PERSISTENCE = "predicted the day before", "persistence"
 
 
-def axes_of(data: StockPrices) -> tuple[str, str, str]:
-    """What is drawn, its unit, and both: one's own prices may be in any currency, one number per date is anything."""
-    quantity = "value" if data.metadata["fields"] == 1 else "daily high"
-    own = data.metadata["data"] == "own"
-    return (quantity, quantity, quantity) if own else (quantity, "USD", f"{quantity} (USD)")
+def axes_of(metadata: Mapping[str, object]) -> tuple[str, str, str]:
+    """What is drawn, its unit, and both: one's own prices may be in any currency, one number per date is anything.
+
+    metadata: of the data.
+    """
+    quantity = "value" if metadata["fields"] == 1 else "daily high"
+    return (quantity,) * 3 if metadata["data"] == "own" else (quantity, "USD", f"{quantity} (USD)")
 
 
 def losses(folder: Path, curves: Mapping[str, plots.Series], dominance: float, prediction: str) -> None:
