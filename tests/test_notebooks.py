@@ -14,7 +14,7 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
 def without_digits(text: str) -> str:
-    return re.sub(r"[\d.]+", "#", text)
+    return re.sub(r"[-+]?[\d.]+", "#", text)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
