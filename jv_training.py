@@ -66,7 +66,7 @@ from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
 from lstm_studies.training.settings import UsageError
 
-TESTED, TESTED_OF_OTHERS = 5, 2  # models of robustness, of each chosen epsilon and of the others: attacks take long
+ROBUSTNESS_SEEDS = 3  # of which models are attacked, at most: those of ten with a large epsilon would take hours
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
@@ -412,8 +412,7 @@ def robustness(request: Request, folder: Path) -> dict:
     data, metrics, lines, areas, scale = load(request), {}, {}, {}, None
     batch = data.test.all()
     for name, (path, *described) in trained_models(request.output_dir).items():
-        models, label = classifiers(path, LSTMClassifier), figures.label(*described)
-        models = models[: TESTED_OF_OTHERS if ", " in name else TESTED]
+        models, label = classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS], figures.label(*described)
         scale = scale or robust.scale_of(data.train.steps, batch, models)  # of the plain ones, which come first
         rows, areas[name] = [robust.sensitivity(model, batch) for model in models], {}
         for test, (sizes, right) in robust.all_tests(models, batch, scale, request.seed).items():  # (R, M, N)

@@ -419,17 +419,16 @@ def test_robustness_reads_the_models_of_the_others(tmp_path, capsys, monkeypatch
     run("adversarial", tmp_path, "--epsilon", "0.1", "2", "--seeds", "2")
     run("proximal", tmp_path, "--epsilon", "0.1")
     metrics = test_all()
-    other = next(name for name in metrics if name.startswith("AdvLSTM, epsilon"))
-    assert set(metrics) == {"plain", "AdvLSTM", "ProxLSTM", other}
+    assert list(metrics) == ["plain", "AdvLSTM, epsilon0.1", "AdvLSTM, epsilon2", "ProxLSTM, epsilon0.1"]
     assert {"attack_x_AdvLSTM.png", "noise_v_ProxLSTM.png", "first_share_AdvLSTM.png"} <= files(tmp_path / "robustness")
-    assert metrics["AdvLSTM"]["seeds"] == 2 and metrics["ProxLSTM"]["seeds"] == 1
-    clean = json.loads((tmp_path / "adversarial" / "metrics.json").read_text())["AdvLSTM"]["test_accuracy_mean"]
+    assert metrics["AdvLSTM, epsilon2"]["seeds"] == 2 and metrics["ProxLSTM, epsilon0.1"]["seeds"] == 1
+    clean = json.loads((tmp_path / "adversarial" / "metrics.json").read_text())["epsilon2"]["test_accuracy_mean"]
     for name in ("attack_x_0", "attack_v_20_steps_0", "noise_x_0", "noise_v_0", "first_share_1", "missing_share_0"):
-        assert metrics["AdvLSTM"][f"accuracy_{name}_mean"] == pytest.approx(clean)
-    area = metrics["AdvLSTM"]["area_attack_x_20_steps_mean"] - metrics["plain"]["area_attack_x_20_steps"]
-    against = metrics["AdvLSTM"]["against"]["plain"]
+        assert metrics["AdvLSTM, epsilon2"][f"accuracy_{name}_mean"] == pytest.approx(clean)
+    area = metrics["AdvLSTM, epsilon2"]["area_attack_x_20_steps_mean"] - metrics["plain"]["area_attack_x_20_steps"]
+    against = metrics["AdvLSTM, epsilon2"]["against"]["plain"]
     assert against["area_attack_x_20_steps"]["difference"] == pytest.approx(area) and "against" not in metrics["plain"]
-    assert metrics["ProxLSTM"]["norm_G_mapped"] < metrics["ProxLSTM"]["norm_G"]
+    assert metrics["ProxLSTM, epsilon0.1"]["norm_G_mapped"] < metrics["ProxLSTM, epsilon0.1"]["norm_G"]
 
 
 def without_time(metrics):

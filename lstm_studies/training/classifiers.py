@@ -47,26 +47,21 @@ def classifiers(path: Path, classifier: type) -> list[Any]:
 
 
 def trained_models(output_dir: Path) -> dict[str, tuple[Path, str, float, bool]]:
-    """Folder, mode, epsilon, and whether cross-validation chose it: of the plain model, the chosen ones, the others.
-
-    Those that were chosen have the names of their modes.
-    """
+    """Folder, mode, epsilon, and whether cross-validation chose it, of the plain model and of every epsilon."""
     models = {"plain": (output_dir / "proximal" / "plain", "plain", 0.0, False)}
     for function, mode in (("adversarial", "AdvLSTM"), ("proximal", "ProxLSTM")):
         folder = output_dir / function
         try:
             saved = read_json(folder / "metrics.json")
-            epsilons = {name: saved[name]["epsilon"] for name in saved if name == mode or name.startswith("epsilon")}
-            chosen = epsilons.pop(mode)
+            chosen = saved[mode]["epsilon"]
+            epsilons = {name: saved[name]["epsilon"] for name in saved if name.startswith("epsilon")}
         except (CheckpointError, LookupError, TypeError):
             raise UsageError(
                 f"--function robustness: no trained models in {folder}; "
                 "run adversarial and proximal first, with the same --output_dir"
             ) from None
-        models[mode] = folder / f"epsilon{chosen:g}", mode, chosen, True
         for name, epsilon in epsilons.items():
-            if epsilon != chosen:
-                models[f"{mode}, {name}"] = folder / name, mode, epsilon, False
+            models[f"{mode}, {name}"] = folder / name, mode, epsilon, epsilon == chosen
     return models
 
 
