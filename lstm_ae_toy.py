@@ -335,7 +335,7 @@ def encode(request: Request, folder: Path) -> dict:
 
 def anomalies(request: Request, folder: Path) -> dict:
     """Ranks sequences by reconstruction error in anomalies.csv; draws the worst; tests with planted anomalies."""
-    model, settings, path = trained_model(request, "reconstruct", LSTMAutoencoder)
+    model, settings, _ = trained_model(request, "reconstruct", LSTMAutoencoder)
     data = load(settings)
     x, names = sequences_to_judge(request, data)
     if min(len(data.validation), len(data.test)) < 2:
@@ -374,7 +374,7 @@ def anomalies(request: Request, folder: Path) -> dict:
     if ahead := [other for other in opponents if against[other]["auc"]["high"] < 0]:
         names = ", ".join(f"{other} ({opponents[other]['auc']:.3f})" for other in ahead)
         metrics["notice"] = f"NOTICE: {name}: its mean area under the ROC curve, {metrics['auc']:.3f}, is below {names}"
-    return {name: {"model": str(path), "sequences": len(rows), **metrics}, **opponents}
+    return {name: {"sequences": len(rows), **metrics}, **opponents}
 
 
 def anomaly_opponents(data: ToySignals, planting: dict) -> dict[str, Callable[[], tuple[Callable, dict]]]:
