@@ -95,6 +95,7 @@ def test_a_seed_has_the_same_bits_alone_and_among_others(tmp_path):
     assert among["seeds"] == 3 and alone["seeds"] == 1
 
 
+@pytest.mark.reliability
 def test_several_processes_change_no_bit(tmp_path):
     run("adversarial", tmp_path / "one", "--epsilon", "0.1", "--seeds", "2")
     run("adversarial", tmp_path / "two", "--epsilon", "0.1", "--seeds", "2", "--jobs", "2")
@@ -289,7 +290,10 @@ ROWS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("function", FIGURES)
+@pytest.mark.parametrize(
+    "function",  # batch_norm and dropout are compared in the same way
+    [pytest.param(name, marks=[pytest.mark.reliability] * (name == "dropout")) for name in FIGURES],
+)
 def test_function_leaves_its_files_and_its_metrics(function, tmp_path):
     more = {
         "dropout": ["--dropout", "0.25", "--adversarial_epsilon", "0.7"],

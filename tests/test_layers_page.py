@@ -246,6 +246,8 @@ SLOW = {
     ("`torch.compile`", "LSTMAutoencoder"),
     ("`torch.compile`", "ConvLSTMAutoencoder"),
     ("`torch.export`, gradients on, any B and T; saved", "ConvLSTMAutoencoder"),
+    ("`torch.export`, gradients on, any B and T; saved", 'LSTMClassifier(mode="ProxLSTM")'),  # as in test_classifier.py
+    ("`torch.export`, gradients on, any B and T; saved", "LSTMAutoencoder"),  # as in test_lstm_ae.py
 }
 
 

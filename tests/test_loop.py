@@ -64,7 +64,13 @@ def test_same_seed_same_bits(tmp_path, optimizer):
     assert not same(ends[0]["weights"], ends[2]["weights"]) and ends[0]["history"] != ends[2]["history"]
 
 
-@pytest.mark.parametrize("values", [{"optimizer": name} for name in OPTIMIZERS])
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param({"optimizer": name}, marks=[pytest.mark.reliability] * (name not in ("Adam", "SGD")))
+        for name in OPTIMIZERS
+    ],
+)
 def test_interrupted_anywhere_and_resumed(tmp_path, values):
     """At each batch of training and validation in turn; the other half of the cases also save after every batch."""
     values = {"weight_decay": 0.01, "learning_rate": 0.05, **values}

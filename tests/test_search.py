@@ -330,7 +330,13 @@ SEARCHES = {  # values and arguments, trainings
 }
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.reliability] * (name in ("grid", "seeds", "tested folds")))
+        for name in SEARCHES
+    ],
+)
 def test_interrupted_search_goes_on(tmp_path, name):
     """At any batch: none is computed twice, and what is left has the same bits."""
     values, more, trainings = SEARCHES[name]

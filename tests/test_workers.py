@@ -208,6 +208,7 @@ def script(folder, *more, **options):
     return subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.reliability
 def test_a_script_in_two_processes_ends_in_one_line_or_promptly(tmp_path):
     """Bad data, and a search that ends: the workers do not keep the process waiting."""
     process = script(tmp_path, "--jobs", 2, "--epochs", 1, "--data", tmp_path / "none.csv", "--input_size", 1)
