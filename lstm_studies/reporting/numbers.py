@@ -93,6 +93,8 @@ class Row:
             return "-"
         kind, decimals = self.kind, self.kind.decimals
         if decimals is None:
+            if 0 < abs(value) < 1e-6:
+                return f"{value:.1e}"
             decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 3
         deviation = "" if std is None else f" ± {kind.factor * std:.{decimals}f}"
         return f"{kind.factor * value:.{decimals}f}{deviation}{kind.unit}"
