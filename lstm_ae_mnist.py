@@ -166,13 +166,19 @@ def test(settings: Reconstruct, folder: Path) -> dict:
         metrics[f"{part}_mse"] = means.get("mse", means["loss"])
         if "accuracy" in means:
             metrics[f"{part}_accuracy"] = means["accuracy"]
+    metrics |= reconstruction_baselines(data.train_images / 255, data.test_images / 255, model.code_size)
+    if metrics["test_mse"] > metrics["pca_mse"]:
+        ours, theirs = (f"{metrics[name]:.3g}" for name in ("test_mse", "pca_mse"))
+        metrics["notice"] = (
+            f"NOTICE: {settings.model}: its test error, {ours}, is above PCA's with as large a code, {theirs}"
+        )
     if "accuracy" in means:
         majority = data.train_labels.bincount().argmax()
         metrics["test_accuracy_sigma"] = binomial_sigma(metrics["test_accuracy"], len(data.test_labels))
         metrics["majority_accuracy"] = (data.test_labels == majority).float().mean().item()
     if isinstance(model, ConvLSTMAutoencoder):
         metrics["convolutions_in"] = convolutions_in(settings)
-    return metrics | reconstruction_baselines(data.train_images / 255, data.test_images / 255, model.code_size)
+    return metrics
 
 
 def convolutions_in(settings: Reconstruct) -> str:

@@ -178,6 +178,10 @@ def test(settings: Fit, folder: Path) -> dict:
             metrics[f"{part}_error"] = float(np.nanmean(errors[records]))
             if "PCA" in scores:
                 metrics[f"{part}_pca_error"] = float(np.mean(scores["PCA"][records]))
+    if (ours := metrics.get("validation_error", 0.0)) > (theirs := metrics.get("validation_pca_error", float("inf"))):
+        metrics["notice"] = (
+            f"NOTICE: {series.name}: its validation error, {ours:.3g}, is above that of PCA, {theirs:.3g}"
+        )
     return metrics | found_anomalies(series, scores, training, model.threshold.item())
 
 

@@ -222,14 +222,13 @@ def test_differences_from_the_opponents(data_dir):
     assert against["nine"]["test_accuracy"]["low"] < share < against["nine"]["test_accuracy"]["high"]
 
 
-def test_an_lstm_below_its_opponent_is_said(capsys):
+def test_an_lstm_below_its_opponent_is_said():
     gain = {"difference": -0.1, "low": -0.12, "high": -0.08}
     metrics = {"lstm": {"opponent": "other", "against": {"other": {"test_accuracy": gain}}}}
-    script.warn_of_the_opponent(metrics)
-    assert capsys.readouterr().out.endswith("than other on the test messages: -10.00 points (-12.00 to -8.00)\n")
+    said = script.notice_of(metrics)["notice"]
+    assert said.endswith("than other on the test messages: -10.00 points (-12.00 to -8.00)")
     gain["difference"] = 0.0
-    script.warn_of_the_opponent(metrics)
-    assert not capsys.readouterr().out
+    assert script.notice_of(metrics) == {}
 
 
 def test_the_published_configuration(run, data_dir, tmp_path):
