@@ -52,15 +52,8 @@ from lstm_studies.models import robustness as robust
 from lstm_studies.models.programs import ClassifierProgram
 from lstm_studies.reporting import vowels as figures
 from lstm_studies.training import checkpoint, flags, loop, search, tables
+from lstm_studies.training import classifiers as saved
 from lstm_studies.training.checkpoint import CheckpointError
-from lstm_studies.training.classifiers import (
-    classifiers,
-    read_pretrained,
-    refuse_stacks,
-    seed_folder,
-    trained_models,
-    was_trained,
-)
 from lstm_studies.training.export import export_program
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
@@ -171,7 +164,7 @@ def starting_model(settings: Adversarial) -> LSTMClassifier:
     same settings; else it is trained here, once for all trainings that start from it.
     """
     if settings.pretrained and settings.fold is None:
-        return read_pretrained(settings.pretrained, settings.seed, LSTMClassifier)
+        return saved.read_pretrained(settings.pretrained, settings.seed, LSTMClassifier)
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(Basic)}
     epochs = settings.basic_epochs
     if settings.basic_updates:
@@ -182,13 +175,13 @@ def starting_model(settings: Adversarial) -> LSTMClassifier:
     irrelevant = ("repeats",) if settings.fold is not None else ("repeats", "folds")
     wanted = {name: value for name, value in flags.deciding(plain).items() if name not in irrelevant}
     folder = settings.output_dir / "basic"
-    folder = folder / f"fold{settings.fold}" if settings.fold is not None else seed_folder(folder, settings.seed)
-    if not was_trained(folder, plain.epochs, wanted):
+    folder = folder / f"fold{settings.fold}" if settings.fold is not None else saved.seed_folder(folder, settings.seed)
+    if not saved.was_trained(folder, plain.epochs, wanted):
         digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
         folder = settings.output_dir / "starts" / digest
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock"):  # of several trainings that need it, the first one trains it
-            if not was_trained(folder, plain.epochs, wanted):
+            if not saved.was_trained(folder, plain.epochs, wanted):
                 train(plain, folder)
     return checkpoint.rebuild(folder / "best.pt", LSTMClassifier)
 
@@ -227,7 +220,7 @@ def fit(
     first = next(iter(requests.values()))
     if first.resume or first.dry_run:
         for path in folders.values():
-            refuse_stacks(path)
+            saved.refuse_stacks(path)
     # a line for each training instead of each epoch: there are dozens
     requests = {name: request.with_values(in_worker=True) for name, request in requests.items()}
     metrics = search.fit(requests, folder, train, test, folds=first.folds * first.repeats)
@@ -237,7 +230,7 @@ def fit(
     simple, right = fit_simple(data, opponents, first.seed)
     for name, path in folders.items():
         settings, values = requests[name].single(), metrics[name]
-        probabilities = probabilities_of(classifiers(path, LSTMClassifier), x, lengths)
+        probabilities = probabilities_of(saved.classifiers(path, LSTMClassifier), x, lengths)
         vote = probabilities.mean(0).argmax(1) == labels  # (N,)
         right[name] = {"test_accuracy": (probabilities.argmax(2) == labels).numpy(), "vote_accuracy": vote.numpy()}
         values |= {"epsilon": settings.epsilon, **cross_validation(settings, path)}
@@ -343,7 +336,9 @@ def check_pretrained(request: Request) -> None:
     settings = request.single()
     data = load(settings)
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        load_start(new_model(settings, data, data.train), read_pretrained(settings.pretrained, seed, LSTMClassifier))
+        load_start(
+            new_model(settings, data, data.train), saved.read_pretrained(settings.pretrained, seed, LSTMClassifier)
+        )
 
 
 def dropout(request: Request, folder: Path) -> dict:
@@ -389,7 +384,7 @@ def fresh_splits(request: Request, folder: Path) -> dict:
     for k, (name, path) in enumerate(search.model_folders(requests, folder).items()):
         data, of_test = fresh_split(load(request), k, request.splits)
         x, lengths, labels = data.test.all()
-        probabilities = probabilities_of(classifiers(path, LSTMClassifier), x, lengths)
+        probabilities = probabilities_of(saved.classifiers(path, LSTMClassifier), x, lengths)
         simple, right = fit_simple(data, ("lda",), request.seed)
         metrics[name]["lda_accuracy"] = simple["lda"]["test_accuracy"]
         ours.append((probabilities.argmax(2) == labels).numpy())
@@ -411,8 +406,8 @@ def robustness(request: Request, folder: Path) -> dict:
     """Tests the models of adversarial and proximal on attacked, noisy, shortened and incomplete sequences."""
     data, metrics, lines, areas, scale = load(request), {}, {}, {}, None
     batch = data.test.all()
-    for name, (path, *described) in trained_models(request.output_dir).items():
-        models, label = classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS], figures.label(*described)
+    for name, (path, *described) in saved.trained_models(request.output_dir).items():
+        models, label = saved.classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS], figures.label(*described)
         scale = scale or robust.scale_of(data.train.steps, batch, models)  # of the plain ones, which come first
         rows, areas[name] = [robust.sensitivity(model, batch) for model in models], {}
         for test, (sizes, right) in robust.all_tests(models, batch, scale, request.seed).items():  # (R, M, N)
@@ -431,7 +426,7 @@ def robustness(request: Request, folder: Path) -> dict:
 def predict(request: Request, folder: Path) -> dict:
     """Writes the class of each sequence of --data and the probabilities of all, means over the models of all seeds."""
     series, path = read_ts(request.data), request.model_from or request.output_dir / "basic"
-    models = classifiers(path, LSTMClassifier)
+    models = saved.classifiers(path, LSTMClassifier)
     names = models[0].class_names or tuple(str(k) for k in range(models[0].arguments["classes"]))
     check_sequences(request, series.values, models[0])
     x = torch.nn.utils.rnn.pad_sequence(series.values, batch_first=True)
@@ -461,7 +456,7 @@ def check_sequences(request: Request, values: list[Tensor], model: LSTMClassifie
 def export(request: Request, folder: Path) -> dict:
     """Writes the models of all seeds with their scaling as one program that other software runs."""
     path = request.model_from or request.output_dir / "basic"
-    models = classifiers(path, LSTMClassifier)
+    models = saved.classifiers(path, LSTMClassifier)
     return {models[0].mode: export_program(folder, ClassifierProgram(models), path)}
 
 

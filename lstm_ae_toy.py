@@ -37,16 +37,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import TensorDataset
 
-from lstm_studies.evaluation.anomalies import (
-    areas,
-    auc_shares,
-    chosen_pca,
-    error_threshold,
-    forest,
-    judge,
-    planted_scores,
-    step_errors,
-)
+from lstm_studies.evaluation import anomalies as detection
 from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
 from lstm_studies.evaluation.intervals import compare
 from lstm_studies.evaluation.sines import fitted_sines, prediction_errors
@@ -250,7 +241,7 @@ def opponents_of(request: Request, code_sizes: set[int], folder: Path) -> tuple[
 
 def squared_errors(reconstruction: Tensor, x: Tensor) -> Tensor:
     """(N,) of sequences x (N, T)."""
-    return step_errors(x, reconstruction).mean(1)
+    return detection.step_errors(x, reconstruction).mean(1)
 
 
 def through(model: nn.Module, x: Tensor, device: str) -> Tensor:
@@ -347,7 +338,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         return through(model, x, settings.device)
 
     planting = {"seed": settings.seed, "prepare": lambda x: scale_sequences(x)[0]}
-    rows, restored, metrics = judge(
+    rows, restored, metrics = detection.judge(
         x,
         names,
         reconstruct,
@@ -360,13 +351,21 @@ def anomalies(request: Request, folder: Path) -> dict:
     tables.write_csv(folder / "anomalies.csv", rows)
     plots.worst_sequences(folder / "worst.png", rows, names, x, restored, "time step", "value")
     opponents, against = {}, {}
-    ours = mean_shares(planted_scores(lambda x: step_errors(x, reconstruct(x)), data.test, **planting))
+    ours = mean_shares(
+        detection.planted_scores(lambda x: detection.step_errors(x, reconstruct(x)), data.test, **planting)
+    )
     for other, fit in anomaly_opponents(data, planting).items():
         began = time.perf_counter()
         score, chosen = fit()
-        scores = planted_scores(score, data.test, **planting)
+        scores = detection.planted_scores(score, data.test, **planting)
         seconds = round(time.perf_counter() - began, 1)
-        opponents[other] = {"seed": settings.seed, "seconds": seconds, **described(data), **chosen, **areas(scores)}
+        opponents[other] = {
+            "seed": settings.seed,
+            "seconds": seconds,
+            **described(data),
+            **chosen,
+            **detection.areas(scores),
+        }
         opponents[other]["seeds"] = 1
         against[other] = {"auc": compare(ours, mean_shares(scores))}
     name = f"code{model.code_size}"
@@ -380,8 +379,8 @@ def anomalies(request: Request, folder: Path) -> dict:
 def anomaly_opponents(data: ToySignals, planting: dict) -> dict[str, Callable[[], tuple[Callable, dict]]]:
     """Detectors by name: each is fitted by a call, which returns its score and what was chosen on validation data."""
     opponents = {
-        "pca": lambda: chosen_pca(data.train, data.validation, **planting),
-        "isolation_forest": lambda: (forest(data.train), {}),
+        "pca": lambda: detection.chosen_pca(data.train, data.validation, **planting),
+        "isolation_forest": lambda: (detection.forest(data.train), {}),
     }
     if data.metadata.get("signal") == "waves":
         opponents["linear_prediction"] = lambda: (linear_prediction, {})
@@ -396,7 +395,7 @@ def linear_prediction(x: Tensor) -> Tensor:
 
 def mean_shares(scores: dict[str, tuple[Tensor, Tensor]]) -> np.ndarray:
     """(N,) whose mean is the mean area under the ROC curves of all kinds of anomalies."""
-    return torch.stack([auc_shares(*of_kind) for of_kind in scores.values()]).mean(0).numpy()
+    return torch.stack([detection.auc_shares(*of_kind) for of_kind in scores.values()]).mean(0).numpy()
 
 
 def export(request: Request, folder: Path) -> dict:
@@ -405,7 +404,7 @@ def export(request: Request, folder: Path) -> dict:
     x = load(settings).validation
     steps = as_steps(x, settings.input_size)
     restored = in_batches(lambda x: model(x).reconstruction, steps, settings.device).flatten(1)
-    threshold = error_threshold(step_errors(x, restored).mean(1), request.quantile)
+    threshold = detection.error_threshold(detection.step_errors(x, restored).mean(1), request.quantile)
     program = SequenceProgram(model, x.shape[1], threshold)
     return {f"code{model.code_size}": export_program(folder, program, path)}
 
