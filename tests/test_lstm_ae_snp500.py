@@ -191,7 +191,7 @@ def test_the_line_is_where_the_training_begins(tmp_path, walk):
     assert ours["mase"] == pytest.approx(metrics["line"]["mase"], abs=1e-5)
     assert against["line"]["mase"]["difference"] == pytest.approx(0, abs=1e-5)
     ahead = [name for name in against if against[name]["mase"]["difference"] >= 0]
-    assert ahead and all(name in ours["notice"] for name in ahead)
+    assert ahead and all(name in ours["notice"] for name in ahead) and "its relative MAE, " in ours["notice"]
 
 
 def test_a_grid_by_folds_chooses_the_best_mean_over_the_blocks(tmp_path, walk):

@@ -9,6 +9,7 @@ from torch import Tensor
 from lstm_studies.evaluation.intervals import compare
 
 OURS = "lstm_ae"
+LABELS = {"mase": "relative MAE", "test_mse": "test MSE"}  # of keys
 
 # Of one split or fold: the opponents' metrics by name; the errors (trainings, N) by name, ours first; and the group
 # (N,) of each test case, which depends on the others of its group.
@@ -18,7 +19,7 @@ Errors = tuple[dict[str, dict], dict[str, Tensor], Tensor]
 def beside_opponents(metrics: dict[str, dict], key: str, folds: list[Errors]) -> dict[str, dict]:
     """The metrics of all models; ours get `against`, the paired differences, and a notice if an opponent is ahead.
 
-    key: of the metric that is the mean of the errors.
+    key: of the metric that is the mean of the errors, one of LABELS.
     """
     ours, opponents, errors, groups = metrics[OURS], {}, {}, []
     for k, (_, own_errors, own_groups) in enumerate(folds):
@@ -38,5 +39,5 @@ def beside_opponents(metrics: dict[str, dict], key: str, folds: list[Errors]) ->
     if ahead := [name for name in opponents if ours["against"][name][key]["difference"] >= 0]:
         error, *others = (row.get(f"{key}_mean", row[key]) for row in (ours, *(opponents[name] for name in ahead)))
         names = ", ".join(f"{name} ({other:.4g})" for name, other in zip(ahead, others, strict=True))
-        ours["notice"] = f"NOTICE: {OURS}: its {key}, {error:.4g}, is not below that of {names}"
+        ours["notice"] = f"NOTICE: {OURS}: its {LABELS[key]}, {error:.4g}, is not below that of {names}"
     return metrics | opponents
