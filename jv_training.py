@@ -7,8 +7,9 @@
     python jv_training.py --function predict --data NEW.ts        # by the models of basic
 
 Nine men said /ae/; a model tells them apart: 270 utterances to train, 370 to test, 12 values per step. One test error
-is 0.27 %. Every choice is made by repeated stratified cross-validation on the 270; then a model of each seed is trained
-on all of them for the same number of epochs, the last epoch is kept, and the 370 are classified.
+is 0.27 %; to expect: 98.9 ± 0.4 %, and 98.6 of linear discriminant analysis in .3 s. Every choice is made by repeated
+stratified cross-validation on the 270; then a model of each seed is trained on all of them for the same number of
+epochs, the last epoch is kept, and the 370 are classified.
 
 The adversarial and the proximal model start from a trained plain model of the same fold or seed. A plain model is
 trained for the same extra epochs, so that the comparison is fair. The models are in Classifier.py and ProxLSTM.py;
