@@ -407,7 +407,7 @@ def anomalies(request: Request, folder: Path) -> dict:
             in_batches(lambda x: model(x).reconstruction, x, settings.device), settings.step_shape
         ).flatten(1)
 
-    rows, restored, metrics = judge(
+    rows, restored, metrics, _ = judge(
         images.flatten(1),
         names,
         reconstruct,

@@ -317,7 +317,7 @@ def prediction_errors(settings: Predict, folders: list[Path]) -> Errors:
     models = [checkpoint.rebuild(folder / "best.pt", *PREDICTORS).to(settings.device) for folder in folders]
     parts = [part_samples(load(settings), settings, part) for part in PARTS]
     predicted = [predict_steps(model, parts[-1], settings.device)[:, -1] for model in models]
-    return forecasts.beside_opponents(predicted, *parts, span_means, SPANS, settings.seed)
+    return forecasts.errors_beside_opponents(predicted, *parts, span_means, SPANS, settings.seed)
 
 
 def compared(metrics: dict, request: Request, folder: Path, key: str, errors_of: Callable[..., Errors]) -> dict:
@@ -423,7 +423,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         raise DataError(f"{settings.data or 'the data'}: expected a test part of 2 windows or more, found {len(test)}")
     data, highs, names = windows_to_judge(request, settings)
     x, offset, scale = scale_sequences(highs)
-    rows, restored, metrics = judge(
+    rows, restored, metrics, _ = judge(
         x.float(),
         names,
         lambda x: reconstruct_scaled(model, x, settings.device),

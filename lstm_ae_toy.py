@@ -338,7 +338,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         return through(model, x, settings.device)
 
     planting = {"seed": settings.seed, "prepare": lambda x: scale_sequences(x)[0]}
-    rows, restored, metrics = detection.judge(
+    rows, restored, metrics, planted = detection.judge(
         x,
         names,
         reconstruct,
@@ -350,10 +350,7 @@ def anomalies(request: Request, folder: Path) -> dict:
     )
     tables.write_csv(folder / "anomalies.csv", rows)
     plots.worst_sequences(folder / "worst.png", rows, names, x, restored, "time step", "value")
-    opponents, against = {}, {}
-    ours = mean_shares(
-        detection.planted_scores(lambda x: detection.step_errors(x, reconstruct(x)), data.test, **planting)
-    )
+    opponents, against, ours = {}, {}, mean_shares(planted)
     for other, fit in anomaly_opponents(data, planting).items():
         began = time.perf_counter()
         score, chosen = fit()
@@ -402,9 +399,7 @@ def export(request: Request, folder: Path) -> dict:
     """Writes the model with its scaling and a threshold of anomalies as a program that other software runs."""
     model, settings, path = trained_model(request, "reconstruct", LSTMAutoencoder)
     x = load(settings).validation
-    steps = as_steps(x, settings.input_size)
-    restored = in_batches(lambda x: model(x).reconstruction, steps, settings.device).flatten(1)
-    threshold = detection.error_threshold(detection.step_errors(x, restored).mean(1), request.quantile)
+    threshold = detection.error_threshold(squared_errors(through(model, x, settings.device), x), request.quantile)
     program = SequenceProgram(model, x.shape[1], threshold)
     return {f"code{model.code_size}": export_program(folder, program, path)}
 

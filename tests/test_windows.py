@@ -207,7 +207,7 @@ def test_opponents_find_a_rule_in_the_closes_and_nothing_in_walks():
         train, validation, test = (part_samples(prices, part, 10, "market") for part in price_windows.PARTS)
         persistence = torch.full_like(test.unit, 0.5)
         parts = train, validation, test
-        rows, errors, groups = forecasts.beside_opponents([persistence], *parts, span_means, SPANS, seed=0)
+        rows, errors, groups = forecasts.errors_beside_opponents([persistence], *parts, span_means, SPANS, seed=0)
         assert list(rows) == ["line_1_day", "line_3_days", "line_n_days", "line", "boosting"]
         lines = [row["mase"] for name, row in rows.items() if name.startswith("line")]
         assert lines == pytest.approx([expected] * 4, abs=0.1)

@@ -140,22 +140,24 @@ def judge(
     quantile: float,
     seed: int,
     prepare: Callable[[Tensor], Tensor],
-) -> tuple[list[dict], Tensor, dict[str, float]]:
+) -> tuple[list[dict], Tensor, dict[str, float], dict[str, tuple[Tensor, Tensor]]]:
     """Ranks sequences x (N, T), and measures how well the model that ranks them, and PCA, find planted anomalies.
 
     reconstruct: sequences (N, T) as the model reads them to its reconstructions. validation, test: such sequences; the
     threshold is a `quantile` of the validation errors, and the anomalies are planted into the test sequences.
     prepare: the scaling that makes them such. Returns the rows of `ranking`, the reconstructions of x, and `anomalous`,
-    the number of sequences above the `threshold`, `auc_<kind>`, `pca_auc_<kind>` and their means.
+    the number of sequences above the `threshold`, `auc_<kind>`, `pca_auc_<kind>` and their means; and the model's
+    `planted_scores`.
     """
     threshold = error_threshold(step_errors(validation, reconstruct(validation)).mean(1), quantile)
     restored = reconstruct(x)
     rows = ranking(step_errors(x, restored), threshold, names)
     metrics = {"anomalous": sum(row["anomalous"] for row in rows), "quantile": quantile, "threshold": threshold}
-    for prefix, model in (("", reconstruct), ("pca_", pca.reconstruct)):
-        scores = planted_scores(lambda x, model=model: step_errors(x, model(x)), test, seed, prepare)
-        metrics |= areas(scores, prefix)
-    return rows, restored, metrics
+    ours, of_pca = (
+        planted_scores(lambda x, model=model: step_errors(x, model(x)), test, seed, prepare)
+        for model in (reconstruct, pca.reconstruct)
+    )
+    return rows, restored, metrics | areas(ours) | areas(of_pca, "pca_"), ours
 
 
 def chosen_pca(

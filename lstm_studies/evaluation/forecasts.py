@@ -66,7 +66,7 @@ def mase_interval(
 # ---- opponents -------------------------------------------------------------------------------------------------------
 
 
-def beside_opponents(
+def errors_beside_opponents(
     ours: list[Tensor],
     train: Samples,
     validation: Samples,
