@@ -246,10 +246,7 @@ def fit(
 
 def fit_simple(data: Split, opponents: tuple[str, ...], seed: int) -> tuple[dict[str, dict], dict[str, dict]]:
     """Metrics of the simple opponents, and which test sequences (N,) they get right as their "test_accuracy"."""
-    from lstm_studies.evaluation.sequence_opponents import (
-        Labelled,
-        fit_opponents,
-    )  # of scikit-learn, whose import is slow
+    from lstm_studies.evaluation.sequence_opponents import Labelled, fit_opponents  # slow: scikit-learn
 
     parts = (Labelled([value.numpy() for value in part.values], part.labels.numpy()) for part in data[:2])
     results = fit_opponents(*parts, opponents, seed)

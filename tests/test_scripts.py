@@ -88,7 +88,6 @@ def test_a_training_leaves_its_files_and_a_dry_run_gives_its_metrics_again(name,
     table = rows(folder / "history.csv")
     prefixes = {column.partition("_")[0] for column in table[0]} - {"model", "epoch", "learning"}
     assert {"train"} < prefixes <= {"train", "val", "test"}
-    trained = {model: values for model, values in metrics.items() if "epochs" in values}  # not opponents
     assert trained and all(values["data"] in ("generated", "sample", "full") for values in trained.values())
     for model, values in trained.items():
         assert {"epochs", "best_epoch", "seconds", "parameters", "seeds"} <= values.keys()
