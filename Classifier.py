@@ -17,7 +17,7 @@ from torch.nn.functional import batch_norm, cross_entropy, normalize
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from lstm_studies.models.adversarial import compute_perturbation, note_inputs
-from lstm_studies.models.lengths import checked_lengths
+from lstm_studies.models.lengths import checked_lengths, is_step, reversed_within
 from lstm_studies.models.recording import is_transformed
 from lstm_studies.models.recurrence import lstm_step, run_steps
 from ProxLSTM import ProxLSTM
@@ -182,12 +182,10 @@ class LSTMClassifier(nn.Module):
             packed = pack_padded_sequence(v, lengths.cpu(), batch_first=True, enforce_sorted=False)
             _, (h, _) = self.lstm(packed)  # (D, B, H)
             return h.transpose(0, 1).flatten(1)
-        rows, steps = (torch.arange(size, device=v.device) for size in v.shape[:2])
-        states = []
+        rows, states = torch.arange(v.shape[0], device=v.device), []
         for weights in self.lstm.all_weights:  # of one direction each
             if states:
-                backwards = (lengths.unsqueeze(1) - 1 - steps).clamp_min(0)  # (B, T')
-                v = v.gather(1, backwards.unsqueeze(2).expand_as(v))
+                v = reversed_within(v, lengths)
             states.append(self.run_lstm(v, weights)[rows, lengths - 1])
         return torch.cat(states, 1)
 
@@ -247,11 +245,6 @@ def normalize_batch(norm: nn.BatchNorm1d, x: Tensor, perturbed: bool) -> Tensor:
 def step_of_lstm(v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """h and c (B, H) after the step that reads v (B, C)."""
     return lstm_step(v, state, weights)[:2]
-
-
-def is_step(x: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T): true for the steps of x (B, T, F) within each sequence's length."""
-    return torch.arange(x.shape[1], device=x.device) < lengths.unsqueeze(1)
 
 
 def lengths_without_padding(x: Tensor) -> Tensor:

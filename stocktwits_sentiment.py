@@ -49,7 +49,7 @@ from lstm_studies.loaders.encoded_texts import EncodedTexts, build_vocabulary, e
 from lstm_studies.loaders.messages import TOKENIZERS, LabelledTexts, Messages, labelled_messages, spy_messages, tokenize
 from lstm_studies.loaders.text_files import read_texts
 from lstm_studies.models.adversarial import compute_perturbation
-from lstm_studies.models.text_lstm import TextLSTM
+from lstm_studies.models.text_lstm import TextLSTM, training_error
 from lstm_studies.models.word_vectors import cooccurrence_vectors
 from lstm_studies.reporting import plots
 from lstm_studies.reporting.sentiment import plot_scores
@@ -58,7 +58,6 @@ from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
 from lstm_studies.training.trained import trained_model
 
-START_STD = 0.3  # of the embeddings' values
 SHOWN, SHOWN_BATCH = 20, 5  # messages that `predict` and `show_messages` print
 
 # ---- data ------------------------------------------------------------------------------------------------------------
@@ -109,8 +108,7 @@ def build(settings: Train, data: Messages) -> TextLSTM:
         tokenizer=settings.tokenizer,
     )
     if settings.embedding_start == "neighbours":
-        vectors = cooccurrence_vectors(texts, len(vocabulary), settings.embedding_size)
-        model.embedding.weight.data.copy_(START_STD * torch.from_numpy(vectors))
+        model.start_from(cooccurrence_vectors(texts, len(vocabulary), settings.embedding_size))
     elif settings.embedding_start == "uniform":
         nn.init.uniform_(model.embedding.weight, -1, 1)
     return model
@@ -124,22 +122,17 @@ def make_step(settings: Train) -> loop.Step:
             return mse_loss(logits.sigmoid(), labels)
         return binary_cross_entropy_with_logits(logits, labels)
 
-    def training_error(parts: list[Tensor], labels: Tensor) -> Tensor:
-        """Error of the sum of the parts, and of each part alone, multiplied by their number."""
-        alone = sum(error(len(parts) * part, labels) for part in parts) if len(parts) > 1 else 0.0
-        return error(sum(parts), labels) + settings.part_loss * alone
-
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         words, ngrams, lengths, labels = batch
         embedded = model.embed(*model.drop_words(words, ngrams))  # (B, T, E)
         parts = [part.float() for part in model.read(embedded, words, lengths)]
         whole = sum(parts)
         metrics = {"error": error(whole, labels), "accuracy": ((whole > 0) == (labels > 0.5)).float().mean()}
-        loss = training_error(parts, labels) if model.training else metrics["error"]
+        loss = training_error(parts, labels, error, settings.part_loss) if model.training else metrics["error"]
         if model.training and settings.epsilon:
             perturbed = embedded + settings.epsilon * compute_perturbation(loss, embedded)
             again = [part.float() for part in model.read(perturbed, words, lengths)]
-            loss = loss + training_error(again, labels)
+            loss = loss + training_error(again, labels, error, settings.part_loss)
         return {"loss": loss, **metrics}
 
     return step

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lstm_studies.models.text_lstm import POOLINGS, UNKNOWN, TextLSTM, own_words, run_lstm
+from lstm_studies.models.lengths import is_step
+from lstm_studies.models.text_lstm import POOLINGS, UNKNOWN, TextLSTM, run_lstm
 from lstm_studies.training import checkpoint
 
 VOCABULARY = [f"word{i}" for i in range(30)]
@@ -56,7 +57,7 @@ def test_padding_gets_no_gradient():
     words, ngrams, lengths = texts([3, 7, 1])
     presence = torch.ones(3, 7, requires_grad=True)
     model(words, ngrams, lengths, presence).sum().backward()
-    assert ((presence.grad != 0) == own_words(lengths, 7)).all()
+    assert ((presence.grad != 0) == is_step(presence, lengths)).all()
 
 
 def test_word_slopes_are_the_change_of_the_logit_when_a_word_fades():

@@ -151,8 +151,3 @@ def padded(sequences: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """x (N, T, I), padded with zeros, and lengths (N,)."""
     tensors = [torch.from_numpy(np.ascontiguousarray(one)) for one in sequences]
     return pad_sequence(tensors, batch_first=True), torch.tensor([len(one) for one in tensors])
-
-
-def mask(lengths: Tensor, steps: int) -> Tensor:
-    """(N, steps): whether a step is one of the sequence's own."""
-    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)

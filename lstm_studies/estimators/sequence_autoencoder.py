@@ -7,8 +7,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lstm_studies.estimators.loop_estimator import LoopEstimator, as_sequences, mask, padded, real_array, training_count
+from lstm_studies.estimators.loop_estimator import LoopEstimator, as_sequences, padded, real_array, training_count
 from lstm_studies.evaluation import detectors
+from lstm_studies.models.lengths import is_step
 from lstm_studies.models.series_autoencoder import SeriesAutoencoder
 from lstm_studies.training import loop
 
@@ -71,7 +72,7 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = SeriesAutoencoder(x.shape[2], x.shape[1], self.hidden_size, self.code_size, self.num_layers)
-            model.set_scale(x[:first][mask(lengths, x.shape[1])[:first]].numpy())
+            model.set_scale(x[:first][is_step(x, lengths)[:first]].numpy())
             self.train(model, self.step, parts[0], parts[1] if len(parts[1]) else None)
         rows = slice(first, None) if len(parts[1]) else slice(None)
         errors = self.errors(x[rows], lengths[rows], None if starts is None else starts[rows] - starts[rows][0])
@@ -82,7 +83,7 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
         x, lengths = batch
         whole = bool((lengths == x.shape[1]).all())
         errors = model(x, self.noise if model.training else 0.0, None if whole else lengths).mean(2)  # (B, T)
-        return {"loss": errors.mean() if whole else errors[mask(lengths, x.shape[1])].mean()}
+        return {"loss": errors.mean() if whole else errors[is_step(x, lengths)].mean()}
 
     # ---- what a trained model gives
 
@@ -130,7 +131,7 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
         if starts is not None:
             windows = self.in_batches(self.model_, x)  # (N, T, I)
             return detectors.record_errors([windows], starts, int(starts[-1]) + x.shape[1]).mean(1)
-        counted = mask(lengths, x.shape[1]).numpy()
+        counted = is_step(x, lengths).numpy()
         errors = self.of_sequences(lambda x, n: self.model_(x, 0.0, n).mean(2), x, lengths)
         return (errors * counted).sum(1) / counted.sum(1)
 

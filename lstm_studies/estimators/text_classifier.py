@@ -9,11 +9,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from lstm_studies.estimators.loop_estimator import LoopClassifier, training_count
 from lstm_studies.loaders.encoded_texts import EncodedTexts, build_vocabulary, encode, index_of, repeated_bigrams
 from lstm_studies.loaders.messages import LabelledTexts, tokenize
-from lstm_studies.models.text_lstm import TextLSTM
+from lstm_studies.models.text_lstm import TextLSTM, training_error
 from lstm_studies.models.word_vectors import cooccurrence_vectors
 from lstm_studies.training import loop
-
-START_STD = 0.3  # of the embeddings' values
 
 
 class TextClassifier(LoopClassifier):
@@ -106,8 +104,7 @@ class TextClassifier(LoopClassifier):
             ngram_buckets=self.ngram_buckets,
             classes=list(map(str, self.classes_)),
         )
-        vectors = cooccurrence_vectors(places, len(vocabulary), self.embedding_size)
-        model.embedding.weight.data.copy_(START_STD * torch.from_numpy(vectors))
+        model.start_from(cooccurrence_vectors(places, len(vocabulary), self.embedding_size))
         return model
 
     @torch.no_grad()
@@ -127,9 +124,8 @@ def step(model: TextLSTM, batch: loop.Batch) -> dict[str, Tensor]:
     words, ngrams, lengths, labels = batch
     logits = model.read(model.embed(*model.drop_words(words, ngrams)), words, lengths)
     whole = sum(logits)
-    loss = binary_cross_entropy_with_logits(whole, labels)
-    if model.training and len(logits) > 1:
-        loss = loss + 0.5 * sum(binary_cross_entropy_with_logits(len(logits) * part, labels) for part in logits)
+    error = binary_cross_entropy_with_logits
+    loss = training_error(logits, labels, error, 0.5) if model.training else error(whole, labels)
     return {"loss": loss, "accuracy": ((whole > 0) == (labels > 0.5)).float().mean()}
 
 

@@ -31,3 +31,15 @@ def checked_lengths(lengths: Sequence[int] | np.ndarray | Tensor, batch: int, mo
     if values.min() < least or values.max() > most:
         raise ValueError(f"lengths must lie in {least}..{most}, not {int(values.min())}..{int(values.max())}")
     return values
+
+
+def is_step(x: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T): true for the steps of x (B, T, F) within each sequence's length."""
+    return torch.arange(x.shape[1], device=x.device) < lengths.unsqueeze(1)
+
+
+def reversed_within(x: Tensor, lengths: Tensor) -> Tensor:
+    """x (B, T, F) with the steps of each sequence in reverse order; after them, its first one again."""
+    steps = torch.arange(x.shape[1], device=x.device)
+    backwards = (lengths.unsqueeze(1) - 1 - steps).clamp_min(0)  # (B, T)
+    return x.gather(1, backwards.unsqueeze(2).expand_as(x))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from Classifier import LSTMClassifier, is_step
+from Classifier import LSTMClassifier
 from lstm_studies.models.adversarial import find_perturbation, random_perturbation
+from lstm_studies.models.lengths import is_step, reversed_within
 from lstm_studies.models.recurrence import lstm_step
 from ProxLSTM import proximal_map
 
@@ -226,10 +227,8 @@ def norms_of_map(model: LSTMClassifier, v: Tensor, lengths: Tensor) -> dict[str,
     for direction, weights in enumerate(model.lstm.all_weights):
         w_i, w_f, w_g, _ = (weights[0] * gain).chunk(4)
         norm_weights = torch.cat([w_i, w_f, w_g]).norm()
-        steps = torch.arange(v.shape[1])
         if direction:
-            backwards = (lengths.unsqueeze(1) - 1 - steps).clamp_min(0)
-            v = v.gather(1, backwards.unsqueeze(2).expand_as(v))
+            v = reversed_within(v, lengths)
         h = c = v.new_zeros(len(v), model.lstm.hidden_size)
         for t in range(v.shape[1]):
             is_inside, before = lengths > t, c

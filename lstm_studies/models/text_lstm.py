@@ -10,14 +10,18 @@ Letters in shapes: B batch, T words of the longest text, E embedding size, H siz
 together), V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from lstm_studies.models.lengths import is_step
+
 POOLINGS = ("last", "mean", "max", "max_mean")
+START_STD = 0.3  # of the embeddings' values that start from word vectors
 UNKNOWN = 1  # place of the unknown word in the vocabulary; place 0 is that of padding
 
 
@@ -128,6 +132,10 @@ class TextLSTM(nn.Module):
             nn.init.zeros_(self.word_weights.weight)
             nn.init.zeros_(self.bigram_weights.weight)
 
+    def start_from(self, vectors: np.ndarray) -> None:
+        """Has the embeddings start from standardised word vectors (V, E)."""
+        self.embedding.weight.data.copy_(START_STD * torch.from_numpy(vectors))
+
     def forward(self, words: Tensor, ngrams: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
         """Logits (B,) of texts of words (B, T) with character n-grams (B, T, P), of lengths (B) from 1 to T.
 
@@ -185,7 +193,7 @@ class TextLSTM(nn.Module):
                 return last
             half = h.shape[2] // 2
             return torch.cat([last[:, :half], h[:, 0, half:]], 1)
-        own = own_words(lengths, h.shape[1]).unsqueeze(2)  # (B, T, 1)
+        own = is_step(h, lengths).unsqueeze(2)  # (B, T, 1)
         pooled = []
         if "max" in self.pooling:
             pooled.append(h.masked_fill(~own, -torch.inf).amax(1))
@@ -195,7 +203,7 @@ class TextLSTM(nn.Module):
 
     def linear_logit(self, words: Tensor, lengths: Tensor, presence: Tensor | None = None) -> Tensor:
         """The linear model's part of the logits (B,): the weights of a text's words and of its known bigrams."""
-        own = own_words(lengths, words.shape[1]).float()  # (B, T)
+        own = is_step(words, lengths).float()  # (B, T)
         if presence is not None:
             own = own * presence
         codes = words[:, :-1] * len(self.vocabulary) + words[:, 1:]  # (B, T - 1)
@@ -207,6 +215,14 @@ class TextLSTM(nn.Module):
         return total * self.linear_scale / lengths.sqrt() if self.linear_scale else total
 
 
+def training_error(
+    parts: Sequence[Tensor], labels: Tensor, error: Callable[[Tensor, Tensor], Tensor], part_loss: float
+) -> Tensor:
+    """Error of the sum of the parts (B,), plus `part_loss` times that of each one alone, multiplied by their number."""
+    alone = sum(error(len(parts) * part, labels) for part in parts) if len(parts) > 1 else 0.0
+    return error(sum(parts), labels) + part_loss * alone
+
+
 def run_lstm(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
     """Hidden states (B, T, H) of sequences x (B, T, I), zero from each one's end on; padding is not read.
 
@@ -216,8 +232,3 @@ def run_lstm(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
         return layer(x)[0]
     packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(layer(packed)[0], batch_first=True, total_length=x.shape[1])[0]
-
-
-def own_words(lengths: Tensor, steps: int) -> Tensor:
-    """True (B, T) where a text has a word, False where it is padded."""
-    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
