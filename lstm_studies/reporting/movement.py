@@ -292,7 +292,7 @@ def starts(path: Path, own: dict[str, list[dict]], published: dict[str, list[dic
 def sweep(path: Path, key: str, metrics: Mapping[str, dict]) -> Path:
     """Validation accuracy of Adv-ALSTM against epsilon or beta (`key`), rows named `<key>_<value>`; ALSTM's as a level,
     between two a binomial sigma away, without which noise would fill the axes."""
-    accuracy = {name: own.get("val_accuracy_mean", own["val_accuracy"]) for name, own in metrics.items()}
+    accuracy = {name: mean_of(own, "val_accuracy") for name, own in metrics.items()}
     values = sorted(own["chosen"][key] for name, own in metrics.items() if name.startswith(f"{key}_"))
     curve = ([np.log10(value) for value in values], [accuracy[f"{key}_{value:g}"] for value in values])
     sigma = binomial_sigma(accuracy["alstm"], metrics["alstm"]["samples"]["validation"])

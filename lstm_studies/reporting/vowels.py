@@ -115,9 +115,9 @@ def plot_robustness(lines: dict[str, dict[str, tuple]], folder: Path) -> None:
     """Accuracies (sizes, values) by test and label of a model: for each method the plain model and all its epsilons."""
     axes = {
         "attack_x": "norm of the perturbation of x along its gradient / norm of x",
-        "attack_x_20_steps": "norm of the perturbation of x, of 20 steps from 3 starts / norm of x",
+        "attack_x_20_steps": "norm of the perturbation of x, of 20 steps from 2 starts / norm of x",
         "attack_v": "norm of the perturbation of v along its gradient / norm of v in the plain model",
-        "attack_v_20_steps": "norm of the perturbation of v, of 20 steps from 3 starts / norm of v in the plain model",
+        "attack_v_20_steps": "norm of the perturbation of v, of 20 steps from 2 starts / norm of v in the plain model",
         "noise_x": "standard deviation of the noise on x / that of the feature",
         "noise_v": "standard deviation of the noise on v / that of the channel",
         "certified": "norm of a perturbation of x, in deviations, by randomised smoothing",
