@@ -404,11 +404,14 @@ def robustness(request: Request, folder: Path) -> dict:
     """Tests the models of adversarial and proximal on attacked, noisy, shortened and incomplete sequences."""
     data, metrics, lines, areas, scale = load(request), {}, {}, {}, None
     batch = data.test.all()
-    for name, (path, *described) in saved.trained_models(request.output_dir).items():
-        models, label = saved.classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS], figures.label(*described)
+    trained = saved.trained_models(request.output_dir)
+    largest = {mode: max(e for _, m, e, _ in trained.values() if m == mode) for _, mode, _, _ in trained.values()}
+    for name, (path, mode, epsilon, chosen) in trained.items():
+        models, label = saved.classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS], figures.label(mode, epsilon, chosen)
         scale = scale or robust.scale_of(data.train.steps, batch, models)  # of the plain ones, which come first
         rows, areas[name] = [robust.sensitivity(model, batch) for model in models], {}
-        for test, (sizes, right) in robust.all_tests(models, batch, scale, request.seed).items():  # (R, M, N)
+        tests = robust.all_tests(models, batch, scale, request.seed, slow_ones=chosen or epsilon == largest[mode])
+        for test, (sizes, right) in tests.items():  # right: (R, M, N)
             accuracies, areas[name][f"area_{test}"] = right.double().mean(2), robust.area(sizes, right).numpy()
             lines.setdefault(test, {})[label] = sizes, accuracies.mean(1).tolist()
             for row, of_model, its_area in zip(rows, accuracies.T, areas[name][f"area_{test}"], strict=True):
