@@ -255,8 +255,8 @@ def fit_simple(data: Split, opponents: tuple[str, ...], seed: int) -> tuple[dict
 
 
 def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Of two models' scores (S, N) or (N,) by name: the mean difference and its 95 % interval."""
-    return {name: intervals.compare(ours[name], scores) for name, scores in theirs.items()}
+    """The mean difference and its 95 % interval of each score (S, N) or (N,) that both models have."""
+    return {name: intervals.compare(ours[name], theirs[name]) for name in ours if name in theirs}
 
 
 @torch.no_grad()

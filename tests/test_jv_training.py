@@ -420,10 +420,16 @@ def test_robustness_reads_the_models_of_the_others(tmp_path, capsys, monkeypatch
         test_all()
     message = capsys.readouterr().err
     assert stopped.value.code == 2 and message.count("\n") == 1 and "run adversarial and proximal" in message
-    run("adversarial", tmp_path, "--epsilon", "0.1", "2", "--seeds", "2")
+    run("adversarial", tmp_path, "--epsilon", "0.1", "1", "2", "--seeds", "2")
     run("proximal", tmp_path, "--epsilon", "0.1")
     metrics = test_all()
-    assert list(metrics) == ["plain", "AdvLSTM, epsilon0.1", "AdvLSTM, epsilon2", "ProxLSTM, epsilon0.1"]
+    names = [f"AdvLSTM, epsilon{epsilon}" for epsilon in ("0.1", "1", "2")]
+    assert list(metrics) == ["plain", *names, "ProxLSTM, epsilon0.1"]
+    chosen = json.loads((tmp_path / "adversarial" / "metrics.json").read_text())["AdvLSTM"]["epsilon"]
+    slow_ones = [
+        name for name in names if "area_certified_mean" in metrics[name]
+    ]  # of the chosen epsilon and the largest
+    assert slow_ones == list(dict.fromkeys([f"AdvLSTM, epsilon{chosen:g}", names[-1]]))
     assert {"attack_x_AdvLSTM.png", "noise_v_ProxLSTM.png", "first_share_AdvLSTM.png"} <= files(tmp_path / "robustness")
     assert metrics["AdvLSTM, epsilon2"]["seeds"] == 2 and metrics["ProxLSTM, epsilon0.1"]["seeds"] == 1
     clean = json.loads((tmp_path / "adversarial" / "metrics.json").read_text())["epsilon2"]["test_accuracy_mean"]
