@@ -195,7 +195,7 @@ def test_resume_adds_seeds_and_a_dry_run_trains_nothing(run, tmp_path):
     assert path.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.reliability)])
 def test_a_seed_alone_and_among_others_has_the_same_bits(run, tmp_path, jobs):
     """Whatever is trained beside it, in this process or in others, and by the estimator's `fit` too."""
     sample = ("--source", "sample", "--limit", "200")

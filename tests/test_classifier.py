@@ -399,8 +399,11 @@ def test_lengths_that_are_not_whole_are_refused(form, wrong):
     "options",
     [
         {},
-        {"mode": "AdvLSTM", "epsilon": 0.5, "bidirectional": True, "batch_norm_places": PLACES, "dropout": 0.5},
-        {"mode": "ProxLSTM", "epsilon": 0.5, "bidirectional": True},
+        pytest.param(
+            {"mode": "AdvLSTM", "epsilon": 0.5, "bidirectional": True, "batch_norm_places": PLACES, "dropout": 0.5},
+            marks=pytest.mark.reliability,
+        ),
+        pytest.param({"mode": "ProxLSTM", "epsilon": 0.5, "bidirectional": True}, marks=pytest.mark.reliability),
     ],
 )
 def test_it_exports_with_any_batch_and_length(options):

@@ -37,7 +37,7 @@ DRAWS_NOTHING = {  # what turns the random numbers of each script's steps off
     "stocks predict": [],
     "movement": [],
 }
-IN_SHORT = ("digits fc", "stocks predict", "movement", "messages")
+IN_SHORT = ("digits fc", "movement")
 pytestmark = needs_fork
 
 

@@ -291,8 +291,8 @@ ROWS = {
 
 
 @pytest.mark.parametrize(
-    "function",  # batch_norm and dropout are compared in the same way
-    [pytest.param(name, marks=[pytest.mark.reliability] * (name == "dropout")) for name in FIGURES],
+    "function",  # test_places_are_compared_... runs dropout
+    [pytest.param(name, marks=[pytest.mark.reliability] * (name in ROWS)) for name in FIGURES],
 )
 def test_function_leaves_its_files_and_its_metrics(function, tmp_path):
     more = {
@@ -408,7 +408,8 @@ def test_fresh_splits_train_on_what_they_do_not_test(tmp_path, trainings):
 
 
 def test_robustness_reads_the_models_of_the_others(tmp_path, capsys, monkeypatch):
-    for name, value in {"RADII": (0.0, 0.1), "RADII_OF_SEVERAL_STEPS": (0.0, 0.3), "STARTS": 1}.items():
+    short = {"RADII": (0.0, 0.1), "RADII_OF_SEVERAL_STEPS": (0.0, 0.3), "STARTS": 1, "DRAWS": 10}
+    for name, value in short.items():
         monkeypatch.setattr(robustness, name, value)
 
     def test_all():

@@ -225,6 +225,7 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.reliability
 def test_chunks_of_time_take_less_memory():
     """4,096 steps in chunks of 64; the bound is a half, the ratio a tenth or so."""
     root = Path(lstm_ae.__file__).parents[2]

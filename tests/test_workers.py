@@ -174,7 +174,7 @@ def ignore_signals(error, folder):
     ("error", "function"),
     [
         (DataError, fail_or_sleep),
-        (ZeroDivisionError, fail_or_sleep),
+        pytest.param(ZeroDivisionError, fail_or_sleep, marks=pytest.mark.reliability),
         pytest.param(DataError, ignore_signals, marks=pytest.mark.reliability),
     ],
 )
@@ -191,6 +191,7 @@ def test_an_error_in_one_task_ends_the_run_and_its_workers_at_once(tmp_path, err
     other.join()
 
 
+@pytest.mark.reliability
 def test_an_error_in_what_follows_a_task_ends_the_workers(tmp_path):
     def then(task, result):
         raise Failed("every combination diverged")

@@ -42,6 +42,7 @@ def test_a_console_that_lacks_characters(tmp_path, encoding):
     assert ended.returncode == 0 and r"\U0001f680.csv" in ended.stdout, ended.stderr
 
 
+@pytest.mark.reliability
 def test_a_link_of_another_name_searches_in_two_processes(tmp_path):
     link = tmp_path / "study.py"
     link.symlink_to(ROOT / "lstm_ae_toy.py")
@@ -50,6 +51,7 @@ def test_a_link_of_another_name_searches_in_two_processes(tmp_path):
     assert json.loads((tmp_path / "reconstruct" / "metrics.json").read_text())["code2"]["best_combination"]
 
 
+@pytest.mark.reliability
 def test_a_closed_standard_error(tmp_path):
     command = f'"{sys.executable}" "{ROOT / "lstm_ae_toy.py"}" {" ".join(TINY)} --output_dir "{tmp_path}" 2>&-'
     subprocess.run(command, shell=True, check=True, timeout=120)

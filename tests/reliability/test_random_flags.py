@@ -106,7 +106,7 @@ def test_flags_at_random(name, tmp_path, monkeypatch, capsys, thorough, count, r
             warnings.simplefilter("ignore")
             return module.main([*argv, "--quiet"])
 
-    for number in range(500 if thorough else 12):
+    for number in range(500 if thorough else 6):
         argv, names = random_argv(name, generator)
         folder = ["--output_dir", str(tmp_path / str(number % 3))]
         reads.clear()
@@ -120,6 +120,6 @@ def test_flags_at_random(name, tmp_path, monkeypatch, capsys, thorough, count, r
             assert stopped.code == 2 or "loss" in line, (shown, line)  # status 1: it diverged
         else:
             assert set(names) <= reads, (shown, set(names) - reads)
-            if module.SCRIPT.trains(argv[1]) and (thorough or number % 4 == 0):
+            if module.SCRIPT.trains(argv[1]) and (thorough or number % 3 == 0):
                 assert same(without_seconds(main(*argv[:2], *folder, "--dry_run")), without_seconds(metrics)), shown
         count(1)

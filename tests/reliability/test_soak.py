@@ -1,6 +1,6 @@
 """Soak: trainings that are ended again and again at random moments, resumed, and compared with undisturbed ones.
 
-`make test` runs a few, `make reliability` more of all scripts and backends, and with LONG=1 about an hour of them, 500
+`make reliability` runs some of all scripts and backends, and with LONG=1 about an hour of them, 500
 kills at least; `--seed` draws other moments. Each start is a fork of the test's process, which has imported everything.
 """
 
@@ -205,13 +205,13 @@ def soak(run, tmp_path, count, request, monkeypatch):
 # ---- tests -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.reliability
 def test_ended_a_few_times(soak):
     soak("toy grid", 4)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "toy models" else pytest.param(name, marks=pytest.mark.reliability) for name in MANY]
-)
+@pytest.mark.reliability
+@pytest.mark.parametrize("name", MANY)
 def test_the_same_bits_with_one_process_and_four(run, tmp_path, count, name):
     for jobs in ("1", "4"):
         run(name, tmp_path / jobs, "--jobs", jobs)

@@ -18,7 +18,7 @@ from lstm_studies.loaders import messages as load_messages
 from lstm_studies.loaders import movement as load_movement
 from lstm_studies.training import loop
 
-IN_SHORT = ("toy grid", "digits conv", "stocks", "vowels proximal", "movement")
+IN_SHORT = ("stocks", "vowels proximal", "movement")
 THOROUGH = [pytest.param(name, True, marks=pytest.mark.reliability, id=name) for name in ALL]
 
 
