@@ -192,6 +192,7 @@ def scores(data: Messages, validation: np.ndarray, test: np.ndarray) -> dict:
 
 # ---- opponents -------------------------------------------------------------------------------------------------------
 
+NEAR_COPY = 0.9  # cosine between the words and bigrams of two messages
 OPPONENTS = {"bag_of_words": opponents.bag_of_words, "words_and_characters": opponents.words_and_characters}
 
 
@@ -373,8 +374,18 @@ def explain(model: TextLSTM, texts: Sequence[str], settings: Train, count: int =
 
 
 def baseline(request: Request, folder: Path) -> dict:
-    """Fits and tests the opponents."""
-    return test_opponents(request)[0]
+    """Fits and tests the opponents, also on the test messages that do not nearly repeat a training message."""
+    from lstm_studies.evaluation.opponents import similarity  # slow: scikit-learn
+
+    metrics, logits = test_opponents(request)
+    train, test = ([tokenize(text) for text in split.texts] for split in (load(request).train, load(request).test))
+    near, labels = similarity(test, train) >= NEAR_COPY, load(request).test.labels.numpy() > 0.5
+    for name, row in metrics.items():
+        row["test_near_copies"] = float(near.mean())
+        if not near.all():
+            right = (logits[name] > 0) == labels
+            row["test_accuracy_without_near_copies"] = float(right[~near].mean())
+    return metrics
 
 
 FUNCTIONS = {"show_messages": show_messages, "train": run_training, "predict": predict, "baseline": baseline}

@@ -36,6 +36,16 @@ def test_words_and_bigrams_by_hand():
     assert words_and_bigrams(["a"]) == {"a"} and words_and_bigrams([]) == set()
 
 
+def test_similarity_by_hand():
+    """Against all pairs: the same words in the same order have 1, none in common 0."""
+    texts = [["buy", "the", "dip"], ["sell"], ["hold"], ["buy", "buy", "the"]]
+    found = opponents.similarity(texts, TEXTS)
+    vectorizer = opponents.word_vectorizer()
+    known = vectorizer.fit_transform(TEXTS).toarray()
+    assert np.allclose(found, (vectorizer.transform(texts).toarray() @ known.T).max(1))
+    assert np.allclose(found[:3], [1, 1, 0]) and 0 < found[3] < 1
+
+
 def test_tf_idf_and_logits_by_hand():
     model = bag_of_words(TEXTS, LABELS, TEXTS, LABELS)
     (vectorizer,) = model.vectorizers

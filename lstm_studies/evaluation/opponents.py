@@ -51,6 +51,14 @@ def words_and_characters(texts: Texts, labels: np.ndarray, other: Texts, other_l
     return fit([word_vectorizer(), character_vectorizer()], texts, labels, other, other_labels)
 
 
+def similarity(texts: Texts, others: Texts) -> np.ndarray:
+    """(N,): of each text, the largest cosine between its words and bigrams and those of another text, as tf-idf."""
+    vectorizer = word_vectorizer()
+    known = vectorizer.fit_transform(others).T.tocsc()  # (F, M), columns of norm 1
+    x = vectorizer.transform(texts)
+    return np.concatenate([(x[i : i + 200] @ known).max(1).toarray()[:, 0] for i in range(0, x.shape[0], 200)])
+
+
 def word_vectorizer():
     from sklearn.feature_extraction.text import TfidfVectorizer
 
