@@ -156,6 +156,8 @@ def number_of(study: Ablation, flags: str, seed: int) -> float:
             given[argument] = values = []
         else:
             values.append(argument)
+    if "--updates" in given:  # instead of epochs
+        given.pop("--epochs", None)
     words = [word for flag, values in given.items() for word in (flag, *values)]
     main = importlib.import_module(script.removesuffix(".py")).main
     with tempfile.TemporaryDirectory() as folder:
