@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 
 from lstm_studies.loaders.files import DownloadError
 from lstm_studies.reporting import report
-from lstm_studies.reporting.report import Failure, Run, read_json
+from lstm_studies.reporting.chapters import ChapterError
+from lstm_studies.reporting.runs import Failure, Run, duration, read_json, with_opponents
 from lstm_studies.reporting.studies import PRESETS, STUDIES, Study
 from lstm_studies.training.flags import Parser, fit_console
 from lstm_studies.training.signals import Interrupted, interruptible
@@ -107,7 +108,7 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
         ended[task.name] = result = Failure(*runs[task.name], str(result)) if lost else result
         minutes = (time.time() - began) / 60
         left = minutes / len(ended) * (len(tasks) - len(ended))
-        print(f"{task.name}: {outcome(result)}; {len(ended)} of {len(tasks)}, {report.duration(left)} left", flush=True)
+        print(f"{task.name}: {outcome(result)}; {len(ended)} of {len(tasks)}, {duration(left)} left", flush=True)
         return ready()
 
     try:
@@ -116,13 +117,13 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
     except Interrupted as error:
         print(f"reproduce.py: error: {error}", file=sys.stderr)
         sys.exit(128 + error.signum)
-    return report.with_opponents([ended[name] for name in runs])
+    return with_opponents([ended[name] for name in runs])
 
 
 def outcome(result: Run | Failure) -> str:
     if isinstance(result, Failure):
         return result.reason
-    return f"trained for {report.duration(result.minutes)}" if result.minutes else "done"
+    return f"trained for {duration(result.minutes)}" if result.minutes else "done"
 
 
 def name_of(path: str, preset: str) -> str:
@@ -194,7 +195,7 @@ def publish_run(source: Path, target: Path, figures: tuple[str, ...] | None = No
 def published_results() -> list[Run]:
     """The runs in docs/results/, study by study, its main one first."""
     runs = [published_run(study, preset) for study in STUDIES for preset in presets_of(study, "full")]
-    return report.with_opponents([run for run in runs if run.metrics])
+    return with_opponents([run for run in runs if run.metrics])
 
 
 def with_table(readme: str, results: list[Run]) -> str:
@@ -236,10 +237,13 @@ def main(argv: list[str] | None = None) -> list[Run | Failure]:
         for study in chosen:
             for preset in presets_of(study, flags.profile):
                 minutes = published_run(study, preset).minutes
-                print(f"{study.path:40s} {preset:10s} {report.duration(minutes) if minutes else '':16s} {study.title}")
+                print(f"{study.path:40s} {preset:10s} {duration(minutes) if minutes else '':16s} {study.title}")
         return []
     if flags.publish:
-        publish(flags.output_dir)
+        try:
+            publish(flags.output_dir)
+        except ChapterError as error:
+            parser.exit(1, f"reproduce.py: error: {error}\n")
         return []
     try:
         flags.output_dir.mkdir(parents=True, exist_ok=True)
@@ -247,8 +251,11 @@ def main(argv: list[str] | None = None) -> list[Run | Failure]:
         parser.error(f"argument --output_dir: cannot write to {flags.output_dir}: {error.strerror}")
     started = time.monotonic()
     results = run_all(chosen, flags.profile, flags.output_dir, flags.jobs, flags.resume)
-    page = report.write_page(results, flags.profile, flags.output_dir / "report")
-    print(f"{report.duration((time.monotonic() - started) / 60)}; report: {page.resolve()}")
+    try:
+        page = report.write_page(published_results(), flags.profile, results, flags.output_dir / "report")
+    except ChapterError as error:
+        parser.exit(1, f"reproduce.py: error: {error}\n")
+    print(f"{duration((time.monotonic() - started) / 60)}; report: {page.resolve()}")
     return results
 
 

@@ -19,7 +19,7 @@ ALLOWED = {  # what a folder may import of this collection, beside itself
     "training": {"loaders"},  # of which it takes errors and no data
     "evaluation": set(),
     "estimators": {"models", "loaders", "training", "evaluation"},
-    "reporting": {"evaluation"},
+    "reporting": {"evaluation", "training"},  # the flags of the presets
     "config": set(),
 }
 PACKAGE = "lstm_studies"

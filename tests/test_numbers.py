@@ -128,5 +128,5 @@ def test_a_number_of_every_model_that_has_no_row_yet():
     named = Number("the best", "two/a", "accuracy")
     every = Number("accuracy of *", "*/a", "accuracy", baseline="b", baseline_name="majority")
     metrics = {"one": {"a": 0.5, "b": 0.1}, "two": {"a": 0.6, "b": 0.2}, "three": {}}
-    rows = numbers.rows_of(Study("x", "y", "", "", numbers=(named, every)), metrics)
+    rows = numbers.rows_of(Study("x", "y", "", numbers=(named, every)), metrics)
     assert [(row.number.label, row.baseline) for row in rows.values()] == [("the best", None), ("accuracy of one", 0.1)]

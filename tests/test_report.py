@@ -1,15 +1,17 @@
-"""The pages of the report, from made-up results."""
+"""The report, from made-up results and chapters; then the real chapters with the published results."""
 
 import base64
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from lstm_studies.reporting import report
-from lstm_studies.reporting.report import Failure, Run, Section
-from lstm_studies.reporting.studies import CHAPTERS, STUDIES, Number, Study
+from lstm_studies.reporting import chapters, report
+from lstm_studies.reporting.chapters import ChapterError, deviations
+from lstm_studies.reporting.runs import Failure, Run, duration, with_opponents
+from lstm_studies.reporting.studies import CAPTIONS, HEADLINES, STUDIES, TITLES, Number, Study
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -17,16 +19,8 @@ NUMBERS = (
     Number("test MSE", "test_mse", "mse", "pca_mse", "PCA", published=1e-4, published_note="elsewhere", target_ratio=1),
     Number("accuracy", "test_accuracy", "accuracy", "majority_accuracy", "majority", target=0.9),
 )
-WAVES = Study(
-    "lstm_ae_toy",
-    "reconstruct",
-    "Waves & more",
-    "Is <it> good?",
-    finding="{n[test_mse].explained} is <explained>.",
-    figures=("second",),
-    numbers=NUMBERS,
-)
-MISSING = Study("lstm_ae_mnist", "classify", "Digits", "Which digit?", finding="{n[test_mse].text}", numbers=NUMBERS)
+WAVES = Study("lstm_ae_toy", "reconstruct", "Waves & more", figures=("second",), numbers=NUMBERS)
+MISSING = Study("lstm_ae_mnist", "classify", "Digits", numbers=NUMBERS)
 METRICS = {"test_mse": 0.1, "pca_mse": 0.4, "mean_mse": 1.0, "data": "sample", "seconds": 75.0}
 METRICS |= {
     "test_accuracy": 0.95,
@@ -36,22 +30,54 @@ METRICS |= {
     "seeds": 3,
 }
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEANl9ngAAAAABJRU5ErkJggg==")
+CHAPTER = """The error is {{ number("reconstruct", "test_mse").text }}, as published
+{{ number("reconstruct", "test_mse", "published").text }}, of PCA {{ value("reconstruct", "lstm", "pca_mse") }}; see
+[usage](../lstm_ae_toy.md#use).
+
+## Figures
+
+{{ diagram("cell") }}
+
+{{ figure("reconstruct", "loss") }}
+
+{{ figure("reconstruct", "second", "published") }}
+
+{{ results("reconstruct") }}
+
+{{ settings("reconstruct") }}
+
+{{ training("reconstruct") }}
+
+{{ commands("reconstruct") }}
+"""
 
 
 @pytest.fixture
-def results(tmp_path):
-    """Two presets of one study, and a study that is missing."""
-    runs = []
-    for preset, factor in (("best", 1.0), ("published", 2.0)):
-        folder = tmp_path / preset
-        folder.mkdir()
-        metrics = {"lstm": METRICS | {"test_mse": factor * METRICS["test_mse"]}}
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-        (folder / "config.json").write_text(json.dumps({"versions": {"torch": "9.9"}, "machine": "a <processor>"}))
-        for name in ("first", "second"):
-            (folder / f"{name}.png").write_bytes(PIXEL)
-        runs.append(Run(WAVES, preset, metrics, folder))
-    return [*runs, Failure(MISSING, "best", "no <data>", unavailable=True)]
+def folder(tmp_path, monkeypatch):
+    """Where the report stands, beside chapters and a diagram."""
+    for path, text in (
+        ("chapters/lstm_ae_toy.md", CHAPTER),
+        ("diagrams/cell.svg", "<svg xmlns='http://www.w3.org/2000/svg'><title>A\n  cell</title></svg>"),
+    ):
+        (tmp_path / path).parent.mkdir()
+        (tmp_path / path).write_text(text)
+    monkeypatch.setattr(chapters, "DOCS", tmp_path)
+    return tmp_path / "report"
+
+
+def finished(study, preset, folder, factor=1.0):
+    """A run of a study with figures, its errors multiplied by a factor."""
+    folder.mkdir()
+    metrics = {"lstm": METRICS | {"test_mse": factor * METRICS["test_mse"]}}
+    (folder / "config.json").write_text(json.dumps({"versions": {"torch": "9.9"}, "machine": "a <processor>"}))
+    for name in ("loss", "second"):
+        (folder / f"{name}.png").write_bytes(PIXEL)
+    return Run(study, preset, metrics, folder)
+
+
+@pytest.fixture
+def published(tmp_path):
+    return [finished(WAVES, "best", tmp_path / "best"), finished(WAVES, "published", tmp_path / "published", 2.0)]
 
 
 class Page(HTMLParser):
@@ -67,7 +93,7 @@ class Page(HTMLParser):
         self.attributes += attributes
         if tag == "img":
             self.images.append(dict(attributes))
-        if tag not in ("meta", "link", "img"):
+        if tag not in ("meta", "link", "img", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -78,53 +104,99 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.fixture
-def page(results, tmp_path):
-    return Page(report.write_page(results, "full", tmp_path / "report").read_text())
+# ---- chapters --------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_holds_everything_and_asks_for_nothing(page, tmp_path):
-    for image in page.images[:-1]:  # the last one is where figures open large
-        assert base64.b64decode(image["src"].removeprefix("data:image/png;base64,")) == PIXEL
-    assert len(page.images) == 1 + 2 + 2 + 1  # the finding's, those of both runs
-    assert [image["alt"] for image in page.images[1:3]] == ["Waves & more: Second", "Waves & more: First"]
-    links = {value for name, value in page.attributes if name in ("href", "src")}
-    files = {link for link in links if not link.startswith(("#", "data:"))}
-    assert files == {"../best/metrics.json", "../published/metrics.json"}
-    assert all((tmp_path / "report" / file).exists() for file in files)
-    anchors = {value for name, value in page.attributes if name == "id"}
-    assert {link[1:] for link in links if link.startswith("#")} <= anchors
-    assert {"lstm_ae_toy", "lstm_ae_toy-reconstruct", "methods", "failures"} <= anchors
-
-
-def test_what_the_page_says(page):
-    text = " ".join(page.text.split())
-    assert "90.0 % is <explained>. Waves & more" in text and "Is <it> good?" in text
-    assert "Digits: no <data> python lstm_ae_mnist.py --function classify" in text
-    assert "0.100 0.200 PCA 0.400 4.0 × lower 90.0 % 0.000100, elsewhere below PCA reached" in text
-    assert "80.0 ± 2.0 % 80.0 ± 2.0 % majority 50.0 % +30.0 points" in text
-    assert "2 studies" not in text and "1 studies; 1 of 2 targets reached." in text and "1 failed." in text
-    assert "best, 1.2 minutes on a <processor>, bundled sample, metrics.json" in text
-    assert "Measured on: a <processor>." in text and "torch 9.9" in text
-
-
-def test_the_markdown_page(results, tmp_path):
-    text = report.markdown_page(results, tmp_path / "report")
-    assert "| number | best | as published | n | baseline | looks | literature | target |" in text
-    assert "| test MSE | 0.100 | 0.200 | 3 | PCA 0.400 |  | 0.000100, elsewhere | below PCA: reached |" in text
-    assert "![Waves & more, as published: Second](../published/second.png)" in text
-    assert "--preset published` (1.2 minutes): [all numbers](../published/metrics.json)" in text
+def test_a_chapter_is_filled_with_the_published_results(published, folder):
+    text = report.markdown_page(published, folder)
+    assert "The error is 0.100, as published\n0.200, of PCA 0.4; see\n[usage](../lstm_ae_toy.md#use)." in text
+    assert "![A cell](../diagrams/cell.svg)" in text
+    loss = [f"![Waves & more, {title}: Loss" for title in ("as published", "best")]
+    assert "| as published | best |" in text and re.search(r"\| !\[W.+/published/loss.png\) \| !\[W.+/best/loss", text)
+    assert all(alternative in text for alternative in loss) and "\n*Second*\n" in text
+    assert text.count("second.png") == 1  # of one preset only
+    assert "| number | best | as published | n | baseline | literature | target |" in text
+    assert "| test MSE | 0.100 | 0.200 | 3 | PCA 0.400 | 0.000100, elsewhere | below PCA: reached |" in text
+    assert "| accuracy | 80.0 ± 2.0 % | 80.0 ± 2.0 % | 3 | majority 50.0 % | - | at least 90.0 %: missed |" in text
+    assert "| `hidden_size` | 192 | 32 |" in text and "| `mirror` | yes | - |" in text and "`jobs`" not in text
+    assert "| Waves & more | 1.2 minutes | 1.2 minutes |" in text and "a &lt;processor&gt;; torch 9.9." in text
+    assert "python lstm_ae_toy.py --function reconstruct --preset published\n```" in text
+    assert "## Deviations from the text" in text and "\n1. There the decoder" in text
     assert "{{" not in text and "\n\n\n\n" not in text
 
 
-def test_the_table_has_one_row_per_study(results):
-    lines = report.markdown_table(results, "page.md").splitlines()
-    name, numbers = "[Waves & more](page.md#waves--more)", "0.100 | 3 | 0.200 | PCA 0.400 |  | 0.000100, elsewhere"
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ('number("classify", "a").text', "study: expected one of reconstruct; found classify"),
+        ('number("reconstruct", "a").text', "number of reconstruct: expected one of test_mse, test_accuracy; found a"),
+        ('number("reconstruct", "a", "quick")', "preset of reconstruct: expected one of best, published; found quick"),
+        ('value("reconstruct", "gru", "a")', "model of reconstruct: expected one of lstm; found gru"),
+        ('value("reconstruct", "lstm", "data/a")', "value of reconstruct, lstm: expected one of"),
+        ('figure("reconstruct", "third")', "figure of reconstruct: expected one of second, loss; found third"),
+        ('results("reconstruct", keys=["a"])', "number of reconstruct: expected one of test_mse, test_accuracy"),
+        ('settings("train")', "function or study: expected one of reconstruct, plot_examples"),
+        ('diagram("model")', "diagram: expected one of cell; found model"),
+        ("numbers", "'numbers' is undefined"),
+        ("number(", "unexpected 'end of template'"),
+    ],
+)
+def test_what_a_chapter_cannot_name(published, folder, name, message):
+    (folder.parent / "chapters" / "lstm_ae_toy.md").write_text(
+        "{{ " + name + " }}" if name[-1] != "(" else "{{ number("
+    )
+    with pytest.raises(ChapterError, match=re.escape(f"docs/chapters/lstm_ae_toy.md: {message}")):
+        report.markdown_page(published, folder)
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(published, folder):
+    page = Page(report.write_page(published, "full", published, folder).read_text())
+    types = [image["src"].partition(";base64,")[0] for image in page.images if "src" in image]
+    assert types == ["data:image/svg+xml"] + 3 * ["data:image/png"]
+    links = {value for name, value in page.attributes if name in ("href", "src") and not value.startswith("data:")}
+    anchors = {value for name, value in page.attributes if name == "id"}
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors and "synthetic-sequences" in anchors
+    assert {link for link in links if link[0] != "#"} == {"../lstm_ae_toy.md#use"}
+
+
+def test_a_quick_run_shows_the_published_results_and_its_own_beside_them(published, folder, tmp_path):
+    results = [finished(WAVES, "quick", tmp_path / "quick", 3.0), Failure(MISSING, "quick", "no <data>", True)]
+    page = Page(report.write_page(published, "quick", results, folder).read_text())
+    text = " ".join(page.text.split())
+    assert "This page belongs to a quick run of 2 studies" in text
+    assert "Digits: no <data> python lstm_ae_mnist.py --function classify" in text
+    assert "study number this run published Waves & more, bundled sample test MSE 0.300 0.100" in text
+    assert "The error is 0.100, as published 0.200" in text and text.count("reached") == 2  # headlines, the table
+    assert len(page.images) == 1 + 3 + 2 + 1  # diagram, figures, those of the quick run, the enlarged one
+
+
+def test_a_full_run_replaces_the_published_results(published, folder, tmp_path):
+    results = [finished(WAVES, "published", tmp_path / "again", 4.0)]
+    text = report.markdown_page(published, folder, "full", results)
+    assert "a full run of 1 studies" in text and "The error is 0.100, as published\n0.400" in text
+    assert "This run" not in text
+
+
+def test_the_headlines_have_one_row_per_study(published):
+    lines = report.markdown_table([*published, Run(MISSING, "best", {}, ROOT)], "page.md").splitlines()
+    name, numbers = (
+        "[Waves & more](page.md#synthetic-sequences)",
+        "0.100 | 3 | 0.200 | PCA 0.400 |  | 0.000100, elsewhere",
+    )
     assert lines[2:] == [f"| {name} | test MSE | {numbers} | below PCA: reached |"]
 
 
-def test_the_summary_has_a_row_per_number_and_preset(results):
-    rows = report.summary_of(results)
+def test_the_headlines_are_studies_of_all_scripts():
+    assert set(HEADLINES) <= {study.path for study in STUDIES} and {path.partition("/")[0] for path in HEADLINES} == {
+        *TITLES
+    }
+
+
+def test_the_summary_has_a_row_per_number_and_preset(published):
+    rows = report.summary_of(published)
     names = [(row["preset"], row["metric"]) for row in rows]
     assert names == [(preset, number.label) for preset in ("best", "published") for number in NUMBERS]
     expected = {"study": "Waves & more", "value": 0.8, "std": 0.02, "seeds": 3, "baseline": 0.5, "published": None}
@@ -134,22 +206,17 @@ def test_the_summary_has_a_row_per_number_and_preset(results):
 
 def test_opponents_of_another_study():
     classes = (Number("accuracy", "a", "accuracy", opponent="cnn/a", opponent_name="CNN"),)
-    ours = Study("lstm_ae_toy", "classify", "", "", opponents="lstm_ae_toy/opponents", numbers=classes)
-    theirs = Study("lstm_ae_toy", "opponents", "", "")
+    ours = Study("lstm_ae_toy", "classify", "", opponents="lstm_ae_toy/opponents", numbers=classes)
+    theirs = Study("lstm_ae_toy", "opponents", "")
     runs = [
         Run(ours, "best", {"fc": {"a": 0.9}}, ROOT),
         Run(ours, "published", {"fc": {"a": 0.8}}, ROOT),
         Failure(MISSING, "best", "no data"),
         Run(theirs, "best", {"cnn": {"a": 0.95}}, ROOT),
     ]
-    best, published, failed, _ = report.with_opponents(runs)
+    best, published, failed, _ = with_opponents(runs)
     assert best.rows["a"].opponent == published.rows["a"].opponent == 0.95 and failed is runs[2]
-    assert report.with_opponents(runs[:1])[0].rows["a"].opponent is None
-
-
-def test_a_finding_needs_its_numbers(results):
-    assert Section(WAVES, results[:1]).finding and not Section(WAVES, []).finding and not Section(MISSING, []).finding
-    assert not Section(WAVES, [Run(WAVES, "best", {}, ROOT)]).finding
+    assert with_opponents(runs[:1])[0].rows["a"].opponent is None
 
 
 def test_minutes_and_data_are_those_of_all_models():
@@ -160,33 +227,25 @@ def test_minutes_and_data_are_those_of_all_models():
     assert Run(WAVES, "best", {"prices": {}}, ROOT).source is None
 
 
-@pytest.mark.parametrize(("ratio", "position"), [(0.004, 0), (2.5, 100), (1e-9, 0), (99, 100), (0.1, 50), (0, 0)])
-def test_positions_on_the_axis(ratio, position):
-    assert report.position(ratio) == position
-
-
 @pytest.mark.parametrize(("minutes", "text"), [(0.001, "1 s"), (0.5, "30 s"), (12.24, "12.2 minutes")])
 def test_durations(minutes, text):
-    assert report.duration(minutes) == text
+    assert duration(minutes) == text
+
+
+# ---- the real chapters -----------------------------------------------------------------------------------------------
 
 
 def test_every_script_of_the_report_lists_its_deviations():
-    for script in CHAPTERS:
-        listed = report.deviations(script)
-        assert len(listed) >= 2 and all(len(item) > 40 and "\n" not in item for item in listed)
-    assert report.deviations("lstm_ae_mnist")[0].startswith("Where one flag set both")  # a line before begins with 784.
+    for script in TITLES:
+        introduction, listed = deviations(script)
+        assert introduction and len(listed) >= 2
+        assert all(len(item) > 40 and "\n" not in item for item in listed)
+    assert deviations("lstm_ae_mnist")[1][0].startswith("Where one flag set both")  # a line before begins with 784.
 
 
 def test_every_published_figure_has_a_caption_and_every_named_figure_exists():
     for path in RESULTS.glob("*/*/*.png"):
-        assert path.stem in CHAPTERS[path.parts[-3]].captions, path
+        assert path.stem in CAPTIONS[path.parts[-3]], path
     for study in STUDIES:
         for figure in study.figures:
             assert (RESULTS / study.path / f"{figure}.png").exists(), (study.path, figure)
-
-
-def test_every_finding_can_be_made_from_the_published_numbers():
-    runs = [Run(study, "best", report.read_json(RESULTS / study.path / "metrics.json"), ROOT) for study in STUDIES]
-    runs = report.with_opponents(runs)
-    found = [Section(run.study, [run]).finding for run in runs if run.study.finding]
-    assert len(found) == 4 and all(found)

@@ -11,20 +11,29 @@ import pytest
 import lstm_ae_toy
 import reproduce
 from lstm_studies.loaders.files import DownloadError
-from lstm_studies.reporting.report import Failure, Run
+from lstm_studies.reporting import chapters
+from lstm_studies.reporting.runs import Failure, Run
 from lstm_studies.reporting.studies import STUDIES, Number, Study
 from lstm_studies.training import flags, workers
 
 ROOT = Path(__file__).parent.parent
 TINY = "--limit 32 --epochs 1 --hidden_size 4 --code_size 4"
 NUMBERS = (Number("test MSE", "test_mse", "mse", "pca_mse", "PCA", published=1e-4, target_ratio=1.0),)
-GOOD = Study("lstm_ae_toy", "reconstruct", "Waves & more", "Is <it> good?", quick=TINY, numbers=NUMBERS)
-BROKEN = Study("lstm_ae_toy", "reconstruct", "Broken", "", variant="broken", quick="--input_size 7", numbers=NUMBERS)
-EXAMPLES = Study("lstm_ae_toy", "plot_examples", "Examples", "", needs=("lstm_ae_toy/reconstruct",))
+GOOD = Study("lstm_ae_toy", "reconstruct", "Waves & more", quick=TINY, numbers=NUMBERS)
+BROKEN = Study("lstm_ae_toy", "reconstruct", "Broken", variant="broken", quick="--input_size 7", numbers=NUMBERS)
+EXAMPLES = Study("lstm_ae_toy", "plot_examples", "Examples", needs=("lstm_ae_toy/reconstruct",))
 
 
 @pytest.fixture
-def two_studies(monkeypatch):
+def chapter(monkeypatch, tmp_path):
+    """One chapter, of lstm_ae_toy.py."""
+    (tmp_path / "docs" / "chapters").mkdir(parents=True)
+    (tmp_path / "docs" / "chapters" / "lstm_ae_toy.md").write_text('{{ figure("reconstruct", "loss") }}\n')
+    monkeypatch.setattr(chapters, "DOCS", tmp_path / "docs")
+
+
+@pytest.fixture
+def two_studies(monkeypatch, chapter):
     monkeypatch.setattr(reproduce, "STUDIES", (BROKEN, GOOD))
 
 
@@ -34,7 +43,8 @@ def test_a_study_that_fails_is_named_with_its_reason_and_the_others_go_on(two_st
     assert good.metrics["code4"]["epochs"] == 1
     text = (tmp_path / "report" / "index.html").read_text()
     assert "<li>Broken: lstm_ae_toy.py: error: argument --input_size" in text
-    assert len(re.findall("<img [^>]*base64,.{1000}", text)) == 2
+    assert "This page belongs to a quick run of 2 studies" in text
+    assert len(re.findall("<img [^>]*base64,.{1000}", text)) == 3  # the published one, and those of the run
     assert re.search(
         r"lstm_ae_toy/reconstruct, quick: (trained for \d+ s|done); [12] of 2, \d+ s left", capsys.readouterr().out
     )
@@ -59,8 +69,8 @@ def test_exit_status():
     assert reproduce.exit_status([lacking, Failure(BROKEN, "quick", "diverged")]) == 1
 
 
-def test_studies_run_side_by_side_and_after_what_they_need(monkeypatch, tmp_path):
-    other = Study("lstm_ae_toy", "reconstruct", "Other", "", variant="other", quick=TINY, numbers=NUMBERS)
+def test_studies_run_side_by_side_and_after_what_they_need(monkeypatch, chapter, tmp_path):
+    other = Study("lstm_ae_toy", "reconstruct", "Other", variant="other", quick=TINY, numbers=NUMBERS)
     monkeypatch.setattr(reproduce, "STUDIES", (EXAMPLES, GOOD, other))
     results = reproduce.main(["--output_dir", str(tmp_path), "--jobs", "2"])
     assert [result.study for result in results] == [EXAMPLES, GOOD, other]
@@ -191,11 +201,14 @@ def test_publish_copies_results_without_this_machines_folders(two_studies, tmp_p
     assert {*keys.split(), "command", "minutes", "data"} <= row.keys()
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| [Waves & more]" in text
-    assert "## Waves & more\n\nIs <it> good?" in (results / "report" / "report.md").read_text()
+    assert "# Synthetic sequences\n\n![Waves & more" in (results / "report" / "report.md").read_text()
+    (tmp_path / "docs" / "chapters" / "lstm_ae_toy.md").write_text("{{ absent }}")
+    with pytest.raises(SystemExit, match="1"):
+        reproduce.main(["--publish", "--output_dir", str(tmp_path)])
 
 
 def test_presets_side_by_side_have_folders_of_their_own():
-    both = Study("lstm_ae_toy", "reconstruct", "", "", presets=("best", "published", "quick"))
+    both = Study("lstm_ae_toy", "reconstruct", "", presets=("best", "published", "quick"))
     folders = [reproduce.results_folder(both, preset).name for preset in reproduce.presets_of(both, "full")]
     assert folders == ["reconstruct", "reconstruct_published"] and reproduce.presets_of(both, "quick") == ["quick"]
 

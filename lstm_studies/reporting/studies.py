@@ -9,13 +9,16 @@ SCRIPTS = (
     *("lstm_ae_toy", "lstm_ae_mnist", "lstm_ae_snp500", "lstm_ae_series"),
     *("adv_alstm", "jv_training", "stocktwits_sentiment"),
 )
+HEADLINES = (  # the studies whose main numbers the README shows
+    *("lstm_ae_toy/reconstruct", "lstm_ae_mnist/reconstruct", "lstm_ae_mnist/classify", "lstm_ae_snp500/predict"),
+    *("lstm_ae_series/benchmark", "adv_alstm/compare_acl18", "jv_training/proximal", "stocktwits_sentiment/train"),
+)
 PRESETS = {"quick": ("quick",), "full": ("best", "published")}  # what a profile runs of every study that has it
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number of a study beside its baseline, opponent, published value and target. A study's first one is its row
-    in the README's table and in the report's overview."""
+    """A number with its baseline, opponent, published value and target; a study's first one is its main number."""
 
     label: str  # "*" is replaced by the model's name
     key: str  # in metrics.json: "fc/test_mse" of the model fc, "*/test_mse" of every one, "test_mse" of the first one
@@ -34,14 +37,12 @@ class Number:
 
 @dataclass(frozen=True)
 class Study:
-    """A question that one function of a script answers."""
+    """One function of a script with its flags, and the numbers that it gives."""
 
     script: str
     function: str
     title: str
-    question: str
     variant: str = ""  # distinguishes the studies of one function
-    finding: str = ""  # a sentence for the head of the report; {n[KEY]} is the reporting.numbers.Row of a number
     flags: str = ""  # beside --function and --preset
     best: str = ""  # further flags of the preset best
     quick: str = ""  # further flags of the preset quick
@@ -73,32 +74,25 @@ class Study:
         return f"python {self.script}.py {self.arguments(preset)}"
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """What the studies of one script have in common, and the captions of their figures by file name without suffix."""
-
-    title: str
-    data: str  # size and source of the full data
-    protocol: str
-    diagram: tuple[str | tuple[str, ...], ...]  # the model's stages; a tuple: heads side by side; "*": the bottleneck
-    captions: dict[str, str]
-
-
 def frozen(value):
     """Lists as tuples, so that a study is hashable."""
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
-def read(script: str) -> tuple[Chapter, list[Study]]:
-    """The content of config/SCRIPT.toml; an unknown entry is a TypeError that names it."""
+def read(script: str) -> tuple[str, dict[str, str], list[Study]]:
+    """The content of config/SCRIPT.toml: title of the chapter, captions by figure, studies.
+
+    An unknown entry is a TypeError that names it.
+    """
     content = tomllib.loads((ROOT / "config" / f"{script}.toml").read_text(encoding="utf-8"))
     studies = []
-    for entry in content.pop("study"):
+    for entry in content["study"]:
         entry["numbers"] = [Number(**number) for number in entry.get("numbers", ())]
         studies.append(Study(script, **{name: frozen(value) for name, value in entry.items()}))
-    return Chapter(**content), studies
+    return content["title"], content["captions"], studies
 
 
 CONTENT = {script: read(script) for script in SCRIPTS}
-CHAPTERS = {script: chapter for script, (chapter, _) in CONTENT.items()}
-STUDIES = tuple(study for _, studies in CONTENT.values() for study in studies)
+TITLES = {script: title for script, (title, _, _) in CONTENT.items()}
+CAPTIONS = {script: captions for script, (_, captions, _) in CONTENT.items()}  # by file name without suffix
+STUDIES = tuple(study for _, _, studies in CONTENT.values() for study in studies)
