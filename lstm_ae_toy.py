@@ -269,7 +269,7 @@ def plot_reconstructions(originals: Tensor, folders: dict[str, Path], folder: Pa
     time = np.arange(originals.shape[1])
     rows = {f"test signal {i + 1}": {"original": (time, x)} for i, x in enumerate(originals)}
     for name, model in models.items():
-        label = "reconstruction" if len(models) == 1 else f"reconstruction ({name})"
+        label = "reconstruction" if len(models) == 1 else f"reconstruction, {name.replace('code', 'code of ')}"
         estimates = model(as_steps(originals, model.arguments["input_size"])).reconstruction.flatten(1)
         for row, estimate in zip(rows.values(), estimates, strict=True):
             row[label] = (time, estimate)
@@ -281,7 +281,7 @@ def plot_history(folders: dict[str, Path], folder: Path) -> None:
     series = {}
     for name, path in folders.items():
         for label, curve in tables.read_curves(path, "loss").items():
-            series[(label,) if len(folders) == 1 else (name, label)] = curve
+            series[(label,) if len(folders) == 1 else (name.replace("code", "code of "), label)] = curve
     dashed = [name for name in series if name[-1] == "training"]
     plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=dashed)
 

@@ -234,7 +234,9 @@ def heat_maps(
             dark = not np.isnan(value) and norm(value) > 0.5
             axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black", fontsize=10)
     grid[0, 0].set_ylabel(ylabel)
-    figure.colorbar(image, ax=grid[0].tolist(), label=label)
+    plain = matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:g}")
+    bar = figure.colorbar(image, ax=grid[0].tolist(), label=label, format=plain)
+    bar.ax.yaxis.set_minor_formatter(plain)
     return save(figure, path)
 
 
