@@ -28,7 +28,8 @@ def plot_anomalies(
         axes.set_ylabel(name)
     grid[-1].plot(time, np.maximum(scores, 1e-12), color=COLOURS[0], linewidth=0.7, label="error")
     grid[-1].axhline(threshold, color="0.35", linestyle="--", linewidth=1.2, label="threshold")
-    grid[-1].set(ylabel="error", yscale="log")
+    grid[-1].set(ylabel="squared error\n(training variances)", yscale="log")
+    grid[-1].yaxis.set_major_formatter("{x:g}")
     for axes in grid:
         for i, (first, last) in enumerate(labelled):
             axes.axvspan(
