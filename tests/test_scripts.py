@@ -69,6 +69,17 @@ def test_settings_and_functions_of_a_script_are_the_same_ones(name):
             assert module.SCRIPT.request(function, preset).function == function
 
 
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_without_its_packages_says_so_in_one_line(name):
+    """-S leaves out the packages of the environment; --help needs none of them."""
+    command = [sys.executable, "-S", f"{name}.py"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr
+    assert f"{name}.py: error: expected the packages of requirements.txt, found no torch, numpy" in answer.stderr
+    assert "source .venv/bin/activate" in answer.stderr
+    assert subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, timeout=60).returncode == 0
+
+
 # ---- files and metrics -----------------------------------------------------------------------------------------------
 
 

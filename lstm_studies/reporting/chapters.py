@@ -106,7 +106,7 @@ class Chapter:
         self.one_of(f"figure of {study}", name, list(dict.fromkeys(path.stem for run in runs for path in run.figures)))
         caption = CAPTIONS[self.script].get(name) or name.replace("_", " ").capitalize()
         pictures = {
-            run.title: f"![{run.study.title}, {run.title}: {caption}]({self.relative(path)})"
+            run.title: f"![{run.study.title}, {run.title}]({self.relative(path)})"
             for run in reversed(runs)
             for path in run.figures
             if path.stem == name
@@ -174,6 +174,7 @@ class Chapter:
         rows = [
             {"study": section.study.title} | {run.title: duration(run.minutes) for run in section.runs if run.minutes}
             for section in map(self.section, studies)
+            if any(run.minutes for run in section.runs)
         ]
         titles = [title for title in PRESET_TITLES.values() if any(title in row for row in rows)]
         rows = [{"study": row["study"], **{title: row.get(title, "-") for title in titles}} for row in rows]

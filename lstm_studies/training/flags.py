@@ -6,7 +6,7 @@ No flag is accepted and ignored: one that the chosen function does not have is r
 import argparse
 import ast
 import difflib
-import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -30,6 +30,7 @@ from lstm_studies.training.settings import (
 )
 
 OUTPUT_DIR = "<output_dir>"  # stands for that folder at the head of saved paths
+REQUIRED = ("torch", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "joblib", "filelock", "tqdm")
 SEVERAL = {"grid": "several values: a grid search", "each": "several values: each is trained and tested", "": ""}
 
 
@@ -75,6 +76,11 @@ def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
         requests = {name: make_request(script, name, preset, given) for name in functions}
     except UsageError as error:
         parser.error(f"argument {error}")
+    if missing := [package for package in REQUIRED if not importlib.util.find_spec(package)]:
+        parser.error(
+            f"expected the packages of requirements.txt, found no {', '.join(missing)}; first run "
+            "source .venv/bin/activate, which make report or make test sets up"
+        )
     for package in needed_packages(requests.values()):
         try:
             importlib.import_module(package)
