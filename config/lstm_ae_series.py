@@ -25,31 +25,27 @@ DATA = "a CSV or Parquet file, a folder of them, or an example: machine_temperat
 
 @dataclass(frozen=True)
 class Fit(Training):
-    """What both functions have that train a model for each series."""
+    """Settings of the functions that train a model for each series."""
 
-    series: str = ""  # the one that this training is of
+    series: str = ""  # name of the series that this training reads
 
     hidden_size: PositiveInt = model_flag(32, "units of the LSTMs", "grid")
     num_layers: PositiveInt = model_flag(1, "stacked LSTM layers")
-    code_size: PositiveInt = model_flag(4, "values of the bottleneck", "grid")
+    code_size: PositiveInt = model_flag(4, "values of the code", "grid")
     window: Annotated[int, Range(2)] = model_flag(32, "records of a window", "grid")
-    positional_harmonics: Count = model_flag(
-        4, "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding"
-    )
-    noise: NotNegative = training_flag(
-        0.0, "standard deviation of Gaussian noise on what the encoder reads in training, in those of the training part"
-    )
+    positional_harmonics: Count = model_flag(4, "sine and cosine pairs of the positional encoding; 0: none")
+    noise: NotNegative = training_flag(0.0, "Gaussian noise on the encoder's input in training, in standard deviations")
 
 
 @dataclass(frozen=True)
 class Train(Fit):
-    """a model for each series: errors by time, losses; the threshold of an anomaly from validation data"""
+    """trains a model for each series and sets its anomaly threshold on validation data"""
 
     data: str = data_flag("machine_temperature", DATA, "each")
-    train_share: Part = data_flag(0.6, "share of each series that trains, the first records")
-    validation_share: Part = data_flag(0.2, "share after it that validates, and gives the threshold; the rest tests")
+    train_share: Part = data_flag(0.6, "fraction of each series that trains: its first records")
+    validation_share: Part = data_flag(0.2, "fraction after it that validates and sets the threshold; the rest tests")
     quantile: Annotated[float, Range(0, 1)] = data_flag(
-        0.99, "share of the validation records whose error is not above the threshold of an anomaly"
+        0.99, "quantile of the validation errors that is the anomaly threshold"
     )
 
     def check(self, given) -> None:
@@ -63,7 +59,7 @@ class Train(Fit):
 
 @dataclass(frozen=True)
 class Benchmark(DataFolder, Fit):
-    """the Numenta Anomaly Benchmark (data_dir/nab, else downloaded): 58 series, one model each, beside opponents"""
+    """the Numenta Anomaly Benchmark (data_dir/nab, else downloaded): 58 series, a model for each"""
 
 
 @dataclass(frozen=True)
@@ -75,14 +71,14 @@ class Encode(Application):
 
 @dataclass(frozen=True)
 class FindAnomalies(Encode):
-    """score, threshold and events of each series, as CSV and in a figure, beside simple opponents"""
+    """score, threshold and events of each series, as CSV and in a figure"""
 
 
 @dataclass(frozen=True)
 class Planted(Application):
-    """anomalies of four kinds planted into the test part of the training's series: F1 beside simple opponents"""
+    """F1 of detecting four kinds of planted anomalies, beside simple detectors"""
 
-    seed: Seed = data_flag(0, "seed of the places and columns of the anomalies")
+    seed: Seed = data_flag(0, "seed of the times and columns of the anomalies")
 
 
 @dataclass(frozen=True)

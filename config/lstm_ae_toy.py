@@ -27,12 +27,12 @@ SEQUENCES, STEPS = 10_000, 50  # generated ones, and the values of each
 
 @dataclass(frozen=True)
 class PlotExamples(Settings):
-    """three signals against time"""
+    """three sequences against time"""
 
     signal: Literal["waves", "uniform", "walk"] = data_flag("waves", "kind of sequence")
-    data: Path | None = data_flag(None, "CSV file with one sequence per row, instead of generated ones")
-    data_seed: Seed = data_flag(0, "seed of the generated sequences, or of the split of --data")
-    limit: PositiveInt | None = data_flag(None, "number of training sequences, the first ones; default: all")
+    data: Path | None = data_flag(None, "CSV file with one sequence per row")
+    data_seed: Seed = data_flag(0, "seed of the sequences, or of the split of --data")
+    limit: PositiveInt | None = data_flag(None, "first N training sequences only")
 
     def check(self, given) -> None:
         super().check(given)
@@ -41,34 +41,25 @@ class PlotExamples(Settings):
 
 @dataclass(frozen=True)
 class Reconstruct(Training, PlotExamples):
-    """train; two test signals with their reconstructions; with several values of a flag, a grid"""
+    """train and test; draw two test sequences beside their reconstructions, losses, and the grid"""
 
     hidden_size: PositiveInt = model_flag(128, "units of the LSTMs", "grid")
     num_layers: PositiveInt = model_flag(1, "stacked LSTM layers")
     input_size: PositiveInt = model_flag(10, "values per step, a divisor of the sequences' length")
-    code_size: Count = model_flag(16, "values of the bottleneck; 0: the encoder's last hidden state", "each")
-    positional_harmonics: Count = model_flag(
-        4, "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding"
-    )
+    code_size: Count = model_flag(16, "values of the code; 0: last hidden state", "each")
+    positional_harmonics: Count = model_flag(4, "sine and cosine pairs of the positional encoding; 0: none")
     output_layer: Literal["sigmoid", "linear"] = model_flag("sigmoid", "last layer of the decoder")
 
-    fresh: bool = training_flag(False, "new sequences of the same kind in every batch of training")
-    extension: Count = training_flag(
-        0, "steps that linear prediction adds at both ends of a sequence before --stretch and --filtering"
-    )
+    fresh: bool = training_flag(False, "new training sequences in every batch")
+    extension: Count = training_flag(0, "steps extrapolated at both ends before augmentation")
     stretch: Share = training_flag(
         1.0,
-        "augmentation: shortest share s of a sequence that is stretched to its length; with --extension also up to "
-        "2 - s times its length compressed; 1: none",
+        "time-stretch by up to 1/s (with --extension, compress by up to 2 - s); 1: none",
     )
-    filtering: NotNegative = training_flag(
-        0.0, "augmentation: standard deviation of a random filter's coefficients; 0: none"
-    )
-    mirror: bool = training_flag(False, "augmentation: sequences reversed in time and in sign, each half the time")
+    filtering: NotNegative = training_flag(0.0, "standard deviation of a random filter's coefficients; 0: none")
+    mirror: bool = training_flag(False, "random reversal and sign flip")
 
-    mlp: bool = choice_flag(
-        False, "also train an autoencoder of linear layers of 512 units, as long, on new sequences in every batch"
-    )
+    mlp: bool = choice_flag(False, "an autoencoder of linear layers as an opponent")
     network: str = "lstm"  # or "mlp"
 
     def check(self, given) -> None:
@@ -86,14 +77,12 @@ class Reconstruct(Training, PlotExamples):
 class Encode(Application):
     """codes of the test sequences, or of those in --data, as CSV"""
 
-    data: Path | None = data_flag(
-        None, "CSV file with one sequence per row; default: the test sequences of the training"
-    )
+    data: Path | None = data_flag(None, "CSV file with one sequence per row; default: the test sequences")
 
 
 @dataclass(frozen=True)
 class FindAnomalies(Anomalies, Encode):
-    """test sequences, or those in --data, the worst reconstructed first; a test with planted anomalies"""
+    """ranks sequences by reconstruction error; reports detection of planted anomalies"""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ No flag is accepted and ignored: one that the chosen function does not have is r
 import argparse
 import ast
 import difflib
+import functools
 import importlib.util
 import json
 import os
@@ -31,7 +32,7 @@ from lstm_studies.training.settings import (
 
 OUTPUT_DIR = "<output_dir>"  # stands for that folder at the head of saved paths
 REQUIRED = ("torch", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "joblib", "filelock", "tqdm")
-SEVERAL = {"grid": "several values: a grid search", "each": "several values: each is trained and tested", "": ""}
+SEVERAL = {"grid": "several: a grid search", "each": "several: each is trained and tested", "": ""}
 
 
 class Parser(argparse.ArgumentParser):
@@ -277,14 +278,16 @@ def make_parser(script: Script, functions: tuple[str, ...]) -> Parser:
     parser = Parser(
         prog=f"{script.name}.py",
         usage="%(prog)s [--function NAME] [--preset NAME] [flags]",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=35, width=118),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
+        add_help=False,
     )
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     choose = groups["what to run"].add_argument
     choose("--function", choices=tuple(script.functions), metavar="NAME", default=None, help="what to run")
     choose("--preset", choices=tuple(script.presets), help="recipe (default: best)")
+    choose("-h", "--help", action="help", help="print this help and end")
     choose("--version", action="version", version=f"lstm_studies {VERSION}", help="print the version and end")
     for name, flag in sorted(all_flags(script, functions).items(), key=lambda item: GROUPS.index(item[1].group)):
         add_flag(groups[flag.group], name, flag, default_text(script, functions, name))
@@ -298,7 +301,7 @@ def add_flag(group: argparse._ArgumentGroup, name: str, flag: Flag, default: str
         if flag.kind.type is bool:
             on = default == "True"
             group.add_argument(f"--{spelling}", dest=name, action="store_true", help=argparse.SUPPRESS if on else shown)
-            opposite = f"turns off: {shown}" if on and i == 0 else argparse.SUPPRESS
+            opposite = f"disables: {shown}" if on and i == 0 else argparse.SUPPRESS
             group.add_argument(f"--no_{spelling}", dest=name, action="store_false", help=opposite)
         else:
             group.add_argument(
@@ -306,7 +309,7 @@ def add_flag(group: argparse._ArgumentGroup, name: str, flag: Flag, default: str
                 dest=name,
                 type=argparse_type(flag),
                 nargs="+" if flag.takes_several else None,
-                metavar=metavar(name, flag),
+                metavar=metavar(flag),
                 help=f"{shown} (default: {default})" if default and i == 0 else shown,
             )
 
@@ -321,10 +324,12 @@ def argparse_type(flag: Flag):
     return convert
 
 
-def metavar(name: str, flag: Flag) -> str:
-    if flag.kind.choices:
-        return f"{{{','.join(flag.kind.choices)}}}"
-    return "PATH" if flag.kind.type is Path else name.rpartition("_")[2].upper()
+def metavar(flag: Flag) -> str:
+    """The choices, unless they are so long that the help text lists them; else N for a whole number, X for another."""
+    choices = f"{{{','.join(flag.kind.choices)}}}"
+    if flag.kind.choices and len(choices) < 30:
+        return choices
+    return {int: "N", float: "X", Path: "PATH"}.get(flag.kind.type, "NAME")
 
 
 def default_text(script: Script, functions: Iterable[str], name: str) -> str:

@@ -181,11 +181,9 @@ class Settings:
     label: str = ""  # names this training among several in its lines of progress
     in_worker: bool = False  # one of several processes: a line at the end instead of one per epoch
 
-    output_dir: Path = run_flag(
-        ROOT / "outputs", "folder of the run folders; default: outputs/SCRIPT beside the scripts"
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = run_flag("auto", "auto: an accelerator if there is one")
-    threads: PositiveInt = run_flag(1, "threads of one process; small models are fastest with 1")
+    output_dir: Path = run_flag(ROOT / "outputs", "folder of the runs; default: outputs/SCRIPT beside the scripts")
+    device: Literal["auto", "cpu", "cuda", "mps"] = run_flag("auto", "auto: a GPU if there is one")
+    threads: PositiveInt = run_flag(1, "threads of a process; 1 is fastest for small models")
     quiet: bool = run_flag(False, "no output but errors")
 
     def check(self, given: Iterable[str]) -> None:
@@ -202,9 +200,7 @@ class Settings:
 class DataFolder(Settings):
     """Where data sets are stored."""
 
-    data_dir: Path = data_flag(
-        ROOT / "data", "folder of the data sets; or the environment variable DATA_DIR; else data/ beside the scripts"
-    )
+    data_dir: Path = data_flag(ROOT / "data", "folder of the data sets; default: the variable DATA_DIR, else data/")
 
 
 @dataclass(frozen=True)
@@ -212,7 +208,7 @@ class DownloadedData(DataFolder):
     """Where a data set comes from."""
 
     source: Literal["auto", "full", "sample"] = data_flag(
-        "auto", "auto: files in data_dir, else a download, else the sample; full: never the sample; sample: no network"
+        "auto", "auto: data_dir, else download, else sample; full: never the sample"
     )
 
     def reading(self, metadata: dict[str, Any]) -> "DownloadedData":
@@ -227,37 +223,29 @@ class Training(Settings):
     """What every function that trains has."""
 
     epochs: PositiveInt = training_flag(20, "passes over the training data")
-    updates: PositiveInt | None = training_flag(
-        None, "optimizer steps, rounded up to whole epochs, instead of --epochs: a budget for data of any size"
-    )
+    updates: PositiveInt | None = training_flag(None, "optimizer steps instead of --epochs, rounded up to whole epochs")
     batch_size: PositiveInt = training_flag(128, "sequences per step")
-    learning_rate: Positive = training_flag(1e-3, "step size of the optimizer, at its peak", "grid", ["lr"])
+    learning_rate: Positive = training_flag(1e-3, "peak learning rate", "grid", ["lr"])
     schedule: Literal["constant", "cosine"] = training_flag(
-        "cosine", "learning rate over time: constant, or warm-up in 5 % of the steps and a cosine to 0"
+        "cosine", "constant, or warm-up in 5 % of the steps and cosine decay to 0"
     )
-    gradient_clipping: NotNegative = training_flag(1.0, "largest norm of the gradient; 0: no clipping", "grid")
+    gradient_clipping: NotNegative = training_flag(1.0, "maximum norm of the gradient; 0: no clipping", "grid")
     optimizer: Literal["Adam", "AdamW", "SGD", "RMSprop", "Adagrad", "Adadelta"] = training_flag(
-        "Adam", "class of torch.optim"
+        "Adam", "Adam, AdamW, SGD, RMSprop, Adagrad or Adadelta"
     )
     weight_decay: NotNegative = training_flag(0.0, "weight decay as the optimizer defines it")
-    precision: Literal["float32", "bfloat16"] = training_flag(
-        "float32", "number format of the products in training: float32, or bfloat16 by autocast"
-    )
-    seed: Seed = training_flag(0, "seed of the weights and of the order of the data")
-    limit: PositiveInt | None = data_flag(None, "number of training sequences, the first ones; default: all")
+    precision: Literal["float32", "bfloat16"] = training_flag("float32", "training precision; bfloat16 uses autocast")
+    seed: Seed = training_flag(0, "seed of the weights and of the data order")
+    limit: PositiveInt | None = data_flag(None, "first N training sequences only")
 
-    seeds: PositiveInt = run_flag(1, "number of seeds, from --seed on; reports mean and standard deviation")
-    jobs: PositiveInt = run_flag(1, "processes for the models, grids, folds and seeds of one study")
-    backend: Literal["loky", "dask", "ray"] = run_flag(
-        "loky", "where these processes run: loky, this machine; or a cluster"
-    )
-    scheduler: str | None = run_flag(None, "address of a running Dask or Ray cluster; default: one on this machine")
-    dry_run: bool = run_flag(
-        False, "no training: evaluate and plot the model of an earlier run as its config.json says"
-    )
+    seeds: PositiveInt = run_flag(1, "number of seeds, from --seed on: mean and standard deviation")
+    jobs: PositiveInt = run_flag(1, "processes for models, grids, folds and seeds")
+    backend: Literal["loky", "dask", "ray"] = run_flag("loky", "where they run: loky, this machine; or a cluster")
+    scheduler: str | None = run_flag(None, "address of the cluster; default: one on this machine")
+    dry_run: bool = run_flag(False, "evaluate and plot the trained model of an earlier run")
     resume: bool = run_flag(False, "continue from the last checkpoint of the same run")
     checkpoint_every: NotNegative = run_flag(30.0, "seconds between checkpoints")
-    tensorboard: bool = run_flag(False, "TensorBoard files too (needs the package tensorboard)")
+    tensorboard: bool = run_flag(False, "also TensorBoard files (package tensorboard)")
 
     def check(self, given: Iterable[str]) -> None:
         super().check(given)  # of the other bases of a script's class
@@ -272,7 +260,7 @@ class Application(Settings):
 
     model_from: Path | None = choice_flag(
         None,
-        "run folder of the trained model; default: the one in the output folder",
+        "run folder of the trained model; default: that in --output_dir",
         aliases=["trained", "checkpoint"],
     )
 
@@ -281,9 +269,7 @@ class Application(Settings):
 class Anomalies(Application):
     """What every function has that ranks by reconstruction error."""
 
-    quantile: Share = choice_flag(
-        0.99, "share of the validation sequences whose error is not above the threshold of an anomaly"
-    )
+    quantile: Share = choice_flag(0.99, "quantile of the validation errors that is the anomaly threshold")
 
 
 def as_dict(settings: Settings) -> dict[str, Any]:
