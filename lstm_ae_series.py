@@ -11,14 +11,14 @@
 
 Each series is scaled by its training part, the first 60 %, and cut into overlapping windows, none across a gap. The
 error of a record is the mean over all windows that hold it. The threshold is a quantile of the errors of the validation
-part, the next 20 %, and is stored in the model. Beside the model stand PCA, a moving z-score, an isolation forest and a
-matrix profile, fitted on the same records.
+part, the next 20 %, and is stored in the model. Opponents are PCA, a moving z-score, an isolation forest and a matrix
+profile, fitted on the same records.
 
 Deviations from Malhotra et al. 2016, "LSTM-based encoder-decoder for multi-sensor anomaly detection":
 1. Their decoder starts from the encoder's whole state and reads its own outputs; here the code is all that it sees.
 2. Their score is the Mahalanobis distance of the errors, and the threshold is chosen on labelled anomalies; here the
    score is a mean of squared errors, and the threshold a quantile of records without labels.
-Results and what to know of them: docs/lstm_ae_series.md.
+Results and discussion: docs/results/report/report.md. Usage and your own data: docs/lstm_ae_series.md.
 """
 
 from config.lstm_ae_series import SCRIPT, Fit

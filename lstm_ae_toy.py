@@ -8,16 +8,16 @@
     python lstm_ae_toy.py --function anomalies --data new.csv        # the worst sequences of a file first
     python lstm_ae_toy.py --function export                          # the model for other software: .pt2 and ONNX
 
-10,000 sequences of 50 values, split 60/20/20, each one scaled into [0, 1] around 1/2. The code z is the only thing that
-the decoder sees. Its opponents are the best linear code of the same size (PCA), an autoencoder of linear layers (--mlp)
-and, for three sines, an analytic code of ten numbers. If one of them is ahead, or the model returns little more than
-the mean sequence, the run's last line says so.
+10,000 sequences of 50 values, split 60/20/20, each one scaled into [0, 1] around 1/2. The decoder sees the code z only.
+Opponents are the best linear code of the same size (PCA), an autoencoder of linear layers (--mlp) and, for three sines,
+an analytic code of ten numbers. If one of them is better, or the model returns little more than the mean sequence, the
+last line of the output says so.
 
 Deviations from the published grid (uniform signals, best validation loss 0.000167):
 1. There the decoder also read the encoder's output at every step, so nothing had to pass through the code; here all of
    it does.
 2. There the epoch was chosen on the data that is reported; here on validation data.
-Question, protocol and results: docs/lstm_ae_toy.md.
+Results and discussion: docs/results/report/report.md. Usage, names of the text: docs/lstm_ae_toy.md.
 """
 
 from config.lstm_ae_toy import MLP, SCRIPT, SEQUENCES, STEPS, Reconstruct
