@@ -70,7 +70,7 @@ def load(settings: Fit) -> Series:
 
 
 class Windows:
-    """Windows (B, T, C) of the records of a series, made when they are asked for."""
+    """Windows (B, T, C) of the records of a series, computed on access."""
 
     def __init__(self, series: Series, records: slice, window: int):
         self.values = torch.tensor(series.values, dtype=torch.float32)  # (N, C)
@@ -160,7 +160,7 @@ def record_errors(model: SeriesAutoencoder, series: Series) -> np.ndarray:
 
 
 def test(settings: Fit, folder: Path) -> dict:
-    """Errors of the model and of PCA on each part; where anomalies are labelled, how well their records are found."""
+    """Errors of the model and of PCA on each part; average precision and F1 where anomalies are labelled."""
     series, model = load(settings), checkpoint.rebuild(folder / "best.pt", SeriesAutoencoder).to(settings.device)
     training = parts(series, settings)["training"].stop
     errors = record_errors(model, series).mean(1)
@@ -182,14 +182,14 @@ def test(settings: Fit, folder: Path) -> dict:
         metrics["notice"] = (
             f"NOTICE: {series.name}: its validation error, {ours:.3g}, is above that of PCA, {theirs:.3g}"
         )
-    return metrics | found_anomalies(series, scores, training, model.threshold.item())
+    return metrics | detection_scores(series, scores, training, model.threshold.item())
 
 
 def opponents(settings: Fit) -> list:
     return [] if settings.function == "benchmark" else list(detectors.OPPONENTS.items())
 
 
-def found_anomalies(series: Series, scores: dict[str, np.ndarray], training: int, threshold: float) -> dict:
+def detection_scores(series: Series, scores: dict[str, np.ndarray], training: int, threshold: float) -> dict:
     """After training: average precision of each detector, and the F1 score at the model's threshold."""
     labels = np.zeros(len(series.values), bool)
     for first, last in series.anomalies:
@@ -274,7 +274,7 @@ def in_order(series: Series, model: SeriesAutoencoder) -> Series:
 
 def anomalies(request: Request, folder: Path) -> dict:
     """Writes anomalies.csv, a row per record, and events.csv, a row per event; draws both."""
-    rows, happened, metrics = [], [], {}
+    rows, event_rows, metrics = [], [], {}
     for model, _, path, series in models_of(request, request.data):
         errors, threshold = record_errors(model, series), model.threshold.item()
         scores = detectors.filled(errors.mean(1))
@@ -292,7 +292,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         for first, last, peak in runs:
             worst = series.columns[int(np.nanargmax(errors[peak]))]
             times = {"start": series.time[first], "end": series.time[last], "peak": series.time[peak]}
-            happened.append(
+            event_rows.append(
                 {
                     "series": series.name,
                     **{k: str(t) for k, t in times.items()},
@@ -310,7 +310,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         draw(folder / f"{series.name}.png", series, errors, model)
     names = dict.fromkeys(name for row in rows for name in row)  # series of several files may differ in their columns
     tables.write_csv(folder / "anomalies.csv", [{name: row.get(name, "") for name in names} for row in rows])
-    tables.write_csv(folder / "events.csv", happened)
+    tables.write_csv(folder / "events.csv", event_rows)
     return metrics
 
 
@@ -356,13 +356,13 @@ def planted_metrics(rows: list[dict]) -> dict:
     names = ("f1", "average_precision")
     metrics = {name: float(np.mean([row[name] for row in rows])) for name in names}
     for kind in dict.fromkeys(row["kind"] for row in rows):
-        own = [row for row in rows if row["kind"] == kind]
-        metrics |= {f"{name}_{kind}": float(np.mean([row[name] for row in own])) for name in names}
+        of_kind = [row for row in rows if row["kind"] == kind]
+        metrics |= {f"{name}_{kind}": float(np.mean([row[name] for row in of_kind])) for name in names}
     return {**metrics, "series": len({row["series"] for row in rows})}
 
 
 def export(request: Request, folder: Path) -> dict:
-    """Writes each model with its scaling and threshold as a program that other software runs."""
+    """Exports each model with its scaling and threshold for other software."""
     metrics = {}
     for name, path in trained_folders(request).items():
         model, settings, path = read_model(request, path)
@@ -391,14 +391,14 @@ def benchmark(request: Request, folder: Path) -> dict:
 def nab_metrics(series: dict[str, Series], scores: dict[str, np.ndarray]) -> dict:
     """The benchmark's total of a detector, and its mean average precision over the series with anomalies.
 
-    Alerts are made of its scores, or of how much they surprise, whichever has the better total: opponents may choose.
+    Alerts come from its scores or from their surprise, whichever gives the better total.
     """
     totals = [
         nab.benchmark([nab.Series(detectors.alerts(form(scores[n])), one.anomalies) for n, one in series.items()])
         for form in (detectors.surprise, np.asarray)
     ]
     precisions = [
-        found_anomalies(one, {"model": scores[n]}, nab.probation(len(one.values)), np.inf).get("average_precision")
+        detection_scores(one, {"model": scores[n]}, nab.probation(len(one.values)), np.inf).get("average_precision")
         for n, one in series.items()
     ]
     known = [value for value in precisions if value is not None]

@@ -86,7 +86,7 @@ def as_steps(x: Tensor, input_size: int) -> Tensor:
 
 
 def augmented(x: Tensor, longer: Tensor, settings: Reconstruct) -> Tensor:
-    """What training sees in place of x (B, T). longer: the same sequences with `extension` more steps at both ends."""
+    """Training sequences x (B, T) after augmentation. longer: x with `extension` more steps at both ends."""
     length = x.shape[1]
     if settings.fresh:
         seed = int(torch.randint(2**62, ()))  # from PyTorch's generator, whose state is in the checkpoint
@@ -195,8 +195,8 @@ def reconstruct(request: Request, folder: Path) -> dict:
 
 
 def notice_of(name: str, metrics: dict, opponents: dict[str, dict]) -> str:
-    """Says so if a model is worse than an opponent, or hardly reconstructs: waves and walks should be ten times better
-    than the mean sequence is. Empty if neither is the case.
+    """A warning if the error is not ten times (on noise 5 %) below that of the mean sequence, a notice if an opponent
+    is better, or "".
     """
     times = 10 if metrics.get("signal") in ("waves", "walk") else 1.05  # noise has no better code
     error = f"{name}: its test error, {metrics['test_mse']:.2g},"
@@ -213,7 +213,7 @@ ANALYTIC = "matrix_pencil"
 
 
 def opponents_of(request: Request, code_sizes: set[int], folder: Path) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
-    """The simple models beside ours: their metrics, and the errors (1, N) of each on the test sequences.
+    """Simple models: their metrics, and the errors (1, N) of each on the test sequences.
 
     PCA and, with `--mlp`, an autoencoder without recurrence, for every code size; for three sines an analytic code.
     """
@@ -264,7 +264,7 @@ def errors_of_trained(folder: Path, x: Tensor, request: Request) -> np.ndarray:
 
 @torch.no_grad()
 def plot_reconstructions(originals: Tensor, folders: dict[str, Path], folder: Path) -> None:
-    """Sequences (N, T) and what each model makes of them."""
+    """Draws sequences (N, T) beside their reconstructions by each model."""
     models = {name: checkpoint.rebuild(path / "best.pt", LSTMAutoencoder) for name, path in folders.items()}
     time = np.arange(originals.shape[1])
     rows = {f"test signal {i + 1}": {"original": (time, x)} for i, x in enumerate(originals)}
@@ -385,7 +385,7 @@ def anomaly_opponents(data: ToySignals, planting: dict) -> dict[str, Callable[[]
 
 
 def linear_prediction(x: Tensor) -> Tensor:
-    """Squared errors by step of sequences (N, T), each predicted with weights of its own: of three sines zero."""
+    """Squared errors by step of sequences (N, T), each predicted with its own weights: zero for sums of three sines."""
     centred = x.double() - 0.5
     return prediction_errors(centred, prediction_weights(centred))
 
@@ -396,7 +396,7 @@ def mean_shares(scores: dict[str, tuple[Tensor, Tensor]]) -> np.ndarray:
 
 
 def export(request: Request, folder: Path) -> dict:
-    """Writes the model with its scaling and a threshold of anomalies as a program that other software runs."""
+    """Exports the model with its scaling and anomaly threshold for other software."""
     model, settings, path = trained_model(request, "reconstruct", LSTMAutoencoder)
     x = load(settings).validation
     threshold = detection.error_threshold(squared_errors(through(model, x, settings.device), x), request.quantile)

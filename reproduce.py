@@ -1,14 +1,14 @@
 """Runs the studies and writes one report.
 
     python reproduce.py --jobs 2                          # quick profile, minutes: fewer sequences, epochs and seeds
-    python reproduce.py --profile full --jobs 2 --resume  # the presets best and published, hours; goes on from before
+    python reproduce.py --profile full --jobs 2 --resume  # presets best and published, hours; continues a stopped run
     python reproduce.py --only lstm_ae_toy adv_alstm/compare_acl18
-    python reproduce.py --list                            # the studies, and how long those published took
-    python reproduce.py --publish                         # what the full profile left, to docs/results/ and the README
+    python reproduce.py --list                            # the studies, and the minutes of the published runs
+    python reproduce.py --publish                         # full results to docs/results/; report and README anew
 
-The studies are the tasks of one pool, the longest first, each after those whose models it reads. One that fails or
-lacks its data is named at the end of the report; the others go on. The exit status is 1 if one failed, and 3 if all
-that is missing are data that could not be downloaded.
+The studies run in one pool, the longest first, each after those whose models it reads. One that fails or lacks its
+data is named at the top of the report; the others go on. The exit status is 1 if one failed, and 3 if only
+data that could not be downloaded are missing.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
     ended: dict[str, Run | Failure] = {}
 
     def ready() -> list[workers.Task]:
-        """The tasks that wait for nothing any more."""
+        """The tasks whose needs have ended."""
         names = [name for name, needs in waiting.items() if needs <= ended.keys()]
         for name in names:
             del waiting[name]
@@ -127,7 +127,7 @@ def outcome(result: Run | Failure) -> str:
 
 
 def name_of(path: str, preset: str) -> str:
-    """The name of a study's run in the lines of progress."""
+    """The name of a study's run in the progress output."""
     return f"{path}, {preset}"
 
 
@@ -159,7 +159,7 @@ def published_run(study: Study, preset: str) -> Run:
 
 
 def publish(output: Path) -> None:
-    """Copies what the full profile left to `docs/results/`, and renews its summary, its page and the README's table."""
+    """Copies the results of the full profile to `docs/results/`; renews summary, report and the README's table."""
     for study in STUDIES:
         for preset in presets_of(study, "full"):
             source = folder_of(study, preset, output) / study.function
@@ -199,7 +199,7 @@ def published_results() -> list[Run]:
 
 
 def with_table(readme: str, results: list[Run]) -> str:
-    """The README with its results table made anew, between the two comments that mark it."""
+    """The README with a new results table between the two comments that mark it."""
     marked = re.compile(r"(<!-- results -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
     shown = report.markdown_table(results, "docs/results/report/report.md")
     return marked.sub(lambda m: m[1] + shown + m[2], readme)
@@ -219,7 +219,7 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--list", action="store_true", help="only list the studies and the minutes of their published runs"
     )
-    parser.add_argument("--publish", action="store_true", help="only publish what the full profile left")
+    parser.add_argument("--publish", action="store_true", help="only publish the results of the full profile")
     return parser
 
 
@@ -260,7 +260,7 @@ def main(argv: list[str] | None = None) -> list[Run | Failure]:
 
 
 def exit_status(results: list[Run | Failure]) -> int:
-    """0, or 1 if a study failed, or 3 if what is missing are only data that could not be fetched."""
+    """0, or 1 if a study failed, or 3 if only data that could not be downloaded are missing."""
     failures = [result for result in results if isinstance(result, Failure)]
     if not failures:
         return 0

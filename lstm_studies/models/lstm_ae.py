@@ -45,7 +45,7 @@ _pytree._register_namedtuple(AutoencoderOutput, serialized_type_name="lstm_studi
 
 
 class Autoencoder(nn.Module):
-    """What both autoencoders share: the order of things and the heads.
+    """Base class of both autoencoders: encode, unroll, reconstruct, and the output heads.
 
     A subclass gives `encode(x, lengths) -> z`, `unroll(decoder, z, steps) -> (B, T, ...)` for one of its decoders, and
     `reconstruct(states) -> (B, T, I)`. It sets `decoder` and, for the head "separate", `class_decoder`.
@@ -328,7 +328,7 @@ def check_at_least(least: int, **numbers: int | None) -> None:
 
 
 class ConvLSTMAutoencoder(Autoencoder):
-    """The same rule with ConvLSTMs: each step of the sequence is a map of `map_shape` (I = the product of its sizes).
+    """Convolutional LSTM autoencoder: each step of the sequence is a map of `map_shape` (I = the product of its sizes).
 
     The encoder's last hidden map is flattened and mapped linearly to the code z (B, Z); a second linear map makes z the
     decoder's constant input map. A convolution reads each step's output map from the decoder's hidden map.

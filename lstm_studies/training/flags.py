@@ -30,7 +30,7 @@ from lstm_studies.training.settings import (
     flags_of,
 )
 
-OUTPUT_DIR = "<output_dir>"  # stands for that folder at the head of saved paths
+OUTPUT_DIR = "<output_dir>"  # replaces that folder at the beginning of saved paths
 REQUIRED = ("torch", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "joblib", "filelock", "tqdm")
 SEVERAL = {"grid": "several: a grid search", "each": "several: each is trained and tested", "": ""}
 

@@ -6,7 +6,7 @@ FORMAT = 2  # files written before it was recorded have none
 
 
 def written_later(content: dict) -> str:
-    """What to say of a file whose format this version does not know, "" if it does."""
+    """Error message for a file of a newer format, or ""."""
     number, version = content.get("format", 0), content.get("version")
     if isinstance(number, int) and 0 <= number <= FORMAT:
         return ""

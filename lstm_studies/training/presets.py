@@ -1,4 +1,4 @@
-"""What a person asks for: a function of a script, a preset, and flags given by hand.
+"""Requests: a function of a script, a preset, and flags given by hand.
 
 A preset is a function that returns plain values: the settings in which a training differs from the defaults of its
 class. `Request` puts together defaults, preset and flags given by hand, which may have several values;
@@ -17,9 +17,9 @@ from typing import Any
 from lstm_studies.training.settings import ROOT, Flag, Settings, Training, flags_of
 
 PRESETS = {  # what the presets of every script are
-    "best": "the recipe behind the results in the README; the default",
-    "published": "what the study's text asks for, nothing improved",
-    "quick": "a look in about a minute",
+    "best": "the recipe behind the results in the README (default)",
+    "published": "the setup described in the original study",
+    "quick": "fewer data and epochs, about a minute",
 }
 
 
@@ -68,10 +68,10 @@ def restore_script(module: str) -> Script:
 
 
 class Request:
-    """What a person asked of one function: a preset, and flags given by hand, which override it.
+    """Parsed command line of one function: a preset, and flags given by hand, which override it.
 
     Every setting can be read as an attribute: a list where several values are possible, else the value. `saved` are the
-    settings of an earlier run, which then stand in the place of the preset.
+    settings of an earlier run, which replace the preset.
     """
 
     def __init__(

@@ -116,7 +116,7 @@ def run_function(request: Request, function: Callable[[Request, Path], dict], pr
 
 
 def note_source(metrics: dict[str, dict], path: Path) -> None:
-    """Notes in config.json what `--source auto` came to: a dry run reads the same data."""
+    """Writes into config.json which source `--source auto` used, so that a dry run reads the same data."""
     config = read_json(path)
     sources = {values.get("data") for values in metrics.values()} & {"full", "sample"}
     if config.get("source") == "auto" and len(sources) == 1:
@@ -128,7 +128,7 @@ RESULTS += ("model.pt2", "model.onnx", "model.json")
 
 
 def results_in(folder: Path) -> list[Path]:
-    """What a run left in its folder beside config.json: its results, tables, figures, and folders of its trainings."""
+    """Files of a run beside config.json: its results, tables, figures, and folders of its trainings."""
     paths = [folder / name for name in RESULTS]
     if (folder / "config.json").exists():  # else the folder is not of a run
         for pattern in ("*.png", "*.csv", "events.out.tfevents.*"):

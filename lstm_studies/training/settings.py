@@ -67,7 +67,7 @@ class Kind(NamedTuple):
     optional: bool = False  # None: not set
 
     def convert(self, text: str) -> Any:
-        """The value that a text of the command line stands for. Raises ValueError: expected ..., found ..."""
+        """The value of a text on the command line. Raises ValueError: expected ..., found ..."""
         if self.choices:
             for name in self.choices:
                 if name.lower() == text.lower():
@@ -175,7 +175,7 @@ def deciding_names(settings: type) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every function has. A field without a flag is set by the script itself."""
+    """Settings of every function. A field without a flag is set by the script itself."""
 
     function: str = ""  # the function of the script that runs
     label: str = ""  # names this training among several in its lines of progress
@@ -212,7 +212,7 @@ class DownloadedData(DataFolder):
     )
 
     def reading(self, metadata: dict[str, Any]) -> "DownloadedData":
-        """The same with what `--source auto` came to, as the loader's metadata say: a resumed training reads that."""
+        """The same settings with the source that `--source auto` used, so that a resumed training reads it again."""
         source = metadata["data"]
         known = self.source == "auto" and source in ("full", "sample")
         return dataclasses.replace(self, source=source) if known else self
@@ -220,7 +220,7 @@ class DownloadedData(DataFolder):
 
 @dataclass(frozen=True)
 class Training(Settings):
-    """What every function that trains has."""
+    """Settings of every function that trains."""
 
     epochs: PositiveInt = training_flag(20, "passes over the training data")
     updates: PositiveInt | None = training_flag(None, "optimizer steps instead of --epochs, rounded up to whole epochs")
@@ -256,7 +256,7 @@ class Training(Settings):
 
 @dataclass(frozen=True)
 class Application(Settings):
-    """What every function has that applies a trained model."""
+    """Settings of every function that applies a trained model."""
 
     model_from: Path | None = choice_flag(
         None,
@@ -267,7 +267,7 @@ class Application(Settings):
 
 @dataclass(frozen=True)
 class Anomalies(Application):
-    """What every function has that ranks by reconstruction error."""
+    """Settings of every function that ranks by reconstruction error."""
 
     quantile: Share = choice_flag(0.99, "quantile of the validation errors that is the anomaly threshold")
 
