@@ -119,6 +119,7 @@ def test_a_chapter_is_filled_with_the_published_results(published, folder):
     assert "| test MSE | 0.100 | 0.200 | 3 | PCA 0.400 | 0.000100, elsewhere | below PCA: reached |" in text
     assert "| accuracy | 80.0 ± 2.0 % | 80.0 ± 2.0 % | 3 | majority 50.0 % | - | at least 90.0 %: missed |" in text
     assert "| `hidden_size` | 192 | 32 |" in text and "| `mirror` | yes | - |" in text and "`jobs`" not in text
+    assert "The same in all columns: `gradient_clipping` 1, `optimizer` Adam, `weight_decay` 0" in text
     assert "| Waves & more | 1.2 minutes | 1.2 minutes |" in text and "a &lt;processor&gt;; torch 9.9." in text
     assert "python lstm_ae_toy.py --function reconstruct --preset published\n```" in text
     assert "## Deviations from the text" in text and "\n1. There the decoder" in text

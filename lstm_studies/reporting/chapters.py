@@ -148,7 +148,8 @@ class Chapter:
         return [row.number.key for row, _ in self.section(study).table]
 
     def settings(self, *names: str) -> str:
-        """The hyper-parameters of functions or studies, a column for each and each of its presets."""
+        """The hyper-parameters of functions or studies, a column for each and each of its presets; a line names those
+        that are the same in all columns."""
         script, columns = importlib.import_module(f"config.{self.script}").SCRIPT, {}
         for name in names:
             self.one_of("function or study", name, [*self.sections, *script.functions])
@@ -158,15 +159,22 @@ class Chapter:
                 argv = study.arguments(preset).split() if study else ["--function", name, "--preset", preset]
                 if preset not in script.presets:
                     continue
-                title = PRESET_TITLES[preset]
+                title, values = PRESET_TITLES[preset], flags.parse(script, argv)[function].values
+                if values.get("updates"):  # instead of epochs
+                    values = {**values, "epochs": None}
                 columns[f"{name}, {title}" if len(names) > 1 else title] = {
                     flag: "yes" if value is True else flags.text_of(value) or "-"
-                    for flag, value in flags.parse(script, argv)[function].values.items()
+                    for flag, value in values.items()
                     if is_hyper_parameter(flag, flags.flags_of(script.functions[function]))
                 }
-        rows = dict.fromkeys(flag for column in columns.values() for flag in column)
-        shown = [{"flag": f"`{flag}`", **{t: column.get(flag, "-") for t, column in columns.items()}} for flag in rows]
-        return table_of([row for row in shown if set(row.values()) - {row["flag"], "-"}])
+        rows, same = [], []
+        for flag in dict.fromkeys(flag for column in columns.values() for flag in column):
+            values = {title: column.get(flag, "-") for title, column in columns.items()}
+            if len(values) > 1 and len(set(values.values())) == 1:
+                same += [f"`{flag}` {value}" for value in set(values.values()) - {"-"}]
+            elif set(values.values()) != {"-"}:
+                rows.append({"flag": f"`{flag}`", **values})
+        return table_of(rows) + (f"\n\nThe same in all columns: {', '.join(same)}." if same else "")
 
     def training(self, *studies: str) -> str:
         """The time that each study and preset trained, and on which machine with which versions."""
