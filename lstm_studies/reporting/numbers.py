@@ -79,13 +79,6 @@ class Row:
         reached = low >= self.target if self.kind.higher_is_better else high <= self.target
         return "reached" if reached else "missed"
 
-    def relative_error(self, value: float | None) -> float | None:
-        """The error of a value divided by that of the baseline; an accuracy has the error 1 - accuracy."""
-        if value is None or self.baseline is None or self.number.kind in ("mcc", "plain", "precision"):
-            return None
-        error, baseline = ((1 - v if self.kind.higher_is_better else v) for v in (value, self.baseline))
-        return error / baseline if baseline else None
-
     # ---- texts
 
     def write(self, value: float | None, std: float | None = None) -> str:
@@ -176,10 +169,6 @@ class Row:
     def explained(self) -> str:
         """The share of the data's variance that a reconstruction holds."""
         return share(self.value, self.variance)
-
-    @property
-    def baseline_explained(self) -> str:
-        return share(self.baseline, self.variance)
 
 
 def share(error: float | None, variance: float | None) -> str:
