@@ -111,8 +111,8 @@ def test_a_chapter_is_filled_with_the_published_results(published, folder):
     text = report.markdown_page(published, folder)
     assert "The error is 0.100, as published\n0.200, of PCA 0.4; see\n[usage](../lstm_ae_toy.md#use)." in text
     assert "![A cell](../diagrams/cell.svg)" in text
-    loss = [f"![Waves & more, {title}](" for title in ("as published", "best")]
-    assert "| as published | best |" in text and re.search(r"\| !\[W.+/published/loss.png\) \| !\[W.+/best/loss", text)
+    loss = [f"![loss, {title}](" for title in ("as published", "best")]
+    assert "| as published | best |" in text and re.search(r"\| !\[l.+/published/loss.png\) \| !\[l.+/best/loss", text)
     assert all(alternative in text for alternative in loss) and "\n*Second*\n" in text
     assert text.count("second.png") == 1  # of one preset only
     assert "| number | best | as published | n | baseline | literature | target |" in text

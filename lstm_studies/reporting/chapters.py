@@ -106,7 +106,7 @@ class Chapter:
         self.one_of(f"figure of {study}", name, list(dict.fromkeys(path.stem for run in runs for path in run.figures)))
         caption = CAPTIONS[self.script].get(name) or name.replace("_", " ").capitalize()
         pictures = {
-            run.title: f"![{run.study.title}, {run.title}]({self.relative(path)})"
+            run.title: f"![{name}, {run.title}]({self.relative(path)})"
             for run in reversed(runs)
             for path in run.figures
             if path.stem == name
@@ -120,6 +120,7 @@ class Chapter:
         rows = []
         for study in studies:
             section = self.section(study)
+            title = section.study.short_title if len(studies) > 1 else ""
             for row, of_runs in section.table:
                 if keys and row.number.key not in keys:
                     continue
@@ -128,7 +129,7 @@ class Chapter:
                 seeds = dict.fromkeys(str(one.seeds) for one in of_runs if one)
                 rows.append(
                     {
-                        "study": section.study.title if len(studies) > 1 else "",
+                        "study": title,
                         "number": row.number.label,
                         **{title: ours.get(title, "-") for title in ("best", "as published")},
                         "n": ", ".join(seeds),
@@ -140,6 +141,7 @@ class Chapter:
                         "target": row.target_text + (f": {row.target_verdict}" if row.target_verdict else ""),
                     }
                 )
+                title = ""  # of the study's first row only
         for key in keys or ():
             self.one_of(f"number of {', '.join(studies)}", key, [key for s in studies for key in self.keys(s)])
         return table_of(rows)
@@ -180,7 +182,8 @@ class Chapter:
         """The time that each study and preset trained, and on which machine with which versions."""
         runs = [run for study in studies for run in self.runs(study)]
         rows = [
-            {"study": section.study.title} | {run.title: duration(run.minutes) for run in section.runs if run.minutes}
+            {"study": section.study.short_title}
+            | {run.title: duration(run.minutes) for run in section.runs if run.minutes}
             for section in map(self.section, studies)
             if any(run.minutes for run in section.runs)
         ]

@@ -59,6 +59,11 @@ class Study:
         return f"{self.function}_{self.variant}" if self.variant else self.function
 
     @property
+    def short_title(self) -> str:
+        """The title without the name of the chapter before the colon."""
+        return self.title.partition(": ")[2] or self.title
+
+    @property
     def path(self) -> str:
         return f"{self.script}/{self.name}"
 
