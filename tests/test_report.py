@@ -120,7 +120,7 @@ def test_a_chapter_is_filled_with_the_published_results(published, folder):
     assert "| accuracy | 80.0 ± 2.0 % | 80.0 ± 2.0 % | 3 | majority 50.0 % | - | at least 90.0 %: missed |" in text
     assert "| `hidden_size` | 192 | 32 |" in text and "| `mirror` | yes | - |" in text and "`jobs`" not in text
     assert "The same in all columns: `gradient_clipping` 1, `optimizer` Adam, `weight_decay` 0" in text
-    assert "| Waves & more | 1.2 minutes | 1.2 minutes |" in text and "a &lt;processor&gt;; torch 9.9." in text
+    assert "| Waves & more | 1.2 minutes | 1.2 minutes |" in text and "On a &lt;processor&gt;; torch 9.9." in text
     assert "python lstm_ae_toy.py --function reconstruct --preset published\n```" in text
     assert "## Deviations from the text" in text and "\n1. There the decoder" in text
     assert "{{" not in text and "\n\n\n\n" not in text

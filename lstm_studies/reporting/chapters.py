@@ -196,7 +196,7 @@ class Chapter:
             if "versions" in run.config
         )
         where = html.escape("; ".join([*machines, *versions]), quote=False)
-        return f"{table_of(rows)}\n\nTime of all trainings of a study, one after another; {where}."
+        return f"{table_of(rows)}\n\nOn {where}."
 
     def commands(self, *studies: str) -> str:
         """The commands of studies, a line for each preset."""
