@@ -48,6 +48,24 @@ def legend_above(axes, height: float = 1.0) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=columns, borderaxespad=0.2, handlelength=1.5)
 
 
+def use_log_scale(axes) -> None:
+    """A logarithmic y axis with plain numbers, at 1, 2 and 5 times the powers of ten if it spans more than one."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    ticker = matplotlib.ticker
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if high > 10 * low else ticker.MaxNLocator(5))
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+
+
+def use_ticks(axes, series: Series) -> None:
+    """A logarithmic x axis whose ticks are the points' own x."""
+    ticks = sorted({value for x, *_ in series.values() for value in x})
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
 def curves(
     path: Path,
     series: Series,
@@ -57,14 +75,18 @@ def curves(
     levels: Mapping[str, float] | None = None,
     dashed: Sequence[Name] = (),
     markers: bool = False,
+    log_x: bool = False,
 ) -> Path:
-    """Named lines (x, y) in one pair of axes; `levels` are named horizontal lines, `dashed` names of dashed lines."""
+    """Named lines (x, y) in one pair of axes; `levels` are named horizontal lines, `dashed` names of dashed lines; with
+    `log_x` the ticks are the points' own x."""
     figure, axes = plt.subplots(figsize=(7, 4.2))
     draw_curves(axes, series, dashed, markers)
     for i, (name, value) in enumerate((levels or {}).items()):
         axes.axhline(value, color="0.35", linestyle=(":", "--", "-.")[i % 3], linewidth=1.3, label=name)
     if log:
-        axes.set_yscale("log")
+        use_log_scale(axes)
+    if log_x:
+        use_ticks(axes, series)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     legend_above(axes)
     figure.autofmt_xdate() if is_dates(series) else None
@@ -88,10 +110,7 @@ def points(
     for name, level in (levels or {}).items():
         axes.axhline(level, color="0.35", linestyle=":", linewidth=1.3, label=name)
     if log_x:
-        ticks = sorted({value for x, _, _ in series.values() for value in x})
-        axes.set_xscale("log")
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
+        use_ticks(axes, series)
     for name, (x, y, error) in series.items():
         axes.errorbar(x, y, error, label=name, marker="o", markersize=4, capsize=2)
     axes.set(xlabel=xlabel, ylabel=ylabel)
@@ -105,20 +124,25 @@ def panels(
     xlabel: str,
     ylabel: str,
     dashed: Sequence[Name] = (),
-    log: bool = False,
+    log: bool | Sequence[str] = False,
+    sharex: bool = True,
 ) -> Path:
-    """One pair of axes per title, under one another, each with named lines; one legend on top."""
-    figure, grid = plt.subplots(len(rows), figsize=(8, 1 + 2.3 * len(rows)), sharex=True, squeeze=False)
+    """One pair of axes per title, under one another, each with named lines; one legend on top. `log`: the logarithmic
+    ones, all or by title."""
+    figure, grid = plt.subplots(len(rows), figsize=(8, 1 + 2.3 * len(rows)), sharex=sharex, squeeze=False)
     for axes, (title, series) in zip(grid[:, 0], rows.items(), strict=True):
         draw_curves(axes, series, dashed)
-        if log:
-            axes.set_yscale("log")
+        if log is True or (log and title in log):
+            use_log_scale(axes)
         axes.set_ylabel(ylabel)
         axes.set_title(title, loc="right", fontsize=11)
     grid[-1, 0].set_xlabel(xlabel)
     if len(series) > 1:
         legend_above(grid[0, 0], 1.12)  # over the title
-    figure.autofmt_xdate() if is_dates(series) else None
+    if is_dates(series) and sharex:
+        figure.autofmt_xdate()
+    if not sharex:
+        figure.subplots_adjust(hspace=0.45)
     figure.align_ylabels()
     return save(figure, path)
 
@@ -131,15 +155,17 @@ def worst_sequences(
     reconstructions,
     xlabel: str,
     ylabel: str,
+    times: np.ndarray | None = None,
 ) -> Path:
-    """The four sequences (N, T) with the largest errors of a ranking (evaluation.anomalies) and what became of them."""
+    """The four sequences (N, T) with the largest errors of a ranking (evaluation.anomalies), and their reconstructions,
+    against `times` (N, T) or the number of the step."""
     rows = {}
     for row in ranking[:4]:
         i = names.index(row["sequence"])
-        time = np.arange(len(sequences[i]))
+        time = np.arange(len(sequences[i])) if times is None else times[i]
         curves = {"original": (time, sequences[i]), "reconstruction": (time, reconstructions[i])}
         rows[f"{row['sequence']}: error {row['error']:.2g}"] = curves
-    return panels(path, rows, xlabel, ylabel, dashed=["reconstruction"])
+    return panels(path, rows, xlabel, ylabel, dashed=["reconstruction"], sharex=times is None)
 
 
 def draw_curves(axes, series: Series, dashed: Sequence[Name], markers: bool = False) -> None:
@@ -242,21 +268,22 @@ def heat_maps(
 
 def confusion(path: Path, matrices: Mapping[str, np.ndarray], classes: Sequence) -> Path:
     """Counts (K, K), rows true, columns predicted, one panel per model; the colour shows the errors."""
-    figure, grid = plt.subplots(
-        1, len(matrices), figsize=(0.8 + 5 * len(matrices), 5.4), squeeze=False, sharey=True, layout="constrained"
-    )
-    grid[0, 0].set_ylabel("true class")
-    for axes, (title, matrix) in zip(grid[0], matrices.items(), strict=True):
+    many = len(classes) > 5  # then the panels are under one another, so that their numbers can be read
+    count = len(matrices)
+    shape, size = ((count, 1), (6, 5.8 * count)) if many else ((1, count), (0.6 + 2.8 * count, 3))
+    figure, grid = plt.subplots(*shape, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("true class")
+    for axes, (title, matrix) in zip(grid.flat, matrices.items(), strict=True):
         errors = matrix - np.diag(np.diag(matrix))
         axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1, errors.max()) * 2)  # pale enough to write on
         axes.set(title=title, xlabel="predicted class")
         axes.set(xticks=range(len(classes)), xticklabels=classes, yticks=range(len(classes)), yticklabels=classes)
         axes.grid(False)
-        for (i, j), count in np.ndenumerate(matrix):
-            if count:
+        for (i, j), cases in np.ndenumerate(matrix):
+            if cases:
                 weight = "bold" if i == j else None
-                size = 9 if len(classes) > 5 else 14
-                axes.text(j, i, int(count), ha="center", va="center", fontsize=size, weight=weight)
+                axes.text(j, i, int(cases), ha="center", va="center", weight=weight)
     return save(figure, path)
 
 
