@@ -8,21 +8,23 @@
     python lstm_ae_mnist.py --function encode --data new-images-idx3-ubyte.gz    # codes of images, as CSV
 
 A digit is a sequence: 28 rows of 28 pixels, 16 patches of 7 x 7, 784 single pixels, or steps of any other divisor of
-784 pixels. An encoder reads it, the decoder reconstructs it from the code z alone, and (`classify`, or for short
-`--classification`) the decoder's last hidden state gives the class. There are 55,000 digits for training, 5,000 for
-validation and 10,000 for testing. Baselines: PCA with a code of the same size, and the mean of the training digits.
-A new model is an entry of MODELS here and one of MODEL_FLAGS in config/lstm_ae_mnist.py.
+784 pixels. An encoder reads it, the decoder reconstructs it from the code z alone, and with `classify` (short form:
+`--classification`) the decoder's last hidden state gives the class. 55,000 digits train, 5,000 validate, 10,000 test.
+Baselines: PCA with a code of the same size, and the mean of the training digits. A new model is an entry of MODELS here
+and one of MODEL_FLAGS in config/lstm_ae_mnist.py.
 
 Deviations from the studies it follows (none of 1 to 3 with --preset published):
 1. Where one flag set both, `--code_size` sets the width of the bottleneck apart from that of the LSTMs: PCA with 8
-   components holds 8 x 784 numbers, an LSTM of 8 units only some hundred, so comparing them at equal width compares
-   parameter counts.
-2. The decoder also sees a positional encoding, sines and cosines of the step number, the same for all digits. By rows
+   components has 6,272 parameters, an autoencoder of 8 LSTM units that reads rows 2,044, so comparing them at equal
+   width compares parameter counts.
+2. The decoder also reads a positional encoding, sines and cosines of the step number, the same for all digits. By rows
    it takes a third off the error after five epochs; pixel by pixel a decoder with a constant input does not learn to
-   count its 784 steps at all and returns a grey image (error .090; the mean image has .067).
-3. The learning rate follows a cosine, and the weight of the reconstruction beside the class was chosen on validation.
+   count its 784 steps and returns a grey image (error .090; the mean image has .067).
+3. The learning rate follows a cosine, and the weight of the reconstruction loss was chosen on validation data.
 4. Cooijmans et al. 2017 initialise W_hh = I and train with RMSprop; here orthogonal gates, chrono biases, Adam.
-Question, protocol and results: docs/lstm_ae_mnist.md.
+5. Pixels stay in [0, 1] around their mean of .13; they are not moved to a mean of 1/2, as the synthetic sequences are:
+   that would leave [0, 1] or nearly halve the contrast. The encoder reads them standardised.
+Usage: docs/lstm_ae_mnist.md. Results: docs/results/report/report.md.
 """
 
 from config.lstm_ae_mnist import PIXELS, SCRIPT, SIDE, Classify, Opponents, Reconstruct
@@ -208,16 +210,12 @@ def reconstruct(request: Request, folder: Path) -> dict:
 
 
 def classify(request: Request, folder: Path) -> dict:
-    """Trains reconstruction and class at once; draws the losses and their sum, errors, digits and confusions."""
+    """Trains reconstruction and class at once; draws losses and accuracy against epochs, digits, confusion matrices."""
     runs = named_runs(request)
     metrics = search.fit(runs, folder, train, test)
     plot_digits(request, runs, folder)
-    titles = {"loss": "weighted sum", "mse": "squared error per pixel", "class_loss": "cross-entropy of the class"}
-    rows = {title: curves_of(runs, folder, key) for key, title in titles.items()}
-    dashed = training_of(rows["weighted sum"])
-    plots.panels(folder / "loss.png", rows, "epoch", "loss", dashed=dashed, log=True)
-    errors = {name: error_curve(curve) for name, curve in curves_of(runs, folder, "accuracy").items()}
-    plots.curves(folder / "errors.png", errors, "epoch", "share of wrong classes", log=True, dashed=dashed)
+    plot_losses({key: curves_of(runs, folder, key) for key in LOSSES}, folder)
+    plot_accuracy(curves_of(runs, folder, "accuracy"), folder)
     plot_confusion(runs, folder)
     return metrics
 
@@ -268,33 +266,48 @@ def training_of(series: plots.Series) -> list[plots.Name]:
     return [name for name in series if name[-1] == "training"]
 
 
-def error_curve(accuracy: tuple[list[float], list[float]]) -> tuple[list[float], list[float]]:
-    """1 - accuracy against epochs; no error at all is drawn as one in 10,000, since the axis is logarithmic."""
-    epochs, values = accuracy
-    return epochs, [max(1 - value, 1e-4) for value in values]
+LOSSES = {  # panels of loss.png by key in history.csv
+    "loss": "weighted sum",
+    "mse": "reconstruction: squared error per pixel",
+    "class_loss": "class: cross-entropy",
+}
+
+
+def plot_losses(curves: dict[str, plots.Series], folder: Path) -> None:
+    """The losses against epochs, given by key of LOSSES, one panel each."""
+    rows = {LOSSES[key]: series for key, series in curves.items()}
+    plots.panels(folder / "loss.png", rows, "epoch", "loss", dashed=training_of(curves["loss"]), log=True)
+
+
+def plot_accuracy(curves: plots.Series, folder: Path) -> None:
+    """Accuracy against epochs, and what is missing to 100 % on a logarithmic axis, where no error is drawn as .01 %."""
+    right = {name: (epochs, [100 * value for value in values]) for name, (epochs, values) in curves.items()}
+    wrong = {name: (epochs, [max(100 - value, 0.01) for value in values]) for name, (epochs, values) in right.items()}
+    rows = {"right class": right, "wrong class, logarithmic": wrong}
+    dashed, log = training_of(curves), ["wrong class, logarithmic"]
+    plots.panels(folder / "accuracy.png", rows, "epoch", "digits (%)", dashed=dashed, log=log)
 
 
 def plot_losses_by_code_size(runs: dict[str, Request], folder: Path) -> None:
     """Validation errors against epochs, one panel per model, one line per code size."""
     rows: dict[str, dict] = {}
-    for name, path in search.model_folders(runs, folder).items():
-        settings, curve = runs[name].single(), tables.read_curves(path, "loss")["validation"]
+    folders = search.model_folders(runs, folder)
+    for name in sorted(folders, key=lambda name: runs[name].single().code_size):
+        settings, curve = runs[name].single(), tables.read_curves(folders[name], "loss")["validation"]
         rows.setdefault(f"model {settings.model}", {})[f"code {settings.code_size}"] = curve
     plots.panels(folder / "loss.png", rows, "epoch", "validation\nmean squared error", log=True)
 
 
 def plot_code_sizes(runs: dict[str, Request], metrics: dict[str, dict], folder: Path) -> None:
     """Test error against code size, one line per model, beside PCA and the mean image."""
-    series: dict[str, tuple[list, list]] = {}
+    points: dict[str, dict[int, float]] = {}  # by label and code size
     for name, values in metrics.items():
-        for label, key in ((f"LSTM autoencoder ({runs[name].model})", "test_mse"), ("PCA", "pca_mse")):
-            sizes, errors = series.setdefault(label, ([], []))
-            if values["code_size"] not in sizes:
-                sizes.append(values["code_size"])
-                errors.append(values[key])
-    mean = {"mean image": next(iter(metrics.values()))["mean_mse"]}
-    labels = ("code size Z (values)", "test mean squared error")
-    plots.curves(folder / "code_sizes.png", series, *labels, log=True, levels=mean, dashed=["PCA"], markers=True)
+        points.setdefault(runs[name].model, {})[values["code_size"]] = values["test_mse"]
+    points["PCA"] = {values["code_size"]: values["pca_mse"] for values in metrics.values()}
+    series = {label: tuple(zip(*sorted(errors.items()), strict=True)) for label, errors in points.items()}
+    more = {"levels": {"mean image": values["mean_mse"]}, "dashed": ["PCA"], "markers": True}
+    labels = ("code size (values)", "test mean squared error per pixel")
+    plots.curves(folder / "code_sizes.png", series, *labels, log=True, log_x=True, **more)
 
 
 def plot_confusion(runs: dict[str, Request], folder: Path) -> None:

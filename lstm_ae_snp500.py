@@ -3,26 +3,22 @@
     python lstm_ae_snp500.py --function plot_prices --symbols AMZN GOOGL
     python lstm_ae_snp500.py --function reconstruct                  # test windows of three stocks, in dollars
     python lstm_ae_snp500.py --function reconstruct --folds 5        # every block of time is test data once
-    python lstm_ae_snp500.py --function reconstruct --folds 5 --hidden_size 64 128      # a grid, scored by the folds
-    python lstm_ae_snp500.py --function predict                      # tomorrow's high: error beside persistence's
-    python lstm_ae_snp500.py --function predict --inputs high        # just below 1: highs alone hold almost nothing
-    python lstm_ae_snp500.py --function predict --folds 3            # each of the last three years is test data once
+    python lstm_ae_snp500.py --function predict                      # tomorrow's high: .799 of persistence's error
+    python lstm_ae_snp500.py --function predict --inputs high        # the same from past highs alone: .995
     python lstm_ae_snp500.py --function predict --preset published   # every day predicted, reconstruction beside it
     python lstm_ae_snp500.py --function tomorrow --data newest.csv   # the next high of each stock in a file
 
 Splits are by date: the first 60 % train, the next 20 % validate, the last 20 % test. No window crosses a boundary, and
-what is fitted (the scale of a stock) is fitted on training dates. Only stocks with a price on every date take part.
+the scale of a stock is fitted on training dates. Only stocks with a price on every date are used.
 
 Deviations from the studies it follows:
-1. They scale each stock by its minimum and maximum over all dates, the test dates included; here nothing is fitted on
-   those.
-2. They count the prediction loss at every step (`--predict_every_step`, preset published). Up to the last step the
-   "next" day is in the input, and predicting it is reconstruction; in the preset best only the day after the window
-   counts.
-3. They show the curves alone. A curve that copies yesterday's price looks perfect, so here persistence (tomorrow's high
-   is today's) stands beside each number, relative MAE = mean absolute error / that of persistence, and so do pooled
-   lines and boosted trees. In the preset best the LSTM learns what such a line leaves (`--line`).
-Question, protocol and results: docs/lstm_ae_snp500.md.
+1. They scale each stock by its minimum and maximum over all dates; here nothing is fitted on test dates.
+2. They count the prediction loss at every step (`--predict_every_step`, preset published). At every step but the last
+   one the next day is in the input, and predicting it is reconstruction; the preset best counts the last step only.
+3. They show curves alone, and one that copies yesterday's price looks perfect. Here persistence (tomorrow's high is
+   today's), lines and boosted trees stand beside each number; relative MAE = mean absolute error / persistence's. In
+   the preset best the LSTM learns the residual of a line (`--line`).
+Usage: docs/lstm_ae_snp500.md. Results: docs/results/report/report.md.
 """
 
 from config.lstm_ae_snp500 import SCRIPT, PlotPrices, Predict, PriceTraining, Reconstruct
@@ -36,6 +32,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
@@ -255,9 +252,10 @@ def predict_steps(model: nn.Module, own: Samples, device: str) -> Tensor:
     return in_batches(lambda x: model(x).prediction[:, :, 0], own.x, device)
 
 
-def predict_highs(model: nn.Module, own: Samples, device: str) -> Tensor:
-    """The next day's high in the data's unit, (N,)."""
-    return own.last + (predict_steps(model, own, device)[:, -1] - 0.5).double() * own.span
+def predict_highs(model: nn.Module, own: Samples, device: str, every: bool = False) -> Tensor:
+    """The next day's high in the data's unit, (N,), or with `every` that of the day after each step, (N, T)."""
+    highs = own.last[:, None] + (predict_steps(model, own, device) - 0.5).double() * own.span[:, None]
+    return highs if every else highs[:, -1]
 
 
 def roll_out(model: nn.Module, values: Tensor, scale_values: Tensor, days: int, device: str) -> Tensor:
@@ -353,9 +351,9 @@ def predict(request: Request, folder: Path) -> dict:
     folds = request.folds if request.folds > 1 else 0
     metrics = search.fit({OURS: request}, folder, train_prediction, test_prediction, folds, refit=not folds)
     settings = dataclasses.replace(request.single(), **metrics[OURS].get("best_combination", {}))
-    error = "mean squared error" if settings.predict_every_step else "absolute error\nover mean daily change"
+    error = "mean squared error" if settings.predict_every_step else "absolute error / mean daily change"
     curves = {key: tables.read_curves(folder, key) for key in ("mse", "prediction", "loss")}
-    figures.losses(folder, curves, settings.reconstruction_dominance, error)
+    figures.losses(folder / "losses.png", curves, settings.reconstruction_dominance, error)
     if not folds:
         model = checkpoint.rebuild(folder / "best.pt", *PREDICTORS).to(settings.device)
         plot_predictions(settings, model, folder)
@@ -366,15 +364,19 @@ def predict(request: Request, folder: Path) -> dict:
 
 
 def plot_predictions(settings: Predict, model: nn.Module, folder: Path) -> None:
-    """Test days of three stocks, and the last one of 20: the high, what was predicted the day before, persistence."""
+    """Test days of three stocks and the last day of 20: the high, its prediction from the day before, persistence."""
     data = load(settings)
     test = part_samples(data, settings, "test")
     predicted, last = (x.view(-1, test.days).numpy() for x in (predict_highs(model, test, settings.device), test.last))
     dates, actual = data.dates[-test.days :], data.values[:, -test.days :, HIGH].numpy()
     shown = [(name, data.symbols.index(name)) for name in shown_symbols(settings, data, 3)]
-    quantity, unit, _ = figures.axes_of(data.metadata)
+    quantity, unit, label = figures.axes_of(data.metadata)
     figures.predictions(folder / "predictions.png", shown, dates, actual, predicted, last, quantity, unit)
     figures.changes(folder / "companies.png", data.symbols, dates, actual, predicted, last, quantity)
+    if settings.predict_every_step:  # all steps of one window, the last one of the last of these stocks
+        name, i = shown[-1]
+        steps = predict_highs(model, test, settings.device, every=True).view(*actual.shape, -1)[i, -1].numpy()
+        figures.sequence(folder / "sequence.png", name, data.dates, data.values[i, :, HIGH].numpy(), steps, label)
 
 
 def plot_rollout(settings: Predict, model: nn.Module, folder: Path) -> None:
@@ -391,10 +393,9 @@ def plot_rollout(settings: Predict, model: nn.Module, folder: Path) -> None:
 # ---- functions that apply a trained model ----------------------------------------------------------------------------
 
 
-def windows_to_judge(request: Request, trained: Reconstruct) -> tuple[StockPrices, Tensor, list[str]]:
-    """Prices, and windows (N, T) of their highs that do not overlap, each named by its symbol and its first date.
-
-    Those of `--data`, the newest day included, or else those of the test part of the training's data.
+def windows_to_judge(request: Request, trained: Reconstruct) -> tuple[StockPrices, Tensor, list[str], np.ndarray]:
+    """Prices of `--data`, or else of the training; windows (N, T) of highs that do not overlap, of `--data` or the test
+    part, named by symbol and first date; the dates (N, T) of these windows.
     """
     data = load(trained) if request.data is None else complete_prices(request.data, trained.data_dir, trained.source)
     length = trained.window
@@ -402,14 +403,15 @@ def windows_to_judge(request: Request, trained: Reconstruct) -> tuple[StockPrice
     if request.data is None:
         dates = part_dates(len(data.dates), trained, "test")[0]
     x = windows.high_windows(data.values, [dates], length, length)
-    first = data.dates[dates][: len(data.dates[dates]) - length + 1 : length]
-    return data, x, [f"{symbol} {date}" for symbol in data.symbols for date in first]
+    days = data.dates[dates][: len(data.dates[dates]) // length * length].reshape(-1, length)
+    names = [f"{symbol} {date}" for symbol in data.symbols for date in days[:, 0]]
+    return data, x, names, np.tile(days, (len(data.symbols), 1))
 
 
 def encode(request: Request, folder: Path) -> dict:
     """Writes the codes of windows to codes.csv."""
     model, settings, path = trained_model(request, "reconstruct", LSTMAutoencoder)
-    _, highs, names = windows_to_judge(request, settings)
+    _, highs, names, _ = windows_to_judge(request, settings)
     codes = in_batches(model.encode, as_steps(scaled(highs), settings.input_size), settings.device)
     write_codes(folder / "codes.csv", names, codes)
     return {OURS: {"model": str(path), "windows": len(names), "code_size": model.code_size}}
@@ -421,7 +423,7 @@ def anomalies(request: Request, folder: Path) -> dict:
     train, validation, test = (scaled(part_windows(load(settings), settings, part)) for part in PARTS)
     if len(test) < 2:
         raise DataError(f"{settings.data or 'the data'}: expected a test part of 2 windows or more, found {len(test)}")
-    data, highs, names = windows_to_judge(request, settings)
+    data, highs, names, days = windows_to_judge(request, settings)
     x, offset, scale = scale_sequences(highs)
     rows, restored, metrics, _ = judge(
         x.float(),
@@ -436,7 +438,7 @@ def anomalies(request: Request, folder: Path) -> dict:
     )
     tables.write_csv(folder / "anomalies.csv", rows)
     restored, unit = unscale_sequences(restored.double(), offset, scale), figures.axes_of(data.metadata)[1]
-    plots.worst_sequences(folder / "worst.png", rows, names, highs, restored, "day of the window", unit)
+    plots.worst_sequences(folder / "worst.png", rows, names, highs, restored, "date", unit, days)
     return {OURS: {"model": str(path), "windows": len(rows), **metrics}}
 
 
@@ -450,9 +452,7 @@ def tomorrow(request: Request, folder: Path) -> dict:
         data = complete_prices(request.data, settings.data_dir, settings.source)
         known = data.values
     if settings.inputs != "high" and data.metadata["fields"] == 1:
-        raise DataError(
-            f"{request.data}: expected open, high, low, close and volume, which the model reads, found one number"
-        )
+        raise DataError(f"{request.data}: expected open, high, low, close and volume, found one number per date")
     count = write_tomorrow(model, data, known, settings, folder)
     return {OURS: {"model": str(path), "stocks": count, "newest_date": str(data.dates[-1])}}
 

@@ -37,11 +37,11 @@ MODEL_FLAGS = {
 
 @dataclass(frozen=True)
 class Reconstruct(Training, DownloadedData):
-    """train; digits beside PCA's; error against code size if several are given"""
+    """trains autoencoders; reconstructed digits beside PCA; with several --code_size the error against them"""
 
     model: Literal[*MODEL_FLAGS] = model_flag(
         "both",
-        "fc: LSTMs; conv: convolutional LSTMs, whose state keeps the spatial layout; both: each of these by itself",
+        "fc: LSTMs; conv: convolutional LSTMs, whose state keeps the spatial layout; both: one after the other",
     )
     sequence: Literal[*STEPS] | None = model_flag(
         None,
@@ -69,7 +69,7 @@ class Reconstruct(Training, DownloadedData):
         0, "gradient checkpointing: recompute activations in chunks of this many steps (fc); 0: none"
     )
     shift: Annotated[int, Range(0, 28)] = training_flag(
-        0, "augmentation: random shift of up to so many pixels; 0: none"
+        0, "augmentation: random shift of up to this many pixels in each direction; 0: none"
     )
     data: Path | None = data_flag(
         None, "folder of four IDX files, images of 28 x 28 pixels and their labels, instead of MNIST"
@@ -100,27 +100,27 @@ class Reconstruct(Training, DownloadedData):
 
 @dataclass(frozen=True)
 class Classify(Reconstruct):
-    """train reconstruction and class at once; losses, errors, digits, confusion matrix"""
+    """trains reconstruction and classification together; losses, accuracy, digits, confusion matrix"""
 
     head: Literal["shared", "deep", "separate"] = model_flag(
         "shared",
-        "what gives the class: shared: the decoder's last state; deep: the same through a hidden layer; separate: the "
-        "last state of a second decoder",
+        "class head: shared: linear layer on the decoder's last hidden state; deep: with a hidden layer; separate: on "
+        "the last hidden state of a second decoder",
     )
     dropout: Rate = model_flag(0.0, "dropout rate before the class head's last layer")
     class_loss: Literal["cross_entropy", "nll"] = training_flag(
         "cross_entropy",
-        "loss of the class: cross-entropy of logits, or nll, the negative log-likelihood of log-probabilities that the "
-        "model puts out; equal up to rounding",
+        "classification loss: cross-entropy of logits, or nll: negative log-likelihood of log-probabilities; equal up "
+        "to rounding",
     )
     reconstruction_dominance: Share = training_flag(
-        0.5, "weight d of the squared error beside 1 - d of the class loss", "grid"
+        0.5, "weight d of the squared error; the classification loss has the weight 1 - d", "grid"
     )
 
 
 @dataclass(frozen=True)
 class Opponents(Training, DownloadedData):
-    """what simple methods reach on the classes: logistic regression of the pixels, and a small convolutional network"""
+    """accuracy of logistic regression on the pixels and of a small convolutional network"""
 
     data: Path | None = data_flag(
         None, "folder of four IDX files, images of 28 x 28 pixels and their labels, instead of MNIST"
@@ -133,7 +133,7 @@ class Opponents(Training, DownloadedData):
 
 @dataclass(frozen=True)
 class Encode(Application, DataFolder):
-    """codes of the test images, or of those in --data, as CSV"""
+    """writes the codes of the test images, or of the images in --data, as CSV"""
 
     data: Path | None = data_flag(
         None,

@@ -25,10 +25,10 @@ from lstm_studies.training.settings import (
 
 @dataclass(frozen=True)
 class PlotPrices(DownloadedData):
-    """daily high of some stocks, AMZN and GOOGL by default, against time"""
+    """plots the daily highs of some stocks, by default AMZN and GOOGL"""
 
     data: Path | None = data_flag(
-        None, "file or folder of one's own daily prices, or of a date and a column of numbers per series"
+        None, "your own daily prices, a file or a folder; or a date and one column of numbers per series"
     )
     symbols: tuple[str, ...] = choice_flag((), "stocks to draw; default: AMZN, GOOGL, ...")
 
@@ -39,7 +39,7 @@ class PlotPrices(DownloadedData):
 
 @dataclass(frozen=True)
 class PriceTraining(Training, PlotPrices):
-    """What both trainings have."""
+    """Settings of both functions that train."""
 
     hidden_size: PositiveInt = model_flag(128, "units of the LSTMs", "grid")
     num_layers: PositiveInt = model_flag(1, "stacked LSTM layers")
@@ -60,14 +60,14 @@ class PriceTraining(Training, PlotPrices):
 
 @dataclass(frozen=True)
 class Reconstruct(PriceTraining):
-    """train on windows of highs; three stocks with their reconstructions; --folds for cross-validation"""
+    """trains on windows of highs; reconstructions of three stocks; --folds for cross-validation"""
 
     input_size: PositiveInt = model_flag(25, "days per step, a divisor of --window")
     positional_harmonics: Count = model_flag(
         4, "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding"
     )
     output_layer: Literal["sigmoid", "linear"] = model_flag("sigmoid", "last layer of the decoder")
-    mirror: bool = training_flag(False, "augmentation: windows reversed in time and in sign, each half the time")
+    mirror: bool = training_flag(False, "augmentation: random reversal in time and in sign, each with probability 1/2")
 
     def check(self, given) -> None:
         super().check(given)
@@ -79,39 +79,39 @@ class Reconstruct(PriceTraining):
 
 @dataclass(frozen=True)
 class Predict(PriceTraining):
-    """train reconstruction and the next day's high; loss curves, predicted against actual, relative MAE"""
+    """trains reconstruction and next-day prediction together; losses, predicted and true highs, relative MAE"""
 
     inputs: Literal["high", "ohlcv", "market"] = model_flag(
         "ohlcv",
-        "what the model reads of each day: high; ohlcv: open, high, low, close and volume; market: these and their "
-        "means over all stocks",
+        "inputs of each day: high; ohlcv: open, high, low, close and volume; market: these and their means over all "
+        "stocks",
     )
     line: bool = model_flag(
-        False, "the prediction begins with a line (least absolute deviations), and the LSTM learns its residual"
+        False, "fit a linear model first (least absolute deviations) and train the LSTM on its residual"
     )
     predict_every_step: bool = training_flag(
-        False, "prediction loss over every day's next day, squared, instead of the last day's absolute error"
+        False, "prediction loss: squared error of the next day at every step, instead of the last step's absolute error"
     )
     reconstruction_dominance: Share = training_flag(
-        0.5, "weight d of the reconstruction loss beside 1 - d of the prediction loss", "grid"
+        0.5, "weight d of the reconstruction loss; the prediction loss has the weight 1 - d", "grid"
     )
 
 
 @dataclass(frozen=True)
 class Encode(Application, DataFolder):
-    """codes of the test windows, or of those in --data, as CSV"""
+    """writes the codes of the test windows, or of the windows in --data, as CSV"""
 
     data: Path | None = data_flag(None, "file or folder of prices; default: those of the training")
 
 
 @dataclass(frozen=True)
 class FindAnomalies(Anomalies, Encode):
-    """test windows, or those in --data, the worst reconstructed first; a test with planted anomalies"""
+    """ranks windows by reconstruction error; reports detection of synthetic anomalies"""
 
 
 @dataclass(frozen=True)
 class Tomorrow(Encode):
-    """the next day's high of each stock, from the newest rows of the training's data or of --data"""
+    """predicts the next day's high of each stock from the newest rows of the training data or of --data"""
 
 
 def best(asked) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_published_prediction_leaves_its_figures(tmp_path, walk):
     assert metrics["inputs"] == "high" and metrics["test_prediction_loss"] == pytest.approx(steps, rel=1e-4)
     assert 0 < metrics["persistence_mse"] < 1
     figures = {path.stem for path in (tmp_path / "predict").glob("*.png")}
-    assert figures == {"mse_loss", "prediction_loss", "losses", "predictions", "companies", "rollout"}
+    assert figures == {"losses", "predictions", "companies", "sequence", "rollout"}
 
 
 def test_folds_report_every_block(tmp_path, walk):

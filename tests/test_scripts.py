@@ -16,12 +16,9 @@ from lstm_studies.training import flags
 FIGURES = {  # of functions that train, and of others: what they leave beside the files of every run
     "toy": {"reconstructions.png", "loss.png"},
     "digits fc": {"digits.png", "loss.png"},
-    "digits both": {"digits.png", "loss.png", "errors.png", "confusion.png"},
+    "digits both": {"digits.png", "loss.png", "accuracy.png", "confusion.png"},
     "stocks": {"stocks.png", "loss.png"},
-    "stocks predict": {
-        *("mse_loss.png", "prediction_loss.png", "losses.png"),
-        *("predictions.png", "companies.png", "tomorrow.csv"),
-    },
+    "stocks predict": {"losses.png", "predictions.png", "companies.png", "tomorrow.csv"},
 }
 TRAINED = ("toy", "digits fc", "stocks", "stocks predict", "vowels basic", "movement", "messages")
 FILES = {"config.json", "metrics.json", "history.csv", "last.pt", "best.pt"}

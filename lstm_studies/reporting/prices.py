@@ -1,4 +1,4 @@
-"""Figures of the predicted prices: losses, predicted against actual, and a roll-out.
+"""Figures of the predicted prices: losses, predicted against actual, and a roll-out over many days.
 
 Letters in shapes: S stocks, D days.
 """
@@ -22,23 +22,17 @@ def axes_of(metadata: Mapping[str, object]) -> tuple[str, str, str]:
     return (quantity,) * 3 if metadata["data"] == "own" else (quantity, "USD", f"{quantity} (USD)")
 
 
-def losses(folder: Path, curves: Mapping[str, plots.Series], dominance: float, prediction: str) -> None:
-    """Reconstruction and prediction loss against epochs, each by itself, and with their weights beside their sum.
+def losses(path: Path, curves: Mapping[str, plots.Series], dominance: float, prediction: str) -> None:
+    """Reconstruction loss, prediction loss and their weighted sum against epochs, one panel each.
 
-    curves: of "mse", "prediction" and "loss", by the data they are of. prediction: what the loss of the prediction is.
+    curves: of "mse", "prediction" and "loss", each for training and validation data. prediction: what its loss is.
     """
-    labels = {"mse": "reconstruction: mean squared error", "prediction": f"prediction: {prediction}"}
-    for key, ylabel in labels.items():
-        plots.curves(folder / f"{key}_loss.png", curves[key], "epoch", ylabel, dashed=["training"])
-    weights = {"mse": ("reconstruction", dominance), "prediction": ("prediction", 1 - dominance)}
-    parts = {f"{weight:g} x {name}": (key, weight) for key, (name, weight) in weights.items() if weight}
-    series = {
-        (name, label): (epochs, [weight * value for value in values])
-        for name, (key, weight) in {**parts, "sum": ("loss", 1)}.items()
-        for label, (epochs, values) in curves[key].items()
+    rows = {
+        "reconstruction: mean squared error": curves["mse"],
+        f"prediction: {prediction}": curves["prediction"],
+        f"{dominance:g} × reconstruction + {1 - dominance:g} × prediction": curves["loss"],
     }
-    dashed = [name for name in series if name[-1] == "training"]
-    plots.curves(folder / "losses.png", series, "epoch", "loss", log=True, dashed=dashed)
+    plots.panels(path, rows, "epoch", "loss", dashed=["training"])
 
 
 def predictions(
@@ -56,6 +50,21 @@ def predictions(
     curves = {quantity: actual, PREDICTED: predicted, PERSISTENCE: last}
     rows = {name: {label: (dates[days], y[i, days]) for label, y in curves.items()} for name, i in shown}
     plots.panels(path, rows, "date", unit, dashed=[PREDICTED, PERSISTENCE])
+
+
+def sequence(path: Path, name: str, dates: np.ndarray, highs: np.ndarray, predicted: np.ndarray, ylabel: str) -> None:
+    """The last window of a stock with highs (D,): the day after each of its T steps, predicted (T,) and true.
+
+    All these days but the last one are in the window themselves.
+    """
+    days = dates[-len(predicted) :]
+    series = {
+        name: (days, highs[-len(predicted) :]),
+        "predicted, the day is in the window": (days[:-1], predicted[:-1]),
+        "predicted, the day after the window": (days[-1:], predicted[-1:]),
+        PERSISTENCE: (days, highs[-len(predicted) - 1 : -1]),
+    }
+    plots.curves(path, series, "date", ylabel, dashed=[PERSISTENCE], markers=True)
 
 
 def changes(
