@@ -9,20 +9,22 @@
 
 96,967 messages of StockTwits from 2017, labelled by their authors. A message's tokens are embedded, with the character
 n-grams of each (so that unknown words differ), and read by two LSTMs; the maximum and the mean of their states over the
-message give a logit, to which a linear model of the words and bigrams is added. Beside it stand the majority class and
-logistic regression on words and bigrams, and on characters too. Results and errors: docs/stocktwits_sentiment.md.
+message give a logit, to which that of a linear model of words and bigrams is added. Baselines: the majority class, and
+logistic regression on words and bigrams, and on character n-grams too.
+
+Usage: docs/stocktwits_sentiment.md. Results: docs/results/report/report.md.
 
 The preset `published` is the tutorial github.com/GarrettHoffman/lstm-oreilly (71.7 % on its own split): its
 preprocessing, look-up table with 0 for padding, first embeddings, model, loss, optimizer, batch size and epochs.
 Differences:
-1. The tutorial splits the messages in the order of the file, repeated ones included, so that its test is partly one of
-   memory; here a text is in one split only, and tickers, users, links, prices and numbers make no other text of it.
-2. Its look-up table holds the words of all messages; here those of the training messages, and the others are unknown.
+1. The tutorial splits the messages in the order of the file, so that many test messages repeat training messages; here
+   a text is in one split only, and texts that differ in tickers, users, links, prices or numbers alone count as one.
+2. Its vocabulary has the words of all messages; here those of the training messages, and all others are unknown.
 3. It pads every message on the left to 244 steps, a count of characters, and reads the padding; here none is read.
-4. It hands the LSTMs' state from one batch to the next, which are other messages; here every one starts from zero.
+4. It passes the LSTMs' state from one batch to the next, whose messages are others; here each message starts from zero.
 5. Its batches follow the order of the file; here they are random in every epoch, of messages of similar length.
 6. It tests the last epoch; here the epoch with the best validation accuracy is tested.
-7. It drops the one message that is empty after its preprocessing; here that is one unknown word.
+7. It drops the one message that is empty after its preprocessing; here it is one unknown word.
 8. Adadelta's constants and the LSTMs' first weights are PyTorch's (rho .9 and epsilon 1e-6, not .95 and 1e-8).
 Adversarial training (`--epsilon`) is that of Miyato, Dai and Goodfellow 2017, but embeddings are normalised per word.
 """
@@ -115,7 +117,9 @@ def build(settings: Train, data: Messages) -> TextLSTM:
 
 
 def make_step(settings: Train) -> loop.Step:
-    """Error: cross-entropy or squared error. Loss: that; in training also of the parts and of perturbed embeddings."""
+    """The error is cross-entropy or squared error; the training loss adds the errors of the LSTMs alone and of the
+    linear model alone and, with `--epsilon`, the error on perturbed embeddings.
+    """
 
     def error(logits: Tensor, labels: Tensor) -> Tensor:
         if settings.loss == "squared_error":
@@ -250,23 +254,23 @@ def show_messages(request: Request, folder: Path) -> dict:
         "median_tokens": float(np.median(counts)),
         "most_tokens": int(counts.max()),
         "messages": [
-            {"label": data.classes[int(label)], "message": text, "tokens": " ".join(row), "places": spaced(places)}
-            for text, label, row, places in zip(few.texts, few.labels, tokens, batch.words, strict=False)
+            {"label": data.classes[int(label)], "message": text, "tokens": " ".join(row), "indices": spaced(indices)}
+            for text, label, row, indices in zip(few.texts, few.labels, tokens, batch.words, strict=False)
         ],
         "batch": [spaced(row) for row in words],  # the same messages; 0 is padding
     }
     return {"messages": shown}
 
 
-def spaced(places: Tensor) -> str:
-    return " ".join(map(str, places.tolist()))
+def spaced(indices: Tensor) -> str:
+    return " ".join(map(str, indices.tolist()))
 
 
 def run_training(request: Request, folder: Path) -> dict:
     """Trains, saves and tests; draws the learning curves and the scores on the test messages."""
     metrics = search.fit({"lstm": request}, folder, train, test)
     for name, key, ylabel in (("loss", "error", request.loss.replace("_", " ")), ("accuracy", "accuracy", "accuracy")):
-        plots.curves(folder / f"{name}.png", tables.read_curves(folder, key), "epoch", ylabel)
+        plots.curves(folder / f"{name}.png", tables.read_curves(folder, key), "epoch", ylabel, dashed=["training"])
     data, seeds = load(request), range(request.seed, request.seed + request.seeds)
     folders = [folder / "seeds" / str(seed) for seed in seeds] if len(seeds) > 1 else [folder]
     models = [checkpoint.rebuild(path / "best.pt", TextLSTM).to(request.device) for path in folders]
@@ -359,17 +363,17 @@ def predict(request: Request, folder: Path) -> dict:
 
 
 def explain(model: TextLSTM, texts: Sequence[str], settings: Train, count: int = 5) -> list[dict]:
-    """Per message the probability of the second class, and the words that move its logit most (`word_slopes`)."""
+    """Per message the probability of the second class, and the words with the largest gradients of its logit."""
     data = encoded(LabelledTexts(list(texts), torch.zeros(len(texts))), model)
     predictions: list[dict] = [{}] * len(texts)
     for indices in data.by_length():
         *inputs, _ = loop.fetch(data, indices, settings.device)
         logit, slopes = model.word_slopes(*inputs)
-        for place, p, own in zip(indices.tolist(), logit.sigmoid().tolist(), slopes.tolist(), strict=True):
-            tokens = TOKENIZERS[model.tokenizer](texts[place])
-            strongest = sorted(zip(tokens, own, strict=True), key=lambda pair: -abs(pair[1]))[:count]
-            moved = "  ".join(f"{token} {slope:+.2f}" for token, slope in strongest)
-            predictions[place] = {"message": texts[place], "probability": round(p, 4), "words": moved}
+        for i, p, gradients in zip(indices.tolist(), logit.sigmoid().tolist(), slopes.tolist(), strict=True):
+            tokens = TOKENIZERS[model.tokenizer](texts[i])
+            strongest = sorted(zip(tokens, gradients, strict=True), key=lambda pair: -abs(pair[1]))[:count]
+            words = "  ".join(f"{token} {gradient:+.2f}" for token, gradient in strongest)
+            predictions[i] = {"message": texts[i], "probability": round(p, 4), "words": words}
     return predictions
 
 

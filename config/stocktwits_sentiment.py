@@ -31,10 +31,10 @@ EXAMPLES = (  # what `predict` scores if it is given no messages
 
 @dataclass(frozen=True)
 class Baseline(DownloadedData):
-    """logistic regression on words and bigrams, and on characters too, its regularisation chosen on validation data"""
+    """logistic regression on words and bigrams, and on character n-grams too"""
 
     data: Path | None = data_flag(
-        None, "CSV file of labelled texts of your own, gzipped or not, instead of the $SPY messages"
+        None, "CSV file of your own labelled texts, gzipped or not, instead of the $SPY messages"
     )
     text_column: str = data_flag("message", "column of --data with the texts")
     label_column: str = data_flag("sentiment", "column of --data with one of two labels")
@@ -48,20 +48,20 @@ class Baseline(DownloadedData):
 
 @dataclass(frozen=True)
 class ShowMessages(Baseline):
-    """messages as written, as tokens and as places in the vocabulary; a batch; numbers of tokens"""
+    """shows messages as written, as tokens and as vocabulary indices; a padded batch; a histogram of lengths"""
 
     min_count: PositiveInt = model_flag(
-        2, "occurrences of a word or bigram in the training messages that give it weights"
+        2, "least number of occurrences in the training messages of a word or bigram that the model knows"
     )
     tokenizer: Literal["detailed", "tutorial"] = model_flag(
         "detailed",
-        "detailed: keeps signs, emojis and names of tickers; tutorial: its preprocessing, which deletes them",
+        "detailed: keeps punctuation, emojis and tickers; tutorial: the tutorial's preprocessing, which deletes them",
     )
 
 
 @dataclass(frozen=True)
 class Train(Training, ShowMessages):
-    """train, save and test; learning curves, calibration, confusion matrix; with --seeds also the seeds' ensemble"""
+    """trains, saves and tests; learning curves, calibration, confusion matrix; with --seeds also their ensemble"""
 
     hidden_size: PositiveInt = model_flag(128, "units of the first LSTM", "grid")
     num_layers: PositiveInt = model_flag(2, "stacked LSTMs, each half as wide as the one before")
@@ -69,28 +69,28 @@ class Train(Training, ShowMessages):
         (), "units of each LSTM, instead of --hidden_size and --num_layers"
     )
     embedding_size: PositiveInt = model_flag(100, "values per word")
-    bidirectional: bool = model_flag(False, "second LSTM per layer, which reads from the end")
+    bidirectional: bool = model_flag(False, "a second LSTM per layer, which reads the message backwards")
     pooling: Literal["last", "mean", "max", "max_mean"] = model_flag(
-        "max_mean", "pooling of the hidden states over the words"
+        "max_mean", "pooling of the hidden states over the words; last: the state after the last word"
     )
     ngram_buckets: Count = model_flag(
-        2**15, "size of the hash table of character n-grams, whose vectors join those of the words; 0: words alone"
+        2**15, "size of the hash table of character n-grams, whose mean vector is added to the word's; 0: words alone"
     )
     embedding_start: Literal["neighbours", "random", "uniform"] = model_flag(
         "neighbours",
-        "first embeddings: from the neighbours of each word in the training messages, Gaussian, or uniform in [-1, 1]",
+        "initial embeddings: word vectors from co-occurrence in the training messages, Gaussian, or uniform in [-1, 1]",
     )
-    linear: bool = model_flag(True, "linear model of the words and bigrams, added to the LSTMs' logit")
+    linear: bool = model_flag(True, "add the logit of a linear model of words and bigrams to that of the LSTMs")
     linear_scale: NotNegative = model_flag(6.0, "factor of the linear model's logit, and so of its learning rate")
 
     dropout: Rate = training_flag(0.5, "dropout rate of hidden states, between layers and before the logit")
     embedding_dropout: Rate = training_flag(0.3, "dropout rate of the embeddings' dimensions")
-    word_dropout: Rate = training_flag(0.1, "share of words that the LSTMs read as unknown ones")
+    word_dropout: Rate = training_flag(0.1, "probability that the LSTMs read a word as the unknown word")
     linear_dropout: Rate = training_flag(0.1, "dropout rate of the words and bigrams of the linear model")
     loss: Literal["cross_entropy", "squared_error"] = training_flag(
         "cross_entropy", "error of the predicted probability"
     )
-    part_loss: NotNegative = training_flag(0.5, "weight of the losses of the LSTMs alone and of the linear model alone")
+    part_loss: NotNegative = training_flag(0.5, "weight of the losses of the LSTMs alone and the linear model alone")
     epsilon: NotNegative = training_flag(
         0.0, "length of the adversarial perturbation of the embeddings; 0: none", "grid"
     )
@@ -112,7 +112,7 @@ class Train(Training, ShowMessages):
 
 @dataclass(frozen=True)
 class Predict(Application):
-    """probability of each message, and the words that moved it most, to predictions.csv"""
+    """writes the probability of each message and its most influential words to predictions.csv"""
 
     text: tuple[str, ...] = choice_flag((), "messages to score; default: those of --data, else a few examples")
     data: Path | None = data_flag(

@@ -116,10 +116,10 @@ def test_messages_before_and_after_the_preprocessing(data_dir, tmp_path):
     assert shown["first_words"][:3] == ["<padding>", "<unknown>", "<ticker>"] and shown["train"] == 192
     words = shown["first_words"]
     for row, padded in zip(shown["messages"], shown["batch"], strict=True):
-        places = [int(place) for place in row["places"].split()]
-        assert row["tokens"].split() == [words[place] for place in places]
-        assert [int(place) for place in padded.split()][: len(places)] == places
-        assert set(padded.split()[len(places) :]) <= {"0"}
+        indices = [int(index) for index in row["indices"].split()]
+        assert row["tokens"].split() == [words[index] for index in indices]
+        assert [int(index) for index in padded.split()][: len(indices)] == indices
+        assert set(padded.split()[len(indices) :]) <= {"0"}
 
 
 def test_it_learns_what_the_words_say(run, tmp_path):
