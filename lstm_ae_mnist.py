@@ -13,7 +13,7 @@ A digit is a sequence: 28 rows of 28 pixels, 16 patches of 7 x 7, 784 single pix
 Baselines: PCA with a code of the same size, and the mean of the training digits. A new model is an entry of MODELS here
 and one of MODEL_FLAGS in config/lstm_ae_mnist.py.
 
-Deviations from the studies it follows (none of 1 to 3 with --preset published):
+Deviations from the published studies; 1 to 3 do not apply to --preset published:
 1. Where one flag set both, `--code_size` sets the width of the bottleneck apart from that of the LSTMs: PCA with 8
    components has 6,272 parameters, an autoencoder of 8 LSTM units that reads rows 2,044, so comparing them at equal
    width compares parameter counts.

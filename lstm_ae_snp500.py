@@ -11,7 +11,7 @@
 Splits are by date: the first 60 % train, the next 20 % validate, the last 20 % test. No window crosses a boundary, and
 the scale of a stock is fitted on training dates. Only stocks with a price on every date are used.
 
-Deviations from the studies it follows:
+Deviations from the published studies:
 1. They scale each stock by its minimum and maximum over all dates; here nothing is fitted on test dates.
 2. They count the prediction loss at every step (`--predict_every_step`, preset published). At every step but the last
    one the next day is in the input, and predicting it is reconstruction; the preset best counts the last step only.

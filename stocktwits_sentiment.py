@@ -15,8 +15,9 @@ logistic regression on words and bigrams, and on character n-grams too.
 Usage: docs/stocktwits_sentiment.md. Results: docs/results/report/report.md.
 
 The preset `published` is the tutorial github.com/GarrettHoffman/lstm-oreilly (71.7 % on its own split): its
-preprocessing, look-up table with 0 for padding, first embeddings, model, loss, optimizer, batch size and epochs.
-Differences:
+preprocessing, vocabulary with 0 for padding, initial embeddings, model, loss, optimizer, batch size and epochs.
+
+Deviations from the tutorial:
 1. The tutorial splits the messages in the order of the file, so that many test messages repeat training messages; here
    a text is in one split only, and texts that differ in tickers, users, links, prices or numbers alone count as one.
 2. Its vocabulary has the words of all messages; here those of the training messages, and all others are unknown.
