@@ -18,8 +18,8 @@ The preset `published` is the tutorial github.com/GarrettHoffman/lstm-oreilly (7
 preprocessing, vocabulary with 0 for padding, initial embeddings, model, loss, optimizer, batch size and epochs.
 
 Deviations from the tutorial:
-1. The tutorial splits the messages in the order of the file, so that many test messages repeat training messages; here
-   a text is in one split only, and texts that differ in tickers, users, links, prices or numbers alone count as one.
+1. The tutorial splits the messages in the order of the file, so that 10 % of its test messages repeat a training one;
+   here a text is in one split only, and texts that differ in tickers, users, links, prices or numbers alone are one.
 2. Its vocabulary has the words of all messages; here those of the training messages, and all others are unknown.
 3. It pads every message on the left to 244 steps, a count of characters, and reads the padding; here none is read.
 4. It passes the LSTMs' state from one batch to the next, whose messages are others; here each message starts from zero.
