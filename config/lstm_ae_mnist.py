@@ -41,39 +41,30 @@ class Reconstruct(Training, DownloadedData):
 
     model: Literal[*MODEL_FLAGS] = model_flag(
         "both",
-        "fc: LSTMs; conv: convolutional LSTMs, whose state keeps the spatial layout; both: one after the other",
+        "LSTMs, convolutional LSTMs, or both",
     )
     sequence: Literal[*STEPS] | None = model_flag(
         None,
-        "what one step is: a row, a patch of 7 x 7 pixels, or a pixel; default: rows, or what --input_size says",
+        "step: a row, a patch of 7 x 7 pixels or a pixel; default: by --input_size",
     )
     input_size: PositiveInt | None = model_flag(
         None,
-        "pixels per step, a divisor of 784, such as 7, 14, 28 (rows), 56; 1: single pixels; default: 28, or what "
-        "--sequence says",
+        "pixels per step, a divisor of 784; default: 28, or by --sequence",
     )
     code_size: Count = model_flag(
         128,
-        "values of the bottleneck; 0: the encoder's last hidden state (fc), as many as --hidden_size (conv)",
+        "code size; 0: --hidden_size",
         "each",
     )
     hidden_size: PositiveInt = model_flag(128, "units of the LSTMs (fc)", "grid")
     num_layers: PositiveInt = model_flag(1, "stacked LSTM layers (fc)")
-    positional_harmonics: Count = model_flag(
-        4, "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding"
-    )
+    positional_harmonics: Count = model_flag(4, "sine and cosine pairs in the decoder's positional encoding; 0: none")
     channels: PositiveInt = model_flag(16, "channels of the hidden maps (conv)")
     kernel_size: PositiveInt = model_flag(5, "odd size of the convolutions (conv)")
 
-    checkpoint_steps: Count = training_flag(
-        0, "gradient checkpointing: recompute activations in chunks of this many steps (fc); 0: none"
-    )
-    shift: Annotated[int, Range(0, 28)] = training_flag(
-        0, "augmentation: random shift of up to this many pixels in each direction; 0: none"
-    )
-    data: Path | None = data_flag(
-        None, "folder of four IDX files, images of 28 x 28 pixels and their labels, instead of MNIST"
-    )
+    checkpoint_steps: Count = training_flag(0, "gradient checkpointing in chunks of N steps (fc); 0: none")
+    shift: Annotated[int, Range(0, 28)] = training_flag(0, "augmentation: random shift of up to N pixels; 0: none")
+    data: Path | None = data_flag(None, "folder of four IDX files (28 x 28 images, labels) instead of MNIST")
 
     @property
     def step_shape(self) -> tuple[int, ...]:
@@ -104,27 +95,21 @@ class Classify(Reconstruct):
 
     head: Literal["shared", "deep", "separate"] = model_flag(
         "shared",
-        "class head: shared: linear layer on the decoder's last hidden state; deep: with a hidden layer; separate: on "
-        "the last hidden state of a second decoder",
+        "class head: linear, with a hidden layer, or on a second decoder",
     )
     dropout: Rate = model_flag(0.0, "dropout rate before the class head's last layer")
     class_loss: Literal["cross_entropy", "nll"] = training_flag(
         "cross_entropy",
-        "classification loss: cross-entropy of logits, or nll: negative log-likelihood of log-probabilities; equal up "
-        "to rounding",
+        "cross-entropy of logits, or negative log-likelihood",
     )
-    reconstruction_dominance: Share = training_flag(
-        0.5, "weight d of the squared error; the classification loss has the weight 1 - d", "grid"
-    )
+    reconstruction_dominance: Share = training_flag(0.5, "weight d of reconstruction beside 1 - d of the class", "grid")
 
 
 @dataclass(frozen=True)
 class Opponents(Training, DownloadedData):
     """accuracy of logistic regression on the pixels and of a small convolutional network"""
 
-    data: Path | None = data_flag(
-        None, "folder of four IDX files, images of 28 x 28 pixels and their labels, instead of MNIST"
-    )
+    data: Path | None = data_flag(None, "folder of four IDX files (28 x 28 images, labels) instead of MNIST")
 
     def check(self, given) -> None:
         super().check(given)

@@ -27,9 +27,7 @@ from lstm_studies.training.settings import (
 class PlotPrices(DownloadedData):
     """plots the daily highs of some stocks, by default AMZN and GOOGL"""
 
-    data: Path | None = data_flag(
-        None, "your own daily prices, a file or a folder; or a date and one column of numbers per series"
-    )
+    data: Path | None = data_flag(None, "file or folder of your own daily prices or other series, a column each")
     symbols: tuple[str, ...] = choice_flag((), "stocks to draw; default: AMZN, GOOGL, ...")
 
     def check(self, given) -> None:
@@ -48,8 +46,8 @@ class PriceTraining(Training, PlotPrices):
     stride: PositiveInt = data_flag(5, "days between the starts of training windows")
     folds: PositiveInt = training_flag(
         1,
-        "1: the 60/20/20 split. More, for reconstruct: blocks of time for cross-validation, at least 3; for predict: "
-        "rolling periods, each tested after training on the dates before it",
+        "1: the 60/20/20 split; more: blocks of time (reconstruct, 3 or more), or periods after the training dates "
+        "(predict)",
     )
     fold: int | None = None  # the one whose dates are test data; None: the 60/20/20 split
 
@@ -83,17 +81,14 @@ class Predict(PriceTraining):
 
     inputs: Literal["high", "ohlcv", "market"] = model_flag(
         "ohlcv",
-        "inputs of each day: high; ohlcv: open, high, low, close and volume; market: these and their means over all "
-        "stocks",
+        "inputs of a day: high; open to volume; these and their means over all stocks",
     )
-    line: bool = model_flag(
-        False, "fit a linear model first (least absolute deviations) and train the LSTM on its residual"
-    )
+    line: bool = model_flag(False, "fit a linear model first and train the LSTM on its residual")
     predict_every_step: bool = training_flag(
-        False, "prediction loss: squared error of the next day at every step, instead of the last step's absolute error"
+        False, "prediction loss at every step, squared, instead of the last step's absolute error"
     )
     reconstruction_dominance: Share = training_flag(
-        0.5, "weight d of the reconstruction loss; the prediction loss has the weight 1 - d", "grid"
+        0.5, "weight d of reconstruction beside 1 - d of prediction", "grid"
     )
 
 

@@ -33,9 +33,7 @@ EXAMPLES = (  # what `predict` scores if it is given no messages
 class Baseline(DownloadedData):
     """logistic regression on words and bigrams, and on character n-grams too"""
 
-    data: Path | None = data_flag(
-        None, "CSV file of your own labelled texts, gzipped or not, instead of the $SPY messages"
-    )
+    data: Path | None = data_flag(None, "CSV file of your own labelled texts instead of the $SPY messages")
     text_column: str = data_flag("message", "column of --data with the texts")
     label_column: str = data_flag("sentiment", "column of --data with one of two labels")
     limit: PositiveInt | None = data_flag(None, "number of training messages, the first ones; default: all")
@@ -50,12 +48,10 @@ class Baseline(DownloadedData):
 class ShowMessages(Baseline):
     """shows messages as written, as tokens and as vocabulary indices; a padded batch; a histogram of lengths"""
 
-    min_count: PositiveInt = model_flag(
-        2, "least number of occurrences in the training messages of a word or bigram that the model knows"
-    )
+    min_count: PositiveInt = model_flag(2, "least number of occurrences of a known word or bigram")
     tokenizer: Literal["detailed", "tutorial"] = model_flag(
         "detailed",
-        "detailed: keeps punctuation, emojis and tickers; tutorial: the tutorial's preprocessing, which deletes them",
+        "detailed keeps signs, emojis and tickers; tutorial does not",
     )
 
 
@@ -71,16 +67,14 @@ class Train(Training, ShowMessages):
     embedding_size: PositiveInt = model_flag(100, "values per word")
     bidirectional: bool = model_flag(False, "a second LSTM per layer, which reads the message backwards")
     pooling: Literal["last", "mean", "max", "max_mean"] = model_flag(
-        "max_mean", "pooling of the hidden states over the words; last: the state after the last word"
+        "max_mean", "pooling of the hidden states over the words"
     )
-    ngram_buckets: Count = model_flag(
-        2**15, "size of the hash table of character n-grams, whose mean vector is added to the word's; 0: words alone"
-    )
+    ngram_buckets: Count = model_flag(2**15, "size of the hash table of character n-grams; 0: words alone")
     embedding_start: Literal["neighbours", "random", "uniform"] = model_flag(
         "neighbours",
-        "initial embeddings: word vectors from co-occurrence in the training messages, Gaussian, or uniform in [-1, 1]",
+        "initial embeddings: co-occurrence, Gaussian, or uniform",
     )
-    linear: bool = model_flag(True, "add the logit of a linear model of words and bigrams to that of the LSTMs")
+    linear: bool = model_flag(True, "linear model of words and bigrams, added to the LSTMs' logit")
     linear_scale: NotNegative = model_flag(6.0, "factor of the linear model's logit, and so of its learning rate")
 
     dropout: Rate = training_flag(0.5, "dropout rate of hidden states, between layers and before the logit")
@@ -91,9 +85,7 @@ class Train(Training, ShowMessages):
         "cross_entropy", "error of the predicted probability"
     )
     part_loss: NotNegative = training_flag(0.5, "weight of the losses of the LSTMs alone and the linear model alone")
-    epsilon: NotNegative = training_flag(
-        0.0, "length of the adversarial perturbation of the embeddings; 0: none", "grid"
-    )
+    epsilon: NotNegative = training_flag(0.0, "norm of adversarial perturbations; 0: none", "grid")
 
     def check(self, given) -> None:
         super().check(given)

@@ -52,8 +52,9 @@ def use_log_scale(axes) -> None:
     """A logarithmic y axis with plain numbers, at 1, 2 and 5 times the powers of ten if it spans more than one."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    ticker = matplotlib.ticker
-    axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)) if high > 10 * low else ticker.MaxNLocator(5))
+    ticker, steps = matplotlib.ticker, (1, 2, 5)
+    few = ticker.MaxNLocator(5, steps=(*steps, 10))
+    axes.yaxis.set_major_locator(ticker.LogLocator(subs=steps) if high > 10 * low else few)
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())
 
