@@ -59,7 +59,7 @@ from lstm_studies.training.run import run_script
 from lstm_studies.training.trained import in_batches, trained_model, write_codes
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels, for the encoder's input
-LONG = 100  # steps from which on the encoder's gates start with memories as long as the sequence
+LONG = 100  # from this many steps on, the encoder's gates are initialised to remember the whole sequence
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 

@@ -149,7 +149,7 @@ def part_windows(data: StockPrices, settings: Reconstruct, part: str) -> Tensor:
 
 
 def scaled(highs: Tensor) -> Tensor:
-    """Each window (N, T) around 1/2 in [0, 1] by its own mean and range; nothing is fitted."""
+    """Each window (N, T) around 1/2 in [0, 1] by its mean and range; nothing is fitted."""
     return scale_sequences(highs)[0].float()
 
 
@@ -187,7 +187,7 @@ def reconstruct_scaled(model: nn.Module, x: Tensor, device: str) -> Tensor:
 
 
 def reconstruct_highs(model: nn.Module, highs: Tensor, device: str) -> Tensor:
-    """Windows (N, T) through the autoencoder and back to their own unit, with each window's own scale."""
+    """Windows (N, T) through the autoencoder and back to their own unit, with each window's scale."""
     x, offset, scale = scale_sequences(highs)
     return unscale_sequences(reconstruct_scaled(model, x, device).double(), offset, scale)
 
@@ -216,7 +216,7 @@ def train_prediction(settings: Predict, folder: Path) -> loop.Result:
     train = train._replace(**{name: getattr(train, name)[: settings.limit] for name in ("x", "targets", "unit")})
     if settings.line:
         model.set_line(*forecasts.fit_line(span_means(train.x - 0.5, model.arguments["spans"]), train))
-    sets = (TensorDataset(own.x, own.targets, own.unit) for own in (train, validation))
+    sets = (TensorDataset(one.x, one.targets, one.unit) for one in (train, validation))
     return loop.train(model, make_prediction_step(settings), *sets, settings, folder, monitor="prediction")
 
 
@@ -229,7 +229,7 @@ def test_prediction(settings: Predict, folder: Path) -> dict:
     closes = None if settings.inputs == "high" else data.values[..., CLOSE]
     step, predicted = make_prediction_step(settings), predict_steps(model, test, settings.device)
     test_means, val_means = (
-        loop.evaluate(model, step, TensorDataset(own.x, own.targets, own.unit), settings) for own in (test, validation)
+        loop.evaluate(model, step, TensorDataset(one.x, one.targets, one.unit), settings) for one in (test, validation)
     )
     return {
         "data": data.metadata["data"],
@@ -247,21 +247,21 @@ def test_prediction(settings: Predict, folder: Path) -> dict:
     }
 
 
-def predict_steps(model: nn.Module, own: Samples, device: str) -> Tensor:
+def predict_steps(model: nn.Module, samples: Samples, device: str) -> Tensor:
     """The high of the day after each step on the scale of the samples, (N, T)."""
-    return in_batches(lambda x: model(x).prediction[:, :, 0], own.x, device)
+    return in_batches(lambda x: model(x).prediction[:, :, 0], samples.x, device)
 
 
-def predict_highs(model: nn.Module, own: Samples, device: str, every: bool = False) -> Tensor:
+def predict_highs(model: nn.Module, samples: Samples, device: str, every: bool = False) -> Tensor:
     """The next day's high in the data's unit, (N,), or with `every` that of the day after each step, (N, T)."""
-    highs = own.last[:, None] + (predict_steps(model, own, device) - 0.5).double() * own.span[:, None]
+    highs = samples.last[:, None] + (predict_steps(model, samples, device) - 0.5).double() * samples.span[:, None]
     return highs if every else highs[:, -1]
 
 
 def roll_out(model: nn.Module, values: Tensor, scale_values: Tensor, days: int, device: str) -> Tensor:
     """Highs of the `days` after the window values (1, T, 5), each predicted from the T days before it, (days,).
 
-    Predicted days take the place of known ones, so the model must read highs alone. scale_values: training dates.
+    Predicted days replace known ones, so the model must read highs alone. scale_values: training dates.
     """
     scale, length = windows.fit_scale(scale_values), values.shape[1]
     for _ in range(days):
@@ -448,7 +448,7 @@ def tomorrow(request: Request, folder: Path) -> dict:
     if request.data is None:
         data = load(settings)
         known = data.values[:, windows.split_dates(len(data.dates))["train"]]
-    else:  # other stocks, perhaps, than those of the training: each one's own past gives its scale
+    else:  # other stocks, perhaps, than those of the training: each one's past gives its scale
         data = complete_prices(request.data, settings.data_dir, settings.source)
         known = data.values
     if settings.inputs != "high" and data.metadata["fields"] == 1:

@@ -130,14 +130,14 @@ def make_step(settings: Train) -> loop.Step:
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         words, ngrams, lengths, labels = batch
         embedded = model.embed(*model.drop_words(words, ngrams))  # (B, T, E)
-        parts = [part.float() for part in model.read(embedded, words, lengths)]
-        whole = sum(parts)
+        branches = [logits.float() for logits in model.read(embedded, words, lengths)]  # LSTMs, linear model: (B,)
+        whole = sum(branches)
         metrics = {"error": error(whole, labels), "accuracy": ((whole > 0) == (labels > 0.5)).float().mean()}
-        loss = training_error(parts, labels, error, settings.part_loss) if model.training else metrics["error"]
+        loss = training_error(branches, labels, error, settings.part_loss) if model.training else metrics["error"]
         if model.training and settings.epsilon:
             perturbed = embedded + settings.epsilon * compute_perturbation(loss, embedded)
-            again = [part.float() for part in model.read(perturbed, words, lengths)]
-            loss = loss + training_error(again, labels, error, settings.part_loss)
+            branches = [logits.float() for logits in model.read(perturbed, words, lengths)]
+            loss = loss + training_error(branches, labels, error, settings.part_loss)
         return {"loss": loss, **metrics}
 
     return step

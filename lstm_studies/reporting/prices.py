@@ -14,7 +14,7 @@ PREDICTED, PERSISTENCE = "predicted the day before", "persistence"
 
 
 def axes_of(metadata: Mapping[str, object]) -> tuple[str, str, str]:
-    """What is drawn, its unit, and both: one's own prices may be in any currency, one number per date is anything.
+    """What is drawn, its unit, and both: a person's prices may be in any currency, one number per date is anything.
 
     metadata: of the data.
     """
