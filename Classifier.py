@@ -113,20 +113,23 @@ class LSTMClassifier(nn.Module):
         lengths: Tensor | Sequence[int] | None = None,
         batch_size: int | None = None,
         mode: str | None = None,
+        r: Tensor | float | None = None,
     ) -> Tensor:
         """Logits (B, K) of x (B, T, I), of which the first `lengths` (B,) steps count; at least `kernel_size` each.
 
         The lengths are a tensor, an array or a list of whole numbers. The course's call, model(x, r, batch_size, mode),
-        is accepted, too: see `forward_perturbed`.
+        is accepted, too: see `forward_perturbed`. ValueError for both lengths and r.
         """
+        if r is not None and lengths is not None:
+            raise ValueError("expected lengths or r, not both: with r, x ends where it is padded with zeros")
         if lengths is None or np.ndim(lengths) != 1 or batch_size is not None or mode is not None:
-            return self.forward_perturbed(x, lengths, batch_size, mode)
+            return self.forward_perturbed(x, lengths if r is None else r, batch_size, mode)
         return self.classify(*self.features(x, lengths))
 
     def forward_perturbed(
-        self, x: Tensor, r: Tensor | None = None, batch_size: int | None = None, mode: str | None = None
+        self, x: Tensor, r: Tensor | float | None = None, batch_size: int | None = None, mode: str | None = None
     ) -> Tensor:
-        """Logits (B, K) of v + epsilon r with r (B, T', C), or of v without r, for sequences x padded with zeros.
+        """Logits (B, K) of v + epsilon r with r (B, T', C), or of v if r is None or 0, for x padded with zeros.
 
         The graph of the logits remembers v, from which `compute_perturbation(loss, model)` makes the next r; the model
         does not. `batch_size` and `mode` are only compared with x and with the model, which knows both: ValueError if
@@ -143,8 +146,9 @@ class LSTMClassifier(nn.Module):
         v, lengths = self.features(x, lengths_without_padding(x))
         if torch.is_grad_enabled() and not v.requires_grad:  # a model whose weights are constant
             v.requires_grad_()
-        if r is not None and r.shape != v.shape:
-            raise ValueError(f"r must be a perturbation of v {tuple(v.shape)}, not {tuple(r.shape)}")
+        r = None if np.ndim(r) == 0 and r == 0 else r
+        if r is not None and np.shape(r) != v.shape:
+            raise ValueError(f"r must be 0 or a perturbation of v {tuple(v.shape)}, not {tuple(np.shape(r))}")
         logits = self.classify(v if r is None else v + self.epsilon * r, lengths, perturbed=r is not None)
         note_inputs(logits, self, v)
         return logits

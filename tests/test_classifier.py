@@ -319,6 +319,15 @@ def test_the_calls_of_the_course():
     assert_close(r, expected)
     assert_close(model(x, r, 3, "AdvLSTM"), model.classify(v + 0.7 * expected, steps))
     assert_close(model(x, r), model.classify(v + 0.7 * expected, steps))
+    assert_close(model(x, r=r, batch_size=3, mode="AdvLSTM"), model(x, r))
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, torch.tensor(0.0)])
+def test_zero_is_no_perturbation(zero):
+    model, (x, lengths, labels) = make(mode="AdvLSTM", epsilon=0.7), batch()
+    for logits in (model(x, zero, 3, "plain"), model(x, zero), model(x, r=zero, batch_size=3, mode="plain")):
+        assert_close(logits, model(x, lengths))
+        assert compute_perturbation(cross_entropy(logits, labels), model).shape == (3, 7, 5)
 
 
 def test_a_perturbation_of_a_model_whose_weights_are_constant():
@@ -360,6 +369,8 @@ def test_a_call_leaves_nothing_in_the_model(mode):
         ((None, 3, "ProxLSTM"), 'mode is "plain": for the proximal LSTM'),
         ((None, 3, "fgsm"), "plain, AdvLSTM, ProxLSTM"),
         ((torch.zeros(3, 2, 5), 3, "plain"), r"perturbation of v \(3, 7, 5\), not \(3, 2, 5\)"),
+        ((0.5, 3, "plain"), r"0 or a perturbation of v \(3, 7, 5\), not \(\)"),
+        (([9, 9, 9], None, None, 0), "lengths or r, not both"),
     ],
 )
 def test_calls_that_do_not_fit(arguments, named):
