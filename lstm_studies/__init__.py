@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lstm_studies.estimators.sequence_autoencoder import SequenceAutoencoder
     from lstm_studies.estimators.sequence_classifier import SequenceClassifier
     from lstm_studies.estimators.text_classifier import TextClassifier
+    from lstm_studies.models.attentive_lstm import TemporalAttention
     from lstm_studies.models.conv_lstm import ConvLSTM
     from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
     from ProxLSTM import ProxLSTM, ProxLSTMCell
@@ -30,6 +31,7 @@ MODULES = {  # of each name that people import
     "ProxLSTMCell": "ProxLSTM",
     "SequenceAutoencoder": "lstm_studies.estimators.sequence_autoencoder",
     "SequenceClassifier": "lstm_studies.estimators.sequence_classifier",
+    "TemporalAttention": "lstm_studies.models.attentive_lstm",
     "TextClassifier": "lstm_studies.estimators.text_classifier",
 }
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "ProxLSTMCell",
     "SequenceAutoencoder",
     "SequenceClassifier",
+    "TemporalAttention",
     "TextClassifier",
 ]
 

@@ -18,6 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import check_is_fitted
 
 from adv_alstm import AdvALSTM
+from lstm_studies import TemporalAttention
 from lstm_studies.models.published_alstm import convert_published
 from lstm_studies.training.checkpoint import CheckpointError
 
@@ -111,6 +112,21 @@ def head_by_hand(**arguments):
         model.head.weight.copy_(torch.tensor([[3.0, 4.0]]))
         model.head.bias.fill_(0.5)
     return model
+
+
+def test_the_attention_is_a_layer_of_any_recurrent_network():
+    """With the weights of a model, by their names, it gives the attention half of the model's representation."""
+    model, x = make(3), torch.randn(5, 4, 2, dtype=torch.float64)
+    layer = TemporalAttention(3).double()
+    weights = {name: value for name, value in model.state_dict().items() if name in layer.state_dict()}
+    assert len(weights) == 3
+    layer.load_state_dict(weights)
+    h = model.hidden_states(x)  # (U, T, B)
+    a, alpha = layer(h.permute(2, 1, 0))
+    assert torch.equal(a, model.represent(x)[:, 3:]) and torch.equal(alpha, model.weights_of_steps(h).T)
+    assert a.shape == (5, 3) and alpha.shape == (5, 4)
+    vector, weight, bias = TemporalAttention(64).parameters()
+    assert max(weight.abs().max(), vector.abs().max()) <= (6 / 128) ** 0.5 and not bias.any()
 
 
 def test_adversarial_example_by_hand():

@@ -1,4 +1,4 @@
-"""The attentive LSTM of Feng et al. with adversarial training on its last representation.
+"""The attentive LSTM of Feng et al. with adversarial training on its last representation, and its attention as a layer.
 
 "Enhancing stock movement prediction with adversarial training", IJCAI 2019; equation numbers are of that paper.
 
@@ -14,6 +14,31 @@ from torch.nn.functional import softplus
 
 from lstm_studies.models.adversarial import compute_perturbation, random_perturbation
 from lstm_studies.models.samples_last_lstm import SamplesLastLSTM
+
+
+class TemporalAttention(nn.Module):
+    """Weighted sum of the hidden states of all steps (eq. 3): the attention of AttentiveLSTM for any recurrent network.
+
+        a = sum_t alpha_t h_t,  alpha = softmax_t(u^T tanh(W h_t + b))
+
+    W and b (`attention_layer`) and u (`attention_vector`) are named and initialised as in AttentiveLSTM.
+
+    Args:
+        units: U, values of a hidden state.
+    """
+
+    def __init__(self, units: int):
+        super().__init__()
+        self.attention_layer = nn.Linear(units, units)
+        limit = (3 / units) ** 0.5
+        self.attention_vector = nn.Parameter(torch.empty(units).uniform_(-limit, limit))
+        nn.init.xavier_uniform_(self.attention_layer.weight)
+        nn.init.zeros_(self.attention_layer.bias)
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """a (B, U) and alpha (B, T) of hidden states h (B, T, U), the output of nn.LSTM with `batch_first=True`."""
+        a, alpha = attend(h.permute(2, 1, 0), self.attention_layer, self.attention_vector)
+        return a.T, alpha.T
 
 
 class AttentiveLSTM(nn.Module):
@@ -108,7 +133,7 @@ class AttentiveLSTM(nn.Module):
         return self.to(self.place)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], *args, **kwargs):
-        """As of nn.Module; a model without weights is built for those that are loaded."""
+        """Loads weights, building the layers first if needed."""
         if self.features is None and "mapping.weight" in state_dict:
             self.build(state_dict["mapping.weight"].shape[1])
         return super().load_state_dict(state_dict, *args, **kwargs)
@@ -124,7 +149,7 @@ class AttentiveLSTM(nn.Module):
         h = self.hidden_states(x)
         e = h[:, -1]
         if self.attention:
-            e = torch.cat([e, (self.weights_of_steps(h) * h).sum(1)])
+            e = torch.cat([e, attend(h, self.attention_layer, self.attention_vector)[0]])
         return self.dropout(e.T)
 
     def scores(self, e: Tensor) -> Tensor:
@@ -140,8 +165,7 @@ class AttentiveLSTM(nn.Module):
 
     def weights_of_steps(self, h: Tensor) -> Tensor:
         """alpha (T, B), positive with sum 1 over the steps of h (U, T, B)."""
-        scores = self.attention_vector @ tanh_of(self.attention_layer, h.flatten(1))  # (T B,)
-        return torch.softmax(scores.view(h.shape[1:]), 0)
+        return attend(h, self.attention_layer, self.attention_vector)[1]
 
     # ---- loss --------------------------------------------------------------------------------------------------------
 
@@ -175,6 +199,13 @@ class AttentiveLSTM(nn.Module):
         with torch.enable_grad():
             e = e.detach().contiguous().requires_grad_()  # the norms of its rows are faster so
             return compute_perturbation(self.sample_losses(self.scores(e), sign).sum(), e)
+
+
+def attend(h: Tensor, layer: nn.Linear, vector: Tensor) -> tuple[Tensor, Tensor]:
+    """a (U, B) and alpha (T, B) of hidden states h (U, T, B): eq. 3 with the weights W and b of `layer` and u."""
+    scores = vector @ tanh_of(layer, h.flatten(1))  # (T B,)
+    alpha = torch.softmax(scores.view(h.shape[1:]), 0)
+    return (alpha * h).sum(1), alpha
 
 
 def tanh_of(layer: nn.Linear, x: Tensor) -> Tensor:
