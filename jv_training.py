@@ -295,10 +295,10 @@ def basic(request: Request, folder: Path) -> dict:
     return metrics
 
 
-def histories(folder: Path) -> dict[str, dict[str, list[float]]]:
-    """Means over the trainings of a model with all "seeds", and over those of the "folds"."""
+def histories(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Columns (trainings, epochs) of the trainings of a model with all "seeds", and of those of the "folds"."""
     seeds, folds = sorted(folder.glob("seeds/*")) or [folder], sorted(folder.glob("fold[0-9]*"))
-    return {"seeds": tables.mean_history(seeds), "folds": tables.mean_history(folds)}
+    return {"seeds": tables.histories(seeds), "folds": tables.histories(folds)}
 
 
 def adversarial(request: Request, folder: Path) -> dict:
@@ -369,8 +369,7 @@ def by_place(request: Request, folder: Path, rows: dict[str, dict]) -> dict:
     first = next(iter(rows))
     beside = {f"{mode}, {row}": [f"{mode}, {first}", f"plain, {row}"] for mode in epsilons for row in rows}
     metrics = fit(requests, folder, beside)
-    curves = {name: histories(folder / name) for name in requests}
-    figures.plot_places({name: metrics[name] for name in requests}, curves, list(epsilons), list(rows), folder)
+    figures.plot_places(metrics, list(epsilons), list(rows), folder / "places.png")
     return metrics
 
 
@@ -407,13 +406,13 @@ def robustness(request: Request, folder: Path) -> dict:
     trained = saved.trained_models(request.output_dir)
     largest = {mode: max(e for _, m, e, _ in trained.values() if m == mode) for _, mode, _, _ in trained.values()}
     for name, (path, mode, epsilon, chosen) in trained.items():
-        models, label = saved.classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS], figures.label(mode, epsilon, chosen)
+        models = saved.classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS]
         scale = scale or robust.scale_of(data.train.steps, batch, models)  # of the plain ones, which come first
         rows, areas[name] = [robust.sensitivity(model, batch) for model in models], {}
         tests = robust.all_tests(models, batch, scale, request.seed, slow_ones=chosen or epsilon == largest[mode])
         for test, (sizes, right) in tests.items():  # right: (R, M, N)
             accuracies, areas[name][f"area_{test}"] = right.double().mean(2), robust.area(sizes, right).numpy()
-            lines.setdefault(test, {})[label] = sizes, accuracies.mean(1).tolist()
+            lines.setdefault(test, {})[mode, epsilon, chosen] = sizes, accuracies.mean(1).tolist()
             for row, of_model, its_area in zip(rows, accuracies.T, areas[name][f"area_{test}"], strict=True):
                 row |= {f"accuracy_{test}_{size:g}": value.item() for size, value in zip(sizes, of_model, strict=True)}
                 row[f"area_{test}"] = float(its_area.mean())

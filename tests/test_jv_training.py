@@ -274,11 +274,11 @@ def save_classifier(path):
 
 
 FIGURES = {
-    "basic": {"accuracy.png", "error.png", "loss.png"},
+    "basic": {"accuracy.png", "loss.png"},
     "adversarial": {"accuracy.png", "epsilon.png", "epsilon.csv"},
     "proximal": {"accuracy.png", "epsilon.png", "epsilon.csv"},
-    "dropout": {"error.png", "places.png"},
-    "batch_norm": {"error.png", "places.png"},
+    "dropout": {"places.png"},
+    "batch_norm": {"places.png"},
 }
 KEYS = {"data", "split", "seed", "epochs", "seconds", "parameters", "test_accuracy", "majority_accuracy",
         "test_accuracy_sigma", "cv_accuracy", "cv_loss", "cv_loss_error", "vote_accuracy", "seeds"}  # fmt: skip

@@ -67,9 +67,13 @@ def test_a_file_that_is_no_json_object(tmp_path, content):
         tables.read_json(tmp_path / "metrics.json")
 
 
-def test_a_mean_history_is_that_of_each_epoch(tmp_path):
+def test_histories_have_a_row_for_each_training(tmp_path):
     for name, values in (("a", (1.0, 2.0)), ("b", (3.0, 6.0))):
         (tmp_path / name).mkdir()
         rows = [{"epoch": k + 1, "train_loss": value} for k, value in enumerate(values)]
         tables.write_csv(tmp_path / name / "history.csv", rows)
-    assert tables.mean_history([tmp_path / "a", tmp_path / "b"]) == {"epoch": [1, 2], "train_loss": [2, 4]}
+    columns = tables.histories([tmp_path / "a", tmp_path / "b"])
+    assert {name: values.tolist() for name, values in columns.items()} == {
+        "epoch": [[1, 2], [1, 2]],
+        "train_loss": [[1, 2], [3, 6]],
+    }

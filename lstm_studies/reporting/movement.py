@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lstm_studies.evaluation.binary_scores import binomial_sigma, probabilities
+from lstm_studies.evaluation.binary_scores import probabilities
 from lstm_studies.evaluation.intervals import verdict
 from lstm_studies.evaluation.movement_opponents import NAMES
 from lstm_studies.reporting import plots
@@ -31,6 +31,7 @@ PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2; its Ad
     "kdd17": {"lstm": (51.62, 0.0183), "alstm": (51.94, 0.0261), "published_adv_alstm": (53.05, 0.0523)},
 }
 
+ADV_ALSTM_COLOUR = COLOURS[1]  # of Adv-ALSTM wherever ALSTM, which comes first, is beside it
 MARGINS = {"test_accuracy": 0.005, "test_mcc": 0.01}  # differences within them count as none; set beforehand
 
 
@@ -82,8 +83,7 @@ def mean_of(metrics: Mapping, key: str) -> float:
 
 
 def opponents_of(start: str, model: str) -> list[str]:
-    """Rows beside which a model shows what its perturbation (the LSTM: its lack of attention) and its start add: ALSTM
-    of the same start, and the model from random weights."""
+    """Rows that a model is compared with: ALSTM with the same initial weights, and the model with random ones."""
     return [row_name(start, "alstm"), *([row_name("random", model)] if start != "random" else [])]
 
 
@@ -251,7 +251,7 @@ def accuracies(path: Path, metrics: Mapping[str, dict]) -> Path:
 
 
 def plot_differences(path: Path, metrics: Mapping[str, dict]) -> Path:
-    """What the perturbation and the start add to the test accuracy: differences of models with their intervals."""
+    """Test accuracy gained by the perturbation and by the initial weights: differences with their intervals."""
     rows = {
         difference_label(name, other): tuple(
             100 * scores["test_accuracy"][key] for key in ("difference", "low", "high")
@@ -266,45 +266,50 @@ def plot_differences(path: Path, metrics: Mapping[str, dict]) -> Path:
 
 
 def starts(path: Path, own: dict[str, list[dict]], published: dict[str, list[dict]], dataset: str) -> Path:
-    """Test accuracy after training on against that of the start, in percent: one point per training.
+    """Test accuracy after adversarial training against that before, in percent: one point per training.
 
-    own, published: metrics of each training's "start" and of what became of it, "after"; from ALSTMs trained here and
-    from the published one.
+    own, published: metrics before ("start") and "after" it, of ALSTMs trained here and of the published one.
     """
     figure, axes = plt.subplots(figsize=(7, 4.6))
-    axes.axline((50, 50), slope=1, color="0.35", linestyle=":", linewidth=1.3, label="no better than its start")
+    axes.axline((50, 50), slope=1, color="0.35", linestyle=":", linewidth=1.3, label="as good as before")
     level = PUBLISHED[dataset]["published_adv_alstm"][0]
     axes.axhline(level, color="0.35", linestyle="--", linewidth=1.3, label="published Adv-ALSTM")
     every_x, every_y = [], [level]
     for rows, marker, colour, name in (
-        (own, "o", COLOURS[0], f"from {len(own['start'])} ALSTMs of ours"),
-        (published, "D", COLOURS[1], f"from the published ALSTM, {len(published['start'])} seeds"),
+        (own, "o", COLOURS[2], f"from {len(own['start'])} ALSTMs of ours"),
+        (published, "D", COLOURS[3], f"from the published ALSTM, {len(published['start'])} seeds"),
     ):
         x, y = ([100 * row["test_accuracy"] for row in rows[when]] for when in ("start", "after"))
         axes.plot(x, y, marker, color=colour, markersize=4.5, alpha=0.7, label=name)
         every_x, every_y = [*every_x, *x], [*every_y, *y]
     axes.set(xlim=(min(every_x) - 0.4, max(every_x) + 0.4), ylim=(min(every_y) - 0.4, max(every_y) + 0.4))
-    axes.set(xlabel="test accuracy of the start (%)", ylabel="test accuracy after training on (%)")
+    axes.set(xlabel="test accuracy of the ALSTM (%)", ylabel="test accuracy after adversarial training (%)")
     legend_above(axes)
     return save(figure, path)
 
 
 def sweep(path: Path, key: str, metrics: Mapping[str, dict]) -> Path:
-    """Validation accuracy of Adv-ALSTM against epsilon or beta (`key`), rows named `<key>_<value>`; ALSTM's as a level,
-    between two a binomial sigma away, without which noise would fill the axes."""
-    accuracy = {name: mean_of(own, "val_accuracy") for name, own in metrics.items()}
-    values = sorted(own["chosen"][key] for name, own in metrics.items() if name.startswith(f"{key}_"))
-    curve = ([np.log10(value) for value in values], [accuracy[f"{key}_{value:g}"] for value in values])
-    sigma = binomial_sigma(accuracy["alstm"], metrics["alstm"]["samples"]["validation"])
-    signs = {"ALSTM": 0, "one binomial sigma above": 1, "one binomial sigma below": -1}
-    levels = {name: accuracy["alstm"] + sign * sigma for name, sign in signs.items()}
-    axis = f"$\\log_{{10}}$ {key}"
-    return plots.curves(path, {"Adv-ALSTM": curve}, axis, "validation accuracy", levels=levels, markers=True)
+    """Validation accuracy of Adv-ALSTM against epsilon or beta (`key`), rows named `<key>_<value>`, with its deviation
+    over the seeds; ALSTM's as a level."""
+    rows = sorted((own["chosen"][key], own) for name, own in metrics.items() if name.startswith(f"{key}_"))
+    x, accuracy, std = zip(
+        *((value, 100 * mean_of(own, "val_accuracy"), 100 * own.get("val_accuracy_std", 0.0)) for value, own in rows),
+        strict=True,
+    )
+    alstm = metrics["alstm"]
+    name = "Adv-ALSTM" + (f", mean and standard deviation of {alstm['seeds']} seeds" if alstm["seeds"] > 1 else "")
+    dataset = alstm["dataset"].upper() if alstm["dataset"] in PUBLISHED else alstm["dataset"]
+    xlabel = {"epsilon": "epsilon, length of the perturbation", "beta": "beta, weight of the adversarial loss"}[key]
+    levels = {"ALSTM": 100 * mean_of(alstm, "val_accuracy")}
+    with plt.rc_context({"axes.prop_cycle": plt.cycler(color=[ADV_ALSTM_COLOUR])}):
+        return plots.points(
+            path, {name: (x, accuracy, std)}, xlabel, f"validation accuracy on {dataset} (%)", levels=levels, log_x=True
+        )
 
 
 def attention(path: Path, weights: Mapping[str, Sequence[float]]) -> Path:
     """Mean attention weights (T) of the days before the predicted one, per model."""
     steps = len(next(iter(weights.values())))
     series = {label(name): (list(range(-steps, 0)), values) for name, values in weights.items()}
-    axes = "days from the predicted one", "mean attention weight"
+    axes = "trading day, counted from the predicted one", "mean attention weight"
     return plots.curves(path, series, *axes, levels={"uniform": 1 / steps}, markers=True)

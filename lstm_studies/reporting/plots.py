@@ -31,7 +31,7 @@ plt.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=COLOURS)
 
 
 Name = str | tuple[str, ...]  # of a line: lines ("fc", "training") and ("fc", "validation") share the colour of "fc"
-Series = Mapping[Name, tuple[Sequence, Sequence]]
+Series = Mapping[Name, tuple[Sequence, ...]]
 
 
 def save(figure, path: Path) -> Path:
@@ -169,11 +169,16 @@ def worst_sequences(
     return panels(path, rows, xlabel, ylabel, dashed=["reconstruction"], sharex=times is None)
 
 
-def draw_curves(axes, series: Series, dashed: Sequence[Name], markers: bool = False) -> None:
-    """Lines (x, y) by name; those whose names are tuples with the same first entry have the same colour."""
-    colours: dict[str, str] = {}
-    for name, (x, y) in series.items():
+def draw_curves(
+    axes, series: Series, dashed: Sequence[Name], markers: bool = False, colours: Mapping[str, str] | None = None
+) -> None:
+    """Lines (x, y) by name, or (x, y, spread) with a band of +- the spread; those whose names are tuples with the same
+    first entry have the same colour, out of `colours` if it is there."""
+    colours = dict(colours or {})
+    for name, (x, y, *spread) in series.items():
         colour = colours.setdefault(name if isinstance(name, str) else name[0], COLOURS[len(colours) % len(COLOURS)])
+        for half in spread:
+            axes.fill_between(x, np.subtract(y, half), np.add(y, half), color=colour, alpha=0.18, linewidth=0)
         if not is_dates(series) and all(float(value).is_integer() for value in x):  # epochs, sizes, steps
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         marker = "o" if markers or len(x) == 1 else None  # one point has no line to be seen by

@@ -1,19 +1,37 @@
 """Figures of jv_training.py.
 
-`histories` are means over the trainings of a model with all "seeds" and over those of the "folds": columns by name.
+`histories` are the columns (trainings, epochs) of a model's trainings with all "seeds" and of those of the "folds". One
+colour per model in all figures: black for plain, one for each epsilon (the larger, the lighter) and for each method.
 """
 
+import math
 from pathlib import Path
 
-from lstm_studies.reporting import plots
+import numpy as np
 
-TEST_PANEL = "test data (this curve chooses nothing)"
-CV_PANEL = "held-out folds (their last cross-entropy chooses)"
+from lstm_studies.reporting import plots
+from lstm_studies.reporting.plots import COLOURS, draw_curves, legend_above, plt, save
+
+TEST_PANEL = "test data (chooses nothing)"
+CV_PANEL = "cross-validation (its last cross-entropy chooses)"
+METHODS = {"plain": "black", "AdvLSTM": COLOURS[0], "ProxLSTM": COLOURS[1]}
+PLACES = {
+    "input": "before the convolution",
+    "convolution": "after the convolution",
+    "lstm": "before the last layer",
+    "all": "at all three",
+}
+EPSILONS = {"AdvLSTM": "ε, length of the perturbation of v", "ProxLSTM": "ε, weight of the proximal problem"}
 
 
 def label(mode: str, epsilon: float, is_chosen: bool = False) -> str:
-    """What the figures call a model."""
+    """Name of a model in figures."""
     return "plain" if mode == "plain" else f"{mode} ε = {epsilon:g}{' (chosen)' if is_chosen else ''}"
+
+
+def colour_of(epsilon: float) -> tuple[float, ...]:
+    """The colour of an epsilon: from dark at 0.01 to light at 100, by its logarithm."""
+    return plt.colormaps["plasma"](0.9 * min(1.0, max(0.0, (math.log10(epsilon) + 2) / 4)))
 
 
 def mean_and_std(metrics: dict) -> tuple[float, float]:
@@ -45,87 +63,105 @@ def rows_of(metrics: dict[str, dict]) -> list[dict]:
     return rows
 
 
-def curve(histories: dict[str, dict], trainings: str, column: str) -> tuple[list[float], list[float]]:
-    """Epochs and values of a column; error: 1 - accuracy."""
-    history = histories[trainings]
-    if column in history:
-        return history["epoch"], history[column]
-    return history["epoch"], [1 - value for value in history[column.replace("error", "accuracy")]]
+def curve(histories: dict[str, dict], trainings: str, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Epochs, means and standard deviations of a column, accuracies in percent."""
+    values = histories[trainings][column] * (100 if "accuracy" in column else 1)
+    spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+    return histories[trainings]["epoch"][0], values.mean(0), spread
 
 
 def plot_training(histories: dict[str, dict], folder: Path) -> None:
-    """Accuracy, error rate and cross-entropy against epochs: of training and test data, and in cross-validation."""
-    for key, name in (("accuracy", "accuracy"), ("error", "error rate"), ("loss", "cross-entropy")):
+    """Accuracy and cross-entropy against epochs: of training and test data, and in cross-validation."""
+    for key, name in (("accuracy", "accuracy (%)"), ("loss", "cross-entropy")):
         panels = {}
         for title, trainings, part in ((TEST_PANEL, "seeds", "test"), (CV_PANEL, "folds", "val")):
             lines = {"training": f"train_{key}", "unseen": f"{part}_{key}"}
-            panels[f"unseen: {title}"] = {name: curve(histories, trainings, line) for name, line in lines.items()}
-        plots.panels(folder / f"{key}.png", panels, "epoch", name, log=key != "accuracy")
+            curves = {name: curve(histories, trainings, column) for name, column in lines.items()}
+            is_banded = trainings == "seeds" and key == "accuracy"  # the folds' own utterances make them differ
+            panels[f"unseen: {title}"] = {name: line if is_banded else line[:2] for name, line in curves.items()}
+        plots.panels(folder / f"{key}.png", panels, "epoch", name, log=key == "loss")
 
 
 def plot_comparison(metrics: dict[str, dict], histories: dict[str, dict], chosen: str, mode: str, folder: Path) -> None:
-    """The plain model and those of every epsilon: accuracies against epochs, and against epsilon."""
-    labels = {"plain": "plain from the same start"}
-    labels |= {n: label(mode, m["epsilon"], n == chosen) for n, m in metrics.items() if n != "plain"}
-    others = [name for name in metrics if name not in ("plain", chosen)]
-    shown = {"plain", chosen, *others[:5]}  # at most seven lines in one figure
-    panels = {
-        title: {labels[name]: curve(histories[name], trainings, column) for name in metrics if name in shown}
-        for title, trainings, column in (
-            (TEST_PANEL, "seeds", "test_accuracy"),
-            (CV_PANEL, "folds", "val_accuracy"),
-        )
-    }
-    plots.panels(folder / "accuracy.png", panels, "epoch", "accuracy")
-    if len(metrics) > 2:
-        plot_epsilons(metrics, folder / "epsilon.png")
+    """Accuracies of the plain model and of each epsilon: against epochs, a panel per epsilon, and against epsilon."""
+    names = [name for name in metrics if name != "plain"]
+    shape = (math.ceil(len(names) / 2), min(2, len(names)))
+    figure, grid = plt.subplots(*shape, figsize=(8, 1 + 2.3 * shape[0]), sharex=True, sharey=True, squeeze=False)
+    for axes, name in zip(grid.flat, names, strict=False):
+        lines = {}
+        for title, model in (("plain", "plain"), (mode, name)):
+            lines[title, "test"] = curve(histories[model], "seeds", "test_accuracy")
+            lines[title, "cross-validation"] = curve(histories[model], "folds", "val_accuracy")[:2]
+        epsilon, dashed = metrics[name]["epsilon"], [line for line in lines if line[1] != "test"]
+        draw_curves(axes, lines, dashed, colours={"plain": METHODS["plain"], mode: colour_of(epsilon)})
+        axes.set_title(label(mode, epsilon, name == chosen), loc="right", fontsize=11)
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes in grid[:, 0]:
+        axes.set_ylabel("accuracy (%)")
+    for axes in grid.flat[max(0, len(names) - shape[1]) : len(names)]:
+        axes.set_xlabel("epoch")
+        axes.tick_params(labelbottom=True)
+    legend_above(grid[0, 0], 1.14)
+    save(figure, folder / "accuracy.png")
+    if len(names) > 1:
+        plot_epsilons(metrics, mode, folder / "epsilon.png")
 
 
-def plot_epsilons(metrics: dict[str, dict], path: Path) -> None:
+def plot_epsilons(metrics: dict[str, dict], mode: str, path: Path) -> None:
     """Accuracy against epsilon on test data and in cross-validation, beside that of the plain model on test data."""
     rows = sorted((m for m in metrics.values() if m["epsilon"] > 0), key=lambda m: m["epsilon"])
-    x = [row["epsilon"] for row in rows]
     means, stds = zip(*map(mean_and_std, rows), strict=True)
     folds = [row["cv_accuracy"] for row in rows], [row["cv_accuracy_error"] for row in rows]
+    x, percent = [row["epsilon"] for row in rows], lambda values: [100 * value for value in values]
     series = {
-        "test, mean and standard deviation of the seeds": (x, means, stds),
-        "cross-validation, standard error": (x, *folds),
+        f"{mode}, test, mean and standard deviation of the seeds": (x, *map(percent, (means, stds))),
+        f"{mode}, cross-validation, standard error": (x, *map(percent, folds)),
     }
-    levels = {"plain from the same start, test": mean_and_std(metrics["plain"])[0]}
-    plots.points(path, series, "ε", "accuracy", levels=levels, log_x=True)
+    levels = {"plain with as many epochs, test": 100 * mean_and_std(metrics["plain"])[0]}
+    with plt.rc_context({"axes.prop_cycle": plt.cycler(color=[METHODS[mode], "0.55"])}):
+        plots.points(path, series, EPSILONS[mode], "accuracy (%)", levels=levels, log_x=True)
 
 
-def plot_places(
-    metrics: dict[str, dict], histories: dict[str, dict], modes: list[str], rows: list[str], folder: Path
-) -> None:
-    """Models named "MODE, ROW": test accuracies with their deviations, and error rates of the folds against epochs."""
-    intervals = {}
-    for name, values in metrics.items():
-        mean, std = mean_and_std(values)
-        intervals[name] = mean, mean - std, mean + std
-    plots.intervals(folder / "places.png", intervals, "test accuracy (mean and standard deviation of the seeds)", {})
-    panels = {
-        f"{mode}, held-out folds": {row: curve(histories[f"{mode}, {row}"], "folds", "val_error") for row in rows}
-        for mode in modes
-    }
-    plots.panels(folder / "error.png", panels, "epoch", "error rate", log=True)
+def plot_places(metrics: dict[str, dict], modes: list[str], rows: list[str], path: Path) -> None:
+    """Test accuracies of the models named "MODE, ROW", with their deviations over the seeds."""
+    figure, axes = plt.subplots(figsize=(7, 1.2 + 0.62 * len(rows)))
+    for k, mode in enumerate(modes):
+        means, stds = np.array([mean_and_std(metrics[f"{mode}, {row}"]) for row in rows]).T * 100
+        heights = np.arange(len(rows))[::-1] + 0.22 * (1 - k)
+        axes.errorbar(means, heights, xerr=stds, fmt="o", capsize=3, color=METHODS[mode], label=mode)
+    axes.set(xlabel="test accuracy (%), mean and standard deviation of the seeds", ylim=(-0.6, len(rows) - 0.4))
+    axes.set_yticks(range(len(rows))[::-1], map(row_label, rows))
+    axes.grid(False, axis="y")
+    legend_above(axes)
+    save(figure, path)
 
 
-def plot_robustness(lines: dict[str, dict[str, tuple]], folder: Path) -> None:
-    """Accuracies (sizes, values) by test and label of a model: for each method the plain model and all its epsilons."""
+def row_label(row: str) -> str:
+    """Of "dropout input": "dropout before the convolution"."""
+    return " ".join(PLACES.get(word, word) for word in row.split())
+
+
+def plot_robustness(lines: dict[str, dict[tuple, tuple]], folder: Path) -> None:
+    """Accuracies (sizes, values) by test and model (mode, epsilon, chosen or not): a figure per test and method."""
     axes = {
-        "attack_x": "norm of the perturbation of x along its gradient / norm of x",
-        "attack_x_20_steps": "norm of the perturbation of x, of 20 steps from 2 starts / norm of x",
-        "attack_v": "norm of the perturbation of v along its gradient / norm of v in the plain model",
-        "attack_v_20_steps": "norm of the perturbation of v, of 20 steps from 2 starts / norm of v in the plain model",
+        "attack_x": "norm of the perturbation of x (one gradient step) / norm of x",
+        "attack_x_20_steps": "norm of the perturbation of x (20 gradient steps, 2 restarts) / norm of x",
+        "attack_v": "norm of the perturbation of v (one gradient step) / norm of v in plain",
+        "attack_v_20_steps": "norm of the perturbation of v (20 gradient steps, 2 restarts) / norm of v in plain",
         "noise_x": "standard deviation of the noise on x / that of the feature",
         "noise_v": "standard deviation of the noise on v / that of the channel",
         "certified": "norm of a perturbation of x, in deviations, by randomised smoothing",
-        "first_share": "share of the steps, the first ones of each utterance",
-        "missing_share": "share of the steps that are missing, at random",
+        "first_share": "fraction of each utterance that is kept, from its beginning",
+        "missing_share": "fraction of the steps that are missing, at random",
     }
     for test, series in lines.items():
         for mode in ("AdvLSTM", "ProxLSTM"):
-            of_mode = [(name, line) for name, line in series.items() if name.startswith(mode)][:6]
-            shown = {"plain": series["plain"], **dict(of_mode)}
-            plots.curves(folder / f"{test}_{mode}.png", shown, axes[test], "test accuracy", markers=True)
+            shown = {model: line for model, line in series.items() if model[0] in ("plain", mode)}
+            colours = {label(*model): colour_of(model[1]) if model[1] else METHODS["plain"] for model in shown}
+            figure, plot = plt.subplots(figsize=(7, 4.2))
+            curves = {label(*model): (sizes, 100 * np.array(values)) for model, (sizes, values) in shown.items()}
+            draw_curves(plot, curves, (), True, colours)
+            plot.set(xlabel=axes[test], ylabel="test accuracy (%)")
+            legend_above(plot)
+            save(figure, folder / f"{test}_{mode}.png")

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
-import statistics
 from pathlib import Path
+
+import numpy as np
 
 from lstm_studies.training import checkpoint
 from lstm_studies.training.checkpoint import CheckpointError
@@ -88,11 +89,10 @@ def read_curves(folder: Path, key: str) -> dict[str, tuple[list[float], list[flo
     }
 
 
-def mean_history(folders: list[Path]) -> dict[str, list[float]]:
-    """The columns of `history.csv`, epoch by epoch the means over several trainings of a model."""
-    histories = [read_table(folder / "history.csv") for folder in folders]
-    epochs = list(zip(*histories, strict=True))
-    return {name: [statistics.mean(row[name] for row in rows) for rows in epochs] for name in histories[0][0]}
+def histories(folders: list[Path]) -> dict[str, np.ndarray]:
+    """The columns (trainings, epochs) of `history.csv` of several trainings of a model."""
+    rows = [read_table(folder / "history.csv") for folder in folders]
+    return {name: np.array([[row[name] for row in training] for training in rows]) for name in rows[0][0]}
 
 
 def table_of(metrics: dict[str, dict]) -> str:
