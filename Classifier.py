@@ -28,7 +28,7 @@ NORMALIZATIONS = ("standard", "l2")
 
 
 class LSTMClassifier(nn.Module):
-    """Normalised steps, convolution over time, ReLU = v, LSTM over v, its state at the sequence's end, logits.
+    """Classifier: normalised steps, convolution over time and ReLU (v), LSTM over v, its last state, linear layer.
 
     Args:
         input_size, classes: I features per step, K classes.
@@ -37,17 +37,17 @@ class LSTMClassifier(nn.Module):
         mode: "plain", "AdvLSTM" or "ProxLSTM".
         epsilon: length of the perturbation of a sequence v (AdvLSTM), weight of the proximal problem (ProxLSTM); with
             epsilon = 0 both are the plain model.
-        normalization: "l2" divides each step by its norm over the features, which drops how large it was; "standard"
+        normalization: "l2" divides each step by its norm over the features, which discards its magnitude; "standard"
             gives each feature mean 0 and standard deviation 1 over the training data, once `set_scale` was called.
-        bidirectional: joins the states of both directions at their ends.
+        bidirectional: concatenates the last states of both directions.
         noise: standard deviation of Gaussian noise added to every value of x, in training.
         offset: standard deviation of Gaussian noise added to the normalised features, in training: one draw per
             sequence and feature, the same for all of its steps.
-        dropout, dropout_places: rate, and places out of "input" (before the convolution), "convolution" (after the
+        dropout, dropout_places: rate, and layers out of "input" (before the convolution), "convolution" (after the
             ReLU) and "lstm" (before the last layer).
-        batch_norm_places: out of the same; batch norm acts before dropout and sees the steps of the sequences, not
-            those of padding. Its running statistics are of clean sequences only: AdvLSTM normalises its perturbed ones
-            by statistics of their own, as in Xie et al., "Adversarial examples improve image recognition", CVPR 2020.
+        batch_norm_places: out of the same; batch norm acts before dropout and ignores padding. Its running statistics
+            are those of clean sequences: AdvLSTM normalises the perturbed ones by their own, as in Xie et al.,
+            "Adversarial examples improve image recognition", CVPR 2020.
         method: how the proximal map is computed, see ProxLSTM.
         class_names: names of the K classes, or none.
 
@@ -210,7 +210,7 @@ class LSTMClassifier(nn.Module):
         return self.mode == "ProxLSTM" and self.epsilon > 0
 
     def regularize(self, x: Tensor, place: str, lengths: Tensor | None = None, perturbed: bool = False) -> Tensor:
-        """x (B, T, F), or (B, F) without lengths, after the batch norm and the dropout of this place, if any."""
+        """x (B, T, F), or (B, F) without lengths, after the batch norm and the dropout of this layer, if any."""
         if place in self.batch_norms:
             norm = self.batch_norms[place]
             if not self.training:
@@ -238,7 +238,7 @@ class LSTMClassifier(nn.Module):
 
 
 def normalize_batch(norm: nn.BatchNorm1d, x: Tensor, perturbed: bool) -> Tensor:
-    """x (N, F) by its own mean and variance, which the running ones take up unless the sequences are perturbed."""
+    """x (N, F) normalised by its mean and variance, which update the running ones if the sequences are clean."""
     if len(x) < 2:
         raise ValueError("batch norm needs at least two sequences or steps per training batch, not 1")
     if perturbed:

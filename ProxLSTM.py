@@ -1,7 +1,7 @@
 """The proximal map and the proximal LSTM of Li, Ma and Zhang, "Proximal mapping for deep regularization", NeurIPS 2020.
 
-The cell state of an LSTM is replaced, at every step, by the nearest state that is little sensitive to the step's input.
-docs/proximal_lstm.md derives what is computed here; numbers in brackets, such as (8), are its formulas.
+At every step the cell state of an LSTM is replaced by a close one that is less sensitive to the step's input.
+docs/proximal_lstm.md derives the formulas; numbers in brackets, such as (8), refer to them.
 
 Letters: B batch, T time steps, I input size, H hidden size, N the sum of all sequences' lengths (B T without padding).
 """
@@ -92,7 +92,7 @@ def proximal_step(
 ) -> tuple[Tensor, Tensor]:
     """One step of a proximal LSTM: v (B, I) and (h, c) before to the next h and c, all (B, H); weights of `lstm_step`.
 
-    What the rest of this file computes in other ways. Differentiable any number of times. `solve` computes (6).
+    The definition, which the rest of this file computes faster. Differentiable any number of times. `solve`: (6).
     """
     h, s, (i, f, g) = lstm_step(v, state, weights)  # (1)-(3)
     d_i, d_f, d_g = g * i * (1 - i), state[1] * f * (1 - f), i * (1 - g * g)  # (B, H) each
@@ -255,7 +255,7 @@ class ProxLSTMFunction(torch.autograd.Function):
 
 
 class Proximal:
-    """What the cell and the layer share: epsilon, the method, and a run through the steps of one layer."""
+    """Base class of the cell and the layer: epsilon, the method, and a run through the steps of one layer."""
 
     def set_proximal(self, epsilon: float, method: str, learnable: bool, tolerance: float | None, max_iterations: int):
         if method not in METHODS:
@@ -344,7 +344,7 @@ class Proximal:
 
 
 class ProxLSTMCell(Proximal, nn.LSTMCell):
-    """nn.LSTMCell with the cell state under the proximal map: same arguments, parameters, start, calls and errors.
+    """nn.LSTMCell with the cell state under the proximal map: same arguments, parameters, calls and errors.
 
     s, the new cell state of an LSTM, gives the output h = o tanh(s); the state passed on is c = proximal_map(s, G,
     epsilon) with G = ds/dinput of each sample (1)-(6). `method`: "cholesky" (G and its Gram matrix in memory), "cg"
@@ -407,11 +407,11 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
 
 
 class ProxLSTM(Proximal, nn.LSTM):
-    """nn.LSTM with `ProxLSTMCell` as its cell: same arguments in the same order, parameters, start, calls and errors.
+    """nn.LSTM with `ProxLSTMCell` as its cell: same arguments in the same order, parameters, calls and errors.
 
-    What is not nn.LSTM's is given by keyword, as to `ProxLSTMCell`. In each layer the proximal map is that of the
-    layer's own input. In a PackedSequence no padded step exists. With `proj_size`, and with `method="blackbox"`, all
-    operations are recorded one by one, which takes longer.
+    Further arguments, by keyword, are those of `ProxLSTMCell`. In each layer the proximal map is that of the layer's
+    input. A PackedSequence has no padded steps. With `proj_size`, and with `method="blackbox"`, all operations are
+    recorded one by one, which takes longer.
     """
 
     def __init__(

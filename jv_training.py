@@ -1,28 +1,28 @@
 """Japanese Vowels: a plain LSTM, adversarial training and the proximal LSTM.
 
-    python jv_training.py --seeds 10 --jobs 2                     # the whole study at its best
+    python jv_training.py --seeds 10 --jobs 2                     # the whole study, preset best
     python jv_training.py --preset published --seeds 10           # the models as the assignment describes them
     python jv_training.py --function adversarial --epsilon .1 1   # two perturbation lengths, and the plain model
-    python jv_training.py --function basic --train MY_TRAIN.ts --test MY_TEST.ts    # a data set of your own
-    python jv_training.py --function predict --data NEW.ts        # by the models of basic
+    python jv_training.py --function basic --train MY_TRAIN.ts --test MY_TEST.ts    # your own data
+    python jv_training.py --function predict --data NEW.ts        # classes by the models of basic
 
-Nine men said /ae/; a model tells them apart: 270 utterances to train, 370 to test, 12 values per step. One test error
-is 0.27 %; to expect: 98.9 ± 0.4 %, and 98.6 of linear discriminant analysis in .3 s. Every choice is made by repeated
-stratified cross-validation on the 270; then a model of each seed is trained on all of them for the same number of
-epochs, the last epoch is kept, and the 370 are classified.
+Which of nine men said /ae/? 270 utterances to train, 370 to test, 12 values per step. One test error is 0.27 %; to
+expect: 98.9 ± 0.4 %, and 98.6 % of linear discriminant analysis in .3 s. Every choice is made by repeated stratified
+cross-validation on the 270; then a model of each seed is trained on all of them, the last epoch is kept, and the 370
+are classified. The adversarial and the proximal model continue the training of a plain model of the same fold or seed.
+The models are in Classifier.py and ProxLSTM.py; docs/jv_training.md has a table of the names that the course uses.
 
-The adversarial and the proximal model start from a trained plain model of the same fold or seed. A plain model is
-trained for the same extra epochs, so that the comparison is fair. The models are in Classifier.py and ProxLSTM.py;
-docs/jv_training.md has the protocol, the answers and a table of the names that the course uses.
-
-Deviations from the studies it follows:
-1. Public solutions train and test on JV_data.mat; 60 of its 351 test utterances are in its training set. Here that file
-   is read on request only (--course_file).
-2. They report the best epoch on the test data. Here the curves on test data are drawn, but choose nothing.
-3. They mean to bring each step to length 1 over its features and, by a default argument, do so with each feature over
-   time; they divide a gradient by F.normalize(g). Here a gradient is divided by its norm, for each sample over its
-   whole sequence.
-4. The adversarial and the proximal model had further epochs that the plain one had not.
+Deviations from the course's assignment and its public solutions:
+1. Public solutions train and test on JV_data.mat, 60 of whose 351 test utterances are in its training set. Here that
+   file is read on request only (--course_file).
+2. Public solutions report the best epoch on the test data. Here the curves on test data are drawn, but choose nothing.
+3. Public solutions normalise each feature over time, by a default argument, where the assignment normalises each step
+   over its features; and they divide a gradient by F.normalize(g). Here steps are normalised over their features, and a
+   sample's gradient is divided by its norm over the whole sequence.
+4. The assignment compares the adversarial and the proximal model with a plain one that had fewer epochs. Here a plain
+   model with as many epochs is compared with them.
+5. The assignment adds dropout and batch norm to the loaded plain model. Here the models with and without them are
+   trained from scratch, for the same epochs.
 """
 
 from config.jv_training import SCRIPT, Adversarial, Basic, Classify
@@ -82,7 +82,7 @@ def held_out(settings: Classify, data: Sequences) -> list[Tensor]:
 
 
 def training_and_held_out(settings: Classify, data: Sequences) -> tuple[Sequences, Sequences | None]:
-    """What the model of the settings' fold is trained on, and the fold; without a fold, everything and nothing."""
+    """Training sequences and held-out ones of the settings' fold; without a fold, all sequences and None."""
     if settings.fold is None:
         return data, None
     fold = held_out(settings, data)[settings.fold]
@@ -94,7 +94,7 @@ def training_and_held_out(settings: Classify, data: Sequences) -> tuple[Sequence
 
 
 def new_model(settings: Classify, data: Split, training: Sequences) -> LSTMClassifier:
-    """The start of the settings' seed and fold, with the scale of the training sequences."""
+    """The untrained model of the settings' seed and fold, with the scale of the training sequences."""
     shortest = int(min(data.train.lengths.min(), data.test.lengths.min()))
     stride = settings.stride or max(1, round(int(data.train.lengths.max()) / 32))
     kernel_size = settings.kernel_size or min(2 * stride + 1, shortest)
@@ -135,10 +135,10 @@ def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
 
 
 def train(settings: Classify, folder: Path) -> loop.Result:
-    """One classifier, on all training sequences or on those outside of a fold; the last epoch is kept.
+    """One classifier, on all training sequences or on all but a fold; the last epoch is kept.
 
-    Its score is the cross-entropy of the held-out fold after that epoch. The accuracy would be too coarse: it knows 270
-    steps, and most candidates are within two or three of them. The test data are watched, and choose nothing.
+    Its score is the cross-entropy of the held-out fold after that epoch: most candidates differ in accuracy by two or
+    three of the 270 utterances. Scores on test data are recorded, and choose nothing.
     """
     data = load(settings)
     start = starting_model(settings) if settings.from_plain else None
@@ -162,7 +162,7 @@ def load_start(model: LSTMClassifier, start: LSTMClassifier) -> None:
 
 def starting_model(settings: Adversarial) -> LSTMClassifier:
     """The plain model of the same fold or seed: that of --pretrained (for the seeds) or of a run of `basic` with the
-    same settings; else it is trained here, once for all trainings that start from it.
+    same settings; else it is trained here, once for all trainings that need it.
     """
     if settings.pretrained and settings.fold is None:
         return saved.read_pretrained(settings.pretrained, settings.seed, LSTMClassifier)
@@ -302,17 +302,17 @@ def histories(folder: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def adversarial(request: Request, folder: Path) -> dict:
-    """Trains AdvLSTM for every epsilon, and a plain model of the same budget."""
+    """Trains AdvLSTM for every epsilon, and a plain model for as many epochs."""
     return compare(request, folder, "AdvLSTM")
 
 
 def proximal(request: Request, folder: Path) -> dict:
-    """Trains ProxLSTM for every epsilon, and a plain model of the same budget."""
+    """Trains ProxLSTM for every epsilon, and a plain model for as many epochs."""
     return compare(request, folder, "ProxLSTM")
 
 
 def compare(request: Request, folder: Path, mode: str) -> dict:
-    """Metrics of the plain model, of the epsilon that cross-validation chose as `mode`, and of every one."""
+    """Metrics of the plain model, of the chosen epsilon under the name `mode`, and of every epsilon."""
     request = request.with_values(from_plain=True)
     requests = {"plain": request.with_values(mode="plain", epsilon=0.0)}
     for epsilon in dict.fromkeys(request.epsilon):
@@ -340,7 +340,7 @@ def check_pretrained(request: Request) -> None:
 
 
 def dropout(request: Request, folder: Path) -> dict:
-    """Trains every mode with dropout at each place and at all, and without."""
+    """Trains every mode with dropout at each layer, at all three, and without."""
     rate = max(request.dropout) or 0.3
     rows = {"no dropout": {"dropout": [0.0], "dropout_places": ("none",)}}
     rows |= {f"dropout {place}": {"dropout": [rate], "dropout_places": (place,)} for place in PLACES}
@@ -348,7 +348,7 @@ def dropout(request: Request, folder: Path) -> dict:
 
 
 def batch_norm(request: Request, folder: Path) -> dict:
-    """Trains every mode with batch norm at each place and at all, without, and with dropout beside it."""
+    """Trains every mode with batch norm at each layer, at all three, without, and with dropout added."""
     rate = max(request.dropout) or 0.3
     off = {"dropout": [0.0]}
     rows = {"no batch norm": {"batch_norm_places": ("none",), **off}}
@@ -374,7 +374,7 @@ def by_place(request: Request, folder: Path, rows: dict[str, dict]) -> dict:
 
 
 def fresh_splits(request: Request, folder: Path) -> dict:
-    """Trains the plain model on other splits, by the recipe as it is; its difference from LDA on all of their tests."""
+    """Trains the plain model on other splits with the same settings; its difference from LDA over all their tests."""
     requests = {f"split {k}": request.with_values(split=k) for k in range(request.splits)}
     metrics = search.fit(requests, folder, train, test)
     ours, votes, theirs, numbers = [], [], [], []

@@ -22,26 +22,23 @@ from lstm_studies.training.settings import (
 PUBLISHED_SETS = ("acl18", "kdd17")
 DATES = ("train_from", "validation_from", "test_from", "test_until")  # flags of the split
 PERTURBED = ("rand_alstm", "adv_alstm")  # the models that are trained on perturbed samples
-PUBLISHED_DATES = "default: the published date, for one's own prices"
-DATASET_HELP = "acl18, kdd17, or one's own daily prices: a CSV file or a folder of them"
-START_HELP = (
-    "weights that training starts from: random, own (those of an ALSTM trained here), published (those of the authors' "
-    "ALSTM), or a file"
-)
+PUBLISHED_DATES = "default: the published date; for your own prices,"
+DATASET_HELP = "acl18, kdd17, or your own daily prices: a CSV file or a folder of them"
+START_HELP = "initial weights: random, own (an ALSTM trained here first), published (the authors' ALSTM), or a file"
 
 
 @dataclass(frozen=True)
 class Movement(DownloadedData, Training):
-    """What every function has that trains models of stock movement."""
+    """Settings of all functions that train models of stock movement."""
 
     model: str = ""  # what the script trains
     first: str | None = None  # where the weights of the start are: "published", a file, or a folder of trained models
 
     hidden_size: PositiveInt = model_flag(4, "units of the LSTM and of the attention", "grid")
-    dropout: Rate = model_flag(0.0, "dropout rate of the last representation")
-    epsilon: NotNegative = training_flag(0.05, "length of the perturbation", "grid")
-    beta: NotNegative = training_flag(0.01, "weight of the loss of perturbed samples", "grid")
-    l2: NotNegative = training_flag(1.0, "weight of the penalty on the last layer", "grid")
+    dropout: Rate = model_flag(0.0, "dropout rate before the class head")
+    epsilon: NotNegative = training_flag(0.05, "length of the perturbation of e", "grid")
+    beta: NotNegative = training_flag(0.01, "weight of the loss on perturbed samples", "grid")
+    l2: NotNegative = training_flag(1.0, "weight of the L2 penalty on the last layer", "grid")
     loss: Literal["hinge", "cross_entropy"] = training_flag("hinge", "loss of one sample")
     dataset: str = data_flag("acl18", DATASET_HELP, aliases=["data"])
     steps: PositiveInt = data_flag(5, "days per window")
@@ -65,7 +62,7 @@ class Movement(DownloadedData, Training):
 
 @dataclass(frozen=True)
 class Train(Movement):
-    """one model, or a grid chosen on validation data"""
+    """one model, or a grid search scored on validation data"""
 
     model: Literal["lstm", "alstm", "rand_alstm", "adv_alstm"] = model_flag("adv_alstm", "model to train")
     start: str = choice_flag("random", START_HELP, "each")
@@ -80,7 +77,7 @@ class Train(Movement):
 
 @dataclass(frozen=True)
 class Compare(Movement):
-    """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM from each start, beside simple opponents, in one table"""
+    """LSTM, ALSTM, Rand-ALSTM and Adv-ALSTM with each kind of initial weights, and simple opponents, in one table"""
 
     start: str = choice_flag("random", START_HELP, "each")
 
@@ -91,15 +88,17 @@ class Compare(Movement):
 
 @dataclass(frozen=True)
 class Starts(Movement):
-    """as many ALSTMs as --seeds, each trained on as Adv-ALSTM: the published start among them"""
+    """Adv-ALSTM from --seeds random ALSTMs and from the published one"""
 
     def check(self, given) -> None:
         super().check(given)
         if self.dataset not in PUBLISHED_SETS:
-            raise UsageError(f"--dataset: the published starts are of {', '.join(PUBLISHED_SETS)}, not {self.dataset}")
+            raise UsageError(
+                f"--dataset: the published weights are those of {', '.join(PUBLISHED_SETS)}, not {self.dataset}"
+            )
         self.check_start("published")
         if self.seeds < 2:
-            raise UsageError(f"--seeds: expected at least 2 starts, found {self.seeds}")
+            raise UsageError(f"--seeds: expected at least 2 ALSTMs, found {self.seeds}")
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class Predict(DownloadedData, Application):
 
 
 def other_dates(asked) -> bool:
-    """Whether the split is another than the published one."""
+    """Whether any date of the split was given."""
     return any(getattr(asked, name) for name in DATES)
 
 
@@ -134,7 +133,7 @@ def check_dataset(dataset: str) -> None:
 
 
 def published_values(asked) -> dict[str, Any]:
-    """Table 1 of the publication and its code; one's own prices take the values of ACL18."""
+    """Table 1 of the publication and its code; own prices take the values of ACL18."""
     values = {
         "batch_size": 1024,
         "learning_rate": 1e-2,

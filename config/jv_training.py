@@ -22,19 +22,19 @@ from lstm_studies.training.settings import (
 
 Place = Literal["input", "convolution", "lstm", "none"]
 DROPOUT_HELP = (
-    "where dropout acts: input (before the convolution), convolution (after its ReLU), lstm (before the last layer); "
+    "layers with dropout: input (before the convolution), convolution (after its ReLU), lstm (before the last layer); "
     "or none"
 )
-BATCH_NORM_HELP = "where batch norm acts, out of the same; or none"
+BATCH_NORM_HELP = "layers with batch norm, out of the same, or none"
 
 
 @dataclass(frozen=True)
 class Vowels(DownloadedData):
-    """What every function has that reads the data."""
+    """Settings of all functions that read the data."""
 
-    course_file: bool = data_flag(False, "JV_data.mat, whose test part leaks")
-    train: Path | None = data_flag(None, "training data of your own, a .ts file")
-    test: Path | None = data_flag(None, "test data of your own, a .ts file")
+    course_file: bool = data_flag(False, "JV_data.mat, 60 of whose test utterances are also in its training part")
+    train: Path | None = data_flag(None, "training data, a .ts file, instead of the vowels")
+    test: Path | None = data_flag(None, "test data, a .ts file, instead of the vowels")
 
     def check(self, given) -> None:
         super().check(given)
@@ -48,7 +48,7 @@ class Vowels(DownloadedData):
 
 @dataclass(frozen=True)
 class Classify(Vowels, Training):
-    """What every function that trains has. The fields without a flag differ from one model of a study to another."""
+    """Settings of all functions that train. The fields without a flag differ between the models of a study."""
 
     mode: str = "plain"
     epsilon: float = 0.0
@@ -59,34 +59,32 @@ class Classify(Vowels, Training):
 
     hidden_size: PositiveInt = model_flag(64, "units of the LSTM", "grid")
     channels: PositiveInt = model_flag(64, "channels of the convolution")
-    kernel_size: PositiveInt | None = model_flag(
-        3, "steps that the convolution sees at a time; best, with --train: 2 stride + 1"
-    )
+    kernel_size: PositiveInt | None = model_flag(3, "steps per convolution kernel; best, with --train: 2 stride + 1")
     stride: PositiveInt | None = model_flag(
-        1, "steps between two positions of the convolution; best, with --train: leaves about 32 of the longest sequence"
+        1, "stride of the convolution; best, with --train: leaves about 32 steps of the longest sequence"
     )
     normalization: Literal["standard", "l2"] = model_flag(
         "standard",
-        "input scaling: standard, mean 0 and deviation 1 of each feature; l2, each step of length 1",
+        "input scaling: standard, mean 0 and deviation 1 per feature; l2, unit-norm steps",
     )
-    bidirectional: bool = model_flag(True, "an LSTM in each direction")
+    bidirectional: bool = model_flag(True, "bidirectional LSTM")
     dropout: Rate = model_flag(0.4, "dropout rate at --dropout_places", "grid")
     noise: NotNegative = model_flag(
-        0.0, "standard deviation of Gaussian noise on every input value, in training", "grid"
+        0.0, "augmentation: standard deviation of Gaussian noise on every input value", "grid"
     )
     offset: NotNegative = model_flag(
         0.3,
-        "standard deviation of a random constant added to each normalised feature of an utterance, in training",
+        "augmentation: standard deviation of a random constant per utterance and normalised feature",
         "grid",
     )
 
-    limit: PositiveInt | None = data_flag(None, "number of training sequences, spread over the file; default: all")
-    gradient_clipping: NotNegative = training_flag(0.0, "largest norm of the gradient; 0: no clipping", "grid")
+    limit: PositiveInt | None = data_flag(None, "number of training sequences, evenly spaced in the file; default: all")
+    gradient_clipping: NotNegative = training_flag(0.0, "maximum gradient norm; 0: no clipping", "grid")
     folds: Annotated[int, Range(2, 100)] = training_flag(5, "folds of the cross-validation")
     repeats: PositiveInt = training_flag(5, "repeats of the cross-validation, each with other folds")
     length_shift: NotNegative = training_flag(
         3.0,
-        "largest random shift, in steps, before sorting by length into batches: other batches in every epoch",
+        "noise added to the lengths, in steps, when batches are formed by length, so that batches vary",
     )
 
     def check(self, given) -> None:
@@ -108,16 +106,18 @@ class Basic(Classify):
 
 @dataclass(frozen=True)
 class Adversarial(Basic):
-    """AdvLSTM for every epsilon and a plain model of the same budget, both from the basic one"""
+    """AdvLSTM for every epsilon and a plain model with as many epochs, both from the basic model"""
 
-    epsilon: NotNegative = model_flag(1.0, "length of the perturbation of a sequence", "each")
+    epsilon: NotNegative = model_flag(1.0, "length of the perturbation of v, the input of the LSTM", "each")
     pretrained: Path | None = training_flag(
         None,
-        "plain model to start from, a checkpoint or the folder of a run of basic; default: that of <output_dir>/basic "
-        "if it fits, else one trained for the purpose",
+        "initial plain model, a checkpoint or the folder of a run of basic; default: that of <output_dir>/basic if its "
+        "settings match, else one is trained",
     )
-    basic_epochs: PositiveInt = training_flag(60, "epochs of the plain model to start from")
-    basic_updates: PositiveInt | None = training_flag(None, "its optimizer steps, instead of --basic_epochs")
+    basic_epochs: PositiveInt = training_flag(60, "epochs of the initial plain model")
+    basic_updates: PositiveInt | None = training_flag(
+        None, "optimizer steps of the initial plain model, instead of --basic_epochs"
+    )
 
     def check(self, given) -> None:
         super().check(given)
@@ -127,14 +127,14 @@ class Adversarial(Basic):
 
 @dataclass(frozen=True)
 class Proximal(Adversarial):
-    """ProxLSTM for every epsilon and a plain model of the same budget, both from the basic one"""
+    """ProxLSTM for every epsilon and a plain model with as many epochs, both from the basic model"""
 
     epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem", "each")
 
 
 @dataclass(frozen=True)
 class FreshSplits(Basic):
-    """the plain model and LDA on other splits of all utterances: each speaker's test part is another run of them"""
+    """the plain model and LDA on other splits, with other consecutive utterances of each speaker as test data"""
 
     folds: int = 0  # no cross-validation
     repeats: int = 0
@@ -145,22 +145,22 @@ class FreshSplits(Basic):
 
 @dataclass(frozen=True)
 class Compared(Classify):
-    """What the comparisons of the three modes have, all of them trained from scratch."""
+    """Settings of the comparisons of the three modes, all trained from scratch."""
 
-    adversarial_epsilon: NotNegative = model_flag(0.3, "epsilon of AdvLSTM")
-    proximal_epsilon: NotNegative = model_flag(1.0, "epsilon of ProxLSTM")
+    adversarial_epsilon: NotNegative = model_flag(0.3, "length of the perturbation, AdvLSTM")
+    proximal_epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem, ProxLSTM")
 
 
 @dataclass(frozen=True)
 class Dropout(Compared):
-    """dropout before the convolution, after it, before the last layer, at all three, and none; each mode"""
+    """dropout before the convolution, after it, before the last layer, or at all three; each mode"""
 
     batch_norm_places: tuple[Place, ...] = model_flag(("convolution",), BATCH_NORM_HELP)
 
 
 @dataclass(frozen=True)
 class BatchNorm(Compared):
-    """batch norm at the same places, at all three, none, and with dropout; each mode"""
+    """batch norm at the same layers, and after the convolution with dropout; each mode"""
 
     dropout_places: tuple[Place, ...] = model_flag(("lstm",), DROPOUT_HELP)
 
@@ -169,7 +169,7 @@ class BatchNorm(Compared):
 class Robustness(Vowels):
     """accuracy of the models of adversarial and proximal on attacked, noisy and shortened utterances"""
 
-    seed: Seed = data_flag(0, "seed of the noise and of the steps that are left out")
+    seed: Seed = data_flag(0, "seed of the noise and of the missing steps")
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def best(asked) -> dict[str, Any]:
 
 def own_data(asked, epochs: int) -> dict[str, Any]:
     """For data of any size and length: as many optimizer steps as on the vowels, which have ten batches, and as many
-    steps of the LSTM. The random offset is left out: it stands for what differs between recordings of a voice.
+    steps of the LSTM. The random offset, which imitates differences between recordings of a voice, is left out.
     """
     values = {"stride": None, "kernel_size": None, "offset": 0.0}
     if "epochs" not in asked.given:
@@ -215,7 +215,7 @@ def own_data(asked, epochs: int) -> dict[str, Any]:
 
 
 def published(asked) -> dict[str, Any]:
-    """The models of the assignment, on steps of length 1."""
+    """The models of the assignment, on unit-norm steps."""
     values = {
         **{"normalization": "l2", "bidirectional": False, "dropout": 0.0, "offset": 0.0},
         **{"dropout_places": ("none",), "batch_norm_places": ("none",)},

@@ -257,7 +257,7 @@ def test_without_the_archive_the_sample_has_no_published_start(run, tmp_path, ca
     (tmp_path / "data" / "adv_alstm" / "Adv-ALSTM-master.zip").unlink()
     metrics = run("compare", "--limit", "200", "--epochs", "1", "--start", "random", "published")
     notices = capsys.readouterr().err
-    assert "NOTICE: Adv-ALSTM-master.zip is missing" in notices and "no rows of that start" in notices
+    assert "NOTICE: Adv-ALSTM-master.zip is missing" in notices and "no rows with them" in notices
     assert list(metrics) == [*NAMES, "lstm", "alstm", "rand_alstm", "adv_alstm"]
     rows = table(tmp_path / "out" / "compare" / "comparison.csv")
     assert metrics["alstm"]["data"] == "sample" and {row["published_accuracy"] for row in rows} == {""}
