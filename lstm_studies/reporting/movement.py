@@ -1,7 +1,7 @@
 """The tables and the figures of the stock movement study, from metrics by row name.
 
-A row is a baseline, or a model and the weights that its training started from: `adv_alstm` (random weights),
-`two_stage_adv_alstm` (an ALSTM of ours), `published_adv_alstm` (the authors' ALSTM).
+A row is a baseline, or a model with its initial weights: `adv_alstm` (random), `two_stage_adv_alstm` (of an ALSTM of
+ours), `published_adv_alstm` (of the authors' ALSTM).
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,12 +36,12 @@ MARGINS = {"test_accuracy": 0.005, "test_mcc": 0.01}  # differences within them 
 
 
 def row_name(start: str, model: str) -> str:
-    """The name of the row of a model, or of the start itself (`model` "start"); for a file's, its stem comes first."""
+    """Name of the row of a model, or of the initial weights (`model` "start"); with a file's, its stem comes first."""
     return f"{STARTS[start][0] if start in STARTS else f'{Path(start).stem}_'}{model}"
 
 
 def label(name: str) -> str:
-    """How table and figures call a row."""
+    """Display name of a row."""
     model = next((model for model in ("rand_alstm", "adv_alstm", "alstm", "start") if name.endswith(f"_{model}")), "")
     if name in LABELS or not model:
         return LABELS.get(name, name.replace("_", " "))
@@ -51,7 +51,7 @@ def label(name: str) -> str:
 
 
 def difference_label(name: str, other: str) -> str:
-    """How they call the difference of two models of the same start, or of one model from two starts."""
+    """Display name of a difference: of two models with the same initial weights, or of one model with two."""
     (model, _, start), (other_model, _, other_start) = (label(row).partition(", from ") for row in (name, other))
     if start == other_start:
         return f"{model} - {other_model}, from {start or 'random weights'}"
@@ -116,13 +116,13 @@ def strongest(metrics: Mapping[str, dict]) -> str:
 def notices(metrics: Mapping[str, dict]) -> dict[str, str]:
     """For each model whose test accuracy is below that of the strongest simple opponent, a line that says so."""
     best = strongest(metrics)
-    level, said = metrics[best]["test_accuracy"], {}
+    level, lines = metrics[best]["test_accuracy"], {}
     for name, own in metrics.items():
         values = own.get("against", {}).get(best, {}).get("test_accuracy")
         if values and values["difference"] < 0:
             ours, theirs = (f"{100 * share:.1f} %" for share in (level + values["difference"], level))
-            said[name] = f"{label(name)}: {ours} on test, below {label(best)} with {theirs}: {difference_text(values)}"
-    return said
+            lines[name] = f"{label(name)}: {ours} on test, below {label(best)} with {theirs}: {difference_text(values)}"
+    return lines
 
 
 def print_comparison(rows: Sequence[dict], metrics: Mapping[str, dict]) -> None:
@@ -140,7 +140,7 @@ def print_comparison(rows: Sequence[dict], metrics: Mapping[str, dict]) -> None:
 
 
 def start_rows(start: str, rows: dict[str, list[dict]]) -> list[dict]:
-    """One row per training: accuracies and MCC of its start and of what became of it."""
+    """One row per training: accuracy and MCC before and after training."""
     keys = ("val_accuracy", "test_accuracy", "test_mcc")
     return [
         {"start": start, "seed": after["seed"]}
@@ -151,8 +151,8 @@ def start_rows(start: str, rows: dict[str, list[dict]]) -> list[dict]:
 
 
 def summary_of_starts(own: dict[str, list[dict]], published: dict[str, list[dict]]) -> dict:
-    """Means and deviations of our starts and of what became of them; the published ones and the share of ours that are
-    above; correlations over our trainings."""
+    """Means and deviations of our models before and after adversarial training; the published ones, and the fraction of
+    ours above them; correlations over our trainings."""
     metrics: dict = {"seeds": len(own["start"]), "published_seeds": len(published["after"])}
     for when in ("start", "after"):
         for key in ("val_accuracy", "test_accuracy", "test_mcc"):
@@ -181,9 +181,9 @@ def refused(calibration: Mapping[str, float] | None) -> str:
 
 
 def prediction_notice(calibration: Mapping[str, float] | None, record: Mapping) -> dict[str, str]:
-    """A notice of probabilities that are refused, and of a model that is no better than always up, if it is so.
+    """A notice if probabilities are refused or the model is no better than always up; {} if there is none.
 
-    record: what the metrics of the model's training say of validation data.
+    record: metrics of the model's training, those on validation data included.
     """
     notices = []
     if reason := refused(calibration):
@@ -217,7 +217,7 @@ def prediction_rows(
 
 
 def print_predictions(rows: Sequence[dict], metrics: Mapping) -> None:
-    """The newest day's predictions, and how the model did on the test part of its own training."""
+    """Prints the newest day's predictions, and the model's accuracy on its own test part."""
     newest = [row for row in rows if row["date"] == rows[-1]["date"]]
     print(f"after {newest[0]['date']} (adjusted close: {metrics['adjusted_column']}):")
     for row in newest[:20]:

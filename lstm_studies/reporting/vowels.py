@@ -40,7 +40,7 @@ def mean_and_std(metrics: dict) -> tuple[float, float]:
 
 
 def note_models_below(metrics: dict[str, dict], opponents: dict[str, dict]) -> None:
-    """Gives the strongest of the simple opponents a notice if models are less accurate on the test data."""
+    """Adds a notice to the strongest simple opponent if models are less accurate on the test data."""
     strongest = max(opponents, key=lambda name: opponents[name]["test_accuracy"])
     least = opponents[strongest]["test_accuracy"]
     accuracies = {name: mean_and_std(values)[0] for name, values in metrics.items()}
@@ -51,7 +51,7 @@ def note_models_below(metrics: dict[str, dict], opponents: dict[str, dict]) -> N
 
 
 def rows_of(metrics: dict[str, dict]) -> list[dict]:
-    """The table of the models of every epsilon, with their differences from the plain model and the 95 % intervals."""
+    """The table of all epsilons: scores, and differences from the plain model with their 95 % intervals."""
     rows = []
     for name, values in metrics.items():
         mean, std = mean_and_std(values)
@@ -138,7 +138,7 @@ def plot_places(metrics: dict[str, dict], modes: list[str], rows: list[str], pat
 
 
 def row_label(row: str) -> str:
-    """Of "dropout input": "dropout before the convolution"."""
+    """Display name of a row: "dropout before the convolution" for "dropout input"."""
     return " ".join(PLACES.get(word, word) for word in row.split())
 
 
