@@ -155,7 +155,7 @@ def test_compare_has_every_model_start_and_baseline(run, tmp_path):
     rows = table(folder / "comparison.csv")
     assert [row["model"] for row in rows] == [label(name) for name in metrics]
     assert rows[4]["published_accuracy"] == "53.18" and float(rows[0]["mcc"]) == 0
-    assert {row["model"]: row["published_accuracy"] for row in rows}["Adv-ALSTM, from the published ALSTM"] == "57.2"
+    assert {row["model"]: row["published_accuracy"] for row in rows}["Adv-ALSTM, published weights"] == "57.2"
     argv = ["--function", "compare", "--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")]
     assert without_seconds(adv_alstm.main([*argv, "--quiet", "--dry_run"])) == without_seconds(metrics)
     y = adv_alstm.stock_movement(tmp_path / "data", "acl18", steps=5).test.y.double()
@@ -475,12 +475,12 @@ def test_the_table_of_several_seeds_shows_their_mean():
 
 
 def test_labels_of_models_and_of_differences():
-    assert label("two_stage_adv_alstm") == "Adv-ALSTM, from our ALSTM" and label("lstm") == "LSTM"
-    assert label("published_start") == "the published ALSTM as it is" and label("epsilon_0.1") == "epsilon 0.1"
-    assert label("my_file_rand_alstm") == "Rand-ALSTM, from my file"
-    assert difference_label("adv_alstm", "alstm") == "Adv-ALSTM - ALSTM, from random weights"
-    assert difference_label("best_adv_alstm", "best_alstm") == "Adv-ALSTM - ALSTM, from best"
-    assert difference_label("two_stage_alstm", "alstm") == "ALSTM, from our ALSTM - from random weights"
+    assert label("two_stage_adv_alstm") == "Adv-ALSTM, two stages" and label("lstm") == "LSTM"
+    assert label("published_start") == "published weights, no training" and label("epsilon_0.1") == "epsilon 0.1"
+    assert label("my_file_rand_alstm") == "Rand-ALSTM, my file"
+    assert difference_label("adv_alstm", "alstm") == "Adv-ALSTM − ALSTM, random weights"
+    assert difference_label("best_adv_alstm", "best_alstm") == "Adv-ALSTM − ALSTM, best"
+    assert difference_label("two_stage_alstm", "alstm") == "ALSTM, two stages − random weights"
 
 
 def test_a_model_below_the_strongest_simple_opponent_says_so():

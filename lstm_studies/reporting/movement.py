@@ -25,7 +25,7 @@ LABELS = {
     "rand_alstm": "Rand-ALSTM",
     "adv_alstm": "Adv-ALSTM",
 }
-STARTS = {"random": ("", ""), "own": ("two_stage_", "our ALSTM"), "published": ("published_", "the published ALSTM")}
+STARTS = {"random": ("", ""), "own": ("two_stage_", "two stages"), "published": ("published_", "published weights")}
 PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2; its Adv-ALSTM started from a trained ALSTM
     "acl18": {"lstm": (53.18, 0.0674), "alstm": (54.90, 0.1043), "published_adv_alstm": (57.20, 0.1483)},
     "kdd17": {"lstm": (51.62, 0.0183), "alstm": (51.94, 0.0261), "published_adv_alstm": (53.05, 0.0523)},
@@ -47,15 +47,15 @@ def label(name: str) -> str:
         return LABELS.get(name, name.replace("_", " "))
     beginning = name.removesuffix(model)
     start = dict(STARTS.values()).get(beginning, beginning.strip("_").replace("_", " "))
-    return f"{start} as it is" if model == "start" else f"{LABELS[model]}, from {start}"
+    return f"{start}, no training" if model == "start" else f"{LABELS[model]}, {start}"
 
 
 def difference_label(name: str, other: str) -> str:
     """Display name of a difference: of two models with the same initial weights, or of one model with two."""
-    (model, _, start), (other_model, _, other_start) = (label(row).partition(", from ") for row in (name, other))
+    (model, _, start), (other_model, _, other_start) = (label(row).partition(", ") for row in (name, other))
     if start == other_start:
-        return f"{model} - {other_model}, from {start or 'random weights'}"
-    return f"{model}, from {start} - from {other_start or 'random weights'}"
+        return f"{model} − {other_model}, {start or 'random weights'}"
+    return f"{model}, {start} − {other_start or 'random weights'}"
 
 
 # ---- table -----------------------------------------------------------------------------------------------------------
