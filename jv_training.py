@@ -21,11 +21,11 @@ Deviations from the course's assignment and its public solutions:
    sample's gradient is divided by its norm over the whole sequence.
 4. The assignment compares the adversarial and the proximal model with a plain one that had fewer epochs. Here a plain
    model with as many epochs is compared with them.
-5. The assignment adds dropout and batch norm to the loaded plain model. Here the models with and without them are
-   trained from scratch, for the same epochs.
+5. The assignment adds dropout and batch norm to the loaded plain model (--initial basic). The results here are of
+   models with and without them that are trained from scratch, for the same epochs.
 """
 
-from config.jv_training import SCRIPT, Adversarial, Basic, Classify
+from config.jv_training import SCRIPT, Basic, Classify, Compared, FromPlain
 from lstm_studies.training.flags import parse
 
 if __name__ == "__main__":
@@ -145,7 +145,7 @@ def train(settings: Classify, folder: Path) -> loop.Result:
     training, held = training_and_held_out(settings, data.train)
     model = new_model(settings, data, training)
     if start:
-        load_start(model, start)
+        load_start(model, start, adds_batch_norm=isinstance(settings, Compared))
     batches = functools.partial(training.batches_by_length, settings.length_shift)
     watched = data.test if settings.fold is None else None
     return loop.train(
@@ -153,14 +153,15 @@ def train(settings: Classify, folder: Path) -> loop.Result:
     )
 
 
-def load_start(model: LSTMClassifier, start: LSTMClassifier) -> None:
+def load_start(model: LSTMClassifier, start: LSTMClassifier, adds_batch_norm: bool = False) -> None:
+    new = {name: value for name, value in model.state_dict().items() if name.startswith("batch_norms.")}
     try:
-        model.load_state_dict(start.state_dict())
+        model.load_state_dict((new if adds_batch_norm else {}) | start.state_dict())
     except RuntimeError:
         raise CheckpointError("--pretrained: the model has other sizes, normalization or batch norm") from None
 
 
-def starting_model(settings: Adversarial) -> LSTMClassifier:
+def starting_model(settings: FromPlain) -> LSTMClassifier:
     """The plain model of the same fold or seed: that of --pretrained (for the seeds) or of a run of `basic` with the
     same settings; else it is trained here, once for all trainings that need it.
     """
@@ -172,6 +173,8 @@ def starting_model(settings: Adversarial) -> LSTMClassifier:
         training, _ = training_and_held_out(settings, load(settings).train)
         epochs = loop.epochs_for(settings.basic_updates, len(training), settings.batch_size)
     values |= {"mode": "plain", "epsilon": 0.0, "from_plain": False, "epochs": epochs, "updates": None}
+    if isinstance(settings, Compared):
+        values |= {"dropout": 0.0, "dropout_places": ("none",), "batch_norm_places": ("none",)}
     plain = Basic(**{**values, "resume": True, "quiet": True})
     irrelevant = ("repeats",) if settings.fold is not None else ("repeats", "folds")
     wanted = {name: value for name, value in flags.deciding(plain).items() if name not in irrelevant}
@@ -360,6 +363,7 @@ def batch_norm(request: Request, folder: Path) -> dict:
 
 def by_place(request: Request, folder: Path, rows: dict[str, dict]) -> dict:
     """Trains each mode with the values of each row; each is compared with the first row and with the plain model."""
+    request = request.with_values(from_plain=request.initial == "basic")
     epsilons = {"plain": 0.0, "AdvLSTM": request.adversarial_epsilon, "ProxLSTM": request.proximal_epsilon}
     requests = {
         f"{mode}, {row}": request.with_values(mode=mode, epsilon=epsilon, **values)
@@ -367,6 +371,8 @@ def by_place(request: Request, folder: Path, rows: dict[str, dict]) -> dict:
         for row, values in rows.items()
     }
     first = next(iter(rows))
+    if request.pretrained and not request.dry_run:
+        check_pretrained(requests[f"plain, {first}"])
     beside = {f"{mode}, {row}": [f"{mode}, {first}", f"plain, {row}"] for mode in epsilons for row in rows}
     metrics = fit(requests, folder, beside)
     figures.plot_places(metrics, list(epsilons), list(rows), folder / "places.png")

@@ -105,10 +105,9 @@ class Basic(Classify):
 
 
 @dataclass(frozen=True)
-class Adversarial(Basic):
-    """AdvLSTM for every epsilon and a plain model with as many epochs, both from the basic model"""
+class FromPlain(Classify):
+    """Settings of the functions that continue the training of a plain model."""
 
-    epsilon: NotNegative = model_flag(1.0, "length of the perturbation of v, the input of the LSTM", "each")
     pretrained: Path | None = training_flag(
         None,
         "initial plain model, a checkpoint or the folder of a run of basic; default: that of <output_dir>/basic if its "
@@ -123,6 +122,13 @@ class Adversarial(Basic):
         super().check(given)
         if "basic_epochs" in given and self.basic_updates:
             raise UsageError("--basic_epochs: not used with --basic_updates, which counts optimizer steps")
+
+
+@dataclass(frozen=True)
+class Adversarial(Basic, FromPlain):
+    """AdvLSTM for every epsilon and a plain model with as many epochs, both from the basic model"""
+
+    epsilon: NotNegative = model_flag(1.0, "length of the perturbation of v, the input of the LSTM", "each")
 
 
 @dataclass(frozen=True)
@@ -144,11 +150,18 @@ class FreshSplits(Basic):
 
 
 @dataclass(frozen=True)
-class Compared(Classify):
-    """Settings of the comparisons of the three modes, all trained from scratch."""
+class Compared(FromPlain):
+    """Settings of the comparisons of the three modes."""
 
+    initial: Literal["random", "basic"] = training_flag(
+        "random", "initial weights: random, or basic, those of the plain model with neither dropout nor batch norm"
+    )
     adversarial_epsilon: NotNegative = model_flag(0.3, "length of the perturbation, AdvLSTM")
     proximal_epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem, ProxLSTM")
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "pretrained basic_epochs basic_updates", self.initial == "basic", "--initial basic")
 
 
 @dataclass(frozen=True)

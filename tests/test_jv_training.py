@@ -242,6 +242,25 @@ def test_without_a_run_of_basic_that_fits_plain_models_are_trained_once(tmp_path
         assert all(equal(other.start, weights(one.folder / "best.pt")) for other in others)
 
 
+def test_comparisons_start_from_the_plain_model_with_neither(tmp_path, trainings, monkeypatch):
+    """Batch norm that is added is as it is made: statistics and offsets 0, variances and scales 1."""
+
+    def train_one(requests, *_):
+        own = requests["AdvLSTM, batch norm convolution and dropout"].single()
+        jv_training.train(own, tmp_path / "one")
+        raise StopIteration
+
+    monkeypatch.setattr(jv_training, "fit", train_one)
+    with pytest.raises(StopIteration):
+        run("batch_norm", tmp_path, "--initial", "basic", "--basic_epochs", "2", "--dropout", "0.2")
+    plain, one = trainings
+    assert plain.settings.mode == "plain" and plain.settings.dropout == 0 and plain.folder.parent == tmp_path / "starts"
+    trained, new = weights(plain.folder / "best.pt"), dict(one.start)
+    assert equal({name: new.pop(name) for name in trained}, trained)
+    assert new and all(name.startswith("batch_norms.convolution.") for name in new)
+    assert all(value.unique().tolist() == [name.endswith(("weight", "var"))] for name, value in new.items())
+
+
 def test_without_learning_the_pretrained_weights_come_back(tmp_path):
     plain = ("--batch_norm_places", "none", "--seeds", "2")
     run("basic", tmp_path, *plain)
