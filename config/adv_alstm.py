@@ -23,7 +23,7 @@ PUBLISHED_SETS = ("acl18", "kdd17")
 DATES = ("train_from", "validation_from", "test_from", "test_until")  # flags of the split
 PERTURBED = ("rand_alstm", "adv_alstm")  # the models that are trained on perturbed samples
 PUBLISHED_DATES = "default: the published date; for your own prices,"
-DATASET_HELP = "acl18, kdd17, or your own daily prices: a CSV file or a folder of them"
+DATASET_HELP = "acl18, kdd17, or your CSV file or folder of daily prices"
 START_HELP = "initial weights: random, own (an ALSTM trained here first), published (the authors' ALSTM), or a file"
 
 

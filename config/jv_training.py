@@ -21,11 +21,8 @@ from lstm_studies.training.settings import (
 )
 
 Place = Literal["input", "convolution", "lstm", "none"]
-DROPOUT_HELP = (
-    "layers with dropout: input (before the convolution), convolution (after its ReLU), lstm (before the last layer); "
-    "or none"
-)
-BATCH_NORM_HELP = "layers with batch norm, out of the same, or none"
+DROPOUT_HELP = "dropout before or after the convolution, or after the LSTM"
+BATCH_NORM_HELP = "batch norm before or after the convolution, or after the LSTM"
 
 
 @dataclass(frozen=True)
@@ -60,32 +57,20 @@ class Classify(Vowels, Training):
     hidden_size: PositiveInt = model_flag(64, "units of the LSTM", "grid")
     channels: PositiveInt = model_flag(64, "channels of the convolution")
     kernel_size: PositiveInt | None = model_flag(3, "steps per convolution kernel; best, with --train: 2 stride + 1")
-    stride: PositiveInt | None = model_flag(
-        1, "stride of the convolution; best, with --train: leaves about 32 steps of the longest sequence"
-    )
+    stride: PositiveInt | None = model_flag(1, "stride of the convolution; best, with --train: to about 32 steps")
     normalization: Literal["standard", "l2"] = model_flag(
-        "standard",
-        "input scaling: standard, mean 0 and deviation 1 per feature; l2, unit-norm steps",
+        "standard", "standard: mean 0, deviation 1 per feature; l2: unit-norm steps"
     )
     bidirectional: bool = model_flag(True, "bidirectional LSTM")
     dropout: Rate = model_flag(0.4, "dropout rate at --dropout_places", "grid")
-    noise: NotNegative = model_flag(
-        0.0, "augmentation: standard deviation of Gaussian noise on every input value", "grid"
-    )
-    offset: NotNegative = model_flag(
-        0.3,
-        "augmentation: standard deviation of a random constant per utterance and normalised feature",
-        "grid",
-    )
+    noise: NotNegative = model_flag(0.0, "augmentation: Gaussian noise of this deviation", "grid")
+    offset: NotNegative = model_flag(0.3, "augmentation: deviation of feature offsets", "grid")
 
-    limit: PositiveInt | None = data_flag(None, "number of training sequences, evenly spaced in the file; default: all")
+    limit: PositiveInt | None = data_flag(None, "number of training sequences, evenly spaced; default: all")
     gradient_clipping: NotNegative = training_flag(0.0, "maximum gradient norm; 0: no clipping", "grid")
     folds: Annotated[int, Range(2, 100)] = training_flag(5, "folds of the cross-validation")
     repeats: PositiveInt = training_flag(5, "repeats of the cross-validation, each with other folds")
-    length_shift: NotNegative = training_flag(
-        3.0,
-        "noise added to the lengths, in steps, when batches are formed by length, so that batches vary",
-    )
+    length_shift: NotNegative = training_flag(3.0, "noise on the lengths, in steps, so that batches by length vary")
 
     def check(self, given) -> None:
         super().check(given)
@@ -109,9 +94,7 @@ class FromPlain(Classify):
     """Settings of the functions that continue the training of a plain model."""
 
     pretrained: Path | None = training_flag(
-        None,
-        "initial plain model, a checkpoint or the folder of a run of basic; default: that of <output_dir>/basic if its "
-        "settings match, else one is trained",
+        None, "initial plain model: checkpoint or run folder; default: basic's, else trained"
     )
     basic_epochs: PositiveInt = training_flag(60, "epochs of the initial plain model")
     basic_updates: PositiveInt | None = training_flag(
@@ -154,7 +137,7 @@ class Compared(FromPlain):
     """Settings of the comparisons of the three modes."""
 
     initial: Literal["random", "basic"] = training_flag(
-        "random", "initial weights: random, or basic, those of the plain model with neither dropout nor batch norm"
+        "random", "random, or basic: the plain model without dropout and batch norm"
     )
     adversarial_epsilon: NotNegative = model_flag(0.3, "length of the perturbation, AdvLSTM")
     proximal_epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem, ProxLSTM")
