@@ -233,7 +233,7 @@ def test_missing_empty_and_folder(tmp_path):
     (tmp_path / "empty.pt").touch()
     with pytest.raises(CheckpointError, match=r"empty\.pt.*0 bytes"):
         checkpoint.load(tmp_path / "empty.pt")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match="found a folder"):
         checkpoint.load(tmp_path)
 
 

@@ -172,7 +172,7 @@ def test_missing_parts_wrong_counts_and_odd_places(tmp_path):
     (tmp_path / "c" / "japanese_vowels").write_text("a file")
     fails(tmp_path / "c", "expected a folder")
     (tmp_path / "d" / "japanese_vowels" / "JapaneseVowels_TRAIN.ts").mkdir(parents=True)
-    fails(tmp_path / "d", "plain file")
+    fails(tmp_path / "d", "found a folder")
 
 
 def test_an_endless_utterance_is_refused(tmp_path):

@@ -155,6 +155,12 @@ def test_errors_are_one_line(tmp_path, capsys, error, status):
     assert not (tmp_path / "f" / "metrics.json").exists()
 
 
+@pytest.mark.parametrize("too_large", [lambda: torch.empty(2**55), lambda: np.empty(2**55), lambda: bytearray(2**61)])
+def test_a_lack_of_memory_is_one_line(tmp_path, capsys, too_large):
+    assert stopped(tmp_path, lambda flags, folder: too_large()) == 1
+    assert "error: the memory is not enough, try a smaller --batch_size: " in one_line(capsys)
+
+
 def test_bugs_are_not_swallowed(tmp_path):
     def function(flags, folder):
         raise ZeroDivisionError

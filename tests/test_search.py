@@ -24,7 +24,7 @@ from tiny_training import (
 
 from lstm_studies.training import checkpoint, loop, search, tables
 from lstm_studies.training.checkpoint import CheckpointError
-from lstm_studies.training.loop import Diverged, Result
+from lstm_studies.training.loop import Diverged, Failed, Result
 from lstm_studies.training.run import prepare_process
 from lstm_studies.training.settings import UsageError
 from lstm_studies.training.signals import Interrupted
@@ -197,7 +197,7 @@ def test_diverged_combination_is_recorded(tmp_path):
 
 
 def test_all_combinations_diverge(tmp_path):
-    with pytest.raises(Diverged, match=r"net: every combination diverged, .*learning rate"):
+    with pytest.raises(Failed, match=r"net: no combination could be trained, the first one: diverged: .*learning rate"):
         fit(tmp_path, learning_rate=[1e30, 1e31], gradient_clipping=0.0)
     assert not (tmp_path / "best.pt").exists() and settings_of_tests() == []
 

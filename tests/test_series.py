@@ -5,7 +5,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from conftest import fails
+from conftest import fails, one_line
 
 from lstm_studies.evaluation.planted import KINDS, plant
 from lstm_studies.loaders import series as loader
@@ -22,6 +22,7 @@ FORMS = {
     "times and one column": ("time,value\n2024-01-01 00:00,1\n2024-01-01 00:05,2\n2024-01-01 00:10,4\n", ("value",)),
     "a zone": ("ts,v\n2024-01-01T00:00:00Z,1\n2024-01-01T00:05:00Z,2\n2024-01-01T00:10:00Z,4\n", ("v",)),
     "decimal commas": ("Zeit;Wert\n01.02.2024 00:00;1,0\n01.02.2024 00:05;2,0\n01.02.2024 00:10;4,0\n", ("Wert",)),
+    "thousands": ('time,v\n2024-01-01,"1,000.5"\n2024-01-02,"2,001"\n2024-01-03,"$4,002"\n', ("v",)),
     "an index of pandas": (",time,a\n0,2024-01-01,1\n1,2024-01-02,2\n2,2024-01-03,4\n", ("a",)),
     "no times": ("a\n1\n2\n4\n", ("a",)),
     "no header": ("1\n2\n4\n", ("column 1",)),
@@ -32,7 +33,8 @@ FORMS = {
 def test_forms(tmp_path, form, capsys):
     text, columns = FORMS[form]
     (series,) = series_of(tmp_path, text)
-    assert series.columns == columns and series.values.ravel().tolist() == [1, 2, 4] and series.name == "sensor"
+    values = [1000.5, 2001, 4002] if form == "thousands" else [1, 2, 4]
+    assert series.columns == columns and series.values.ravel().tolist() == values and series.name == "sensor"
     assert series.segment.tolist() == [0, 0, 0]
     timed = form not in ("no times", "no header")
     assert series.timed == timed
@@ -69,6 +71,13 @@ def test_a_long_gap_of_values_is_not_filled(tmp_path):
     cells = ["1", "2", *[""] * 5, "8"]
     (series,) = series_of(tmp_path, "time,v\n" + "".join(f"2024-01-0{k + 1},{c}\n" for k, c in enumerate(cells)))
     assert len(series.values) == 6 and series.segment[-1] > series.segment[0]  # three of five are filled in
+
+
+def test_a_name_of_several_lines_is_said_in_one(tmp_path, capsys):
+    (tmp_path / "two\nlines.csv").write_text("v\n1\n2\n")
+    read_series(tmp_path / "two\nlines.csv")
+    assert one_line(capsys).startswith(f"NOTICE: {tmp_path}/two lines.csv: ")
+    fails("expected a table of series or a folder of them, found file name too long", read_series, "x" * 300)
 
 
 def test_a_folder_and_what_is_refused(tmp_path):

@@ -54,6 +54,14 @@ def test_line_ends_and_blank_lines(tmp_path):
     fails("own.csv, line 25: expected a label", labelled_messages, path, "text", "label")
 
 
+@pytest.mark.parametrize("header", ["text, label", " text ;label\xa0", "\ttext\tlabel".lstrip()])
+def test_spaces_around_the_names_of_columns(tmp_path, header):
+    separator = next(mark for mark in ",;\t" if mark in header)
+    rows = [f"buy {chr(97 + k)}{separator}{'yn'[k % 2]}" for k in range(20)]
+    data = labelled_messages(saved(tmp_path, "\n".join([header, *rows])), "text", "label")
+    assert data.metadata["messages"] == 20 and data.classes == ("n", "y")
+
+
 def test_texts_of_a_file(tmp_path):
     assert read_texts(saved(tmp_path, 'text;n\nbuy;1\n"a;\nb";2\n'), "text") == ["buy", "a;\nb"]
     fails(["own.csv", "first line", "column message", "text, n"], read_texts, tmp_path / "own.csv", "message")

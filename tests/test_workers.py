@@ -1,5 +1,6 @@
 """The one pool: the number of processes changes nothing, dead workers are replaced, errors and signals reach all."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -8,6 +9,8 @@ import sys
 import time
 import types
 import warnings
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -194,11 +197,35 @@ def test_an_error_in_one_task_ends_the_run_and_its_workers_at_once(tmp_path, err
 @pytest.mark.reliability
 def test_an_error_in_what_follows_a_task_ends_the_workers(tmp_path):
     def then(task, result):
-        raise Failed("every combination diverged")
+        raise Failed("one line")
 
-    with pytest.raises(Failed, match="every combination"):
+    with pytest.raises(Failed, match="one line"):
         workers.run([Task("a", square, 1, tmp_path), Task("b", fail_or_sleep, None, tmp_path)], 2, then=then)
     assert not multiprocessing.active_children()
+
+
+class OfAMissingModule:
+    """What only its own process can read."""
+
+    def __reduce__(self):
+        return importlib.import_module, ("no_such_module",)
+
+
+@pytest.mark.reliability
+def test_a_missing_module_is_no_lack_of_memory(tmp_path):
+    with pytest.raises(Failed, match="cannot read its task: ModuleNotFoundError: No module named 'no_such_module'"):
+        workers.run([Task(name, square, OfAMissingModule(), tmp_path) for name in "ab"], 2)
+
+
+def test_what_a_worker_cannot_read_or_import_is_named(tmp_path):
+    future: Future = Future()
+    future.set_exception(BrokenProcessPool("A task has failed to un-serialize."))
+    future.exception().__cause__ = Exception('\n"""\nTraceback ...\nModuleNotFoundError: No module named \'x\'\n"""')
+    with pytest.raises(Failed, match=r"cannot read its task: ModuleNotFoundError: No module named 'x'$"):
+        workers.outcome(future, [])
+    for function, reason in (("no_such_module", "absent"), "No module named"), (("math", "absent"), "has no attribute"):
+        with pytest.raises(Failed, match=f"cannot import absent from {function[0]}: .*{reason}"):
+            workers.call(function, None, tmp_path, {})
 
 
 GRID = "--function reconstruct --limit 64 --batch_size 8 --hidden_size 4 5 6 --code_size 2 --quiet"

@@ -53,12 +53,16 @@ MALFORMED = (
 )
 
 
+def one_line(message: object) -> str:
+    """A message in one line of printable characters: names of files and quoted content may hold any."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(str(message).split()))
+
+
 class DataError(ValueError):
     """The one exception of every loader: one line with the file, the expected content and the actual one."""
 
     def __init__(self, message: object):
-        line = " ".join(str(message).split())  # the content quoted may hold line breaks and control characters
-        super().__init__("".join(character if character.isprintable() else "?" for character in line))
+        super().__init__(one_line(message))
 
 
 class DownloadError(DataError):
@@ -66,8 +70,15 @@ class DownloadError(DataError):
 
 
 def reason(error: BaseException) -> str:
-    """Type and message of an error, in at most 200 characters."""
+    """What the system says of a file, or else type and message of an error, in at most 200 characters."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return error.strerror.lower()
     return f"{type(error).__name__}: {error}"[:200]
+
+
+def kind_of_file(mode: int) -> str:
+    """What is at a path, from its `st_mode`: a file, a folder, or else something that cannot be read as either."""
+    return "a file" if stat.S_ISREG(mode) else "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
 
 
 @contextlib.contextmanager
@@ -77,8 +88,6 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: expected {expected}, found no such file") from error
     except MALFORMED as error:
         raise DataError(f"{path}: expected {expected}, found {reason(error)}") from error
 
@@ -112,8 +121,8 @@ def read_bytes(path: Path, expected: str) -> bytes:
     Raises DataError, which says that the file should hold `expected`.
     """
     with reading(path, expected):
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a folder cannot be read, a pipe would block for ever
-            raise DataError(f"{path}: expected {expected}, found something that is not a plain file")
+        if (kind := kind_of_file(os.stat(path).st_mode)) != "a file":  # a pipe would block for ever
+            raise DataError(f"{path}: expected {expected}, found {kind}")
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)
@@ -129,8 +138,8 @@ def read_bytes(path: Path, expected: str) -> bytes:
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """A zip archive opened for reading. Raises DataError for any damage while it is open."""
     with reading(path, "a zip archive"):
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise DataError(f"{path}: expected a zip archive, found something that is not a plain file")
+        if (kind := kind_of_file(os.stat(path).st_mode)) != "a file":
+            raise DataError(f"{path}: expected a zip archive, found {kind}")
         with zipfile.ZipFile(path) as archive:
             yield archive
 
@@ -235,16 +244,16 @@ def _stream(url: str, part: Path, hashes: Sequence[str], size: int | None, timeo
     return {hasher.hexdigest() for hasher in hashers}
 
 
-def checked_folder(folder: Path | str, required: bool) -> Path:
+def checked_folder(folder: Path | str, required: bool, way_out: str = "") -> Path:
     """The folder, if it can be listed or, unless `required`, does not exist. Raises DataError."""
     folder = Path(folder)
     with reading(folder, "a readable folder"):
         if not os.path.lexists(folder):
             if not required:
                 return folder
-            raise DataError(f"{folder}: expected a folder, found nothing; make it, or give --data_dir")
-        if not stat.S_ISDIR(os.stat(folder).st_mode):
-            raise DataError(f"{folder}: expected a folder, found a file")
+            raise DataError(f"{folder}: expected a folder, found nothing{way_out}")
+        if (kind := kind_of_file(os.stat(folder).st_mode)) != "a folder":
+            raise DataError(f"{folder}: expected a folder, found {kind}")
         if not os.access(folder, os.R_OK | os.X_OK):
             raise DataError(f"{folder}: expected a readable folder, found no permission to read it")
     return folder
@@ -275,7 +284,7 @@ def choose(
         raise DataError(f"source: expected one of {', '.join(SOURCES)}, found {source!r}")
     if source == "sample":
         return SAMPLES / subfolder, {"data": "sample"}
-    folder = checked_folder(data_dir, required=True)
+    folder = checked_folder(data_dir, required=True, way_out="; make it, or give --data_dir")
     for part in Path(subfolder).parts:
         folder = checked_folder(folder / part, required=False)
     absent = [names[0] for names in needed if first_present(folder, names) is None]

@@ -57,7 +57,8 @@ def read_idx(path: Path | str) -> Tensor:
     dimensions, each size as a big-endian 32-bit integer, then exactly that many bytes. Raises DataError."""
     data = read_bytes(path, "an IDX file of bytes")
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4:
-        raise DataError(f"{path}: expected IDX magic 00 00 08 01 to 00 00 08 04, found {data[:4].hex(' ')!r}")
+        found = data[:4].hex(" ") or "nothing"
+        raise DataError(f"{path}: expected IDX magic 00 00 08 01 to 00 00 08 04, found {found}")
     start = 4 + 4 * data[3]
     if len(data) < start:
         raise DataError(f"{path}: expected a header of {start} bytes, found a file of {len(data)}")

@@ -66,7 +66,8 @@ def parse_prices(
         for letter, exponent in (("K", "e3"), ("M", "e6"), ("B", "e9")):  # 1.5M
             body[column] = body[column].str.replace(rf"(?<=\d){letter}$", exponent, regex=True)
     used = sorted({column for _, columns in blocks for column in columns.values()})
-    numbers = pd.DataFrame(to_numbers(path, body[used], notes), body.index, used)
+    names = [first[column].strip() or f"column {column + 1}" for column in used]
+    numbers = pd.DataFrame(to_numbers(path, body[used].set_axis(names, axis=1), notes), body.index, used)
     days = to_times(path, body[date], notes).astype("datetime64[D]").astype("datetime64[s]")
     rows = [
         numbers[list(columns.values())].set_axis(list(columns), axis=1).assign(symbol=symbol, day=days)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lstm_studies.loaders.files import SAMPLES, DataError, download, read_bytes, reading
-from lstm_studies.loaders.tables import counts_rows, read_rows, say, to_numbers, to_time, to_times
+from lstm_studies.loaders.tables import are_numbers, counts_rows, read_rows, say, to_numbers, to_time, to_times
 
 EXAMPLES = ("machine_temperature", "nyc_taxi")  # of the Numenta Anomaly Benchmark, with their labelled anomalies
 INVENTED = "sensors"  # three generated series of several columns
@@ -51,9 +51,10 @@ def read_series(path: Path | str) -> list[Series]:
     if str(path) in EXAMPLES:
         return [example(str(path))]
     path = Path(path)
-    if not path.is_dir():
+    with reading(path, "a table of series or a folder of them"):
+        files = sorted(p for p in path.iterdir() if p.name.lower().endswith(ENDINGS)) if path.is_dir() else None
+    if files is None:
         return read_table(path)
-    files = sorted(file for file in path.iterdir() if file.name.lower().endswith(ENDINGS))
     if not files:
         raise DataError(f"{path}: expected files that end in {', '.join(ENDINGS)}, found none")
     series = [one for file in files for one in read_table(file)]
@@ -187,7 +188,7 @@ def sorted_columns(path: Path, table: pd.DataFrame, notes: list[str]) -> tuple[s
     for column in table.columns:
         cells = sample[column].str.strip()
         cells = cells[cells != ""]
-        is_number = pd.to_numeric(cells.str.replace(",", ".", regex=False), errors="coerce").notna()
+        is_number = are_numbers(cells)
         if not is_number.all() and len(cells) and all(to_time(cell) for cell in cells.head(5)) and time is None:
             time = column
         elif counts_rows(table[column]) and len(table.columns) > 1 and column == table.columns[0]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lstm_studies.loaders.files import SEPARATORS, DataError, check_table_size, reading
+from lstm_studies.loaders.files import SEPARATORS, DataError, check_table_size, one_line, reading
 
 ENCODINGS = "UTF-8, UTF-16 with a byte order mark, or Latin-1"
 MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "-", ".")
@@ -41,7 +41,7 @@ TIMES = [re.compile(rf"{date}(?:(?:T|,? ){CLOCK}{ZONE})?", re.ASCII) for date in
 def say(path: Path | str, notes: Sequence[str]) -> None:
     """Prints what a reader took for what, if there is anything to say, in one line on standard error."""
     if notes:
-        print(f"NOTICE: {path}: {'; '.join(dict.fromkeys(notes))}", file=sys.stderr)
+        print(one_line(f"NOTICE: {path}: {'; '.join(dict.fromkeys(notes))}"), file=sys.stderr)
 
 
 # ---- cells -----------------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def read_rows(
         if not text.strip():
             raise DataError(f"{path}: expected {expected}, found an empty file")
         separator = separator_of(text, names)
-        first = next(filter(None, csv.reader(lines_of(text), delimiter=separator)))
+        first = [name.strip() for name in next(filter(None, csv.reader(lines_of(text), delimiter=separator)))]
         if len(set(names)) != len(names) or any(first.count(name) != 1 for name in names):
             raise DataError(f"{path}: expected {expected}, once each, found {', '.join(first)[:200]}")
         rows = parse(path, text, separator, names == (), notes)
@@ -123,9 +123,9 @@ def separator_of(text: str, names: Sequence[str] = ()) -> str:
 
     def rank(separator: str) -> tuple[int, bool, int]:
         cells = [next(csv.reader([line], delimiter=separator)) for line in lines]
-        widths = {len(row) for row in cells}
+        widths, first = {len(row) for row in cells}, [name.strip() for name in cells[0]]
         even = len(widths) == 1 and widths != {1}
-        return sum(name in cells[0] for name in names), even, SEPARATORS.index(separator) if even else len(cells[0])
+        return sum(name in first for name in names), even, SEPARATORS.index(separator) if even else len(first)
 
     return max(SEPARATORS, key=rank)
 
@@ -250,11 +250,18 @@ def to_numbers(path: Path | str, text: pd.DataFrame, notes: list[str]) -> np.nda
     numbers = plain.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     for row, column in unread(numbers)[:1]:
         name = text.columns[column]
-        name = f"column {name + 1}" if isinstance(name, int) else name
+        name = name if isinstance(name, str) else f"column {name + 1}"
         raise DataError(
             f"{path}, line {text.index[row]}: expected a number, found {text.iat[row, column][:40]!r} in {name}"
         )
     return numbers
+
+
+def are_numbers(text: pd.Series) -> pd.Series:
+    """Of each cell whether `to_numbers` reads it as a number."""
+    cells = text.str.replace(BESIDE_NUMBERS, "", regex=True)
+    forms = cells.str.fullmatch(f"{WITH_POINT}|{WITH_COMMA}", flags=re.ASCII)
+    return forms & cells.str.contains(r"\d", flags=re.ASCII)
 
 
 def counts_rows(text: pd.Series) -> bool:

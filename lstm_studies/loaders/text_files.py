@@ -50,7 +50,7 @@ def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None
     expected = f"a CSV table whose first line names the column{plural} {' and '.join(columns)}"
     notes: list[str] = []
     table = read_rows(path, read_bytes(path, expected), expected, notes, columns, encoding)
-    header = table.iloc[0].tolist()
+    header = table.iloc[0].str.strip().tolist()
     rows = table.iloc[1:, [header.index(name) for name in columns]].set_axis(list(columns), axis=1)
     if rows.empty:
         raise DataError(f"{path}: expected {expected}, found no rows")

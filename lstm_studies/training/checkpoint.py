@@ -10,7 +10,6 @@ import math
 import os
 import pickle
 import shutil
-import stat
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.files import DataError, kind_of_file
 from lstm_studies.training.formats import FORMAT, VERSION, written_later
 
 SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
@@ -59,6 +58,7 @@ def write_atomically(path: Path, content: bytes, keep_previous: bool = False) ->
 
     With `keep_previous` the old file stays as `previous(path)`.
     """
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -160,11 +160,13 @@ def read_plain_file(path: Path, most: int = MAX_BYTES) -> bytes:
     """The content of a file, which is no pipe, device or folder, and of at most `most` bytes."""
     try:
         status = os.stat(path)
-        if stat.S_ISREG(status.st_mode) and status.st_size <= most:
+        kind = kind_of_file(status.st_mode)
+        if kind == "a file" and status.st_size <= most:
             return Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read it: {error.strerror}") from None
-    raise CheckpointError(f"{path}: expected a plain file of at most {most} bytes, found something else")
+    found = f"one of {status.st_size}" if kind == "a file" else kind
+    raise CheckpointError(f"{path}: expected a file of at most {most} bytes, found {found}")
 
 
 def load_latest(path: Path) -> dict | None:

@@ -5,6 +5,7 @@ No flag is accepted and ignored: one that the chosen function does not have is r
 
 import argparse
 import ast
+import contextlib
 import difflib
 import functools
 import importlib.util
@@ -167,12 +168,14 @@ def earlier_request(script: Script, function: str, given: dict[str, Any]) -> Req
         if later := written_later(config):
             raise UsageError(f"--dry_run: {path}: {later}")
         saved = {
-            name: typed(config[name], flag, path.parent.parent)
+            name: typed(name, config[name], flag, path.parent.parent)
             for name, flag in flags.items()
             if name in config and (flag.group != "run" or name in ("seeds", "jobs")) and name != "data_dir"
         }
-        preset = config.get("preset", "best")
-        given = {**{name: saved[name] for name in config.get("given", ()) if name in saved}, **given}
+        preset, names = config.get("preset", "best"), config.get("given", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"expected a list of names in given, found {names!r}")
+        given = {**{name: saved[name] for name in saved if name in names}, **given}
     except FileNotFoundError:
         raise UsageError(f"--dry_run: expected an earlier run in {path.parent}, found no config.json") from None
     except UsageError:
@@ -184,18 +187,19 @@ def earlier_request(script: Script, function: str, given: dict[str, Any]) -> Req
     return Request(script, function, preset, given, saved)
 
 
-def typed(value: Any, flag: Flag, output_dir: Path) -> Any:
+def typed(name: str, value: Any, flag: Flag, output_dir: Path) -> Any:
     """A value of a JSON file, or of a checkpoint, as its flag has it. Raises ValueError for one that it cannot have."""
     if flag.takes_several and isinstance(value, list | tuple) and (value or flag.kind.is_list):
         one_value = flag._replace(several="", kind=flag.kind._replace(is_list=False))
-        values = tuple(typed(one, one_value, output_dir) for one in value)
+        values = tuple(typed(name, one, one_value, output_dir) for one in value)
         return values if flag.kind.is_list else list(values)
     json_types = {bool: (), int: int, float: int | float, str: str, Path: str}  # that are converted
     converted = value
     if isinstance(value, json_types[flag.kind.type]) and not isinstance(value, bool):
-        converted = flag.kind.convert(str(located(value, output_dir)))
+        with contextlib.suppress(ValueError):
+            converted = flag.kind.convert(str(located(value, output_dir)))
     if not flag.kind.accepts(converted) or (flag.kind.type is not Path and converted != value):
-        raise ValueError(f"expected another value, found {value!r}")
+        raise ValueError(f"expected another {name}, found {value!r}")
     return converted
 
 
@@ -215,7 +219,7 @@ def restored(settings: Settings, saved: dict[str, Any]) -> Settings:
         if name in saved:
             values[name] = located(saved[name], settings.output_dir)
             if name in flags:  # of one training: no several values
-                values[name] = typed(saved[name], flags[name]._replace(several=""), settings.output_dir)
+                values[name] = typed(name, saved[name], flags[name]._replace(several=""), settings.output_dir)
     return type(settings)(**{**as_dict(settings), **values})
 
 

@@ -6,6 +6,7 @@ import gc
 import os
 import platform
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import filelock
 import numpy as np
 import torch
 
-from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.files import DataError, one_line
 from lstm_studies.training import checkpoint, data_parallel, flags
 from lstm_studies.training.formats import FORMAT, VERSION
 from lstm_studies.training.loop import Failed
@@ -24,6 +25,8 @@ from lstm_studies.training.presets import Request, Script
 from lstm_studies.training.settings import Settings, UsageError
 from lstm_studies.training.signals import Interrupted, interruptible
 from lstm_studies.training.tables import read_json, table_of, write_json
+
+NO_MEMORY = re.compile("can't allocate memory|out of memory|can't start new thread", re.IGNORECASE)  # of a RuntimeError
 
 
 def prepare_process(settings: Settings | Request) -> None:
@@ -78,6 +81,11 @@ def run_script(script: Script, functions: dict[str, Callable[[Request, Path], di
         sys.exit(fail(script, error, 1))
     except Interrupted as error:
         sys.exit(fail(script, error, 128 + error.signum))
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
+            raise
+        reason = one_line(error)[:200] or "MemoryError"
+        sys.exit(fail(script, Failed(f"the memory is not enough, try a smaller --batch_size: {reason}"), 1))
     return metrics if tuple(requests) == script.whole_study else metrics[first.function]
 
 

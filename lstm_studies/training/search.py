@@ -17,7 +17,7 @@ from typing import Any
 from lstm_studies.training import checkpoint, workers
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.flags import restored
-from lstm_studies.training.loop import Diverged, Result
+from lstm_studies.training.loop import Diverged, Failed, Result
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import RESULTS, remove
 from lstm_studies.training.settings import Settings
@@ -202,7 +202,7 @@ class Model:
         results = [self.score(candidate) for candidate in self.candidates]
         trained = [result for result in results if isinstance(result, Result)]
         if not trained:
-            raise Diverged(f"{self.name}: every combination diverged, the first one: {results[0]}")
+            raise Failed(f"{self.name}: no combination could be trained, the first one: {results[0]}")
         sign = -1 if trained[0].maximise else 1
         rows = []
         for candidate, result in zip(self.candidates, results, strict=True):

@@ -152,6 +152,9 @@ def outcome(future: Future, received: list[int]) -> Any:
     except BaseException as error:
         if received:  # a worker that had not begun a task
             return Interrupted(received[0], "; --resume goes on")
+        if type(error).__name__ == "BrokenProcessPool" and error.__cause__:  # of loky: the task could not be read
+            last_line = str(error.__cause__).strip('\n"').rpartition("\n")[2]
+            raise Failed(f"a worker process cannot read its task: {last_line}") from None
         if type(error).__name__ in LOST:
             return LOST
         if type(error).__name__ in NO_SCHEDULER:
@@ -257,7 +260,10 @@ def importable(function: Callable) -> tuple[str, str]:
 
 def imported(name: tuple[str, str]) -> Callable:
     module, attribute = name
-    return getattr(importlib.import_module(module), attribute)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise Failed(f"a worker process cannot import {attribute} from {module}: {error}") from None
 
 
 def portable(task: Task) -> tuple:
