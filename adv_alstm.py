@@ -416,7 +416,7 @@ def predict(request: Request, folder: Path) -> dict:
     return {name: metrics}
 
 
-RECORD = ("dataset", "test_dates", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_log_loss")
+RECORD = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_log_loss")
 ON_VALIDATION = ("val_accuracy", "val_always_up_accuracy")  # the latter not in runs of earlier versions
 
 
@@ -430,10 +430,30 @@ def training_record(folder: Path, model: str) -> tuple[str, dict]:
             continue
         for name, own in metrics.items():
             if isinstance(own, dict) and "calibration" in own and (path == folder or name == folder.name):
-                level = {"always_up_test_accuracy": metrics["always_up"]["test_accuracy"]}
-                known = [key for key in ON_VALIDATION if key in own]
-                return name, {key: own[key] for key in (*RECORD, *known, "calibration")} | level
+                try:
+                    return name, record_of(own, metrics["always_up"])
+                except (LookupError, TypeError, ValueError) as error:
+                    raise CheckpointError(
+                        f"{path}/metrics.json: expected the test of {name}, found {error!r}"
+                    ) from None
     return model, {}
+
+
+def record_of(own: dict, always_up: dict) -> dict:
+    """The test of a model and of always up. Raises LookupError, TypeError or ValueError for metrics edited by hand."""
+    first, last = map(str, own["test_dates"])
+    calibration = {
+        key: float(own["calibration"][key]) for key in ("slope", "intercept", "gain") if key in own["calibration"]
+    }
+    if not {"slope", "intercept"} <= calibration.keys():
+        raise ValueError("a calibration without slope and intercept")
+    return {
+        "dataset": str(own["dataset"]),
+        "test_dates": [first, last],
+        **{key: float(own[key]) for key in (*RECORD, *(key for key in ON_VALIDATION if key in own))},
+        "calibration": calibration,
+        "always_up_test_accuracy": float(always_up["test_accuracy"]),
+    }
 
 
 FUNCTIONS = {"train": train_models, "compare": compare, "starts": starts, "plot": plot, "predict": predict}

@@ -312,7 +312,10 @@ def test_latest_falls_back_with_a_warning(tmp_path):
     assert checkpoint.load_latest(path)["epoch"] == 1
     path.write_bytes(b"")
     checkpoint.previous(path).write_bytes(whole[:-1])
-    with pytest.raises(CheckpointError, match=r"last\.pt: .*; .*last\.previous\.pt: "):
+    with pytest.raises(CheckpointError, match=r"last\.pt: .*; .*last\.previous\.pt: .* bytes\)$"):
+        checkpoint.load_latest(path)
+    checkpoint.save(tmp_path / "best.pt", NEW)
+    with pytest.raises(CheckpointError, match=r"bytes\); its best\.pt is whole: what applies a model takes it"):
         checkpoint.load_latest(path)
 
 

@@ -370,6 +370,14 @@ def test_a_checkpoint_of_another_kind_cannot_be_resumed(tmp_path):
         fit(tmp_path, Scores(3.0, 2.0, 1.0), ONE_BATCH, {"monitor": "score"}, resume=True)
 
 
+@pytest.mark.parametrize("change", [{"flags": 3}, {"model": {"weights": {}}}, {"optimizer": {}}, {"random": None}])
+def test_a_forged_state_is_not_resumed(tmp_path, change):
+    fit(tmp_path)
+    checkpoint.save(tmp_path / "last.pt", {**checkpoint.load(tmp_path / "last.pt"), **change})
+    with pytest.raises(CheckpointError, match=r"last\.pt: expected the state of this training, found another"):
+        fit(tmp_path, resume=True)
+
+
 LAST = {"the last epoch": {"keep_last": True, "maximise": True}, "no validation": {}}
 
 

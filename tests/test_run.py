@@ -19,7 +19,7 @@ from conftest import one_line, run_functions
 from tiny_training import SCRIPT, TRAINING, VALIDATION, Fit, Net, Signals
 
 from lstm_studies.loaders.files import DataError
-from lstm_studies.training import checkpoint, flags, formats, loop
+from lstm_studies.training import checkpoint, flags, formats, loop, run
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.loop import Diverged
 from lstm_studies.training.run import locked
@@ -315,6 +315,67 @@ def test_a_run_that_goes_on_finds_everything(earlier, tmp_path, values):
     folder, before = earlier
     run_functions({"f": write("best.pt")}, tmp_path, **values)
     assert files(folder).keys() == before.keys()
+
+
+def test_killed_while_it_puts_files_aside_it_leaves_those_of_one_run(earlier, tmp_path, monkeypatch):
+    """Killed before each rename in turn: what is there is of the earlier run, with all of which --resume goes on."""
+    folder, before = earlier
+    rename, left = Path.rename, []
+
+    def rename_until_killed(path, target):
+        if not left:
+            monkeypatch.setattr(Path, "rename", rename)
+            monkeypatch.setattr(run, "remove", lambda path: None)  # what is killed tidies nothing up
+            raise KeyboardInterrupt
+        left.pop()
+        return rename(path, target)
+
+    for count in range(len({Path(name).parts[0] for name in before})):
+        left[:] = [None] * count
+        monkeypatch.setattr(Path, "rename", rename_until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_functions({"f": write()}, tmp_path)
+        monkeypatch.undo()
+        assert (folder / "config.json").exists() == (count == 0)
+        run_functions({"f": write()}, tmp_path, epochs=7, resume=True)
+        assert {**files(folder), "config.json": before["config.json"]} == before
+
+
+@pytest.mark.parametrize(("name", "value"), [("hidden_size", 5), ("learning_rate", 0.5), ("limit", 3)])
+def test_a_resumed_run_has_the_settings_of_its_config(earlier, tmp_path, capsys, name, value):
+    folder, before = earlier
+    assert stopped(tmp_path, write(), epochs=7, resume=True, **{name: value}) == 2
+    assert f"--resume: {folder} was trained with --{name} " in one_line(capsys) and files(folder) == before
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_run_that_is_resumed_for_more_begins_without_the_results(earlier, tmp_path, capsys, refused):
+    folder, before = earlier
+    trained = {"best.pt", "last.pt", "grid/a=1/last.pt", "wide/best.pt", "fold0/history.csv"}
+
+    def function(request, folder):
+        assert {name for name in files(folder) if ".earlier" not in name} == {"config.json", *trained}
+        if refused:
+            raise DataError("mine.csv: no such file")
+        return {"model": {"answer": 2}}
+
+    if refused:
+        assert stopped(tmp_path, function, epochs=8, resume=True) == 2
+        assert one_line(capsys) and files(folder) == before
+    else:
+        run_functions({"f": function}, tmp_path, epochs=8, resume=True)
+        assert files(folder).keys() == {*trained, *REST}
+
+
+def test_a_resumed_run_on_another_machine_says_that_bits_may_differ(earlier, tmp_path, capsys, monkeypatch):
+    folder, _ = earlier
+    monkeypatch.setattr(run, "machine", lambda: "another one, 3 cores")
+    run_functions({"f": write()}, tmp_path, epochs=7, resume=True, threads=2)
+    line = one_line(capsys)
+    assert line.startswith(f"NOTICE: --resume: {folder} was begun with threads 1, now 2; machine ")
+    assert line.endswith("now another one, 3 cores: the last bits may differ from those of one run\n")
+    run_functions({"f": write()}, tmp_path, epochs=7, resume=True, threads=2)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("resume", [False, True])

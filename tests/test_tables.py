@@ -67,6 +67,13 @@ def test_a_file_that_is_no_json_object(tmp_path, content):
         tables.read_json(tmp_path / "metrics.json")
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff", b"epoch\n1,2\n", b"epoch,a\n1\n", b'"epoch\n1\n', b"a\n1\n"])
+def test_a_file_that_is_no_history(tmp_path, content):
+    (tmp_path / "history.csv").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"history\.csv: expected a "):
+        tables.read_curves(tmp_path, "loss")
+
+
 def test_histories_have_a_row_for_each_training(tmp_path):
     for name, values in (("a", (1.0, 2.0)), ("b", (3.0, 6.0))):
         (tmp_path / name).mkdir()

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from conftest import one_line
 from tiny_training import SCRIPT, Fit, Net, Signals, fit, same, weights
 
 from lstm_studies.training import checkpoint, tables, trained
@@ -48,6 +49,28 @@ def test_a_training_that_has_not_ended_is_named(tmp_path, capsys):
     fit(tmp_path / "fit", arguments={"after_epoch": lambda row: row["epoch"] == 2})  # which is its end
     model(tmp_path)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("damage", ["cut short", "removed"])
+def test_a_damaged_state_beside_a_whole_model(tmp_path, capsys, damage):
+    """The model is applied, with its settings, and what cannot go on says so."""
+    fit(tmp_path / "fit", hidden_size=5)
+    last, best = (tmp_path / "fit" / name for name in ("last.pt", "best.pt"))
+    whole = last.read_bytes()
+    last.write_bytes(whole[:100]) if damage == "cut short" else last.unlink()
+    trained_net, settings, _ = model(tmp_path)
+    assert same(trained_net.state_dict(), weights(best)) and settings.hidden_size == 5
+    line = one_line(capsys)
+    assert line.startswith(f"NOTICE: {last}: ") and f"{best} is applied, and whether its training has ended" in line
+    if damage == "cut short":
+        with pytest.raises(CheckpointError, match="without --resume one trains anew"):
+            fit(tmp_path / "fit", hidden_size=5, resume=True)
+    checkpoint.save(best, {"model": checkpoint.load(best)["model"]})  # as version 1.0 wrote it
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint|expected a trained model"):
+        model(tmp_path)
+    best.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"best\.pt: not a checkpoint"):
+        model(tmp_path)
 
 
 def test_without_a_model(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from lstm_studies.loaders.files import reading
 from lstm_studies.reporting.numbers import Row, rows_of
 from lstm_studies.reporting.studies import Study
 
@@ -13,8 +14,14 @@ PRESET_TITLES = {"quick": "quick run", "best": "best", "published": "as publishe
 
 
 def read_json(path: Path) -> dict:
-    """The content of a file, empty if there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    """The object in a file, empty if there is none. Raises DataError."""
+    if not path.exists():
+        return {}
+    with reading(path, "a JSON object"):
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}")
+    return content
 
 
 def duration(minutes: float) -> str:

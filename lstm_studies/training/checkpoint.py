@@ -4,6 +4,7 @@ A file is what `torch.save` writes, followed by a line with the SHA-256 of it. I
 is read with `weights_only=True`, so that a foreign file cannot run code.
 """
 
+import contextlib
 import hashlib
 import io
 import math
@@ -170,7 +171,10 @@ def read_plain_file(path: Path, most: int = MAX_BYTES) -> bytes:
 
 
 def load_latest(path: Path) -> dict | None:
-    """The checkpoint at `path`, else, with a warning, the one before it. None if neither file exists."""
+    """The checkpoint at `path`, else, with a warning, the one before it. None if neither file exists.
+
+    Raises CheckpointError if neither can be read, which says what a whole best.pt beside them is good for.
+    """
     problems = []
     for candidate in (path, previous(path)):
         if not candidate.exists():
@@ -184,6 +188,9 @@ def load_latest(path: Path) -> dict | None:
             warnings.warn(f"{problems[0]}; going on from {candidate.name}", stacklevel=2)
         return content
     if problems:
+        with contextlib.suppress(CheckpointError):
+            load(path.with_name("best.pt"))
+            problems.append("its best.pt is whole: what applies a model takes it, and without --resume one trains anew")
         raise CheckpointError("; ".join(problems))
     return None
 

@@ -15,7 +15,8 @@ from lstm_studies.training.tables import read_json
 def was_trained(folder: Path, epochs: int, wanted: dict) -> bool:
     """Whether a training with these settings has ended in `folder`."""
     saved = checkpoint.load_latest(folder / "last.pt") if (folder / "best.pt").exists() else None
-    return saved is not None and saved["epoch"] == epochs and wanted.items() <= saved["flags"].items()
+    flags = saved.get("flags") if saved else None
+    return isinstance(flags, dict) and saved.get("epoch") == epochs and wanted.items() <= flags.items()
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
@@ -54,8 +55,8 @@ def trained_models(output_dir: Path) -> dict[str, tuple[Path, str, float, bool]]
         try:
             saved = read_json(folder / "metrics.json")
             chosen = saved[mode]["epsilon"]
-            epsilons = {name: saved[name]["epsilon"] for name in saved if name.startswith("epsilon")}
-        except (CheckpointError, LookupError, TypeError):
+            epsilons = {name: float(saved[name]["epsilon"]) for name in saved if name.startswith("epsilon")}
+        except (CheckpointError, LookupError, TypeError, ValueError):
             raise UsageError(
                 f"--function robustness: no trained models in {folder}; "
                 "run adversarial and proximal first, with the same --output_dir"

@@ -5,7 +5,6 @@ No flag is accepted and ignored: one that the chosen function does not have is r
 
 import argparse
 import ast
-import contextlib
 import difflib
 import functools
 import importlib.util
@@ -196,8 +195,10 @@ def typed(name: str, value: Any, flag: Flag, output_dir: Path) -> Any:
     json_types = {bool: (), int: int, float: int | float, str: str, Path: str}  # that are converted
     converted = value
     if isinstance(value, json_types[flag.kind.type]) and not isinstance(value, bool):
-        with contextlib.suppress(ValueError):
+        try:
             converted = flag.kind.convert(str(located(value, output_dir)))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     if not flag.kind.accepts(converted) or (flag.kind.type is not Path and converted != value):
         raise ValueError(f"expected another {name}, found {value!r}")
     return converted

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from tqdm import tqdm
 
+from lstm_studies.loaders.files import one_line
 from lstm_studies.training import checkpoint, data_parallel, flags
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.settings import Settings, Training, UsageError
@@ -248,7 +249,8 @@ class Run:
 
     def keep_weights(self) -> None:
         if self.folder:
-            checkpoint.save(self.folder / "best.pt", {"model": checkpoint.describe(self.model), "epoch": self.epoch})
+            described = {"model": checkpoint.describe(self.model), "flags": flags.deciding(self.settings)}
+            checkpoint.save(self.folder / "best.pt", {**described, "epoch": self.epoch})
         else:
             self.best_weights = copy.deepcopy(self.model.state_dict())
 
@@ -291,10 +293,16 @@ class Run:
             return
         if missing := {"model", "optimizer", "random_numpy", "flags", *STATE} - saved.keys():
             raise CheckpointError(f"{self.folder / 'last.pt'}: not of a training: it has no {min(missing)}")
-        self.refuse_other_settings(saved["flags"])
-        self.model.load_state_dict(saved["model"]["weights"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        set_random_states(saved)
+        try:
+            self.refuse_other_settings(saved["flags"])
+            self.model.load_state_dict(saved["model"]["weights"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            set_random_states(saved)
+        except UsageError:
+            raise
+        except checkpoint.MALFORMED as error:
+            why = f"expected the state of this training, found another ({one_line(error)[:200]})"
+            raise CheckpointError(f"{self.folder / 'last.pt'}: {why}") from None
         for name in (*STATE, *LATER_STATE):
             setattr(self, name, saved.get(name, getattr(self, name)))
 

@@ -22,7 +22,7 @@ from lstm_studies.training import checkpoint, data_parallel, flags
 from lstm_studies.training.formats import FORMAT, VERSION
 from lstm_studies.training.loop import Failed
 from lstm_studies.training.presets import Request, Script
-from lstm_studies.training.settings import Settings, UsageError
+from lstm_studies.training.settings import DECIDING, Settings, UsageError
 from lstm_studies.training.signals import Interrupted, interruptible
 from lstm_studies.training.tables import read_json, table_of, write_json
 
@@ -147,34 +147,74 @@ def results_in(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def files_of_one_run(request: Request, folder: Path):
-    """Writes config.json and removes what an earlier run left, unless this one goes on with it.
+    """Writes config.json and puts aside what an earlier run left, unless this one goes on with it.
 
-    If what was asked is refused before a training has begun, the folder is as it was.
+    If what was asked is refused before a training has begun, the folder is as it was. Killed at any moment: a folder
+    without config.json has the files of the earlier run in it and in `.earlier`, one with it those of the new run.
     """
-    goes_on = any(map(request.values.get, ("resume", "dry_run")))
+    resume, dry_run = map(request.values.get, ("resume", "dry_run"))
     config, aside = folder / "config.json", folder / ".earlier"
-    earlier_config = config.read_bytes() if config.exists() else None
-    remove(aside)  # of a run that was killed
+    if not config.exists():
+        bring_back(aside, folder)  # a run was killed while it put files aside
+    remove(aside)
     aside.mkdir()
-    for path in () if goes_on else results_in(folder):
+    described, earlier = describe_run(request), read_json(config) if resume and config.exists() else {}
+    moved = [] if resume or dry_run else results_in(folder)
+    if earlier and asks_for_more(request, earlier, folder):
+        moved = [path for path in results_in(folder) if path.suffix in (".png", ".csv", ".json")]
+        moved = [path for path in moved if path.name != "history.csv"]
+    if not dry_run and config.exists():
+        moved = [config, *moved]
+    for path in moved:
         path.rename(aside / path.name)
-    if not (request.values.get("dry_run") and earlier_config):
-        write_json(config, describe_run(request))
+    if not config.exists():
+        write_json(config, described)
+    say_what_differs(folder, described, earlier)
     try:
         yield
     except (UsageError, DataError):
         trained = any(aside not in path.parents for path in folder.rglob("last.pt"))
-        if goes_on or not trained:
-            for path in () if goes_on else results_in(folder):
+        if resume or dry_run or not trained:
+            for path in [] if dry_run else [config] if resume else [config, *results_in(folder)]:
                 remove(path)
-            for path in aside.iterdir():
-                remove(folder / path.name)
-                path.rename(folder / path.name)
-            if earlier_config:
-                checkpoint.write_atomically(config, earlier_config)
+            bring_back(aside, folder)
         raise
     finally:
         remove(aside)
+
+
+def bring_back(aside: Path, folder: Path) -> None:
+    """Moves the files of an earlier run back into its folder, config.json as the last one."""
+    for path in sorted(aside.glob("*"), key=lambda path: path.name == "config.json"):
+        remove(folder / path.name)
+        path.rename(folder / path.name)
+
+
+def asks_for_more(request: Request, earlier: dict, folder: Path) -> bool:
+    """Whether a resumed run is asked for more than its config.json says: seeds, epochs, or values of a grid.
+
+    Raises UsageError for any other settings than those of its trainings.
+    """
+    more = False
+    for name, flag in request.flags.items():
+        then, now = earlier.get(name), flags.plain(request.values[name], request.output_dir)
+        decides = flag.group in DECIDING and name not in ("data_dir", "source")
+        if name not in earlier or then == now or not (decides or name == "seeds"):
+            continue
+        grows = flag.several and isinstance(then, list) and len(then) > 1 and all(value in now for value in then)
+        if name not in ("epochs", "seeds") and not grows:
+            raise UsageError(f"--resume: {folder} was trained with --{name} {then}, not {now}")
+        more = True
+    return more
+
+
+def say_what_differs(folder: Path, described: dict, earlier: dict) -> None:
+    """Prints what changes the last bits of a resumed run and is not as in its config.json."""
+    names = [name for name in ("threads", "device", "machine", "versions") if name in earlier.keys() & described]
+    differing = [f"{name} {earlier[name]}, now {described[name]}" for name in names if earlier[name] != described[name]]
+    if differing:
+        begun = one_line(f"{folder} was begun with {'; '.join(differing)}")
+        print(f"NOTICE: --resume: {begun}: the last bits may differ from those of one run", file=sys.stderr)
 
 
 def remove(path: Path) -> None:

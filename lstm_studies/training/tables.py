@@ -63,9 +63,17 @@ def read_json(path: Path) -> dict:
 
 
 def read_table(path: Path) -> list[dict[str, float]]:
-    """The numeric columns of a `history.csv` or `grid.csv`, row by row; columns of text are left out."""
-    with path.open(newline="") as file:  # not pandas, whose import takes 0.3 s
-        rows = list(csv.DictReader(file))
+    """The numeric columns of a `history.csv` or `grid.csv`, row by row; columns of text are left out.
+
+    Raises CheckpointError for a file that is no table.
+    """
+    try:
+        text = checkpoint.read_plain_file(path, MAX_JSON).decode()
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))  # not pandas: its import takes 0.3 s
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError("rows of different lengths")
+    except (ValueError, csv.Error) as error:
+        raise CheckpointError(f"{path}: expected a table of numbers, found {error}") from None
     numeric = [name for name in (rows[0] if rows else ()) if all(is_number(row[name]) for row in rows)]
     return [{name: float(row[name] or "nan") for name in numeric} for row in rows]
 
@@ -82,6 +90,8 @@ def is_number(cell: str) -> bool:
 def read_curves(folder: Path, key: str) -> dict[str, tuple[list[float], list[float]]]:
     """Epochs and values of a metric in the `history.csv` of `folder`, for "training", "validation" and "test" data."""
     history = read_table(folder / "history.csv")
+    if not history or "epoch" not in history[0]:
+        raise CheckpointError(f"{folder / 'history.csv'}: expected a row for each epoch, found another table")
     epochs = [row["epoch"] for row in history]
     columns = {"training": f"train_{key}", "validation": f"val_{key}", "test": f"test_{key}"}
     return {

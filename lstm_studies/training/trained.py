@@ -28,7 +28,7 @@ def trained_model(request: Request, function: str, *classes: type[nn.Module]) ->
     path = request.model_from or request.output_dir / function
     file = path if path.suffix == ".pt" else path / "best.pt"
     folder = file.parent
-    saved = checkpoint.load_latest(folder / "last.pt")
+    saved = state_beside(file)
     if saved is None or not file.exists():
         several = ", ".join(sorted(path.parent.name for path in folder.glob("*/best.pt")))
         hint = f"found several: give the folder of one ({several})"
@@ -42,6 +42,26 @@ def trained_model(request: Request, function: str, *classes: type[nn.Module]) ->
         where = f"epoch {epoch} of {settings.epochs}"
         print(f"NOTICE: {folder}: this training has not ended: {where}", file=sys.stderr)
     return checkpoint.rebuild(file, *classes).to(settings.device), settings, folder
+
+
+def state_beside(file: Path) -> dict | None:
+    """The state of the training that left the model in `file`: last.pt; without it, and with a notice, `file` itself.
+
+    None if neither is there. Raises CheckpointError.
+    """
+    try:
+        if saved := checkpoint.load_latest(file.with_name("last.pt")):
+            return saved
+        problem = f"{file.with_name('last.pt')}: found no such file"
+    except CheckpointError as error:
+        if not file.exists() or "flags" not in checkpoint.load(file):  # as versions before 2.0 wrote it
+            raise
+        problem = str(error).partition(";")[0]
+    saved = checkpoint.load(file) if file.exists() else {}
+    if "flags" not in saved:
+        return None
+    print(f"NOTICE: {problem}; {file} is applied, and whether its training has ended is not known", file=sys.stderr)
+    return {**saved, "stopped": True}
 
 
 def settings_of(request: Request, function: str, saved: dict, folder: Path) -> Training:

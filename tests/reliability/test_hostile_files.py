@@ -9,6 +9,7 @@ import csv
 import functools
 import gzip
 import io
+import json
 import math
 import os
 import re
@@ -129,6 +130,47 @@ def test_any_checkpoint(tmp_path, fuzz, door, tiny_model, name):
         assert not any(isinstance(value, float) and math.isnan(value) for value in metrics.values())
 
     fuzz(run_folders(whole), load, check, 2)
+
+
+@st.composite
+def edited(draw, folder):
+    """Name and content of the config.json or metrics.json of a run, one to three values of it left out or replaced."""
+    name = draw(st.sampled_from(["config.json", "metrics.json"]))
+    content = json.loads((folder / name).read_text())
+    for _ in range(draw(st.integers(1, 3))):
+        *path, key = draw(st.sampled_from([*places(content)] or [("x",)]))
+        owner = content
+        for part in path:
+            owner = owner[part]
+        if draw(st.integers(0, 3)) == 0:
+            owner.pop(key, None) if isinstance(owner, dict) else owner.clear()
+        else:
+            owner[key] = draw(st.sampled_from([value for value in FORGED if not isinstance(value, torch.Tensor)]))
+    return name, content
+
+
+READERS_OF_JSON = {name: (function, "--dry_run") for name, (_, function, *_) in tiny_models.MODELS.items()}
+
+
+@pytest.mark.parametrize("name", [*READERS_OF_JSON, "up or down"])
+def test_any_config_and_metrics_edited_by_hand(tmp_path, fuzz, door, tiny_model, name):
+    """A dry run, and what reads the metrics beside a model: as before, or one line."""
+    model = "movement" if name == "up or down" else name
+    script, function, files, _ = tiny_models.MODELS[model]
+    whole, folder = tiny_model(model), tmp_path / "outputs" / function
+    argv = ["--function", function, "--dry_run"]
+    if name == "up or down":
+        data = put(tmp_path / "data", files["dataset"].encode())
+        argv = ["--function", "predict", "--dataset", data, "--model_from", folder]
+
+    def load(example):
+        file, content = example
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole, folder)
+        (folder / file).write_text(json.dumps(content))
+        return door(script, *argv)
+
+    fuzz(edited(whole), load, lambda metrics: metrics, 3)
 
 
 # ---- files that are no files, and files that fill the memory ---------------------------------------------------------
