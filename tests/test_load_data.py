@@ -10,7 +10,7 @@ import sys
 import threading
 import types
 import zipfile
-from hashlib import md5, sha256
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -811,10 +811,12 @@ def everything(folder):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("digest", [md5(BODY).hexdigest(), sha256(BODY).hexdigest().upper()])
-def test_download(tmp_path, server, digest):
+SHA256 = sha256(BODY).hexdigest()
+
+
+def test_download(tmp_path, server):
     serve("file", BODY)
-    path = download(server + "file", tmp_path / "new" / "file.bin", ["0" * 32, digest], size=len(BODY))
+    path = download(server + "file", tmp_path / "new" / "file.bin", SHA256)
     assert path.read_bytes() == BODY and everything(tmp_path) == ["file.bin"]
     mask = os.umask(0)
     os.umask(mask)
@@ -830,27 +832,27 @@ def refuse(path):
     "answer, options, expected",
     [
         ({"body": BODY, "length": len(BODY) + 5}, {}, "found 256000"),
-        ({"body": BODY}, {"size": 7}, "found 256000"),
-        ({"body": BODY}, {"hashes": [md5(b"other").hexdigest()]}, md5(BODY).hexdigest()),
+        ({"body": BODY}, {"digest": "0" * 64}, [f"digest {'0' * 64}, found {SHA256}", "put there by hand"]),
+        ({"body": BODY}, {"content": lambda path: path.read_bytes()[:9]}, sha256(BODY[:9]).hexdigest()),
         ({"body": BODY, "status": 404}, {}, "404"),
         ({"body": BODY, "status": 500}, {}, "500"),
         ({"body": b" <!DOCTYPE html><p>Sign in", "kind": "text/html"}, {}, "web page"),
         ({"body": b""}, {}, "found 0"),
         ({"body": BODY, "length": "many"}, {}, "ValueError"),
-        ({"body": BODY}, {"check": refuse}, "refused by the check"),
+        ({"body": BODY}, {"content": refuse}, "refused by the check"),
     ],
 )
 def test_refused_download_leaves_nothing(tmp_path, server, answer, options, expected):
     serve("file", **answer)
     write(tmp_path / "file.bin", b"old")
-    fails(expected, download, server + "file", tmp_path / "file.bin", **options)
+    fails(expected, download, server + "file", tmp_path / "file.bin", **{"digest": SHA256, **options})
     assert everything(tmp_path) == ["file.bin"] and (tmp_path / "file.bin").read_bytes() == b"old"
 
 
 def test_download_too_large(tmp_path, server, monkeypatch):
     monkeypatch.setattr(data_files, "MAX_BYTES", 1000)
     serve("file", BODY)
-    fails("at most 1000 bytes", download, server + "file", tmp_path / "file.bin")
+    fails("at most 1000 bytes", download, server + "file", tmp_path / "file.bin", SHA256)
     assert everything(tmp_path) == []
 
 
@@ -862,22 +864,22 @@ def test_interrupted_download_leaves_nothing(tmp_path, server, monkeypatch):
     serve("file", BODY)
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        download(server + "file", tmp_path / "file.bin")
+        download(server + "file", tmp_path / "file.bin", SHA256)
     assert everything(tmp_path) == []
 
 
 def test_download_without_an_answer_or_a_place(tmp_path, server):
     serve("file", BODY)
-    fails("refused", download, "http://127.0.0.1:9/file", tmp_path / "file.bin")
-    fails("ValueError", download, "no address", tmp_path / "file.bin")
+    fails("refused", download, "http://127.0.0.1:9/file", tmp_path / "file.bin", SHA256)
+    fails("ValueError", download, "no address", tmp_path / "file.bin", SHA256)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
-        fails("timed out", download, address, tmp_path / "file.bin", timeout=0.2)
+        fails("timed out", download, address, tmp_path / "file.bin", SHA256, timeout=0.2)
     assert everything(tmp_path) == []
     write(tmp_path / "file", b"")
-    fails("file", download, server + "file", tmp_path / "file" / "file.bin")
+    fails("file", download, server + "file", tmp_path / "file" / "file.bin", SHA256)
     (tmp_path / "taken").mkdir()
-    fails("found is a directory", download, server + "file", tmp_path / "taken")
+    fails("found is a directory", download, server + "file", tmp_path / "taken", SHA256)
     assert everything(tmp_path) == ["file"]
 
 
@@ -886,10 +888,23 @@ def test_stocks_are_downloaded(tmp_path, server, monkeypatch, capsys):
     serve("stocks", b"PK not an archive")
     assert stock_prices(tmp_path).metadata["data"] == "sample"  # a wrong answer is not kept
     assert everything(tmp_path) == [] and "zip archive" in capsys.readouterr().err
-    serve("stocks", write_zip(tmp_path / "elsewhere", {CSV_NAME: table(*ROWS)}).read_bytes())
+    archive = write_zip(tmp_path / "elsewhere", {CSV_NAME: table(*ROWS)})
+    serve("stocks", archive.read_bytes())
+    fails(["could not fetch it", "expected content of digest", "put there by hand"], stock_prices, tmp_path, "full")
+    content = price_loader._stocks_content(archive)
+    assert content == read_member(archive, [CSV_NAME]).strip()
+    monkeypatch.setattr(price_loader, "STOCKS_SHA256", sha256(content).hexdigest())
     prices = stock_prices(tmp_path)
     assert prices.metadata["data"] == "full" and prices.symbols == ["A", "B"]
     assert (tmp_path / "sp500" / "sp-500-stock-prices.zip").is_file()
+
+
+def digests_of(folder):
+    """The digests of the content of four IDX files, in the order of MNIST_SHA256."""
+    return {
+        name: sha256(gzip.decompress((folder / f"{name}.gz").read_bytes())).hexdigest()
+        for name in mnist_loader.MNIST_SHA256
+    }
 
 
 def test_mnist_is_downloaded(tmp_path, server, monkeypatch):
@@ -897,8 +912,7 @@ def test_mnist_is_downloaded(tmp_path, server, monkeypatch):
     monkeypatch.setattr(mnist_loader, "MNIST_URL", server)
     write_mnist(tmp_path / "public")
     bodies = {path.name: path.read_bytes() for path in (tmp_path / "public").iterdir()}
-    digests = {name.removesuffix(".gz"): md5(body).hexdigest() for name, body in bodies.items()}
-    monkeypatch.setattr(mnist_loader, "MNIST_MD5", {name: digests[name] for name in mnist_loader.MNIST_MD5})
+    monkeypatch.setattr(mnist_loader, "MNIST_SHA256", digests_of(tmp_path / "public"))
     for name, body in bodies.items():
         serve(name, body)
     (tmp_path / "data").mkdir()
@@ -917,8 +931,11 @@ def test_mnist_by_torchvision(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist_loader, "MNIST_SIZES", SIZES)
     datasets = types.SimpleNamespace(MNIST=fetch)
     monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=datasets))
+    write_mnist(tmp_path.with_name("same"))
+    fails("refused", mnist, tmp_path, "full")  # other digits than MNIST, and then no answer from the public address
+    monkeypatch.setattr(mnist_loader, "MNIST_SHA256", digests_of(tmp_path.with_name("same")))
     assert mnist(tmp_path, "full").source == "full"
-    assert everything(tmp_path) == sorted(f"{name}.gz" for name in mnist_loader.MNIST_MD5)
+    assert everything(tmp_path) == sorted(f"{name}.gz" for name in mnist_loader.MNIST_SHA256)
     assert not any(path.is_dir() for path in (tmp_path / "MNIST" / "raw").iterdir())  # no folder of the download
 
 
@@ -943,6 +960,9 @@ def test_real_mnist():
     assert data.train_images.shape == (55_000, 28, 28) and data.validation_images.shape == (5_000, 28, 28)
     assert data.train_labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert sha256(data.test_images.numpy().tobytes()).hexdigest()[:8] == "6d87418d"
+    for name, digest in mnist_loader.MNIST_SHA256.items():
+        path = next(path for path in (REAL / "MNIST/raw").iterdir() if path.name.startswith(name))
+        assert sha256(mnist_loader._content(path)).hexdigest() == digest
 
 
 @pytest.mark.skipif(not any(REAL.glob("sp500/*500*")), reason="DATA_DIR has no S&P 500 prices")

@@ -243,8 +243,8 @@ def test_the_sample_serves_where_nothing_can_be_fetched(tmp_path, capsys):
 
 
 def test_the_download_is_checked_and_kept(tmp_path, monkeypatch):
-    def fetch(url, path, hashes):
-        assert url == load_messages.MESSAGES_URL and hashes == [load_messages.MESSAGES_SHA256]
+    def fetch(url, path, digest):
+        assert url == load_messages.MESSAGES_URL and digest == load_messages.MESSAGES_SHA256
         write(tmp_path, table(ROWS))
 
     monkeypatch.setattr(load_messages, "download", fetch)

@@ -1,5 +1,6 @@
 """Samples of stock movement against hand-computed tables, a miniature of the archive, and damaged files."""
 
+import hashlib
 import os
 import random
 import zipfile
@@ -334,6 +335,9 @@ def test_no_archive_and_no_network(tmp_path):
 def test_download_is_checked(tmp_path, monkeypatch):
     source = write_archive(tmp_path / "whole")
     monkeypatch.setattr(load_movement, "MOVEMENT_URL", source.as_uri())
+    fails(["expected content of digest", "put there by hand"], stock_movement, tmp_path, "kdd17", "full")
+    digest = hashlib.sha256(load_movement.archive_content(source)).hexdigest()
+    monkeypatch.setattr(load_movement, "MOVEMENT_SHA256", digest)
     assert stock_movement(tmp_path, "kdd17").metadata["data"] == "full"
     broken = write_archive(tmp_path / "broken", {"data/kdd17/ourpped/XX.csv": None})
     monkeypatch.setattr(load_movement, "MOVEMENT_URL", broken.as_uri())
@@ -452,6 +456,7 @@ def test_real_archive(monkeypatch, name, steps, counts, missing, up):
     assert tuple(len(part.y) for part in data[:3]) == counts
     assert data.metadata["missing_rows"] == missing and data.metadata["test_up"] == pytest.approx(up, abs=5e-5)
     path = REAL / "adv_alstm" / data.metadata["file"]
+    assert hashlib.sha256(load_movement.archive_content(path)).hexdigest() == load_movement.MOVEMENT_SHA256
     read, made = archive_table(path, name), archive_table(path, name, recompute=True)
     np.testing.assert_array_equal(made.labels, read.labels)
     np.testing.assert_allclose(made.features, read.features, atol=1e-6)

@@ -179,30 +179,33 @@ def checked_limit(limit: int | None) -> int | None:
     return limit
 
 
+def check_sha256(url: str, content: bytes, expected: str) -> None:
+    """Raises DataError, which says what can be done, if what was downloaded has other content."""
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        way_out = "a file that is put there by hand is read whatever its digest"
+        raise DataError(f"{url}: expected content of digest {expected}, found {found}; {way_out}")
+
+
 def download(
     url: str,
     path: Path,
-    hashes: Sequence[str] = (),
-    size: int | None = None,
-    check: Callable[[Path], object] | None = None,
+    digest: str,
+    content: Callable[[Path], bytes] = Path.read_bytes,
     timeout: float = 10.0,
 ) -> Path:
     """Downloads `url` to the file `path`, whose folder is made if need be; returns the path.
 
-    hashes: accepted hex digests, md5 or sha256 by their length; one match is enough. size: bytes expected.
-    check: called with the temporary Path before it gets its name; raises DataError to refuse the content.
+    digest: the SHA-256 of `content(file)`, by default of its bytes; of what it unpacks to where its packing may change.
     timeout: seconds without an answer. The file appears complete or not at all: it is written under a temporary
-    name, checked, flushed and renamed; nothing stays behind after an error or Ctrl-C. Raises DataError.
+    name, flushed, checked and renamed; nothing stays behind after an error or Ctrl-C. Raises DataError.
     """
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        digests = _stream(url, part, hashes, size, timeout)
-        if hashes and not digests & {digest.lower() for digest in hashes}:
-            raise DataError(f"{url}: expected digest {' or '.join(hashes)}, found {' '.join(digests)}")
-        if check is not None:
-            check(part)
+        _stream(url, part, timeout)
+        check_sha256(url, content(part), digest)
         os.replace(part, path)
     except DataError:
         raise
@@ -216,10 +219,8 @@ def download(
     return path
 
 
-def _stream(url: str, part: Path, hashes: Sequence[str], size: int | None, timeout: float) -> set[str]:
-    """Copies the answer to the file `part` and flushes it, checks kind and length; returns its hex digests."""
-    algorithms = {"md5" if len(digest) == 32 else "sha256" for digest in hashes}
-    hashers = [hashlib.new(name, usedforsecurity=False) for name in algorithms]
+def _stream(url: str, part: Path, timeout: float) -> None:
+    """Copies the answer to the file `part` and flushes it, checks kind and length."""
     request = urllib.request.Request(url, headers={"User-Agent": "load_data (python-urllib)"})
     with urllib.request.urlopen(request, timeout=timeout) as answer, open(part, "wb") as file:
         length, received = answer.headers.get("Content-Length"), 0
@@ -233,15 +234,10 @@ def _stream(url: str, part: Path, hashes: Sequence[str], size: int | None, timeo
                     raise DataError(f"{url}: expected at most {MAX_BYTES} bytes, found more")
                 file.write(chunk)
                 bar.update(len(chunk))
-                for hasher in hashers:
-                    hasher.update(chunk)
-        wanted = {size, int(length) if length else None} - {None}
-        if not received or wanted - {received}:
-            wanted = " and ".join(map(str, wanted)) or "more"
-            raise DataError(f"{url}: expected {wanted} bytes, found {received}")
+        if not received or (length and int(length) != received):
+            raise DataError(f"{url}: expected {length or 'more'} bytes, found {received}")
         file.flush()
         os.fsync(file.fileno())
-    return {hasher.hexdigest() for hasher in hashers}
 
 
 def checked_folder(folder: Path | str, required: bool, way_out: str = "") -> Path:

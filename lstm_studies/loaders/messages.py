@@ -171,7 +171,7 @@ def spy_messages(data_dir: Path | str, source: str = "auto", limit: int | None =
 
 
 def _fetch_messages(folder: Path, absent: list[str]) -> None:
-    download(MESSAGES_URL, folder / absent[0], [MESSAGES_SHA256])
+    download(MESSAGES_URL, folder / absent[0], MESSAGES_SHA256)
 
 
 def labelled_messages(

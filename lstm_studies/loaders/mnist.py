@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from lstm_studies.loaders.files import (
     DataError,
+    check_sha256,
     checked_folder,
     checked_limit,
     choose,
@@ -41,11 +42,11 @@ class Mnist(NamedTuple):
 
 
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-MNIST_MD5 = {  # of the gzipped files at MNIST_URL
-    "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
-    "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
-    "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+MNIST_SHA256 = {  # of the unpacked files
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 # Digits in the training file, in the test file, and how many of the former are validation data.
 MNIST_SIZES = {"full": (60_000, 10_000, 5_000), "sample": (6_000, 1_000, 1_000)}
@@ -55,7 +56,7 @@ OWN_PATTERNS = {"train": ("*train*",), "test": ("*t10k*", "*test*")}  # names of
 def read_idx(path: Path | str) -> Tensor:
     """A uint8 tensor from an IDX file, gzipped or not: two zero bytes, type 8 (unsigned byte), the number of
     dimensions, each size as a big-endian 32-bit integer, then exactly that many bytes. Raises DataError."""
-    data = read_bytes(path, "an IDX file of bytes")
+    data = _content(Path(path))
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4:
         found = data[:4].hex(" ") or "nothing"
         raise DataError(f"{path}: expected IDX magic 00 00 08 01 to 00 00 08 04, found {found}")
@@ -76,7 +77,7 @@ def mnist(data_dir: Path | str, source: str = "auto", limit: int | None = None) 
     keeps the first of the others. Raises DataError for missing, damaged or incomplete files.
     """
     limit = checked_limit(limit)
-    needed = [_mnist_names(name) for name in MNIST_MD5]
+    needed = [_mnist_names(name) for name in MNIST_SHA256]
     folder, metadata = choose(data_dir, source, "MNIST/raw", needed, _fetch_mnist, MNIST_URL)
     train_count, test_count, held_out = MNIST_SIZES[metadata["data"]]
     train = _mnist_part(folder, "train", train_count)
@@ -176,7 +177,7 @@ def _mnist_names(name: str) -> list[str]:
 
 def _mnist_part(folder: Path, part: str, count: int) -> tuple[Tensor, Tensor]:
     """Images (count, 28, 28) uint8 and labels (count,) int64 of `train` or `t10k`."""
-    paths = [first_present(folder, _mnist_names(name)) for name in MNIST_MD5 if name.startswith(part)]
+    paths = [first_present(folder, _mnist_names(name)) for name in MNIST_SHA256 if name.startswith(part)]
     if None in paths:
         raise DataError(
             f"{folder}: expected the images and the labels of {part}, found not both; "
@@ -195,7 +196,11 @@ def _fetch_mnist(folder: Path, absent: list[str]) -> None:
     """Downloads with torchvision if it can be imported, else with `files.download`."""
     if not _fetch_by_torchvision(folder, absent):
         for name in absent:
-            download(MNIST_URL + name, folder / name, [MNIST_MD5[name.removesuffix(".gz")]])
+            download(MNIST_URL + name, folder / name, MNIST_SHA256[name.removesuffix(".gz")], _content)
+
+
+def _content(path: Path) -> bytes:
+    return read_bytes(path, "an IDX file of bytes")
 
 
 def _fetch_by_torchvision(folder: Path, absent: list[str]) -> bool:
@@ -210,8 +215,10 @@ def _fetch_by_torchvision(folder: Path, absent: list[str]) -> bool:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
             datasets.MNIST(temporary, download=True)
             for name in absent:
-                os.replace(Path(temporary, "MNIST", "raw", name), folder / name)
-    except (ImportError, RuntimeError, OSError):
+                path = Path(temporary, "MNIST", "raw", name)  # one of its mirrors is not encrypted
+                check_sha256("torchvision", _content(path), MNIST_SHA256[name.removesuffix(".gz")])
+                os.replace(path, folder / name)
+    except (ImportError, RuntimeError, OSError, DataError):
         return False
     finally:
         socket.setdefaulttimeout(timeout)

@@ -43,6 +43,8 @@ from lstm_studies.loaders.prices import joined, own_prices
 from lstm_studies.loaders.tables import to_time
 
 MOVEMENT_URL = "https://github.com/fulifeng/Adv-ALSTM/archive/3d6c3dc921f44832dd48734d79dbf60cd832cf5b.zip"
+MOVEMENT_SHA256 = "8feb558461a59f8185d3a0d468f3703df8143ec1efe6a299d5097fb5d1b9365c"  # of `archive_content`
+WEIGHTS = re.compile(r"saved_model/(acl18_alstm/exp\.[^/]*:0\.npy|kdd17_alstm/model\.data-00000-of-00001)$")
 ARCHIVE = ("Adv-ALSTM-master", "Adv-ALSTM-3d6c3dc921f44832dd48734d79dbf60cd832cf5b", "Adv-ALSTM")
 MOVEMENT_ZIP = (*(f"{name}.zip" for name in ARCHIVE[:2]), *ARCHIVE)  # packed, or an unpacked folder
 SAMPLE = SAMPLES / "sp500" / "stocks_daily.csv.gz"
@@ -176,6 +178,17 @@ def read_part(path: Path, name: str) -> bytes:
     return read_bytes(path / name, "a file of the archive") if path.is_dir() else read_member(path, [name])
 
 
+def archive_content(path: Path) -> bytes:
+    """All files of the archive that are read here, one after another: its packing may change, they may not."""
+    names = [name for name in sorted(part_names(path)) if WEIGHTS.search(name)]
+    for known in MOVEMENT_SETS.values():
+        _trading_dates(path, known)
+        features = _stock_members(path, known, "ourpped").values()
+        prices = [name.replace("/ourpped/", f"/{known.prices}/") for name in features]
+        names += [full_name(path, f"data/{known.folder}/trading_dates.csv"), *features, *prices]
+    return b"".join(read_part(path, name) for name in names)
+
+
 def full_name(path: Path, ending: str) -> str:
     """The name of the archive's file that is `ending` under a root folder of any name, or none."""
     return next((name for name in part_names(path) if name == ending or name.endswith(f"/{ending}")), ending)
@@ -240,11 +253,5 @@ def price_table(path: Path | str) -> MovementTable:
 
 
 def _fetch(folder: Path, absent: list[str]) -> None:
-    """Downloads the archive, which is refused if it lacks a file of either data set."""
-
-    def check(path: Path) -> None:
-        for known in MOVEMENT_SETS.values():
-            _stock_members(path, known, "ourpped")
-            _trading_dates(path, known)
-
-    download(MOVEMENT_URL, folder / absent[0], check=check, timeout=30.0)
+    """Downloads the archive, which is refused if a file that is read lacks in it, or is another one."""
+    download(MOVEMENT_URL, folder / absent[0], MOVEMENT_SHA256, archive_content, timeout=30.0)

@@ -36,6 +36,7 @@ class StockPrices(NamedTuple):
 
 
 STOCKS_URL = "https://www.kaggle.com/api/v1/datasets/download/gauravmehta13/sp-500-stock-prices"
+STOCKS_SHA256 = "b4312c8795fc1c90c681c00f27ea83416c3fa927643b93b85abff65f28a2f3c7"  # of `_stocks_content`
 STOCKS_ZIP = "sp-500-stock-prices.zip"
 STOCKS_CSV = ("S&P 500 Stock Prices 2014-2017.csv", "SP 500 Stock Prices 2014-2017.csv")
 STOCKS_SAMPLE = "stocks_daily.csv.gz"
@@ -130,7 +131,11 @@ def complete_stocks(prices: StockPrices) -> StockPrices:
 
 
 def _fetch_stocks(folder: Path, absent: list[str]) -> None:
-    download(STOCKS_URL, folder / absent[0], check=lambda path: read_member(path, STOCKS_CSV))
+    download(STOCKS_URL, folder / absent[0], STOCKS_SHA256, _stocks_content)
+
+
+def _stocks_content(path: Path) -> bytes:
+    return b"\n".join(read_member(path, STOCKS_CSV).splitlines())  # whatever ends its lines
 
 
 def _content(path: Path) -> bytes:

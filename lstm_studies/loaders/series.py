@@ -88,7 +88,7 @@ def read_benchmark(folder: Path) -> list[Series]:
     absent = [name for name in sums if not (folder / name).exists()]
     try:
         for name in absent:
-            download(f"{NAB_URL}/{name}", folder / name, [sums[name]])
+            download(f"{NAB_URL}/{name}", folder / name, sums[name])
     except DataError as error:
         raise DataError(
             f"{folder}: expected data/ and labels/ of the Numenta Anomaly Benchmark, found {len(absent)} of its "
