@@ -246,7 +246,7 @@ def plot_digits(request: Request, runs: dict[str, Request], folder: Path) -> Non
         if model.code_size == code_size:
             shape = runs[name].single().step_shape
             restored = as_images(model(as_sequences(images, shape)).reconstruction, shape)
-            columns[f"$I_{{{runs[name].model}}}$"] = restored.numpy()
+            columns[f"$\\mathdefault{{I_{{{runs[name].model}}}}}$"] = restored.numpy()
     pca = fit_pca(data.train_images / 255, code_size)
     columns[f"PCA-{code_size}"] = pca.reconstruct(images).clamp(0, 1).numpy()
     titles = [f"test digit {label}" for label in data.test_labels[:3].tolist()]

@@ -84,7 +84,7 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
     """The results of all studies with the presets of a profile, `jobs` processes at a time, the longest first."""
     from lstm_studies.training import workers  # imports torch, which --help and --list need not wait for
 
-    began = time.time()
+    began, started = time.time(), time.monotonic()  # the clock may be set while it runs
     runs = {name_of(study.path, preset): (study, preset) for study in studies for preset in presets_of(study, profile)}
     tasks = {
         name: workers.Task(name, run_study, Asked(*run, resume, began), folder_of(*run, output))
@@ -106,7 +106,7 @@ def run_all(studies: list[Study], profile: str, output: Path, jobs: int, resume:
     def then(task: workers.Task, result: Any) -> list[workers.Task]:
         lost = isinstance(result, workers.WorkerLost)
         ended[task.name] = result = Failure(*runs[task.name], str(result)) if lost else result
-        minutes = (time.time() - began) / 60
+        minutes = (time.monotonic() - started) / 60
         left = minutes / len(ended) * (len(tasks) - len(ended))
         print(f"{task.name}: {outcome(result)}; {len(ended)} of {len(tasks)}, {duration(left)} left", flush=True)
         return ready()

@@ -148,6 +148,18 @@ def test_confusion(tmp_path, readable, classes):
     readable(plots.confusion(tmp_path / "c.png", matrices, range(classes)))
 
 
+@pytest.mark.parametrize("name", ["$\\frac{$", "<script>$A$_B^&%"])
+def test_a_name_is_no_formula(tmp_path, readable, name):
+    """Stocks, classes and series have names of any kind; the powers of ten of an axis are formulas as before."""
+    line = {name: ([1, 2, 3], [1.0, 20.0, 3000.0])}
+    readable(plots.curves(tmp_path / "a.png", line, name, name, log=True, levels={name: 2.0}))
+    readable(plots.panels(tmp_path / "b.png", {name: line}, name, name))
+    readable(plots.confusion(tmp_path / "c.png", {name: np.eye(2)}, [name, "b"]))
+    readable(plots.intervals(tmp_path / "d.png", {name: (1.0, 0.0, 2.0)}, name, {name: 1.0}))
+    readable(plots.histograms(tmp_path / "e.png", {name: {name: np.arange(5.0)}}, name, name))
+    readable(plots.dots(tmp_path / "f.png", [name], {name: [1.0]}, name, {name: 0.0}))
+
+
 def test_no_screen():
     assert plt.get_backend().lower() == "agg"
 

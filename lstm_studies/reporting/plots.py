@@ -30,11 +30,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 plt.rcParams["axes.prop_cycle"] = matplotlib.cycler(color=COLOURS)
 
 
+FORMULA = r"$\mathdefault{"  # begins what is one, as on a logarithmic axis
 Name = str | tuple[str, ...]  # of a line: lines ("fc", "training") and ("fc", "validation") share the colour of "fc"
 Series = Mapping[Name, tuple[Sequence, ...]]
 
 
 def save(figure, path: Path) -> Path:
+    for text in figure.findobj(matplotlib.text.Text):  # a name such as $A$ is a name, and no formula
+        if "$" in text.get_text() and not text.get_text().startswith(FORMULA):
+            text.set_parse_math(False)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
