@@ -1,12 +1,14 @@
 """Soak: trainings that are ended again and again at random moments, resumed, and compared with undisturbed ones.
 
-`make reliability` runs some of all scripts and backends, and with LONG=1 about an hour of them, 500
-kills at least; `--seed` draws other moments. Each start is a fork of the test's process, which has imported everything.
+`make reliability` runs some of all scripts and backends, and with LONG=1 some hours of them; `--seed` draws other
+moments. Each start is a fork of the test's process, which has imported everything.
 """
 
 import contextlib
+import functools
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -19,14 +21,20 @@ from pathlib import Path
 import filelock
 import pytest
 from processes import fork, wait
-from tiny_training import everything, same
-from trainings import ALL, MANY
+from test_reproduce import NUMBERS
+from tiny_training import everything, same, without_seconds
+from trainings import ALL, GRID, MANY, SEEDS, TOY
+
+import reproduce
+from lstm_studies.reporting.studies import Study
+from lstm_studies.training import checkpoint, tables
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="reads the processes of a session in /proc"
 )
 
 BACKENDS = {"loky": ["--jobs", "2"], "dask": ["--jobs", "2", "--backend", "dask"]}
+LONG = 20  # ends of each training with LONG=1
 MOST = 8  # disturbances of one training; then it may end
 
 
@@ -77,7 +85,13 @@ def kill_worker(leader: int, chance: random.Random) -> bool:
 # ---- one training ----------------------------------------------------------------------------------------------------
 
 ENDS = {  # the exit statuses beside 0; a search survives the death of a worker, but not before it began
-    **{"SIGKILL": (-9,), "SIGTERM": (143, -15), "two SIGTERM": (143, -15), "SIGINT": (130, -2)},
+    **{
+        "SIGKILL": (-9,),
+        "SIGTERM": (143, -15),
+        "two SIGTERM": (143, -15),
+        "SIGINT": (130, -2),
+        "two SIGINT": (130, -2),
+    },
     **{"full disk": (1,), "SIGSTOP": (), "worker": (1,)},
 }
 LINES = {"full disk": "File too large", "worker": "its workers did not start"}  # with status 1
@@ -86,9 +100,8 @@ LINES = {"full disk": "File too large", "worker": "its workers did not start"}  
 class Soak:
     """One training in a folder, disturbed until it has ended."""
 
-    def __init__(self, function: Callable[[Path], object], folder: Path, chance: random.Random, parallel: bool):
-        self.function, self.folder, self.chance = function, folder, chance
-        self.kinds = [kind for kind in ENDS if kind != "worker"] + (["worker"] * 2 if parallel else [])
+    def __init__(self, function: Callable[[Path, int], object], folder: Path, chance: random.Random, kinds: list[str]):
+        self.function, self.folder, self.chance, self.kinds = function, folder, chance, kinds
         self.said, self.sessions, self.counts = folder.with_suffix(".txt"), [], Counter()
 
     def undisturbed(self) -> float:
@@ -99,7 +112,8 @@ class Soak:
         return time.monotonic() - started
 
     def begin(self, limit: int | None = None) -> int:
-        self.sessions.append(start(lambda: self.function(self.folder), self.said, limit))
+        number = len(self.sessions)  # of this start
+        self.sessions.append(start(lambda: self.function(self.folder, number), self.said, limit))
         return self.sessions[-1]
 
     def disturb(self, seconds: float) -> bool:
@@ -126,10 +140,10 @@ class Soak:
                 self.counts[kind] += 1
         else:
             os.kill(child, getattr(signal, kind.split()[-1]))
-            if kind == "two SIGTERM":
+            if kind.startswith("two "):
                 time.sleep(self.chance.uniform(0, 0.05))
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGTERM)
+                    os.kill(child, getattr(signal, kind.split()[-1]))
         status = wait(child, 600)
         assert status is not None, (kind, "does not end", session(child), self.said.read_text())
         return status
@@ -149,46 +163,54 @@ class Soak:
         return files + [line for own in self.sessions for line in session(own).values()]
 
 
+def resumed(train: Callable, flags: Sequence[str], often: Sequence[str], folder: Path, start: int) -> None:
+    """The start with this number; each one with another number of processes, if there are several."""
+    jobs = ["--jobs", str(1 + (start + 1) % 3)] if "--jobs" in flags and "dask" not in flags else []
+    train(folder, *flags, *jobs, *often, "--resume")
+
+
 def results(folder: Path, flags: Sequence[str]) -> dict:
     """What is compared. Dask itself draws from Python's generator in its workers, from which no training draws."""
     content = everything(folder)
     for path, own in content.items():
         if "dask" in flags and path.endswith(".pt"):
             content[path] = {name: value for name, value in own.items() if name != "random_python"}
+    if (page := folder / "report" / "index.html").exists():
+        content["report"] = re.sub(r"[\d.]+ (s|min\w*|h\w*)\b", "", page.read_text())
     return content
 
 
 @pytest.fixture
 def amount(request) -> int:
     """Ends of each training in one process: 6 in `make reliability`, 20 with LONG=1."""
-    return 20 if request.config.getoption("--long") else 6
+    return LONG if request.config.getoption("--long") else 6
 
 
 @pytest.fixture
 def soak(run, tmp_path, count, request, monkeypatch):
-    """soak(name, kills, *flags): the training until it was ended so many times, anew after each end."""
+    """soak(name, kills, *flags): the training until it was ended so many times, anew after each end.
+
+    name: of a training, or a function of a folder and flags. kinds: of disturbances. most: of one training.
+    """
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     chance = random.Random(f"{request.node.name} {request.config.getoption('--seed')}")
 
-    def call(name: str, kills: int, *flags: str) -> None:
-        run(name, tmp_path / "whole")
+    def call(name: str | Callable, kills: int, *flags: str, kinds: Sequence[str] = (), most: int = MOST) -> None:
+        train = name if callable(name) else functools.partial(run, name)
+        kinds = list(kinds or [kind for kind in ENDS if kind != "worker"] + (["worker"] * 2 if flags else []))
+        train(tmp_path / "whole")
         whole, total = results(tmp_path / "whole", flags), Counter()
-        first = Soak(lambda folder: run(name, folder, *flags), tmp_path / "0", chance, bool(flags))
+        first = Soak(lambda folder, number: train(folder, *flags), tmp_path / "0", chance, kinds)
         seconds = first.undisturbed()
         assert same(results(first.folder, flags), whole) and not first.leftovers(), first.leftovers()
         for number in range(1, 1000):
             if sum(total.values()) >= kills:
                 break
             often = chance.choice((["--checkpoint_every", "0"], ["--checkpoint_every", "0.05"], []))
-            one = Soak(
-                lambda folder: run(name, folder, *flags, *often, "--resume"),  # noqa: B023
-                tmp_path / str(number),
-                chance,
-                bool(flags),
-            )
-            for _ in range(MOST):
+            one = Soak(functools.partial(resumed, train, flags, often), tmp_path / str(number), chance, kinds)
+            for _ in range(most):
                 if one.disturb(0.8 * seconds):
                     break
             else:
@@ -234,3 +256,137 @@ def test_ended_at_random_moments_in_several_processes(soak, backend, name, amoun
     if backend == "dask":
         pytest.importorskip("distributed")
     soak(name, amount // (2 if backend == "loky" else 4), *BACKENDS[backend])
+
+
+@pytest.mark.reliability
+def test_interrupted_twice(soak, amount):
+    """The second SIGINT comes while the state is being saved after the first one."""
+    soak("toy grid", 50 if amount == LONG else 10, kinds=["two SIGINT"])
+
+
+@pytest.mark.reliability
+def test_a_grid_killed_ten_times(soak):
+    soak("toy grid", 10, kinds=["SIGKILL"], most=10)
+
+
+@pytest.mark.reliability
+def test_a_report_ended_at_random_moments(soak, amount, monkeypatch):
+    """reproduce.py with two studies, one of which reads the model of the other: the same page."""
+    tiny = " ".join(flag for flag in TOY if flag != "--quiet")
+    studies = (
+        Study("lstm_ae_toy", "encode", "Codes", "", needs=("lstm_ae_toy/reconstruct",)),
+        Study("lstm_ae_toy", "reconstruct", "Waves", "", quick=tiny, numbers=NUMBERS),
+    )
+    monkeypatch.setattr(reproduce, "STUDIES", studies)
+
+    def report(folder: Path, *flags: str) -> None:
+        argv = [flag for flag in flags if flag not in ("--checkpoint_every", "0", "0.05")]
+        sys.exit(reproduce.exit_status(reproduce.main([*argv, "--output_dir", str(folder)])) or None)
+
+    def whole(folder: Path, *flags: str) -> None:
+        with contextlib.suppress(SystemExit):
+            report(folder, *flags)
+
+    soak(whole, 50 if amount == LONG else 5, kinds=["SIGKILL", "SIGTERM", "SIGINT"])
+
+
+@pytest.mark.reliability
+def test_two_scripts_at_one_moment_in_one_folder(run, tmp_path, count, amount):
+    """One of them trains; the other one is refused in one line, and its files are nowhere."""
+    run("toy", tmp_path / "whole")
+    whole, refused = everything(tmp_path / "whole"), 0
+    for number in range(50 if amount == LONG else 10):
+        folder, (ready, go) = tmp_path / str(number), os.pipe()
+
+        def begin(folder=folder, ready=ready) -> None:
+            os.read(ready, 1)
+            run("toy", folder, "--checkpoint_every", "0")
+
+        lines = [tmp_path / f"{number}-{k}.txt" for k in range(2)]
+        children = [start(begin, said) for said in lines]
+        os.write(go, b"12")
+        statuses = [wait(child) for child in children]
+        assert sorted(statuses) in ([0, 2], [0, 0]), [said.read_text() for said in lines]
+        for status, said in zip(statuses, lines, strict=True):
+            assert status == 0 or (
+                "another run is writing to" in said.read_text() and said.read_text().count("\n") == 1
+            )
+        refused += 2 in statuses  # else the second one came when the first one had ended
+        assert same(everything(folder), whole)
+        os.close(ready)
+        os.close(go)
+    assert refused > number / 2
+    count(number + 1)
+
+
+# ---- a folder is of one run ------------------------------------------------------------------------------------------
+
+RUNS = {  # settings of runs that take turns in one folder
+    "plain": [],
+    "narrow": ["--hidden_size", "3"],
+    "seeds": SEEDS,
+    "grid": GRID,
+    "long": ["--epochs", "3"],
+    "codes": ["--code_size", "2", "3"],
+}
+TELLING = ("hidden_size", "seeds", "learning_rate", "epochs", "code_size")  # settings by which config.json names them
+
+
+def mixture(folder: Path, wholes: dict[str, Path]) -> str:
+    """What in a run folder is not of the run that its config.json names; "" if everything is."""
+    config = folder / "config.json"
+    if not config.exists():  # killed between two renames: the folder is that of the earlier run, partly in .earlier
+        return ""
+    asked = {name: tables.read_json(config)[name] for name in TELLING}
+    configs = {name: tables.read_json(path / "config.json") for name, path in wholes.items()}
+    (whole,) = (wholes[name] for name, own in configs.items() if {key: own[key] for key in TELLING} == asked)
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if any(part.startswith(".") for part in name.parts) or not path.is_file() or name.name == "config.json":
+            continue
+        twin = whole / name
+        if "previous" in name.name:
+            twin = twin.with_name("last.pt")
+        if not twin.exists():
+            return f"{name} is of another run"
+        if path.suffix == ".pt" and checkpoint.load(path)["flags"] != checkpoint.load(twin)["flags"]:
+            return f"{name} has the settings of another run"
+        if name.name == "history.csv" and not twin.read_text().startswith(path.read_text()):
+            return f"{name} has the losses of another run"
+        if name.name == "metrics.json" and without_seconds(tables.read_json(path)) != without_seconds(
+            tables.read_json(twin)
+        ):
+            return f"{name} has the results of another run"
+    return ""
+
+
+@pytest.mark.reliability
+def test_a_folder_is_of_one_run(run, tmp_path, count, amount, request):
+    """Pairs of runs of other settings, each killed, stopped or let end, resumed or not, in one folder."""
+    wholes = {}
+    for name, flags in RUNS.items():
+        run(["lstm_ae_toy", "reconstruct", *TOY, *flags], tmp_path / name / "same")
+        wholes[name] = tmp_path / name / "same" / "reconstruct"
+    chance, folder = random.Random(f"mixture {request.config.getoption('--seed')}"), tmp_path / "out" / "same"
+    last, statuses, started = "plain", Counter(), time.monotonic()
+    run(["lstm_ae_toy", "reconstruct", *TOY], folder)
+    seconds = time.monotonic() - started
+    for number in range(500 if amount == LONG else 40):
+        name = chance.choice([last, *RUNS])
+        more = chance.choice((["--resume"], [], ["--resume", "--checkpoint_every", "0"], ["--checkpoint_every", "0"]))
+        flags = [*RUNS[name], *more]
+        said = tmp_path / "said.txt"
+        child = start(lambda flags=flags: run(["lstm_ae_toy", "reconstruct", *TOY, *flags], folder), said)
+        kind = chance.choice(("SIGKILL", "SIGKILL", "SIGTERM", "nothing"))
+        status = wait(child, 600 if kind == "nothing" else chance.choice((0.2, 1.5)) * chance.uniform(0, seconds))
+        if status is None:
+            os.kill(child, getattr(signal, kind))
+            status = wait(child, 600)
+        statuses[status] += 1
+        text = said.read_text()
+        assert status in (0, 2, -9, 143, -15) and "Traceback" not in text, (status, text)
+        assert status != 2 or "--resume" in more, text
+        assert not (found := mixture(folder / "reconstruct", wholes)), (number, last, name, more, kind, status, found)
+        last = name
+    print(dict(statuses))
+    count(number + 1)
