@@ -10,6 +10,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -388,5 +389,11 @@ def test_a_folder_is_of_one_run(run, tmp_path, count, amount, request):
         assert status != 2 or "--resume" in more, text
         assert not (found := mixture(folder / "reconstruct", wholes)), (number, last, name, more, kind, status, found)
         last = name
+    run(["lstm_ae_toy", "reconstruct", *TOY], folder)
+    assert not mixture(folder / "reconstruct", wholes)
+    for name in ("metrics.json", "history.csv", "best.pt"):  # what is mixed up is noticed
+        shutil.copy(wholes["narrow"] / name, folder / "reconstruct" / name)
+        assert name in mixture(folder / "reconstruct", wholes)
+        shutil.copy(wholes["plain"] / name, folder / "reconstruct" / name)
     print(dict(statuses))
     count(number + 1)
