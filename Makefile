@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BENCHMARKS := conv_lstm long_sequences mnist scale grid startup memory prox_lstm adv_alstm sentiment
+PARTS = $(shell grep -lE "mark.reliability|thorough|fuzz," tests/test_*.py tests/reliability/test_*.py)
 RUN := OMP_NUM_THREADS=1 $(VENV)/bin/python
 
 .PHONY: report test reliability lint bench clean
@@ -13,9 +14,11 @@ report: $(VENV)/.installed  ## the studies in their quick profile, and outputs/r
 test: lint  ## lint and all tests, a process per core
 	$(RUN) -m pytest -q -n auto --dist loadfile
 
-reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks and their counts in docs/reliability.md; LONG=1: an hour of soak
+reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, all to their end, and their counts in docs/reliability.md; LONG=1: hours
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(RUN) -m pytest -q tests -m reliability $(if $(LONG),--long) --counts=docs/results/reliability.json
+	failed=; for part in $(PARTS); do \
+	    $(RUN) -m pytest -q $$part -m reliability $(if $(LONG),--long) --counts=docs/results/reliability.json || failed="$$failed $$part"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

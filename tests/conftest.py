@@ -21,6 +21,8 @@ from lstm_studies.training.run import run_script
 
 PAGE = Path(__file__).parent.parent / "docs" / "reliability.md"
 COUNTS = Counter()  # of what the tests marked `reliability` tried, by test
+COUNTS_FILE: list[Path] = []  # the one of --counts
+FAILED: set[str] = set()  # tests of which a case failed
 
 
 def pytest_addoption(parser):
@@ -30,19 +32,30 @@ def pytest_addoption(parser):
         metavar="FILE",
         help="JSON file for what the reliability tests counted; docs/reliability.md gets the numbers, too",
     )
-    parser.addoption("--long", action="store_true", help="the soak of `make reliability` at its full length, an hour")
+    parser.addoption("--long", action="store_true", help="the soak of `make reliability` at its full length, hours")
     parser.addoption("--seed", type=int, default=0, help="seed of the soak's random moments")
 
 
-def pytest_sessionfinish(session, exitstatus):
-    file = session.config.getoption("--counts")
-    if file and exitstatus == 0:
+def pytest_runtest_logfinish(nodeid, location):
+    """After each test, since `make reliability LONG=1` takes hours: what it counted, unless a case of it failed."""
+    name = location[2].partition("[")[0]
+    if COUNTS_FILE and (name in COUNTS or name in FAILED):
+        file = COUNTS_FILE[0]
         known = json.loads(file.read_text()) if file.exists() else {}  # of tests that this session left out
-        file.write_text(json.dumps(dict(sorted({**known, **COUNTS}.items())), indent=2) + "\n")
-        text = PAGE.read_text()
-        for name, number in COUNTS.items():
-            text = re.sub(rf"(::{name}` \| )[\d,–]+", rf"\g<1>{number:,}", text)
-        PAGE.write_text(text)
+        counts = {test: number for test, number in {**known, **COUNTS}.items() if test not in FAILED}
+        file.write_text(json.dumps(dict(sorted(counts.items())), indent=2) + "\n")
+        number = f"{counts[name]:,}" if name in counts else "–"
+        PAGE.write_text(re.sub(rf"(::{name}` \| )[\d,–]+", rf"\g<1>{number}", PAGE.read_text()))
+
+
+def pytest_runtest_logreport(report):
+    if report.failed:
+        FAILED.add(report.location[2].partition("[")[0])
+
+
+def pytest_configure(config):
+    if file := config.getoption("--counts"):
+        COUNTS_FILE.append(file)
 
 
 @pytest.fixture
