@@ -11,6 +11,11 @@ data is named at the top of the report; the others go on. The exit status is 1 i
 data that could not be downloaded are missing.
 """
 
+from lstm_studies.training.flags import Parser, check_environment, fit_console
+
+if __name__ == "__main__":
+    check_environment("reproduce.py")
+
 import argparse
 import contextlib
 import importlib
@@ -29,7 +34,6 @@ from lstm_studies.reporting import report
 from lstm_studies.reporting.chapters import ChapterError
 from lstm_studies.reporting.runs import Failure, Run, duration, read_json, with_opponents
 from lstm_studies.reporting.studies import PRESETS, STUDIES, Study
-from lstm_studies.training.flags import Parser, fit_console
 from lstm_studies.training.signals import Interrupted, interruptible
 
 ROOT = Path(__file__).resolve().parent

@@ -1,16 +1,18 @@
 """Flags: declared once, typed by their annotations, resolved through presets, refused where they have no use."""
 
 import dataclasses
+import importlib.metadata
 import json
 import math
 import sys
+import tomllib
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from conftest import one_line
 
-from lstm_studies.training import flags
+from lstm_studies.training import flags, settings
 from lstm_studies.training.formats import FORMAT, VERSION
 from lstm_studies.training.presets import Request, Script, with_values
 from lstm_studies.training.settings import (
@@ -265,6 +267,27 @@ def test_missing_tensorboard(capsys, monkeypatch):
 
 
 # ---- accepted --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("package", "version"), [("Python", (3, 10, 13)), ("torch", "2.9.1+cpu"), ("numpy", "1.26.4"), ("pandas", "2.3")]
+)
+def test_an_older_environment_is_one_line(monkeypatch, capsys, package, version):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == package else "99.1.dev0")
+    if package == "Python":
+        monkeypatch.setattr(sys, "version_info", version)
+    with pytest.raises(SystemExit, match="2"):
+        flags.check_environment("prog.py")
+    monkeypatch.undo()
+    assert one_line(capsys).startswith(f"prog.py: error: expected {package} ")
+    flags.check_environment("prog.py")
+
+
+def test_the_least_versions_are_those_of_the_project():
+    project = tomllib.loads((settings.ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=" + ".".join(map(str, settings.PYTHON))
+    for package, least in settings.PACKAGES.items():
+        assert any(one.startswith(f"{package}>={'.'.join(map(str, least))},") for one in project["dependencies"])
 
 
 def test_spellings():

@@ -7,6 +7,8 @@ import argparse
 import ast
 import difflib
 import functools
+import importlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -21,6 +23,8 @@ from lstm_studies.training.presets import PRESETS, Request, Script
 from lstm_studies.training.settings import (
     BACKENDS,
     GROUPS,
+    PACKAGES,
+    PYTHON,
     ROOT,
     Flag,
     Settings,
@@ -49,6 +53,26 @@ def fit_console() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def check_environment(prog: str) -> None:
+    """Ends the process with one line if Python or a package is missing or older than what has been tried."""
+
+    def refuse(expected: str, version: str, way: str) -> None:
+        print(f"{prog}: error: expected {expected}, found {version}; {way}", file=sys.stderr)
+        sys.exit(2)
+
+    def check(name: str, least: tuple[int, ...], version: str) -> None:
+        if tuple(map(int, version.split(".")[:2])) < least:
+            expected = f"{name} {'.'.join(map(str, least))} or later"
+            refuse(expected, version, "`make test` installs what requirements.txt lists")
+
+    check("Python", PYTHON, ".".join(map(str, sys.version_info[:3])))
+    if missing := [package for package in REQUIRED if not importlib.util.find_spec(package)]:
+        way = "first run source .venv/bin/activate, which make report or make test sets up"
+        refuse("the packages of requirements.txt", f"no {', '.join(missing)}", way)
+    for package, least in PACKAGES.items():
+        check(package, least, importlib.metadata.version(package))
+
+
 def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
     """The request for each function that is to run. Wrong flags end the process with one line and status 2."""
     fit_console()
@@ -69,6 +93,7 @@ def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
     else:
         parser = make_parser(script, functions)
     namespace, unknown = parser.parse_known_args(argv)
+    check_environment(parser.prog)
     given = vars(namespace)
     function, preset = given.pop("function"), given.pop("preset", None)
     try:
@@ -77,11 +102,6 @@ def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
         requests = {name: make_request(script, name, preset, given) for name in functions}
     except UsageError as error:
         parser.error(f"argument {error}")
-    if missing := [package for package in REQUIRED if not importlib.util.find_spec(package)]:
-        parser.error(
-            f"expected the packages of requirements.txt, found no {', '.join(missing)}; first run "
-            "source .venv/bin/activate, which make report or make test sets up"
-        )
     for package in needed_packages(requests.values()):
         try:
             importlib.import_module(package)

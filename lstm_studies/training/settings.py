@@ -23,6 +23,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHON, PACKAGES = (3, 11), {"torch": (2, 13), "numpy": (2, 4), "pandas": (3, 1)}  # the least that has been tried
 BACKENDS = {"loky": "joblib", "dask": "distributed", "ray": "ray"}  # and the package that each needs
 
 
