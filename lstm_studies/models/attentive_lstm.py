@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
+from torch.nn.functional import normalize, softplus
 
-from lstm_studies.models.adversarial import compute_perturbation, random_perturbation
+from lstm_studies.models.adversarial import random_perturbation
 from lstm_studies.models.samples_last_lstm import SamplesLastLSTM
 
 
@@ -154,7 +154,8 @@ class AttentiveLSTM(nn.Module):
 
     def scores(self, e: Tensor) -> Tensor:
         """Scores (B,) of representations e (B, E)."""
-        return self.head(e).squeeze(1)
+        # as a product with e.T, the layout of `represent`, which the gradient then has too
+        return torch.addmm(self.head.bias.unsqueeze(1), self.head.weight, e.T)[0]
 
     def hidden_states(self, x: Tensor) -> Tensor:
         """h (U, T, B) of x (B, T, I)."""
@@ -175,15 +176,17 @@ class AttentiveLSTM(nn.Module):
         sign = 2.0 * y - 1
         e = self.represent(x)
         score = self.scores(e)
-        clean = self.sample_losses(score, sign).mean()
-        loss = clean
+        loss = clean = self.sample_losses(score, sign).mean()
         if self.l2:
-            loss = loss + self.l2 / 2 * (self.head.weight.square().sum() + self.head.bias.square().sum())
-        adversarial = torch.zeros_like(clean)
+            last_layer = torch.cat([self.head.weight[0], self.head.bias])
+            loss = torch.add(loss, last_layer @ last_layer, alpha=self.l2 / 2)
         if self.perturbed:
-            perturbed = e + self.epsilon * self.perturbation(e, sign)
-            adversarial = self.sample_losses(self.scores(perturbed), sign).mean()
-            loss = loss + self.beta * adversarial
+            # w (e + epsilon r) + c
+            perturbed = torch.addmv(score, self.perturbation(e, sign), self.head.weight[0], alpha=self.epsilon)
+            adversarial = self.sample_losses(perturbed, sign).mean()
+            loss = torch.add(loss, adversarial, alpha=self.beta)
+        else:
+            adversarial = torch.zeros_like(clean)
         accuracy = ((score > 0) == (y > 0)).float().mean()
         return {"loss": loss, "clean": clean, "adversarial": adversarial, "accuracy": accuracy}
 
@@ -193,12 +196,17 @@ class AttentiveLSTM(nn.Module):
         return torch.relu(1 - margin) if self.hinge else softplus(-margin)
 
     def perturbation(self, e: Tensor, sign: Tensor) -> Tensor:
-        """r (B, E) for e (B, E): constant, of length 1, or 0 where the loss has no gradient."""
+        """r (B, E) for e (B, E): constant, of length 1, or 0 where the loss has no gradient.
+
+        As the head is linear, g = dl/dscore w: without autograd, dl/dscore has the sign of -y.
+        """
         if self.random_perturbations:
             return random_perturbation(e)
-        with torch.enable_grad():
-            e = e.detach().contiguous().requires_grad_()  # the norms of its rows are faster so
-            return compute_perturbation(self.sample_losses(self.scores(e), sign).sum(), e)
+        with torch.no_grad():
+            slopes = -sign.to(e.dtype)
+            if self.hinge:
+                slopes = slopes * (sign * self.scores(e) < 1)
+            return slopes.unsqueeze(1) * normalize(self.head.weight)
 
 
 def attend(h: Tensor, layer: nn.Linear, vector: Tensor) -> tuple[Tensor, Tensor]:
