@@ -5,8 +5,9 @@
 
 Each script runs in a process of its own until the last training batch of its first epoch, on 64 sequences; the
 validation after it takes as long as the validation data are many, and is left out. Beside it stands a process that
-imports torch and takes one step of Adam: torch imports its compiler for that, which no training can avoid. What is left
-beside that process and the loader's own seconds is the overhead: other imports, flags, and the preparation of the data.
+imports torch and takes one step of torch.optim.Adam, which imports PyTorch's compiler; the scripts do not. What
+is left beside that process and the loader's own seconds is the overhead: other imports, flags, and the preparation of
+the data.
 A short training as a whole, with its test and its figures, and `--help` are measured from start to end. Processor time.
 Where DATA_DIR lacks the files of a data set, the bundled sample serves.
 """

@@ -30,6 +30,7 @@ from tiny_training import (
 )
 from torch import nn
 from torch.utils.data import TensorDataset
+from trainings import ROOT
 
 from lstm_studies.training import checkpoint, loop, tables
 from lstm_studies.training.checkpoint import CheckpointError
@@ -52,6 +53,30 @@ def column(folder, name):
 
 
 # ---- same numbers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_step_is_that_of_torch_optim(optimizer):
+    """Without the wrappers of `step`, which import PyTorch's compiler."""
+    models = [Net(3).eval(), Net(3).eval()]  # without dropout, whose draws would differ
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [loop.make_optimizer(model, make_settings(optimizer=optimizer)) for model in models]
+    for k in range(3):
+        for model, one in zip(models, optimizers, strict=True):
+            one.zero_grad()
+            step(model, tuple(part[k : k + 5] for part in TRAINING.tensors))["loss"].backward()
+        loop.take_step(optimizers[0])
+        optimizers[1].step()
+    pairs = zip(models[0].parameters(), models[1].parameters(), strict=True)
+    assert all(torch.equal(a, b) and a.requires_grad for a, b in pairs)
+
+
+def test_a_script_does_not_import_the_compiler(tmp_path):
+    """Importing it takes as long as importing PyTorch."""
+    flags = ["--function", "reconstruct", "--limit", "64", "--epochs", "1", "--quiet", "--output_dir", str(tmp_path)]
+    code = f"import sys, lstm_ae_toy; lstm_ae_toy.main({flags!r}); sys.exit('torch._dynamo' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

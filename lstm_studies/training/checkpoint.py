@@ -22,6 +22,7 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lstm_studies.loaders.files import DataError, kind_of_file
 from lstm_studies.training.formats import FORMAT, VERSION, written_later
@@ -251,6 +252,15 @@ def is_of_type(value: Any, declared: Any) -> bool:
     return isinstance(value, declared)
 
 
+class WithoutDraws(TorchFunctionMode):
+    """Skips initial values of tensors on the meta device for which PyTorch imports its compiler, for a second."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func.__name__ in ("normal_", "log_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def check_sizes(model_class: type[nn.Module], arguments: Mapping, weights: Mapping[str, Tensor]) -> None:
     """Raises ValueError unless the model of these arguments has the weights' sizes; it is not made in memory for that.
 
@@ -260,7 +270,7 @@ def check_sizes(model_class: type[nn.Module], arguments: Mapping, weights: Mappi
     for name, value in arguments.items():
         if isinstance(value, int) and value > most and name not in NUMBERS_OF_STEPS:
             raise ValueError(f"expected {name} of at most {most}, found {value}")
-    with torch.device("meta"), warnings.catch_warnings(action="ignore"):  # PyTorch's, of sizes of 0
+    with torch.device("meta"), WithoutDraws(), warnings.catch_warnings(action="ignore"):  # PyTorch's, of sizes of 0
         model_class(**arguments).load_state_dict({name: weight.to("meta") for name, weight in weights.items()})
     for name, weight in weights.items():
         if not torch.isfinite(weight).all():
