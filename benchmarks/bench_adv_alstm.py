@@ -32,8 +32,8 @@ from lstm_studies.training import loop
 from lstm_studies.training.run import keep_memory
 
 ABOUT = (
-    "An epoch with the published sizes in the loop of all scripts, validation included, and the same with features "
-    "last and nn.LSTM. Files: what writing history and checkpoints takes beside an epoch."
+    "An epoch with the published sizes, validation included, beside the same model with features last and nn.LSTM. "
+    "`files`: writing history and checkpoints, per epoch."
 )
 SIZES = {"acl18": (20315, 2555), "kdd17": (64307, 8070)}  # training and validation samples
 

@@ -46,18 +46,17 @@ SIZES = (  # B, T, space, channels, kernel; targets: float32, bfloat16 beside fl
 )
 PARTS, DTYPES = ("encoder", "decoder", "autoencoder"), {"": torch.float32, ", bfloat16": torch.bfloat16}
 ABOUT = (
-    "The usual implementation concatenates input and hidden map, convolves them at every step and lets autograd record "
-    "it. `memory kept`: for both; `by itself`: for ours only, as either one runs without the other's surroundings. The "
-    "ratio is usual / ours. An encoder has as many convolutions as the usual one, a decoder half as many."
+    "The usual implementation convolves the concatenated input and hidden map at every step and lets autograd "
+    "record it. The ratio is usual / ours. `memory kept`: both run with malloc trimming off. `by itself`: the usual "
+    "one runs with PyTorch's default. Sizes are B x T x maps."
 )
 BFLOAT16_ABOUT = (
-    "Under autocast, freed memory kept for all. Two rows each: the usual implementation in float32 and under autocast, "
-    "over ours under autocast. How much bfloat16 gains is the processor's: with AMX its products are six times as fast "
-    "as in float32, with AVX-512 alone twice."
+    "Ours runs under autocast, the usual one in float32 or under autocast, all with malloc trimming off. Products "
+    "in bfloat16 are twice as fast as in float32 with AVX-512, six times with AMX."
 )
 LIMIT_ABOUT = (
-    "The convolutions of the same step alone, channels last, over the whole step: the share of its time that no other "
-    "way of writing it can save, the choice of the convolution apart."
+    "The time of the step's convolutions alone, divided by ours: the largest ratio that any implementation could "
+    "reach with these convolutions is 1."
 )
 
 
@@ -230,7 +229,7 @@ def measure(size: tuple, part: str, kept: ProcessPoolExecutor, other: ProcessPoo
 def rows_of(size: tuple, part: str, times: dict[str, float]) -> tuple[list[Row], list[Row], list[Row]]:
     """The rows of one size and part for the three tables."""
     batch, steps, space, channels, kernel, (float32, bfloat16, autocast) = size
-    what = f"{part}, B={batch} T={steps} {'x'.join(map(str, (1, *space)[-2:]))} H={channels} k={kernel}"
+    what = f"{part}, {'x'.join(map(str, (batch, steps, *(1, *space)[-2:])))} H={channels} k={kernel}"
     plain, fast, limit = [], [], []
     for label, usual in (("by itself", times["usual, by itself"]), ("memory kept", times["usual"])):
         values = {"usual": usual, "ours": times["ours"]}
@@ -240,7 +239,7 @@ def rows_of(size: tuple, part: str, times: dict[str, float]) -> tuple[list[Row],
         ("float32", times["usual"], bfloat16),
         ("autocast", times["usual, bfloat16"], autocast),
     ):
-        fast.append(Row(f"{what}, usual in {label}", {"usual": usual, "ours, bfloat16": ours}, usual / ours, target))
+        fast.append(Row(f"{what}, {label}", {"usual": usual, "ours, bfloat16": ours}, usual / ours, target))
     if part != "autoencoder":
         for suffix, target in (("", ">= 0.85"), (", bfloat16", ">= 0.5")):
             values = {"convolutions": times[f"convolutions{suffix}"], "ours": times[f"ours{suffix}"]}

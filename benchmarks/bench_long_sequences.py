@@ -39,22 +39,18 @@ BATCH, STEPS, SIZES = 128, 784, (64, 128)
 TRAIN = "lstm_ae_mnist.py --function classify --model fc --sequence pixels --source sample --epochs 1 --quiet "
 TRAIN += "--limit 1280 --batch_size 128"
 ABOUT = (
-    f"B={BATCH}, T={STEPS}, one value per step. The usual form is nn.LSTM, the repeated code, nn.LSTM, a linear layer, "
-    "with PyTorch's own memory; ours keeps freed memory and is the same model otherwise: nn.LSTM's kernels already run "
-    "about as fast as a large matrix product (below). The ratio is usual / ours. Left out, since they gained less than "
-    "1.3: the decoder's input product computed once (in a sequence function of our own, .5 to .9 times as fast as "
-    "nn.LSTM, which fuses its steps), and torch.compile."
+    f"LSTM autoencoder, B={BATCH}, T={STEPS}, one value per step. The usual one has PyTorch's default memory "
+    "settings; ours is the same model with malloc trimming off. The ratio is usual / ours."
 )
 MEMORY_STEPS = (784, 4096, 16384)  # squares of 28, 64 and 128
 MEMORY_ABOUT = (
-    "Peak resident memory of a training step, B=8 H=64, one value per step, less that of 8 steps. `chunks`: "
-    "only the states between chunks of sqrt(T) steps are kept, and the backward pass computes the chunks again "
-    "(`checkpoint_steps`); what is left grows with sqrt(T) and with the sequence itself. The ratio is kept / chunks."
+    "Peak memory of a training step (B=8, H=64, one value per step) less that of 8 steps. `chunks`: with "
+    "`checkpoint_steps`, which keeps the states between chunks of sqrt(T) steps and recomputes the others in the "
+    "backward pass. The ratio is kept / chunks."
 )
 FLOPS_ABOUT = (
-    "Floating-point operations of the products of a step (forward, and twice as many backward) by its time, beside a "
-    "product of 2,048 x 2,048 matrices and a convolution of 64 to 256 channels (16 maps of 32 x 32, kernel 3 x 3): "
-    "PyTorch has them from two libraries; nn.LSTM is from the second."
+    "Floating-point operations per second in the products of a training step, beside a product of 2,048 x 2,048 "
+    "matrices and a convolution from 64 to 256 channels (16 maps of 32 x 32, kernel 3 x 3)."
 )
 
 

@@ -33,8 +33,7 @@ SHORT = {"epochs": 1, "seeds": 1, "basic_epochs": 1}  # where a function has the
 SHORT_VOWELS = {"folds": 2, "epsilon": 1}
 NEEDS = {"robustness": ("adversarial", "proximal")}  # what reads models of other functions: trained before it
 ABOUT = (
-    "Largest resident memory of the process, PyTorch's libraries included (the first row), with whole data, batches "
-    "and models; epochs, seeds and folds are cut short."
+    "Largest resident memory of the process with complete data, batches and models, but few epochs, seeds and folds."
 )
 
 

@@ -32,8 +32,8 @@ STUDIES = {  # how many models, and their flags
     "classes pixel by pixel, fc": (1, {"function": "classify", "model": "fc", "sequence": "pixels"}),
 }
 ABOUT = (
-    "Training of the preset `best`: seconds of a step times the steps of all epochs, the middle code size standing for "
-    "all five. `float32` and `bfloat16` are the values of `--precision`; the preset takes the second."
+    "Training with the preset `best`: time of a step times the number of steps; the middle code size represents all"
+    " five. `float32` and `bfloat16` are values of `--precision`; the preset uses bfloat16."
 )
 
 

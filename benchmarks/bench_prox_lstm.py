@@ -50,15 +50,15 @@ DENSE_LIMIT = 2**28  # numbers in the T matrices G of the dense methods
 BATCHES, SIZES = (27, 128), (32, 64, 128, 256, 512)
 FIGURE = "bench_prox_lstm.png"
 RATIOS_ABOUT = (
-    "The proximal LSTM (`auto`) beside a loop over nn.LSTMCell, and the two black-box ways beside it: a row of G for "
-    "the whole batch at a time (`blackbox`), and sample by sample with everything recorded (three samples, multiplied)."
+    "The proximal LSTM (`auto`) beside a loop over nn.LSTMCell and two implementations by autograd: one row of G "
+    "for the whole batch at a time (`blackbox`), and sample by sample (three samples, extrapolated)."
 )
 COSTS_ABOUT = f"T={STEPS}, I=H, epsilon 1. The ratio is auto / loop over nn.LSTMCell."
 CLASSIFIER_ABOUT = (
-    "An epoch of the study on Japanese Vowels (270 utterances of 7 to 26 steps, B=27, 64 channels, H=64): forward, "
-    "backward and Adam. Packed: as PyTorch takes sequences of different lengths. ProxLSTM is packed in both."
+    "An epoch of the study (270 utterances of 7 to 26 steps, B=27, 64 channels, H=64): forward, backward and Adam, "
+    "beside the same model with packed sequences. ProxLSTM is packed in both."
 )
-MEMORY_ABOUT = "The peak of a process of its own beyond its memory before the model was made, for the same sizes."
+MEMORY_ABOUT = "Peak memory of a process of its own less its memory before the model was made, for the same sizes."
 
 
 class CellLoop(nn.Module):

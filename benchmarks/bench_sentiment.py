@@ -34,10 +34,9 @@ from lstm_studies.training.run import keep_memory
 
 MESSAGES, BATCHES, PADDED, PREDICTED = 72_852, 12, 244, 5000
 ABOUT = (
-    "72,852 messages by the default model: batches of similar length, which need next to no padding, beside random "
-    "batches packed, and padded to 244 steps, as a tutorial does. The ratio is that to batches of similar length. "
-    "Of the optimizer's part, that to its one kernel. "
-    "Prediction: tokens, probability and the words that moved it, of 1,000 messages."
+    "The default model on 72,852 messages. Batches of similar length need almost no padding; random batches are "
+    "packed, or padded to 244 steps. The ratio is that to batches of similar length; in the optimizer row, to the "
+    "fused kernel. Prediction returns probabilities and the most influential words."
 )
 LENGTHS = (1, 5, 7, 10, 12, 15, 17, 20, 24, 27, 30)  # tokens, about the deciles of the training messages
 

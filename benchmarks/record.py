@@ -6,6 +6,7 @@ Each script gives one section. Run alone, it replaces its own and leaves the oth
 import json
 import platform
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,14 @@ UNITS = ((120.0, 60.0, "min"), (1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (0.0, 1e-6, 
 
 
 BY_THE_CLOCK = ("grid",)  # what runs in several processes at a time
+WITHOUT_GAIN = (
+    "AttentiveLSTM, a hand-written backward pass of its LSTM: 3 % of a step at 4 units, slower than nn.LSTM at 16.",
+    "ProxLSTM, one iteration of conjugate gradients less: float32 differs from float64 by 4e-4, not 1e-4.",
+    "ProxLSTM, a tolerance of 1e-2: 7 %; Cholesky: twice as slow.",
+    "ConvLSTM in bfloat16: a bfloat16 backward pass, x convolved apart, padded channels, chunks of the batch.",
+    "T=784: the decoder's input product computed once; torch.compile.",
+    "Six models of a grid as one batch: 1.8 to 2.4 times the time of six nn.LSTM.",
+)
 
 
 class Row(NamedTuple):
@@ -92,37 +101,51 @@ def amount(value: float, unit: str) -> str:
 
 
 def page(sections: dict[str, dict]) -> str:
-    """Markdown: a table per section."""
+    """Markdown: a figure per section, and a table of what the figure does not show."""
+    machines = {name: f"{section['processor']}, torch {section['torch']}" for name, section in sections.items()}
+    (usual, _), *_ = Counter(machines.values()).most_common(1)
     lines = [
         "# Benchmarks",
         "",
-        "Medians of interleaved rounds. The machine is shared: take the ratios. Processor time, where a table says so, "
-        "is that of one thread, what the clock shows on a quiet core. `make bench` measures everything anew; a script "
-        "of `benchmarks/` alone replaces its own tables and figures.",
+        "Medians of interleaved rounds on a shared machine: ratios are more reliable than times. Processor time is of "
+        "one thread. `make bench` runs every script; each replaces its own tables and figures. Machine, unless a "
+        f"section names another: {usual}.",
     ]
     for title, section in sections.items():
         rows = [Row(**row) for row in section["rows"]]
         ways = list(dict.fromkeys(way for row in rows for way in row.values))
         compared, aimed = any(row.ratio is not None for row in rows), any(row.target for row in rows)
-        head = ["what", *ways, *(["ratio"] if compared else []), *(["target"] if aimed else [])]
-        picture = ["", f"![{title}]({section['figure'] or figure_name(title)})"]
+        unit = section["unit"]
+        units = [] if unit == "s" else [f"({unit})"]  # seconds have theirs in each cell
+        head = [" ".join(["what", *units]), *ways, *(["ratio"] if compared else []), *(["target"] if aimed else [])]
+        other = [] if machines[title] == usual else [machines[title]]
+        time = ["processor time"] if section.get("processor_time") else []
         lines += [
-            "",
-            f"## {title}",
-            "",
-            section["about"],
-            *picture,
-            "",
-            f"`{section['script']}`, {section['processor']}, torch {section['torch']}"
-            + (", processor time." if section.get("processor_time") else "."),
-            "",
+            *("", f"## {title}", "", section["about"]),
+            *("", ", ".join([f"`{section['script']}`", *other, *time]) + "."),
+            *("", f"![Figure]({section['figure'] or figure_name(title)})"),
         ]
-        lines += ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        if len(head) == 2:  # the figure has these numbers
+            continue
+        lines += ["", table_row(head), "|---" * len(head) + "|"]
         for row in rows:
-            values = [amount(row.values[way], section["unit"]) if way in row.values else "-" for way in ways]
+            values = [cell(row.values[way], unit) if way in row.values else "-" for way in ways]
             ratio = [number(row.ratio)] if compared else []
-            lines.append("| " + " | ".join([row.what, *values, *ratio, *([row.target or "-"] if aimed else [])]) + " |")
-    return "\n".join(lines) + "\n"
+            lines.append(table_row([row.what, *values, *ratio, *([symbols(row.target) or "-"] if aimed else [])]))
+    return "\n".join([*lines, "", "## Tried without gain", "", *(f"- {line}" for line in WITHOUT_GAIN)]) + "\n"
+
+
+def cell(value: float, unit: str) -> str:
+    """An amount, whose unit other than seconds is in the table's head."""
+    return amount(value, unit) if unit == "s" else amount(value, unit).removesuffix(f" {unit}")
+
+
+def symbols(target: str) -> str:
+    return target.replace(">= ", "≥").replace("<= ", "≤").replace("< ", "<")
+
+
+def table_row(cells: list[str]) -> str:
+    return f"|{'|'.join(cells)}|"
 
 
 class Bar(NamedTuple):

@@ -31,13 +31,15 @@ def test_table(results, capsys):
     assert record.record("speed", "Speed of both", "What is compared.", ROWS) == ROWS
     lines = (results / "benchmarks.md").read_text().splitlines()
     start = lines.index("## Speed of both")
-    assert lines[start + 2] == "What is compared." and lines[start + 4] == "![Speed of both](bench_speed_of_both.png)"
-    assert "`benchmarks/bench_speed.py`" in lines[start + 6]
-    assert lines[start + 8 :] == [
-        "| what | ours | theirs | ratio | target |",
+    assert (
+        lines[start + 2] == "What is compared." and lines[start + 4] == "`benchmarks/bench_speed.py`, processor time."
+    )
+    assert lines[start + 6] == "![Figure](bench_speed_of_both.png)"
+    assert lines[start + 8 : start + 12] == [
+        "|what|ours|theirs|ratio|target|",
         "|---|---|---|---|---|",
-        "| small | 2.00 ms | 5.00 ms | 2.50 | >= 2 |",
-        "| large | 1.00 s | 90.0 s | 90.00 | - |",
+        "|small|2.00 ms|5.00 ms|2.50|≥2|",
+        "|large|1.00 s|90.0 s|90.00|-|",
     ]
     assert (results / "bench_speed_of_both.png").read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out.splitlines() == [
@@ -53,12 +55,26 @@ def test_a_section_is_replaced_and_the_others_stay(results):
     sections = json.loads((results / "benchmarks.json").read_text())
     assert list(sections) == ["Speed", "Memory"] and len(sections["Speed"]["rows"]) == 1
     page = (results / "benchmarks.md").read_text()
-    assert "large" not in page and "| what | peak | other |\n|---|---|---|\n| one | 1,234 MiB | - |" in page
+    assert "large" not in page and "|what (MiB)|peak|other|\n|---|---|---|\n|one|1,234|-|" in page
+
+
+def test_a_table_that_its_figure_shows_completely_is_left_out(results):
+    record.record("memory", "Memory", "", [Row("one", {"peak": 3.0}), Row("two", {"peak": 5.0})], "MiB")
+    page = (results / "benchmarks.md").read_text()
+    assert "bench_memory.png" in page and "|one|" not in page
+
+
+def test_another_machine_is_named(results, monkeypatch):
+    for title in ("A", "B", "C"):
+        monkeypatch.setattr(record, "processor", lambda title=title: "one" if title < "C" else "another")
+        record.record("speed", title, "", ROWS)
+    page = (results / "benchmarks.md").read_text()
+    assert page.count("one, torch") == 1 and page.count("`benchmarks/bench_speed.py`, another, torch") == 1
 
 
 def test_a_section_with_a_figure_of_its_own_is_not_drawn(results):
     record.record("speed", "Speed", "About.", ROWS, figure="own.png")
-    assert "![Speed](own.png)" in (results / "benchmarks.md").read_text()
+    assert "![Figure](own.png)" in (results / "benchmarks.md").read_text()
     assert not list(results.glob("*.png"))
 
 
@@ -103,7 +119,7 @@ def test_bars_without_ratios():
 
 def test_the_target_of_a_row_without_ratio_is_in_the_table(results):
     record.record("start", "Start", "", [Row("a", {"x": 1.0}, None, "< 2 s")])
-    assert "| what | x | target |\n|---|---|---|\n| a | 1.00 s | < 2 s |" in (results / "benchmarks.md").read_text()
+    assert "|what|x|target|\n|---|---|---|\n|a|1.00 s|<2 s|" in (results / "benchmarks.md").read_text()
 
 
 def test_every_benchmark_is_run_by_make():
