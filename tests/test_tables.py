@@ -74,8 +74,8 @@ def test_a_file_that_is_no_history(tmp_path, content):
         tables.read_curves(tmp_path, "loss")
 
 
-def test_histories_have_a_row_for_each_training(tmp_path):
-    for name, values in (("a", (1.0, 2.0)), ("b", (3.0, 6.0))):
+def test_histories_have_a_row_for_each_training_and_the_epochs_that_all_have(tmp_path):
+    for name, values in (("a", (1.0, 2.0)), ("b", (3.0, 6.0, 9.0))):
         (tmp_path / name).mkdir()
         rows = [{"epoch": k + 1, "train_loss": value} for k, value in enumerate(values)]
         tables.write_csv(tmp_path / name / "history.csv", rows)

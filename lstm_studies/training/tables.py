@@ -100,9 +100,13 @@ def read_curves(folder: Path, key: str) -> dict[str, tuple[list[float], list[flo
 
 
 def histories(folders: list[Path]) -> dict[str, np.ndarray]:
-    """The columns (trainings, epochs) of `history.csv` of several trainings of a model."""
+    """The columns (trainings, epochs) of `history.csv` of several trainings of a model.
+
+    With a budget of updates the folds may differ in their number of epochs; those that all have are returned.
+    """
     rows = [read_table(folder / "history.csv") for folder in folders]
-    return {name: np.array([[row[name] for row in training] for training in rows]) for name in rows[0][0]}
+    epochs = min(map(len, rows))
+    return {name: np.array([[row[name] for row in training[:epochs]] for training in rows]) for name in rows[0][0]}
 
 
 def table_of(metrics: dict[str, dict]) -> str:
