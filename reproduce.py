@@ -171,11 +171,12 @@ def publish(output: Path) -> None:
                 figures = None if preset == study.presets[0] else study.figures
                 publish_run(source, results_folder(study, preset), figures)
     results = published_results()
-    (RESULTS / "summary.json").write_text(json.dumps(report.summary_of(results), indent=2) + "\n")
     readme, page = ROOT / "README.md", RESULTS / "report" / "report.md"
-    readme.write_text(with_table(readme.read_text(), results))
+    text = report.markdown_page(results, page.parent)  # first: a chapter may name what is not there
     page.parent.mkdir(exist_ok=True)
-    page.write_text(report.markdown_page(results, page.parent))
+    page.write_text(text)
+    (RESULTS / "summary.json").write_text(json.dumps(report.summary_of(results), indent=2) + "\n")
+    readme.write_text(with_table(readme.read_text(), results))
 
 
 def publish_run(source: Path, target: Path, figures: tuple[str, ...] | None = None) -> None:
