@@ -55,6 +55,9 @@ class ConvLSTM(nn.Module):
 
     Maps keep their size (odd kernels, zero padding). One spatial axis: (W,); two: (H, W). The states start at zero.
 
+    On Linux, glibc returns freed memory to the system after each training step, which can take as long as all that this
+    layer gains; `lstm_studies.training.run.keep_memory()`, which the scripts call, keeps it for the process.
+
     Args:
         in_channels: C.
         hidden_channels: H, channels of the hidden map and of the cell.

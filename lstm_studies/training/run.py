@@ -42,7 +42,9 @@ def prepare_process(settings: Settings | Request) -> None:
 
 
 def keep_memory() -> None:
-    """Makes glibc keep freed memory instead of returning it to the system after every training step.
+    """Makes glibc keep this process's freed memory instead of returning it to the system after every training step.
+
+    For scripts and, called once before the first training step, for programs that import the layers.
 
     The gates of a long sequence are hundreds of megabytes; fetching their pages anew at each step took more than half
     of a step's time (T=784, H=128: 2.4 times as fast with this, see benchmarks/bench_long_sequences.py).
