@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import reproduce
 from lstm_studies.reporting import chapters, report
-from lstm_studies.reporting.chapters import ChapterError, deviations
+from lstm_studies.reporting.chapters import Chapter, ChapterError, deviations
 from lstm_studies.reporting.runs import Failure, Run, duration, with_opponents
 from lstm_studies.reporting.studies import CAPTIONS, HEADLINES, STUDIES, TITLES, Number, Study
 
@@ -150,6 +151,12 @@ def test_what_a_chapter_cannot_name(published, folder, name, message):
         report.markdown_page(published, folder)
 
 
+def test_a_chapter_that_is_missing(published, folder):
+    (folder.parent / "chapters" / "lstm_ae_toy.md").unlink()
+    with pytest.raises(ChapterError, match=r"docs/chapters/lstm_ae_toy\.md: expected a chapter, found no file"):
+        report.markdown_page(published, folder)
+
+
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
@@ -242,6 +249,13 @@ def test_every_script_of_the_report_lists_its_deviations():
         assert introduction and len(listed) >= 2
         assert all(len(item) > 40 and "\n" not in item for item in listed)
     assert deviations("lstm_ae_mnist")[1][0].startswith("Where one flag set both")  # a line before begins with 784.
+
+
+def test_every_script_has_a_chapter_and_every_name_in_it_exists():
+    """Rendered from the published results: a study, number, figure or diagram that is not there is an error."""
+    published = reproduce.published_results()
+    for script in TITLES:
+        assert len(Chapter(script, published, RESULTS / "report").render()) > 2000
 
 
 def test_every_published_figure_has_a_caption_and_every_named_figure_exists():

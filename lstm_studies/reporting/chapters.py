@@ -46,7 +46,7 @@ class Chapter:
     def render(self) -> str:
         """The chapter in Markdown. Raises ChapterError."""
         if not self.path.exists():
-            return ""  # until all chapters are written
+            raise ChapterError(f"docs/chapters/{self.script}.md: expected a chapter, found no file")
         names = (self.number, self.value, self.figure, self.results, self.settings, self.training, self.commands)
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         environment.globals = {name.__name__: name for name in (*names, self.diagram)}
