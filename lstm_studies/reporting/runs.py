@@ -6,21 +6,24 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from lstm_studies.loaders.files import reading
 from lstm_studies.reporting.numbers import Row, rows_of
 from lstm_studies.reporting.studies import Study
 
 PRESET_TITLES = {"quick": "quick run", "best": "best", "published": "as published"}
 
 
+class ResultsError(ValueError):
+    """A file of results is damaged. The message is one line."""
+
+
 def read_json(path: Path) -> dict:
-    """The object in a file, empty if there is none. Raises DataError."""
-    if not path.exists():
-        return {}
-    with reading(path, "a JSON object"):
-        content = json.loads(path.read_bytes())
-        if not isinstance(content, dict):
-            raise ValueError(f"a {type(content).__name__}")
+    """The object in a file, empty if there is none. Raises ResultsError."""
+    try:
+        content = json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError as error:
+        raise ResultsError(f"{path}: expected a JSON object, found {type(error).__name__}: {error}") from None
+    if not isinstance(content, dict):
+        raise ResultsError(f"{path}: expected a JSON object, found a {type(content).__name__}")
     return content
 
 

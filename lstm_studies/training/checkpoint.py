@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import shutil
+import stat
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lstm_studies.loaders.files import DataError, kind_of_file
+from lstm_studies.loaders.files import DataError
 from lstm_studies.training.formats import FORMAT, VERSION, written_later
 
 SEAL = b"\nsha256 "  # followed by 64 hexadecimal digits, the end of the file
@@ -162,12 +163,12 @@ def read_plain_file(path: Path, most: int = MAX_BYTES) -> bytes:
     """The content of a file, which is no pipe, device or folder, and of at most `most` bytes."""
     try:
         status = os.stat(path)
-        kind = kind_of_file(status.st_mode)
-        if kind == "a file" and status.st_size <= most:
+        if stat.S_ISREG(status.st_mode) and status.st_size <= most:
             return Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read it: {error.strerror}") from None
-    found = f"one of {status.st_size}" if kind == "a file" else kind
+    others = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or device"
+    found = f"one of {status.st_size}" if stat.S_ISREG(status.st_mode) else others
     raise CheckpointError(f"{path}: expected a file of at most {most} bytes, found {found}")
 
 

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from tqdm import tqdm
 
-from lstm_studies.loaders.files import one_line
 from lstm_studies.training import checkpoint, data_parallel, flags
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.settings import Settings, Training, UsageError
@@ -311,7 +310,7 @@ class Run:
         except UsageError:
             raise
         except checkpoint.MALFORMED as error:
-            why = f"expected the state of this training, found another ({one_line(error)[:200]})"
+            why = f"expected the state of this training, found another ({str(error)[:200]})"
             raise CheckpointError(f"{self.folder / 'last.pt'}: {why}") from None
         for name in (*STATE, *LATER_STATE):
             setattr(self, name, saved.get(name, getattr(self, name)))

@@ -17,7 +17,7 @@ import filelock
 import numpy as np
 import torch
 
-from lstm_studies.loaders.files import DataError, one_line
+from lstm_studies.loaders.files import DataError
 from lstm_studies.training import checkpoint, data_parallel, flags
 from lstm_studies.training.formats import FORMAT, VERSION
 from lstm_studies.training.loop import Failed
@@ -86,7 +86,7 @@ def run_script(script: Script, functions: dict[str, Callable[[Request, Path], di
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not NO_MEMORY.search(str(error)):
             raise
-        reason = one_line(error)[:200] or "MemoryError"
+        reason = " ".join(str(error).split())[:200] or "MemoryError"
         sys.exit(fail(script, Failed(f"the memory is not enough, try a smaller --batch_size: {reason}"), 1))
     return metrics if tuple(requests) == script.whole_study else metrics[first.function]
 
@@ -203,8 +203,12 @@ def asks_for_more(request: Request, earlier: dict, folder: Path) -> bool:
         decides = flag.group in DECIDING and name not in ("data_dir", "source")
         if name not in earlier or then == now or not (decides or name == "seeds"):
             continue
-        grows = flag.several and isinstance(then, list) and len(then) > 1 and all(value in now for value in then)
-        if name not in ("epochs", "seeds") and not grows:
+        if isinstance(then, list) and isinstance(now, list):
+            grows = len(then) > 1 and all(value in now for value in then)
+        else:  # a cosine of learning rates has an end
+            can = name == "seeds" or (name == "epochs" and request.values["schedule"] == "constant")
+            grows = can and isinstance(then, int) and then < now
+        if not grows:
             raise UsageError(f"--resume: {folder} was trained with --{name} {then}, not {now}")
         more = True
     return more
@@ -215,7 +219,7 @@ def say_what_differs(folder: Path, described: dict, earlier: dict) -> None:
     names = [name for name in ("threads", "device", "machine", "versions") if name in earlier.keys() & described]
     differing = [f"{name} {earlier[name]}, now {described[name]}" for name in names if earlier[name] != described[name]]
     if differing:
-        begun = one_line(f"{folder} was begun with {'; '.join(differing)}")
+        begun = f"{folder} was begun with {'; '.join(differing)}"
         print(f"NOTICE: --resume: {begun}: the last bits may differ from those of one run", file=sys.stderr)
 
 

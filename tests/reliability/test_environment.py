@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from trainings import ALL
 
 ROOT = Path(__file__).parents[2]
 TINY = "--function reconstruct --limit 60 --epochs 1 --hidden_size 4 --code_size 2 --quiet".split()
@@ -56,6 +57,26 @@ def test_a_closed_standard_error(tmp_path):
     command = f'"{sys.executable}" "{ROOT / "lstm_ae_toy.py"}" {" ".join(TINY)} --output_dir "{tmp_path}" 2>&-'
     subprocess.run(command, shell=True, check=True, timeout=120)
     assert (tmp_path / "reconstruct" / "metrics.json").exists()
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("name", ["toy", "digits fc", "stocks", "series", "vowels basic", "movement", "messages"])
+def test_two_gigabytes_of_memory(tmp_path, count, name):
+    """Every script trains in them; what needs more ends in one line."""
+    script, *argv = [ROOT / f"{ALL[name][0]}.py", "--function", *ALL[name][1:], "--output_dir", tmp_path]
+    limit = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31)); sys.argv = sys.argv[1:]"
+    )
+    program = f"{limit}; sys.path.insert(0, {str(ROOT)!r}); runpy.run_path(sys.argv[0], run_name='__main__')"
+    ended = start("-c", program, script, *argv)
+    assert ended.returncode == 0, ended.stderr
+    if name == "toy":
+        ended = start("-c", program, script, *argv, "--hidden_size", "20000")
+        assert ended.returncode == 1 and "error: the memory is not enough" in ended.stderr.splitlines()[-1], (
+            ended.stderr
+        )
+        assert "Traceback" not in ended.stderr
+    count(1)
 
 
 def test_without_docstrings():

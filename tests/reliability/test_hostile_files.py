@@ -19,6 +19,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_models
 import torch
@@ -245,6 +246,13 @@ def memory(name):
     return 1024 * int(re.search(name + r":\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
+def in_a_program(program, *argv):
+    """Runs lines of Python that import from the tests, with a memory of its own."""
+    folders = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)])
+    command = [sys.executable, "-c", program, *map(str, argv)]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": folders}, capture_output=True, text=True)
+
+
 def read_huge(folder, kind):
     """Every reader on a file of this kind; prints the peak of the memory. In a program of its own."""
     before = memory("VmRSS")
@@ -265,16 +273,35 @@ def read_huge(folder, kind):
 def test_huge_files_do_not_fill_the_memory(tmp_path, count, kind):
     """Every reader takes each of them, of the right kind or not, in at most six times the bytes that it reads."""
     program = "import sys; from test_hostile_files import read_huge; read_huge(*sys.argv[1:])"
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)]),
-    }
-    ended = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path), kind], env=environment, capture_output=True, text=True
-    )
+    ended = in_a_program(program, tmp_path, kind)
     assert ended.returncode == 0, ended.stderr
     assert int(ended.stdout) < 6 * MAX_BYTES, f"{int(ended.stdout) / 2**20:.0f} MiB"
     count(len(READERS))
+
+
+@pytest.mark.reliability
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_table_of_100_megabytes_is_read_in_bounded_memory(tmp_path):
+    """1.5 million rows of prices, in at most 25 times their bytes."""
+    with open(tmp_path / "prices.csv", "w") as file:
+        file.write("date,symbol,open,high,low,close,volume\n")
+        for day in np.arange("1990-01-01", "1998-03-20", dtype="datetime64[D]"):
+            file.writelines(
+                f"{day},S{stock},101.512345,102.512345,101.251234,102.012345,1000000\n" for stock in range(500)
+            )
+    size = (tmp_path / "prices.csv").stat().st_size
+    assert 80e6 < size < 120e6
+    program = "import sys; from test_hostile_files import read_prices_of; read_prices_of(sys.argv[1])"
+    ended = in_a_program(program, tmp_path / "prices.csv")
+    assert ended.returncode == 0, ended.stderr
+    symbols, days, peak = ended.stdout.split()
+    assert (int(symbols), int(days)) == (500, 3000) and int(peak) < 25 * size, f"{int(peak) / 2**20:.0f} MiB"
+
+
+def read_prices_of(path):
+    before = memory("VmRSS")
+    read = prices.own_prices(path)
+    print(len(read.symbols), len(read.dates), memory("VmHWM") - before)
 
 
 def test_a_bomb_in_a_checkpoint(tmp_path):

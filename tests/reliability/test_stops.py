@@ -154,6 +154,34 @@ def test_a_moved_folder_is_resumed_where_it_is_now(tmp_path, run, name):
     assert without_seconds(run_again(name, tmp_path / "new")) == without_seconds(whole)
 
 
+@pytest.mark.reliability
+def test_a_moved_folder_is_applied_where_it_is_now(tmp_path, run):
+    codes = []
+    for folder in (tmp_path / "old", tmp_path / "new"):
+        if codes:
+            (tmp_path / "old").rename(folder)
+        else:
+            run("toy", folder)
+        run(["lstm_ae_toy", "encode", "--quiet"], folder)
+        codes.append((folder / "encode" / "codes.csv").read_bytes())
+    assert codes[0] == codes[1]
+
+
+@pytest.mark.reliability
+def test_a_clock_that_jumps_back_changes_nothing(tmp_path, monkeypatch, run):
+    """By an hour at each look at it, in a run that is stopped and resumed."""
+    whole = run("toy grid", tmp_path / "whole")
+    hours = itertools.count()
+    monkeypatch.setattr("time.time", lambda: 1e9 - 3600 * next(hours))
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        Events(patch, 7, fail)
+        run("toy grid", tmp_path / "stopped", "--checkpoint_every", "0")
+    resumed = run("toy grid", tmp_path / "stopped", "--resume")
+    assert without_seconds(resumed) == without_seconds(whole)
+    assert same(everything(tmp_path / "stopped"), everything(tmp_path / "whole"))
+    assert all(0 <= values["seconds"] < 600 for values in resumed.values())
+
+
 # ---- no space --------------------------------------------------------------------------------------------------------
 
 
