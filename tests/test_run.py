@@ -344,7 +344,7 @@ def test_killed_while_it_puts_files_aside_it_leaves_those_of_one_run(earlier, tm
 @pytest.mark.parametrize(("name", "value"), [("hidden_size", 5), ("learning_rate", 0.5), ("limit", 3), ("epochs", 6)])
 def test_a_resumed_run_has_the_settings_of_its_config(earlier, tmp_path, capsys, name, value):
     folder, before = earlier
-    assert stopped(tmp_path, write(), epochs=7, resume=True, **{name: value}) == 2
+    assert stopped(tmp_path, write(), resume=True, **{"epochs": 7, name: value}) == 2
     assert f"--resume: {folder} was trained with --{name} " in one_line(capsys) and files(folder) == before
 
 
