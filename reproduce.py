@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 from lstm_studies.loaders.files import DownloadError
 from lstm_studies.reporting import report
 from lstm_studies.reporting.chapters import ChapterError
-from lstm_studies.reporting.runs import Failure, Run, duration, read_json, with_opponents
+from lstm_studies.reporting.runs import Failure, ResultsError, Run, duration, read_json, with_opponents
 from lstm_studies.reporting.studies import PRESETS, STUDIES, Study
 from lstm_studies.training.signals import Interrupted, interruptible
 
@@ -213,6 +213,14 @@ def with_table(readme: str, results: list[Run]) -> str:
 # ---- command line ----------------------------------------------------------------------------------------------------
 
 
+def list_studies(studies: list[Study], profile: str) -> None:
+    """Prints a line for each run: its study, preset, published duration and title."""
+    for study in studies:
+        for preset in presets_of(study, profile):
+            minutes = published_run(study, preset).minutes
+            print(f"{study.path:40s} {preset:10s} {duration(minutes) if minutes else '':16s} {study.title}")
+
+
 def make_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = sorted({s.script for s in STUDIES} | {s.path for s in STUDIES})
@@ -238,17 +246,16 @@ def main(argv: list[str] | None = None) -> list[Run | Failure]:
     chosen = [s for s in studies if not flags.only or {s.script, s.path} & set(flags.only)]
     if absent := set(flags.only or ()) - {name for s in chosen for name in (s.script, s.path)}:
         parser.error(f"argument --only: {', '.join(sorted(absent))}: in the profile full only")
-    if flags.list:
-        for study in chosen:
-            for preset in presets_of(study, flags.profile):
-                minutes = published_run(study, preset).minutes
-                print(f"{study.path:40s} {preset:10s} {duration(minutes) if minutes else '':16s} {study.title}")
-        return []
-    if flags.publish:
-        try:
+    try:
+        if flags.list:
+            list_studies(chosen, flags.profile)
+        if flags.publish:
             publish(flags.output_dir)
-        except ChapterError as error:
-            parser.exit(1, f"reproduce.py: error: {error}\n")
+    except ResultsError as error:
+        parser.error(f"argument --output_dir: {error}")
+    except ChapterError as error:
+        parser.exit(1, f"reproduce.py: error: {error}\n")
+    if flags.list or flags.publish:
         return []
     try:
         flags.output_dir.mkdir(parents=True, exist_ok=True)

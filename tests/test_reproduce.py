@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import one_line
 
 import lstm_ae_toy
 import reproduce
@@ -120,6 +121,18 @@ def test_a_defect_of_one_study_ends_no_other(two_studies, monkeypatch, tmp_path,
     broken, good = reproduce.main(["--output_dir", str(tmp_path)])
     assert broken.reason == "ZeroDivisionError: division by zero" and good.metrics
     assert "in defective" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_a_damaged_file_of_results_is_one_line(two_studies, monkeypatch, tmp_path, capsys, content):
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path)
+    path = tmp_path / "lstm_ae_toy" / "reconstruct" / "metrics.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    for flag in ("--list", "--publish"):
+        with pytest.raises(SystemExit, match="2"):
+            reproduce.main([flag, "--profile", "full", "--output_dir", str(tmp_path / "out")])
+        assert f"error: argument --output_dir: {path}: expected a JSON object, found " in one_line(capsys)
 
 
 def test_only_some(two_studies, monkeypatch, capsys):
