@@ -29,7 +29,7 @@ from lstm_studies.training import loop
 
 BATCHES = 20
 EVALUATE = loop.evaluate
-SHORT = {"epochs": 1, "seeds": 1, "basic_epochs": 1}  # where a function has them
+SHORT = {"epochs": 1, "seeds": 1}  # where a function has them
 SHORT_VOWELS = {"folds": 2, "epsilon": 1}
 NEEDS = {"robustness": ("adversarial", "proximal")}  # what reads models of other functions: trained before it
 ABOUT = (
@@ -82,6 +82,7 @@ def commands(study: Study, folder: str) -> list[list[str]]:
             if function in script.users(name) and not (name == "seeds" and "--folds" in study.flags)
         ]
         short = " ".join(f"--{name} {values[name]}" for name in used)
+        short += " --basic_epochs 1" if "epsilon" in used else ""
         lines.append(f"--function {function} {study.flags} {short} --quiet --output_dir {folder}".split())
     return lines
 

@@ -47,9 +47,10 @@ def save(figure, path: Path) -> Path:
 
 def legend_above(axes, height: float = 1.0) -> None:
     """A legend over the axes, where it cannot cover data, in as many columns as the figure's width holds."""
-    longest = max(len(label) for label in axes.get_legend_handles_labels()[1])
+    longest = max(map(len, axes.get_legend_handles_labels()[1]), default=0)
     columns = max(1, min(4, int(11 * axes.figure.get_figwidth() / (longest + 6))))
-    axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=columns, borderaxespad=0.2, handlelength=1.5)
+    if longest:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, height), ncols=columns, borderaxespad=0.2, handlelength=1.5)
 
 
 def use_log_scale(axes) -> None:
