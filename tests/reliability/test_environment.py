@@ -16,7 +16,7 @@ TINY = "--function reconstruct --limit 60 --epochs 1 --hidden_size 4 --code_size
 def start(*argv, **environment) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.run(
-        [sys.executable, *map(str, argv)], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, *map(str, argv)], env=environment, capture_output=True, text=True, timeout=600
     )
 
 
@@ -55,7 +55,7 @@ def test_a_link_of_another_name_searches_in_two_processes(tmp_path):
 @pytest.mark.reliability
 def test_a_closed_standard_error(tmp_path):
     command = f'"{sys.executable}" "{ROOT / "lstm_ae_toy.py"}" {" ".join(TINY)} --output_dir "{tmp_path}" 2>&-'
-    subprocess.run(command, shell=True, check=True, timeout=120)
+    subprocess.run(command, shell=True, check=True, timeout=600)
     assert (tmp_path / "reconstruct" / "metrics.json").exists()
 
 
