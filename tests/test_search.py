@@ -393,6 +393,13 @@ def test_dry_run_of_nothing(tmp_path, name):
         fit(tmp_path, **more, **values, dry_run=True)
 
 
+def test_a_dry_run_of_another_config_is_refused(tmp_path):
+    """As of one that was edited by hand: it would load other data than those of the training."""
+    fit(tmp_path, hidden_size=[2, 3])
+    with pytest.raises(CheckpointError, match=r"was trained with --batch_size 4, and its config.json says 5"):
+        fit(tmp_path, hidden_size=[2, 3], batch_size=5, dry_run=True)
+
+
 @pytest.mark.parametrize("lacks", ["flags", "epoch", "best_epoch", "seconds"])
 def test_dry_run_of_a_checkpoint_that_is_not_of_a_training(tmp_path, lacks):
     fit(tmp_path)

@@ -16,7 +16,7 @@ from typing import Any
 
 from lstm_studies.training import checkpoint, workers
 from lstm_studies.training.checkpoint import CheckpointError
-from lstm_studies.training.flags import restored
+from lstm_studies.training.flags import differences, restored
 from lstm_studies.training.loop import Diverged, Failed, Result
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import RESULTS, remove
@@ -241,14 +241,14 @@ class Model:
     def test_again(self) -> dict:
         """For --dry_run: the metrics of the models that are there, with the settings of their trainings."""
         if not self.refit:
-            settings, _ = as_trained(self.candidates[0], self.folder / "fold0")
+            settings, _ = as_trained(self.candidates[0], self.folder / "fold0", self.varied)
             metrics = test_folds(dataclasses.replace(settings, fold=None), self.folder, self.test)
             return metrics | self.best_combination(settings)
         seeds = [self.request.seed + i for i in range(self.request.seeds)]
         folders = [self.folder / "seeds" / str(seed) if len(seeds) > 1 else self.folder for seed in seeds]
         rows = []
         for folder in folders:
-            settings, training = as_trained(self.candidates[0], folder)
+            settings, training = as_trained(self.candidates[0], folder, self.varied)
             rows.append({**training, **self.test(settings, folder)})
         return over_seeds(rows) | self.best_combination(settings)
 
@@ -332,14 +332,23 @@ def copy_up(source: Path, folder: Path) -> None:
         checkpoint.write_atomically(folder / file, (source / file).read_bytes())
 
 
-def as_trained(settings: Settings, folder: Path) -> tuple[Settings, dict]:
-    """For `--dry_run`: the settings of the training in `folder`, and what its metrics say of it."""
+def as_trained(settings: Settings, folder: Path, varied: Iterable[str] | None = None) -> tuple[Settings, dict]:
+    """For `--dry_run`: the settings of the training in `folder`, and what its metrics say of it.
+
+    varied: settings in which it may differ from those of the run; CheckpointError if it differs in others. None: any.
+    """
     saved = checkpoint.load_latest(folder / "last.pt")
     if saved is None or not (folder / "best.pt").exists():
         raise CheckpointError(f"--dry_run: no trained model at {folder / 'best.pt'}; run once without --dry_run")
     try:
+        for name, then, now in differences(settings, saved["flags"]):
+            if varied is not None and name not in (*varied, "seed", "fold", "epochs", "updates", "source"):
+                why = f"was trained with --{name} {then}, and its config.json says {now}"
+                raise CheckpointError(f"--dry_run: {folder} {why}")
         settings = restored(settings, saved["flags"])
         return settings, training_of(settings, saved["epoch"], saved["best_epoch"], saved["seconds"])
+    except CheckpointError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"--dry_run: {folder}: expected the state of a training, found {error!r}") from None
 
