@@ -153,7 +153,13 @@ def edited(draw, folder):
 READERS_OF_JSON = {name: (function, "--dry_run") for name, (_, function, *_) in tiny_models.MODELS.items()}
 
 
-@pytest.mark.parametrize("name", [*READERS_OF_JSON, "up or down"])
+SLOW = ("classes", "movement", "tomorrow", "sequences")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.reliability] * (name in SLOW)) for name in (*READERS_OF_JSON, "up or down")],
+)
 def test_any_config_and_metrics_edited_by_hand(tmp_path, fuzz, door, tiny_model, name):
     """A dry run, and what reads the metrics beside a model: as before, or one line."""
     model = "movement" if name == "up or down" else name
