@@ -27,6 +27,7 @@ from tiny_training import everything, same, without_seconds
 from trainings import ALL, GRID, MANY, SEEDS, TOY
 
 import reproduce
+from lstm_studies.reporting import chapters
 from lstm_studies.reporting.studies import Study
 from lstm_studies.training import checkpoint, tables
 
@@ -271,14 +272,17 @@ def test_a_grid_killed_ten_times(soak):
 
 
 @pytest.mark.reliability
-def test_a_report_ended_at_random_moments(soak, amount, monkeypatch):
+def test_a_report_ended_at_random_moments(soak, amount, monkeypatch, tmp_path):
     """reproduce.py with two studies: the same page."""
     tiny = " ".join(flag for flag in TOY if flag != "--quiet")
     studies = (
-        Study("lstm_ae_toy", "reconstruct", "Waves", "", quick=tiny, numbers=NUMBERS),
-        Study("lstm_ae_toy", "reconstruct", "Others", "", variant="other", quick=f"{tiny} --seed 1", numbers=NUMBERS),
+        Study("lstm_ae_toy", "reconstruct", "Waves", quick=tiny, numbers=NUMBERS),
+        Study("lstm_ae_toy", "reconstruct", "Others", variant="other", quick=f"{tiny} --seed 1", numbers=NUMBERS),
     )
     monkeypatch.setattr(reproduce, "STUDIES", studies)
+    monkeypatch.setattr(chapters, "DOCS", tmp_path)
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters" / "lstm_ae_toy.md").write_text("Waves.\n")
 
     def report(folder: Path, *flags: str) -> None:
         argv = [flag for flag in flags if flag not in ("--checkpoint_every", "0", "0.05")]
