@@ -393,8 +393,9 @@ def test_dry_run_of_nothing(tmp_path, name):
         fit(tmp_path, **more, **values, dry_run=True)
 
 
-def test_a_dry_run_of_another_config_is_refused(tmp_path):
+def test_a_dry_run_of_another_config_is_refused(tmp_path, monkeypatch):
     """As of one that was edited by hand: it would load other data than those of the training."""
+    monkeypatch.setattr(search, "DATA", ("batch_size",))
     fit(tmp_path, hidden_size=[2, 3])
     with pytest.raises(CheckpointError, match=r"was trained with --batch_size 4, and its config.json says 5"):
         fit(tmp_path, hidden_size=[2, 3], batch_size=5, dry_run=True)

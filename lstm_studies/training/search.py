@@ -241,14 +241,14 @@ class Model:
     def test_again(self) -> dict:
         """For --dry_run: the metrics of the models that are there, with the settings of their trainings."""
         if not self.refit:
-            settings, _ = as_trained(self.candidates[0], self.folder / "fold0", self.varied)
+            settings, _ = as_trained(self.candidates[0], self.folder / "fold0")
             metrics = test_folds(dataclasses.replace(settings, fold=None), self.folder, self.test)
             return metrics | self.best_combination(settings)
         seeds = [self.request.seed + i for i in range(self.request.seeds)]
         folders = [self.folder / "seeds" / str(seed) if len(seeds) > 1 else self.folder for seed in seeds]
         rows = []
         for folder in folders:
-            settings, training = as_trained(self.candidates[0], folder, self.varied)
+            settings, training = as_trained(self.candidates[0], folder)
             rows.append({**training, **self.test(settings, folder)})
         return over_seeds(rows) | self.best_combination(settings)
 
@@ -332,17 +332,20 @@ def copy_up(source: Path, folder: Path) -> None:
         checkpoint.write_atomically(folder / file, (source / file).read_bytes())
 
 
-def as_trained(settings: Settings, folder: Path, varied: Iterable[str] | None = None) -> tuple[Settings, dict]:
+DATA = ("data", "dataset", "train", "test", "inputs", "window", "signal", "symbols", "text_column", "label_column")
+
+
+def as_trained(settings: Settings, folder: Path) -> tuple[Settings, dict]:
     """For `--dry_run`: the settings of the training in `folder`, and what its metrics say of it.
 
-    varied: settings in which it may differ from those of the run; CheckpointError if it differs in others. None: any.
+    Raises CheckpointError if the run's config.json names other data than those of the training.
     """
     saved = checkpoint.load_latest(folder / "last.pt")
     if saved is None or not (folder / "best.pt").exists():
         raise CheckpointError(f"--dry_run: no trained model at {folder / 'best.pt'}; run once without --dry_run")
     try:
         for name, then, now in differences(settings, saved["flags"]):
-            if varied is not None and name not in (*varied, "seed", "fold", "epochs", "updates", "source"):
+            if name in DATA:
                 why = f"was trained with --{name} {then}, and its config.json says {now}"
                 raise CheckpointError(f"--dry_run: {folder} {why}")
         settings = restored(settings, saved["flags"])
