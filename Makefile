@@ -12,7 +12,7 @@ report: $(VENV)/.installed  ## the studies in their quick profile, and outputs/r
 	$(RUN) reproduce.py --jobs 2 || [ $$? -eq 3 ]  # 3: some data could not be fetched, as the page says
 
 test: lint  ## lint and all tests, a process per core
-	$(RUN) -m pytest -q -n auto --dist loadfile
+	$(RUN) -m pytest -q -n auto --dist worksteal
 
 reliability: $(VENV)/.installed requirements-dev.txt  ## the long checks, all to their end, and their counts in docs/reliability.md; LONG=1: hours
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
