@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import one_line
 
 import jv_training
 from Classifier import LSTMClassifier
@@ -556,8 +557,7 @@ def test_a_run_of_version_1_is_resumed_and_tested_by_that(tmp_path, capsys, flag
     arguments = arguments if flag == "--resume" else arguments[:2]
     with pytest.raises(SystemExit) as stopped:
         jv_training.main([*arguments, flag, "--quiet", "--output_dir", str(tmp_path / "old")])
-    message = capsys.readouterr().err
-    assert stopped.value.code == 2 and message.count("\n") == 1 and "version 1.0 of this collection" in message
+    assert stopped.value.code == 2 and "version 1.0 of this collection" in one_line(capsys)
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
