@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from record import RESULTS, processor
+from record import RESULTS, renew
 
 from lstm_studies.evaluation import intervals
 
@@ -214,10 +214,8 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
     parser.add_argument("--flags", default="", help="further flags of every training, for a quick look")
     parser.add_argument("--output_dir", type=Path, default=RESULTS, help="folder of ablations.json and ablations.md")
     given = parser.parse_args(argv)
-    file = given.output_dir / "ablations.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
-    for name in given.studies:
-        study = STUDIES[name]
+
+    def section(study: Ablation) -> dict:
         whole = row_of(study, "nothing", given.flags, given.seeds)
         rows = [row_of(study, what, f"{flags} {given.flags}", given.seeds) for what, flags in study.changes.items()]
         curve = [
@@ -226,11 +224,10 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
         ]
         about = {key: getattr(study, key) for key in ("title", "command", "label", "higher_is_better", "limit_flags")}
         rows = [whole, *(row | difference(row, whole) for row in rows)]
-        results[name] = {**about, "seeds": given.seeds, "processor": processor(), "rows": rows, "curve": curve}
-        results = {name: results[name] for name in STUDIES if name in results}
-        file.write_text(json.dumps(results, indent=2) + "\n")
-        (given.output_dir / "ablations.md").write_text(page(results))
-    return results
+        return {**about, "seeds": given.seeds, "rows": rows, "curve": curve}
+
+    computed = ((name, section(STUDIES[name])) for name in given.studies)
+    return renew(given.output_dir, "ablations", computed, STUDIES, page)
 
 
 if __name__ == "__main__":

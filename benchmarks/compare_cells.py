@@ -24,7 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from record import RESULTS, processor
+from record import RESULTS, renew
 
 import load_data
 from lstm_studies.evaluation import intervals
@@ -437,19 +437,15 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
     parser.add_argument("--output_dir", type=Path, default=RESULTS, help="folder of cells.json and cells.md")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)
-    file = given.output_dir / "cells.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
-    for name in given.tasks:
+
+    def section(name: str) -> dict:
         task = names[name](given.data_dir)
         task = dataclasses.replace(task, updates=given.updates or task.updates)
         print(task.title, flush=True)
         about = {key: getattr(task, key) for key in ("title", "metric", "updates", "batch_size")}
-        rows = compare(task, given.seeds)
-        results[name] = {**about, "seeds": given.seeds, "processor": processor(), "rows": rows}
-        results = {name: results[name] for name in names if name in results}
-        file.write_text(json.dumps(results, indent=2) + "\n")
-        (given.output_dir / "cells.md").write_text(page(results))
-    return results
+        return {**about, "seeds": given.seeds, "rows": compare(task, given.seeds)}
+
+    return renew(given.output_dir, "cells", ((name, section(name)) for name in given.tasks), names, page)
 
 
 if __name__ == "__main__":

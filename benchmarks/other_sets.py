@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from record import RESULTS, processor
+from record import RESULTS, renew
 
 import jv_training
 from lstm_studies.evaluation import intervals
@@ -196,15 +196,9 @@ def main(argv: list[str] | None = None) -> dict[str, dict]:
     parser.add_argument("--flags", default="", help="further flags of every training, for a quick look")
     parser.add_argument("--output_dir", type=Path, default=RESULTS, help="folder of other_sets.json and other_sets.md")
     given = parser.parse_args(argv)
-    file = given.output_dir / "other_sets.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
-    for name in given.sets:
-        rows = compare(name, given.seeds, given.flags.split())
-        results[name] = {"seeds": given.seeds, "processor": processor(), "rows": rows}
-        results = {name: results[name] for name in SETS if name in results}
-        file.write_text(json.dumps(results, indent=2) + "\n")
-        (given.output_dir / "other_sets.md").write_text(page(results))
-    return results
+    flags = given.flags.split()
+    computed = ((name, {"seeds": given.seeds, "rows": compare(name, given.seeds, flags)}) for name in given.sets)
+    return renew(given.output_dir, "other_sets", computed, SETS, page)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import platform
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +67,20 @@ def record(
     if figure is None:
         draw(title, sections[title], RESULTS / figure_name(title))
     return rows
+
+
+def renew(
+    folder: Path, stem: str, computed: Iterable[tuple[str, dict]], order: Iterable[str], page: Callable[[dict], str]
+) -> dict[str, dict]:
+    """Writes each computed section, with its name, into STEM.json and `page` of all into STEM.md; the others stay."""
+    file = folder / f"{stem}.json"
+    results = json.loads(file.read_text()) if file.exists() else {}
+    for name, section in computed:
+        results[name] = section | {"processor": processor()}
+        results = {one: results[one] for one in order if one in results}
+        file.write_text(json.dumps(results, indent=2) + "\n")
+        (folder / f"{stem}.md").write_text(page(results))
+    return results
 
 
 def processor() -> str:
