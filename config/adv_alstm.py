@@ -64,7 +64,9 @@ class Movement(DownloadedData, Training):
 class Train(Movement):
     """one model, or a grid search scored on validation data"""
 
-    model: Literal["lstm", "alstm", "rand_alstm", "adv_alstm"] = model_flag("adv_alstm", "model to train")
+    model: Literal["lstm", "alstm", "rand_alstm", "adv_alstm"] = model_flag(
+        "adv_alstm", "lstm, alstm, rand_alstm or adv_alstm"
+    )
     start: str = choice_flag("random", START_HELP, "each")
 
     def check(self, given) -> None:

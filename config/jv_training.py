@@ -21,8 +21,8 @@ from lstm_studies.training.settings import (
 )
 
 Place = Literal["input", "convolution", "lstm", "none"]
-DROPOUT_HELP = "dropout before or after the convolution, or after the LSTM"
-BATCH_NORM_HELP = "batch norm before or after the convolution, or after the LSTM"
+DROPOUT_HELP = "dropout after input, convolution or lstm, or none"
+BATCH_NORM_HELP = "batch norm after input, convolution or lstm, or none"
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class FromPlain(Classify):
 class Adversarial(Basic, FromPlain):
     """AdvLSTM for every epsilon and a plain model with as many epochs, both from the basic model"""
 
-    epsilon: NotNegative = model_flag(1.0, "length of the perturbation of v, the input of the LSTM", "each")
+    epsilon: NotNegative = model_flag(1.0, "length of the perturbation of the LSTM's input v", "each")
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,7 @@ class FreshSplits(Basic):
 class Compared(FromPlain):
     """Settings of the comparisons of the three modes."""
 
-    initial: Literal["random", "basic"] = training_flag(
-        "random", "random, or basic: the plain model without dropout and batch norm"
-    )
+    initial: Literal["random", "basic"] = training_flag("random", "random, or basic: the plain model with neither")
     adversarial_epsilon: NotNegative = model_flag(0.3, "length of the perturbation, AdvLSTM")
     proximal_epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem, ProxLSTM")
 

@@ -67,12 +67,12 @@ class Train(Training, ShowMessages):
     embedding_size: PositiveInt = model_flag(100, "values per word")
     bidirectional: bool = model_flag(False, "a second LSTM per layer, which reads the message backwards")
     pooling: Literal["last", "mean", "max", "max_mean"] = model_flag(
-        "max_mean", "pooling of the hidden states over the words"
+        "max_mean", "last, mean, max or max_mean of the hidden states"
     )
     ngram_buckets: Count = model_flag(2**15, "size of the hash table of character n-grams; 0: words alone")
     embedding_start: Literal["neighbours", "random", "uniform"] = model_flag(
         "neighbours",
-        "initial embeddings: co-occurrence, Gaussian, or uniform",
+        "initial embeddings: by neighbours (co-occurrence), random or uniform",
     )
     linear: bool = model_flag(True, "linear model of words and bigrams, added to the LSTMs' logit")
     linear_scale: NotNegative = model_flag(6.0, "factor of the linear model's logit, and so of its learning rate")
@@ -82,7 +82,7 @@ class Train(Training, ShowMessages):
     word_dropout: Rate = training_flag(0.1, "probability that the LSTMs read a word as the unknown word")
     linear_dropout: Rate = training_flag(0.1, "dropout rate of the words and bigrams of the linear model")
     loss: Literal["cross_entropy", "squared_error"] = training_flag(
-        "cross_entropy", "error of the predicted probability"
+        "cross_entropy", "cross_entropy or squared_error of the probability"
     )
     part_loss: NotNegative = training_flag(0.5, "weight of the losses of the LSTMs alone and the linear model alone")
     epsilon: NotNegative = training_flag(0.0, "norm of adversarial perturbations; 0: none", "grid")

@@ -380,7 +380,7 @@ def test_help_of_a_function_has_its_flags_and_no_others(capsys):
     assert "--no_mirror disables: mirrored sequences" in shown and "--fresh new sequences" in shown
     assert "--no_fresh" not in shown and "--maps" not in shown and "None" not in shown and "False" not in shown
     assert "units; several: a grid search (default: 64)" in shown and "share of 100 % that is seen" in shown
-    assert "values of the bottleneck; several: each is trained and tested (default: 8)" in shown
+    assert "values of the bottleneck; several: each is tested (default: 8)" in shown
     assert "--folds" in help_of("--function classify -h", capsys)
 
 

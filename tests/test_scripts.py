@@ -45,13 +45,15 @@ def test_help_names_functions_and_presets(name):
 
 
 @pytest.mark.parametrize(("name", "function"), [(n, f) for n in SCRIPTS for f in script(n).SCRIPT.functions])
-def test_help_of_a_function_names_its_flags(name, function, capsys):
+def test_help_of_a_function_names_its_flags_in_60_lines(name, function, capsys):
     declared = script(name).SCRIPT
     with pytest.raises(SystemExit, match="0"):
         flags.parse(declared, ["--function", function, "--help"])
     shown = capsys.readouterr().out
-    for flag in flags.flags_of(declared.functions[function]):
+    assert len(shown.splitlines()) <= 60
+    for flag, its in flags.flags_of(declared.functions[function]).items():
         assert f"--{flag} " in shown or f"--no_{flag} " in shown, flag
+        assert all(str(choice) in shown for choice in its.kind.choices or ()), flag
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

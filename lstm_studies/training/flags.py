@@ -36,7 +36,7 @@ from lstm_studies.training.settings import (
 
 OUTPUT_DIR = "<output_dir>"  # replaces that folder at the beginning of saved paths
 REQUIRED = ("torch", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "joblib", "filelock", "tqdm")
-SEVERAL = {"grid": "several: a grid search", "each": "several: each is trained and tested", "": ""}
+SEVERAL = {"grid": "several: a grid search", "each": "several: each is tested", "": ""}
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,6 +90,7 @@ def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
     if {"-h", "--help"} & set(argv):
         parser = make_parser(script, functions if first.function else ())
         parser.description = describe_function(script, first.function) if first.function else describe_script(script)
+        parser.usage = argparse.SUPPRESS if first.function else parser.usage
     else:
         parser = make_parser(script, functions)
     namespace, unknown = parser.parse_known_args(argv)
@@ -303,17 +304,18 @@ def make_parser(script: Script, functions: tuple[str, ...]) -> Parser:
     parser = Parser(
         prog=f"{script.name}.py",
         usage="%(prog)s [--function NAME] [--preset NAME] [flags]",
-        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=35, width=118),
+        formatter_class=functools.partial(argparse.RawDescriptionHelpFormatter, max_help_position=36, width=120),
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
         add_help=False,
     )
     groups = {name: parser.add_argument_group(name) for name in GROUPS}
     choose = groups["what to run"].add_argument
-    choose("--function", choices=tuple(script.functions), metavar="NAME", default=None, help="what to run")
+    hidden = argparse.SUPPRESS if functions else ""  # the help of one function has its flags alone
+    choose("--function", choices=tuple(script.functions), metavar="NAME", default=None, help=hidden or "what to run")
     choose("--preset", choices=tuple(script.presets), help="recipe (default: best)")
-    choose("-h", "--help", action="help", help="print this help and end")
-    choose("--version", action="version", version=f"lstm_studies {VERSION}", help="print the version and end")
+    choose("-h", "--help", action="help", help=hidden or "print this help")
+    choose("--version", action="version", version=f"lstm_studies {VERSION}", help=hidden or "print the version")
     for name, flag in sorted(all_flags(script, functions).items(), key=lambda item: GROUPS.index(item[1].group)):
         add_flag(groups[flag.group], name, flag, default_text(script, functions, name))
     return parser
@@ -352,7 +354,7 @@ def argparse_type(flag: Flag):
 def metavar(flag: Flag) -> str:
     """The choices, unless they are so long that the help text lists them; else N for a whole number, X for another."""
     choices = f"{{{','.join(flag.kind.choices)}}}"
-    if flag.kind.choices and len(choices) < 30:
+    if flag.kind.choices and len(choices) < (14 if flag.takes_several else 24):
         return choices
     return {int: "N", float: "X", Path: "PATH"}.get(flag.kind.type, "NAME")
 
