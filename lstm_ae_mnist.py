@@ -281,8 +281,8 @@ def plot_losses(curves: dict[str, plots.Series], folder: Path) -> None:
 
 def plot_accuracy(curves: plots.Series, folder: Path) -> None:
     """Accuracy against epochs, and what is missing to 100 % on a logarithmic axis, where no error is drawn as .01 %."""
-    right = {name: (epochs, [100 * value for value in values]) for name, (epochs, values) in curves.items()}
-    wrong = {name: (epochs, [max(100 - value, 0.01) for value in values]) for name, (epochs, values) in right.items()}
+    right = {name: (epochs, *(100 * values for values in shares)) for name, (epochs, *shares) in curves.items()}
+    wrong = {name: (epochs, np.maximum(100 - y, 0.01), *spread) for name, (epochs, y, *spread) in right.items()}
     rows = {"right class": right, "wrong class, logarithmic": wrong}
     dashed, log = training_of(curves), ["wrong class, logarithmic"]
     plots.panels(folder / "accuracy.png", rows, "epoch", "digits (%)", dashed=dashed, log=log)

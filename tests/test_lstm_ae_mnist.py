@@ -249,9 +249,9 @@ def test_published_trains_both_models_by_rows_and_one_by_pixels():
 def test_no_error_at_all_can_be_drawn(tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(mnist.plots, "panels", lambda path, rows, *_, log, **__: drawn.update(rows=rows, log=log))
-    mnist.plot_accuracy({("fc", "training"): ([1.0, 2.0], [0.75, 1.0])}, tmp_path)
-    right, wrong = (rows["fc", "training"] for rows in drawn["rows"].values())
-    assert right == ([1.0, 2.0], [75, 100]) and wrong == ([1.0, 2.0], [25, 0.01])
+    mnist.plot_accuracy({("fc", "training"): tuple(np.array([[1.0, 2.0], [0.75, 1.0], [0.1, 0.2]]))}, tmp_path)
+    right, wrong = ([list(x) for x in rows["fc", "training"]] for rows in drawn["rows"].values())
+    assert right == [[1, 2], [75, 100], [10, 20]] and wrong == [[1, 2], [25, 0.01], [10, 20]]
     assert drawn["log"] == [list(drawn["rows"])[1]]  # only the axis of the errors is logarithmic
 
 

@@ -3,6 +3,7 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
 from lstm_studies.training import tables
@@ -38,9 +39,23 @@ def test_rows_of_models_with_other_columns(tmp_path):
 def test_curves_of_what_the_history_has(tmp_path):
     rows = [{"epoch": k, "train_mse": k * 1.0, "val_mse": k * 2.0, "learning_rate": 0.1} for k in (1, 2)]
     tables.write_csv(tmp_path / "history.csv", rows)
-    assert tables.read_curves(tmp_path, "mse") == {"training": ([1, 2], [1, 2]), "validation": ([1, 2], [2, 4])}
+    curves = tables.read_curves(tmp_path, "mse")
+    assert {name: [list(x) for x in curve] for name, curve in curves.items()} == {
+        "training": [[1, 2], [1, 2]],
+        "validation": [[1, 2], [2, 4]],
+    }
     tables.write_csv(tmp_path / "history.csv", [{**row, "test_mse": 5.0} for row in rows])
-    assert tables.read_curves(tmp_path, "mse")["test"] == ([1, 2], [5, 5])
+    assert [list(x) for x in tables.read_curves(tmp_path, "mse")["test"]] == [[1, 2], [5, 5]]
+
+
+def test_curves_of_several_seeds_have_a_mean_and_a_deviation(tmp_path):
+    for seed, shift in enumerate((0.0, 1.0, 5.0)):
+        (tmp_path / "seeds" / str(seed)).mkdir(parents=True)
+        rows = [{"epoch": k, "val_mse": k + shift} for k in range(1, 4 + seed)]
+        tables.write_csv(tmp_path / "seeds" / str(seed) / "history.csv", rows)
+    epochs, mean, deviation = tables.read_curves(tmp_path, "mse")["validation"]
+    assert list(epochs) == [1, 2, 3] and list(mean) == [3, 4, 5]  # epochs that all have
+    np.testing.assert_allclose(deviation, math.sqrt(7))
 
 
 def test_the_table_at_the_end_of_a_run():

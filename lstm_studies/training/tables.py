@@ -87,24 +87,31 @@ def is_number(cell: str) -> bool:
     return True
 
 
-def read_curves(folder: Path, key: str) -> dict[str, tuple[list[float], list[float]]]:
-    """Epochs and values of a metric in the `history.csv` of `folder`, for "training", "validation" and "test" data."""
-    history = read_table(folder / "history.csv")
-    if not history or "epoch" not in history[0]:
-        raise CheckpointError(f"{folder / 'history.csv'}: expected a row for each epoch, found another table")
-    epochs = [row["epoch"] for row in history]
-    columns = {"training": f"train_{key}", "validation": f"val_{key}", "test": f"test_{key}"}
-    return {
-        name: (epochs, [row[column] for row in history]) for name, column in columns.items() if column in history[0]
-    }
+def read_curves(folder: Path, key: str) -> dict[str, tuple[np.ndarray, ...]]:
+    """Epochs and values of a metric in the `history.csv` of a run, for "training", "validation" and "test" data.
+
+    With several seeds the values are their means, and a third array holds their standard deviations.
+    """
+    columns = histories(sorted(folder.glob("seeds/*")) or [folder])
+    parts = {"training": f"train_{key}", "validation": f"val_{key}", "test": f"test_{key}"}
+    return {name: curve(columns["epoch"][0], columns[part]) for name, part in parts.items() if part in columns}
+
+
+def curve(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Epochs (E,), the mean of the values (trainings, E), and their deviation if there are several trainings."""
+    return (epochs, values.mean(0), values.std(0, ddof=1)) if len(values) > 1 else (epochs, values[0])
 
 
 def histories(folders: list[Path]) -> dict[str, np.ndarray]:
     """The columns (trainings, epochs) of `history.csv` of several trainings of a model.
 
     With a budget of updates the folds may differ in their number of epochs; those that all have are returned.
+    Raises CheckpointError for a file that is no such table.
     """
     rows = [read_table(folder / "history.csv") for folder in folders]
+    for folder, training in zip(folders, rows, strict=True):
+        if not training or "epoch" not in training[0] or training[0].keys() != rows[0][0].keys():
+            raise CheckpointError(f"{folder / 'history.csv'}: expected a row for each epoch, found another table")
     epochs = min(map(len, rows))
     return {name: np.array([[row[name] for row in training[:epochs]] for training in rows]) for name in rows[0][0]}
 
