@@ -45,7 +45,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from Classifier import PLACES, LSTMClassifier
-from lstm_studies.evaluation import intervals
+from lstm_studies.evaluation import class_scores, intervals
 from lstm_studies.evaluation.binary_scores import binomial_sigma
 from lstm_studies.loaders.ts_files import Sequences, Split, fresh_split, read_ts, stratified_folds
 from lstm_studies.loaders.vowels import read_split
@@ -195,7 +195,7 @@ def starting_model(settings: FromPlain) -> LSTMClassifier:
 
 @torch.no_grad()
 def test(settings: Classify, folder: Path) -> dict:
-    """Accuracy and cross-entropy of one trained model on the test sequences."""
+    """Accuracy, log loss and calibration error of one trained model on the test sequences."""
     data, model = load(settings), checkpoint.rebuild(folder / "best.pt", LSTMClassifier)
     x, lengths, labels = data.test.all()
     logits = model(x, lengths)
@@ -204,7 +204,7 @@ def test(settings: Classify, folder: Path) -> dict:
         "mode": settings.mode,
         "parameters": sum(p.numel() for p in model.parameters()),
         "test_accuracy": robust.accuracy(logits, labels).item(),
-        "test_loss": cross_entropy(logits, labels).item(),
+        **class_scores.summary(logits.numpy(), labels.numpy()),
     }
 
 

@@ -45,6 +45,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, nll_loss
 from torch.utils.data import TensorDataset
 
+from lstm_studies.evaluation import class_scores
 from lstm_studies.evaluation.anomalies import judge
 from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
 from lstm_studies.evaluation.binary_scores import binomial_sigma
@@ -178,9 +179,16 @@ def test(settings: Reconstruct, folder: Path) -> dict:
         majority = data.train_labels.bincount().argmax()
         metrics["test_accuracy_sigma"] = binomial_sigma(metrics["test_accuracy"], len(data.test_labels))
         metrics["majority_accuracy"] = (data.test_labels == majority).float().mean().item()
+        metrics |= class_scores.summary(test_logits(model, settings).numpy(), data.test_labels.numpy())
     if isinstance(model, ConvLSTMAutoencoder):
         metrics["convolutions_in"] = convolutions_in(settings)
     return metrics
+
+
+def test_logits(model: Autoencoder, settings: Reconstruct) -> Tensor:
+    """(N, K) of the test digits."""
+    x = as_sequences(load(settings).test_images, settings.step_shape)
+    return in_batches(lambda x: model(x).logits, x, settings.device)
 
 
 def convolutions_in(settings: Reconstruct) -> str:
@@ -316,8 +324,7 @@ def plot_confusion(runs: dict[str, Request], folder: Path) -> None:
         settings = runs[name].single()
         data, model = load(settings), trained(path, settings.device)
         classes = data.metadata["classes"]
-        x = as_sequences(data.test_images, settings.step_shape)
-        predicted = in_batches(lambda x, model=model: model(x).logits.argmax(1), x, settings.device)
+        predicted = test_logits(model, settings).argmax(1)
         matrices[name] = np.zeros((classes, classes), int)
         np.add.at(matrices[name], (data.test_labels.numpy(), predicted.numpy()), 1)
     plots.confusion(folder / "confusion.png", matrices, range(classes))
@@ -343,9 +350,10 @@ def linear_classifier(data: Mnist) -> dict:
     fitted = [LogisticRegression(C=c, max_iter=200).fit(pixels["train"], data.train_labels.numpy()) for c in STRENGTHS]
     scores = [model.score(pixels["validation"], data.validation_labels.numpy()) for model in fitted]
     best = int(np.argmax(scores))
-    predicted = torch.from_numpy(fitted[best].predict((data.test_images / 255).flatten(1).numpy()))
+    probabilities = fitted[best].predict_proba((data.test_images / 255).flatten(1).numpy())
+    logits = class_scores.log_probabilities(probabilities, fitted[best].classes_, data.metadata["classes"])
     seconds = round(time.monotonic() - started, 1)
-    return {**opponent_scores(data, predicted), "val_accuracy": scores[best], "C": STRENGTHS[best], "seconds": seconds}
+    return {**opponent_scores(data, logits), "val_accuracy": scores[best], "C": STRENGTHS[best], "seconds": seconds}
 
 
 def train_cnn(settings: Opponents, folder: Path) -> loop.Result:
@@ -365,14 +373,16 @@ def train_cnn(settings: Opponents, folder: Path) -> loop.Result:
 def test_cnn(settings: Opponents, folder: Path) -> dict:
     data, model = load(settings), checkpoint.rebuild(folder / "best.pt", SmallCNN).to(settings.device)
     images = (data.test_images / 255 - MEAN) / STD
-    predicted = in_batches(lambda x: model(x).argmax(1), images, settings.device)
-    return {"parameters": sum(p.numel() for p in model.parameters()), **opponent_scores(data, predicted)}
+    logits = in_batches(model, images, settings.device).numpy()
+    return {"parameters": sum(p.numel() for p in model.parameters()), **opponent_scores(data, logits)}
 
 
-def opponent_scores(data: Mnist, predicted: Tensor) -> dict:
-    accuracy = (predicted == data.test_labels).double().mean().item()
-    sigma = binomial_sigma(accuracy, len(predicted))
-    return {"data": data.metadata["data"], "test_accuracy": accuracy, "test_accuracy_sigma": sigma, "seeds": 1}
+def opponent_scores(data: Mnist, logits: np.ndarray) -> dict:
+    """Metrics of logits or log-probabilities (N, K) of the test digits."""
+    labels = data.test_labels.numpy()
+    accuracy = float((logits.argmax(1) == labels).mean())
+    sigma, more = binomial_sigma(accuracy, len(labels)), class_scores.summary(logits, labels)
+    return {"data": data.metadata["data"], "test_accuracy": accuracy, "test_accuracy_sigma": sigma, **more, "seeds": 1}
 
 
 # ---- functions that apply a trained model ----------------------------------------------------------------------------

@@ -30,11 +30,11 @@ def test_log_loss_by_hand():
 
 def test_calibration_by_hand():
     z, labels = logit([0.12, 0.18, 0.91, 0.99]), np.array([0, 1, 1, 1])
-    bins = scores.reliability(z, labels)
+    bins = scores.reliability(scores.probabilities(z), labels)
     np.testing.assert_allclose(bins["probability"], [0.15, 0.95])
     assert bins["share"].tolist() == [0.5, 1.0] and bins["count"].tolist() == [2, 2]
     assert scores.calibration_error(z, labels) == pytest.approx((0.35 + 0.05) / 2)
-    assert scores.reliability(np.array([1000.0]), np.array([1]))["probability"].tolist() == [1.0]  # into the last bin
+    assert scores.reliability(np.array([1.0]), np.array([1]))["probability"].tolist() == [1.0]  # into the last bin
 
 
 def test_calibrated_probabilities_have_a_small_error():

@@ -14,7 +14,7 @@ from conftest import one_line
 import jv_training
 from Classifier import LSTMClassifier
 from config.jv_training import SCRIPT
-from lstm_studies.evaluation import intervals, sequence_opponents
+from lstm_studies.evaluation import class_scores, intervals, sequence_opponents
 from lstm_studies.loaders.ts_files import Sequences
 from lstm_studies.models import robustness
 from lstm_studies.training import checkpoint, classifiers, flags, loop, tables
@@ -211,6 +211,11 @@ def test_the_metrics_are_those_of_the_models_of_all_seeds(tmp_path):
     assert metrics["test_accuracy_mean"] == pytest.approx(accuracies.mean().item())
     assert metrics["test_accuracy_std"] == pytest.approx(accuracies.std().item())
     assert metrics["test_accuracy"] == pytest.approx(accuracies[0].item())
+    losses = [-p[torch.arange(len(labels)), labels].log().mean().item() for p in probabilities]
+    assert metrics["test_log_loss"] == pytest.approx(losses[0], rel=1e-4)
+    assert metrics["test_log_loss_mean"] == pytest.approx(np.mean(losses), rel=1e-4)
+    z = probabilities[0].log().numpy()
+    assert metrics["calibration_error"] == pytest.approx(class_scores.summary(z, labels.numpy())["calibration_error"])
     assert metrics["vote_accuracy"] == pytest.approx((probabilities.mean(0).argmax(1) == labels).double().mean().item())
 
 
@@ -658,7 +663,7 @@ def test_a_last_batch_of_one_sequence_joins_the_one_before(tmp_path, batch_size)
     data = ["--train", write_ts(tmp_path / "R_TRAIN.ts", 31), "--test", write_ts(tmp_path / "R_TEST.ts", 20)]
     metrics = jv_training.main(["--function", "basic", *OWN, *data, "--output_dir", str(tmp_path), "--epochs", "1",
                                 "--batch_norm_places", "lstm", "--batch_size", str(batch_size)])  # fmt: skip
-    assert np.isfinite(metrics["plain"]["test_loss"])
+    assert np.isfinite(metrics["plain"]["test_log_loss"])
 
 
 def test_a_test_file_that_repeats_the_training_file_is_said(tmp_path, capsys):

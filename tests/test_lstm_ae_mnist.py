@@ -150,6 +150,15 @@ def test_images_of_ones_own(tmp_path):
     assert metrics["majority_accuracy"] == pytest.approx(0.6) and "test_accuracy" in metrics
     model = checkpoint.rebuild(tmp_path / "classify" / "best.pt", LSTMAutoencoder)
     assert model.class_head.out_features == 2  # the labels 3 and 7
+    images, labels = read_images(own / "t10k-images-idx3-ubyte.gz") / 255, torch.tensor([0, 1, 0, 1, 0])
+    with torch.no_grad():
+        p = model(images).logits.softmax(1)
+    assert metrics["test_log_loss"] == pytest.approx(-p[torch.arange(5), labels].log().mean().item(), rel=1e-5)
+    sure = p.max(1)
+    gap = sum(
+        (sure.values - (sure.indices == labels).float())[(10 * sure.values).int() == k].sum().abs() for k in range(11)
+    )
+    assert metrics["calibration_error"] == pytest.approx(gap.item() / 5, rel=1e-4)
     run_digits(tmp_path, "reconstruct", "--data", str(own))
     metrics = run_digits(tmp_path, "encode", "--data", str(own / "train-images-idx3-ubyte.gz"))
     assert metrics == {"fc": {"model": str(tmp_path / "reconstruct"), "images": 24, "code_size": 3}}
@@ -275,8 +284,11 @@ def test_opponents_read_the_same_digits(tmp_path):
     assert metrics["linear"]["test_accuracy_sigma"] == pytest.approx(
         math.sqrt(metrics["linear"]["test_accuracy"] * (1 - metrics["linear"]["test_accuracy"]) / 1000)
     )
+    for values in metrics.values():
+        assert 0 < values["test_log_loss"] < math.log(10) and 0 < values["calibration_error"] < 0.5
     again = mnist.main(["--function", "opponents", "--dry_run", "--quiet", "--output_dir", str(tmp_path)])
-    assert again["cnn"]["test_accuracy"] == metrics["cnn"]["test_accuracy"]
+    for name in ("test_accuracy", "test_log_loss", "calibration_error"):
+        assert again["cnn"][name] == metrics["cnn"][name]
 
 
 def test_the_small_network_takes_images():

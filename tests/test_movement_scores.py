@@ -75,3 +75,11 @@ def test_probabilities_are_calibrated_on_validation_samples():
     assert numbers["test_accuracy"] == accuracy(test > 0, test_labels) and numbers["val_mcc"] == mcc(val > 0, labels)
     same = summary(np.ones(2000), labels, np.ones(2000), test_labels)  # always up: the share of ups
     assert same["test_log_loss"] == pytest.approx(np.log(2), abs=0.01) and same["test_predicted_up"] == 1
+
+
+def test_scores_that_say_nothing_have_the_log_loss_of_the_class_frequencies():
+    """So the row of always up is what calibrated probabilities are compared with."""
+    labels, test_labels = np.repeat([1, 0], [3000, 1000]), np.repeat([1, 0], [600, 400])
+    numbers = summary(np.ones(4000), labels, np.ones(1000), test_labels)
+    assert numbers["test_log_loss"] == pytest.approx(-(0.6 * np.log(0.75) + 0.4 * np.log(0.25)), abs=1e-3)
+    assert numbers["calibration_error"] == pytest.approx(0.15, abs=1e-3)

@@ -77,6 +77,7 @@ def test_every_opponent_learns_ramps(classes, features):
     for name, (metrics, right) in results.items():
         assert metrics["test_accuracy"] == right.mean() > (0.5 if name == "gaussian" else 0.9), name
         assert metrics["seeds"] == 1 and metrics["seconds"] >= 0
+    assert 0 <= results["lda"][0]["test_log_loss"] < np.log(classes) / 2
     again = fit_opponents(train, test, ALL, seed=0)
     assert all((again[name][1] == right).all() for name, (_, right) in results.items())
 

@@ -40,21 +40,28 @@ def log_loss(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(losses(logits, labels).mean())
 
 
-def reliability(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> dict[str, np.ndarray]:
-    """Per bin of equally wide probabilities that holds any: mean probability, share of class 1, and count."""
-    p = probabilities(logits)
+def reliability(p: np.ndarray, right: np.ndarray, bins: int = 10) -> dict[str, np.ndarray]:
+    """Per bin of equally wide probabilities p (N,) that holds any: mean probability, share of what is right, count.
+
+    right (N,): whether what has the probability p is the case, such as class 1.
+    """
     places = np.minimum((p * bins).astype(int), bins - 1)
     counts = np.bincount(places, minlength=bins)
     held = counts > 0
-    means = {"probability": p, "share": np.asarray(labels, np.float64)}
+    means = {"probability": p, "share": np.asarray(right, np.float64)}
     sums = {name: np.bincount(places, values, bins)[held] / counts[held] for name, values in means.items()}
     return {**sums, "count": counts[held]}
 
 
-def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+def confidence_error(p: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error (Naeini, Cooper and Hauskrecht 2015): the bins' mean |probability - share|."""
-    table = reliability(logits, labels, bins)
+    table = reliability(p, right, bins)
     return float(np.average(np.abs(table["probability"] - table["share"]), weights=table["count"]))
+
+
+def calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+    """The expected calibration error of the probability of class 1."""
+    return confidence_error(probabilities(logits), labels, bins)
 
 
 def accuracy_by_length(

@@ -23,6 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from lstm_studies.evaluation import class_scores
+
 RESAMPLED = 8  # steps
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)  # C of the support vector machine
 REGULARISATIONS = (0.001, 0.01, 0.1, 0.5)  # of the covariances: the identity's share of them
@@ -50,7 +52,7 @@ def fit_opponents(train: Labelled, test: Labelled, names: Sequence[str], seed: i
         started = time.perf_counter()
         chosen = {}
         if name == "lda":
-            predicted = lda(*scaled)
+            predicted, chosen = lda(*scaled)
         elif name == "svm":
             predicted, chosen = svm(*scaled, seed)
         elif name == "gaussian":
@@ -78,9 +80,11 @@ def summaries(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(rows)
 
 
-def lda(train: Labelled, test: Labelled) -> np.ndarray:
-    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    return model.fit(summaries(train.values), train.labels).predict(summaries(test.values))
+def lda(train: Labelled, test: Labelled) -> tuple[np.ndarray, dict]:
+    x, count = summaries(test.values), 1 + max(train.labels.max(), test.labels.max())
+    model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(summaries(train.values), train.labels)
+    log_p = class_scores.log_probabilities(model.predict_proba(x), model.classes_, count)
+    return model.predict(x), class_scores.summary(log_p, test.labels)
 
 
 def svm(train: Labelled, test: Labelled, seed: int) -> tuple[np.ndarray, dict]:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lstm_studies.evaluation.binary_scores import accuracy_by_length, binomial_sigma, confusion, correct, reliability
+from lstm_studies.evaluation.binary_scores import (
+    accuracy_by_length,
+    binomial_sigma,
+    confusion,
+    correct,
+    probabilities,
+    reliability,
+)
 from lstm_studies.reporting import plots
 
 
@@ -29,5 +36,5 @@ def label_of(model: str) -> str:
 
 def calibration_points(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean probability, share of class 1 and its sigma per bin of probabilities."""
-    bins = reliability(logits, labels)
+    bins = reliability(probabilities(logits), labels)
     return bins["probability"], bins["share"], binomial_sigma(bins["share"], bins["count"])

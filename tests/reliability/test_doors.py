@@ -156,7 +156,7 @@ def test_any_pair_of_ts_files(tmp_path, fuzz, door):
         return door("jv_training", "--function", "basic", *VOWELS, *put_ts(tmp_path, files))
 
     def check(metrics):
-        assert metrics["data"] == "own" and 0 <= metrics["test_accuracy"] <= 1 and metrics["test_loss"] >= 0
+        assert metrics["data"] == "own" and 0 <= metrics["test_accuracy"] <= 1 and metrics["test_log_loss"] >= 0
 
     fuzz(ts_files(), load, check, FEW)
 
