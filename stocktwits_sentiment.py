@@ -49,7 +49,16 @@ from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 from lstm_studies.evaluation import binary_scores, opponents
 from lstm_studies.evaluation.intervals import compare
 from lstm_studies.loaders.encoded_texts import EncodedTexts, build_vocabulary, encode, index_of, repeated_bigrams
-from lstm_studies.loaders.messages import TOKENIZERS, LabelledTexts, Messages, labelled_messages, spy_messages, tokenize
+from lstm_studies.loaders.messages import (
+    SPLIT_KEY,
+    TOKENIZERS,
+    LabelledTexts,
+    Messages,
+    labelled_messages,
+    normalize,
+    spy_messages,
+    tokenize,
+)
 from lstm_studies.loaders.text_files import read_texts
 from lstm_studies.models.adversarial import compute_perturbation
 from lstm_studies.models.text_lstm import TextLSTM, training_error
@@ -68,16 +77,17 @@ SHOWN, SHOWN_BATCH = 20, 5  # messages that `predict` and `show_messages` print
 
 @lru_cache(maxsize=1)
 def messages(
-    data: Path | None, text_column: str, label_column: str, data_dir: Path, source: str, limit: int | None
+    data: Path | None, text_column: str, label_column: str, data_dir: Path, source: str, limit: int | None, key: str
 ) -> Messages:
     if data is not None:
-        return labelled_messages(data, text_column, label_column, limit)
-    return spy_messages(data_dir, source, limit)
+        return labelled_messages(data, text_column, label_column, limit, split_key=key)
+    return spy_messages(data_dir, source, limit, key)
 
 
 def data_source(settings: Baseline | Request) -> tuple:
     names = ("data", "text_column", "label_column", "data_dir", "source", "limit")
-    return tuple(getattr(settings, name) for name in names)
+    split = getattr(settings, "split", None)  # of fresh_splits
+    return *(getattr(settings, name) for name in names), SPLIT_KEY if split is None else f"split {split}"
 
 
 def load(settings: Baseline | Request) -> Messages:
@@ -272,9 +282,7 @@ def run_training(request: Request, folder: Path) -> dict:
     metrics = search.fit({"lstm": request}, folder, train, test)
     for name, key, ylabel in (("loss", "error", request.loss.replace("_", " ")), ("accuracy", "accuracy", "accuracy")):
         plots.curves(folder / f"{name}.png", tables.read_curves(folder, key), "epoch", ylabel, dashed=["training"])
-    data, seeds = load(request), range(request.seed, request.seed + request.seeds)
-    folders = [folder / "seeds" / str(seed) for seed in seeds] if len(seeds) > 1 else [folder]
-    models = [checkpoint.rebuild(path / "best.pt", TextLSTM).to(request.device) for path in folders]
+    data, models = load(request), models_of(request, folder)
     rows, against = test_opponents(request)  # of the opponents
     strongest = max(rows, key=lambda name: rows[name]["val_accuracy"])
     z = np.stack([logits(model, data.test, request) for model in models])  # (seeds, N)
@@ -298,13 +306,23 @@ def run_training(request: Request, folder: Path) -> dict:
     return metrics | rows
 
 
-def beside(z: np.ndarray, against: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, dict]:
-    """For each opponent, the differences from its logits (N,) on the test messages; ours z (seeds, N)."""
+def models_of(request: Request, folder: Path) -> list[TextLSTM]:
+    """The models of all seeds."""
+    seeds = range(request.seed, request.seed + request.seeds)
+    folders = [folder / "seeds" / str(seed) for seed in seeds] if len(seeds) > 1 else [folder]
+    return [checkpoint.rebuild(path / "best.pt", TextLSTM).to(request.device) for path in folders]
+
+
+def beside(
+    z: np.ndarray, against: dict[str, np.ndarray], labels: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, dict]:
+    """For each opponent, the differences from its logits (N,) on the test messages; ours z (seeds, N) or (N,).
+
+    Messages of one of the `groups` (N,), if given, are one text.
+    """
+    scores = {"test_accuracy": binary_scores.correct, "test_log_loss": binary_scores.losses}
     return {
-        name: {
-            "test_accuracy": compare(binary_scores.correct(z, labels), binary_scores.correct(other, labels)),
-            "test_log_loss": compare(binary_scores.losses(z, labels), binary_scores.losses(other, labels)),
-        }
+        name: {key: compare(score(z, labels), score(other, labels), groups) for key, score in scores.items()}
         for name, other in against.items()
     }
 
@@ -393,7 +411,42 @@ def baseline(request: Request, folder: Path) -> dict:
     return metrics
 
 
-FUNCTIONS = {"show_messages": show_messages, "train": run_training, "predict": predict, "baseline": baseline}
+def fresh_splits(request: Request, folder: Path) -> dict:
+    """Trains the LSTM on other random splits with the same settings; its differences from the opponents over all their
+    test messages and seeds. A message that is in several test parts is one case."""
+    requests = {f"split {k}": request.with_values(split=k) for k in range(request.splits)}
+    metrics = search.fit(requests, folder, train, test)
+    ours, labels, texts, theirs = [], [], [], {name: [] for name in OPPONENTS}
+    for name, path in search.model_folders(requests, folder).items():
+        data, (_, simple) = load(requests[name]), test_opponents(requests[name])
+        ours.append(np.stack([logits(model, data.test, request) for model in models_of(request, path)]))  # (seeds, N)
+        labels.append(data.test.labels.numpy())
+        texts += map(normalize, data.test.texts)
+        metrics[name]["against"] = beside(ours[-1], simple, labels[-1])
+        for opponent, own in simple.items():
+            theirs[opponent].append(own)
+    z, labels, against = (
+        np.concatenate(ours, 1),
+        np.concatenate(labels),
+        {k: np.concatenate(v) for k, v in theirs.items()},
+    )
+    number = {text: i for i, text in enumerate(texts)}
+    differences = beside(z, against, labels, np.array([number[text] for text in texts]))
+    pooled = {"data": data.metadata["data"], "splits": request.splits}
+    rows = {name: {**pooled, **binary_scores.summary(own, labels), "seeds": 1} for name, own in against.items()}
+    strongest = max(rows, key=lambda name: rows[name]["test_accuracy"])
+    lstm = search.over_seeds([{**pooled, **binary_scores.summary(own, labels)} for own in z])
+    lstm |= {"opponent": strongest, "against": differences}
+    return {"lstm": lstm | notice_of({"lstm": lstm}), **rows, **metrics}
+
+
+FUNCTIONS = {
+    "show_messages": show_messages,
+    "train": run_training,
+    "predict": predict,
+    "baseline": baseline,
+    "fresh_splits": fresh_splits,
+}
 
 
 def main(argv: list[str] | None = None) -> dict:

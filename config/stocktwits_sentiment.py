@@ -103,6 +103,14 @@ class Train(Training, ShowMessages):
 
 
 @dataclass(frozen=True)
+class FreshSplits(Train):
+    """the LSTM and the linear models on other random splits of the messages"""
+
+    splits: PositiveInt = data_flag(5, "number of splits")
+    split: int | None = None  # of the model that is trained
+
+
+@dataclass(frozen=True)
 class Predict(Application):
     """writes the probability of each message and its most influential words to predictions.csv"""
 
@@ -120,8 +128,11 @@ class Predict(Application):
         self.need(given, "text_column", self.data is not None, "--data")
 
 
+TRAINING = ("train", "fresh_splits")
+
+
 def best(asked) -> dict[str, Any]:
-    if asked.function != "train":
+    if asked.function not in TRAINING:
         return {}
     return {"epochs": 4, "learning_rate": 2e-3, "optimizer": "AdamW", "weight_decay": 0.01, "precision": "bfloat16"}
 
@@ -129,7 +140,7 @@ def best(asked) -> dict[str, Any]:
 def published(asked) -> dict[str, Any]:
     """The tutorial's preprocessing, model and training."""
     preprocessing = {"tokenizer": "tutorial", "min_count": 1}
-    if asked.function != "train":
+    if asked.function not in TRAINING:
         return preprocessing if asked.function == "show_messages" else {}
     return {
         **preprocessing,
@@ -143,11 +154,18 @@ def published(asked) -> dict[str, Any]:
 def quick(asked) -> dict[str, Any]:
     if asked.function == "predict":
         return {}
-    return {"limit": 8000, **({**best(asked), "epochs": 2} if asked.function == "train" else {})}
+    return {"limit": 8000, **({**best(asked), "epochs": 2} if asked.function in TRAINING else {})}
 
 
 SCRIPT = Script(
     "stocktwits_sentiment",
-    {"show_messages": ShowMessages, "train": Train, "predict": Predict, "baseline": Baseline},
+    {
+        "show_messages": ShowMessages,
+        "train": Train,
+        "predict": Predict,
+        "baseline": Baseline,
+        "fresh_splits": FreshSplits,
+    },
     {"best": best, "published": published, "quick": quick},
+    study=("show_messages", "train", "predict", "baseline"),
 )

@@ -154,6 +154,15 @@ def test_limit_keeps_the_first_training_messages_only(tmp_path):
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
+def test_another_key_is_another_split_of_the_same_texts(tmp_path):
+    path = write(tmp_path, table(ROWS))
+    one, two, again = (spy_messages(path, split_key=key) for key in ("2017", "other", "other"))
+    assert two.train.texts == again.train.texts and one.train.texts == spy_messages(path).train.texts
+    assert {*one.test.texts} != {*two.test.texts}
+    assert {text for part in one[:3] for text in part.texts} == {text for part in two[:3] for text in part.texts}
+    assert not {*two.test.texts} & ({*two.train.texts} | {*two.validation.texts})
+
+
 def test_any_table_with_two_columns(tmp_path):
     path = tmp_path / "reviews.csv"
     path.write_bytes(b"\xef\xbb\xbfstars,review\n" + b"".join(b"%d,%c\n" % (i % 2 * 4 + 1, 97 + i) for i in range(20)))

@@ -225,6 +225,40 @@ def test_differences_from_the_opponents(data_dir):
     assert against["nine"]["test_accuracy"]["low"] < share < against["nine"]["test_accuracy"]["high"]
 
 
+def test_a_text_in_two_test_parts_is_one_case():
+    labels, z = np.array([1.0, 1, 0, 1, 1, 0]), np.array([1.0, -1, -1, 1, -1, -1])
+    other = {"other": -np.abs(z)}  # always the first class
+    once = script.beside(z[:3], {"other": other["other"][:3]}, labels[:3])["other"]["test_accuracy"]
+    twice = script.beside(z, other, labels, np.array([0, 1, 2, 0, 1, 2]))["other"]["test_accuracy"]
+    assert twice == pytest.approx(once) and once["low"] < once["high"]
+    assert script.beside(z, other, labels)["other"]["test_accuracy"]["low"] > once["low"]
+
+
+def test_fresh_splits_train_on_what_they_do_not_test(run, data_dir, tmp_path, monkeypatch):
+    seen, build = [], script.build
+    monkeypatch.setattr(script, "build", lambda settings, data: seen.append((settings, data)) or build(settings, data))
+    metrics = run("--function", "fresh_splits", "--splits", "2", "--seeds", "2")
+    assert list(metrics) == ["lstm", "bag_of_words", "words_and_characters", "split 0", "split 1"]
+    assert [(settings.split, settings.seed) for settings, _ in seen] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    texts = [load_messages.spy_messages(data_dir, split_key=f"split {k}").test.texts for k in range(2)]
+    usual = load_messages.spy_messages(data_dir).test.texts
+    assert len({tuple(sorted(part)) for part in (*texts, usual)}) == 3
+    for settings, data in seen:
+        training, validation = {*data.train.texts}, {*data.validation.texts}
+        assert not {*texts[settings.split]} & (training | validation) and not training & validation
+    means = [metrics[f"split {k}"]["test_accuracy_mean"] for k in range(2)]
+    assert metrics["lstm"]["test_accuracy_mean"] == pytest.approx(sum(means) / 2)
+    for name in script.OPPONENTS:
+        against = metrics["lstm"]["against"][name]["test_accuracy"]
+        assert against["difference"] == pytest.approx(sum(means) / 2 - metrics[name]["test_accuracy"])
+        assert against["low"] <= against["difference"] <= against["high"]
+    folders = ["--data_dir", str(data_dir), "--output_dir", str(tmp_path)]
+    again = script.main(["--function", "fresh_splits", "--dry_run", "--quiet", *folders])
+    for values in (*metrics.values(), *again.values()):
+        values.pop("seconds", None)  # those of a dry run are of the last training only
+    assert again == metrics
+
+
 def test_an_lstm_below_its_opponent_is_said():
     gain = {"difference": -0.1, "low": -0.12, "high": -0.08}
     metrics = {"lstm": {"opponent": "other", "against": {"other": {"test_accuracy": gain}}}}

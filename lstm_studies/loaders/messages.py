@@ -39,7 +39,7 @@ MESSAGES_NAMES = ("StockTwits_SPY_Sentiment_2017.gz", "StockTwits_SPY_Sentiment_
 MESSAGES_SHA256 = "2764ef980af1af85d2c4d180ced1ce54cf20186b7a07c301304dbd72a5a4eeef"
 MESSAGES_CLASSES = ("bearish", "bullish")
 SAMPLE = SAMPLES / "messages" / "messages.csv"
-SPLIT_KEY = b"2017"  # another key would be another random split
+SPLIT_KEY = "2017"  # another key is another random split
 
 PADDING, UNKNOWN, TICKER, USER, LINK, PRICE, NUMBER = SPECIAL = (
     "<padding>",  # at place 0 of every vocabulary; no text holds it
@@ -154,15 +154,17 @@ def normalize(text: str) -> str:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def spy_messages(data_dir: Path | str, source: str = "auto", limit: int | None = None) -> Messages:
+def spy_messages(
+    data_dir: Path | str, source: str = "auto", limit: int | None = None, split_key: str = SPLIT_KEY
+) -> Messages:
     """StockTwits messages about $SPY from data_dir/stocktwits, each labelled bearish (0) or bullish (1) by its author.
 
     The file has no licence, so the bundled sample is not a part of it: its messages are invented (data/README.md).
-    `limit` keeps the first training messages. Returns Messages as `labelled_messages` does. Raises DataError.
+    `limit` and `split_key` are those of `labelled_messages`, and so is what it returns. Raises DataError.
     """
     folder, origin = choose(data_dir, source, "stocktwits", [MESSAGES_NAMES], _fetch_messages, MESSAGES_URL)
     path = SAMPLE if origin["data"] == "sample" else first_present(folder, MESSAGES_NAMES)
-    messages = labelled_messages(path, "message", "sentiment", limit, encoding="utf-8-sig")
+    messages = labelled_messages(path, "message", "sentiment", limit, "utf-8-sig", split_key)
     if messages.classes != MESSAGES_CLASSES:
         raise DataError(
             f"{path}: expected the labels {' and '.join(MESSAGES_CLASSES)}, found {' and '.join(messages.classes)}"
@@ -175,15 +177,20 @@ def _fetch_messages(folder: Path, absent: list[str]) -> None:
 
 
 def labelled_messages(
-    path: Path | str, text_column: str, label_column: str, limit: int | None = None, encoding: str | None = None
+    path: Path | str,
+    text_column: str,
+    label_column: str,
+    limit: int | None = None,
+    encoding: str | None = None,
+    split_key: str = SPLIT_KEY,
 ) -> Messages:
     """Messages of a CSV file, gzipped or not, whose first line names its columns; the label has two values.
 
     Separators and encodings: those of `text_files.read_columns`.
-    80 % of the distinct texts are for training, 10 % each for validation and test, by the order of a keyed hash of the
-    normalised text. Returns Messages; its classes are the two labels in alphabetical order, and its metadata the counts
-    of messages, of distinct texts, of texts whose messages have different labels, and of the splits. Raises DataError,
-    with the line where there is one.
+    80 % of the distinct texts are for training, of which `limit` keeps the first, 10 % each for validation and test, by
+    the order of a hash of the normalised text with the key `split_key`. Returns Messages; its classes are the two
+    labels in alphabetical order, and its metadata the counts of messages, of distinct texts, of texts whose messages
+    have different labels, and of the splits. Raises DataError, with the line where there is one.
     """
     limit, path = checked_limit(limit), Path(path)
     table = read_columns(path, (text_column, label_column), encoding)
@@ -193,7 +200,7 @@ def labelled_messages(
         raise DataError(
             f"{path}: expected two labels in the column {label_column}, found {len(classes)}: {', '.join(classes[:5])}"
         )
-    rows, contradicting = _distinct_rows(texts, names)
+    rows, contradicting = _distinct_rows(texts, names, split_key)
     if len(rows) < 10:
         raise DataError(f"{path}: expected at least 10 different texts to split 80/10/10, found {len(rows)}")
     edges = (0, len(rows) * 8 // 10, len(rows) * 9 // 10, len(rows))
@@ -220,19 +227,19 @@ def _checked_labels(path: Path, column: pd.Series) -> list[str]:
     return labels.tolist()
 
 
-def _distinct_rows(texts: Sequence[str], labels: Sequence[str]) -> tuple[list[int], int]:
+def _distinct_rows(texts: Sequence[str], labels: Sequence[str], split_key: str) -> tuple[list[int], int]:
     """The rows of the first messages of all normalised texts, in the order of the split, and how many of these texts
     also have messages of another label."""
     first, contradicting = {}, set()
     for row, text in enumerate(map(normalize, texts)):
         if labels[first.setdefault(text, row)] != labels[row]:
             contradicting.add(text)
-    return [first[text] for text in sorted(first, key=_split_order)], len(contradicting)
 
+    def order(text: str) -> bytes:
+        """A number that only the text decides: the split neither follows the file's order nor changes with it."""
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=split_key.encode(), digest_size=16).digest()
 
-def _split_order(text: str) -> bytes:
-    """A number that only the text decides: the split neither follows the file's order nor changes with it."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=SPLIT_KEY, digest_size=16).digest()
+    return [first[text] for text in sorted(first, key=order)], len(contradicting)
 
 
 def _split(rows: Sequence[int], texts: Sequence[str], labels: Sequence[str], positive: str) -> LabelledTexts:
