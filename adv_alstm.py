@@ -48,7 +48,14 @@ from lstm_studies.estimators.adv_alstm import AdvALSTM
 from lstm_studies.evaluation import movement_opponents, movement_scores
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.movement import MOVEMENT_SETS, movement_of_prices, movement_table, stock_movement
-from lstm_studies.loaders.movement_samples import ADJUSTED_CLOSE, MovementPart, StockMovement, latest_windows
+from lstm_studies.loaders.movement_samples import (
+    ADJUSTED_CLOSE,
+    MovementPart,
+    StockMovement,
+    joined_parts,
+    latest_windows,
+    quarters_before,
+)
 from lstm_studies.loaders.published_alstm import published_variables
 from lstm_studies.models.published_alstm import convert_published
 from lstm_studies.reporting import movement as report
@@ -336,14 +343,8 @@ def scores_of_seeds(request: Request, folder: Path) -> list[dict]:
     for seed in seeds_of(request):
         model = AdvALSTM.load(of_seed(folder, seed) / "best.pt")
         val, test = (model.evaluate(part.x, part.y) for part in (data.validation, data.test))
-        rows.append(
-            {
-                "seed": seed,
-                "val_accuracy": val["accuracy"],
-                "test_accuracy": test["accuracy"],
-                "test_mcc": test["mcc"],
-            }
-        )
+        scores = {"val_accuracy": val["accuracy"], "test_accuracy": test["accuracy"], "test_mcc": test["mcc"]}
+        rows.append({"seed": seed, **scores})
     return rows
 
 
@@ -362,25 +363,43 @@ def plot(request: Request, folder: Path) -> dict:
     part = load(base).validation
     weights = {name: model.attention_weights(part.x).mean(0).tolist() for name, model in models.items()}
     report.attention(folder / "attention.png", weights)
-    for name, accuracies in plot_scores(models, base.epsilon[0], part, folder).items():
+    scores = {}
+    for name, model in models.items():
+        perturbed = model.perturbed_scores(part.x, part.y, base.epsilon[0])
+        scores[name] = {"clean": model.decision_function(part.x).numpy(), "perturbed": perturbed.numpy()}
+    for name, accuracies in report.plot_scores(folder / "scores.png", scores, part.y.numpy()).items():
         metrics[name] |= accuracies
     return metrics
 
 
-def plot_scores(
-    models: dict[str, AdvALSTM], epsilon: float, part: MovementPart, folder: Path
-) -> dict[str, dict[str, float]]:
-    """Histograms of scores on clean and adversarial validation samples; returns each model's accuracies on both."""
-    panels, accuracies = {}, {}
-    for name, model in models.items():
-        clean, perturbed = model.decision_function(part.x), model.perturbed_scores(part.x, part.y, epsilon)
-        panels[report.label(name)] = {"clean": clean.numpy(), "adversarial": perturbed.numpy()}
-        accuracies[name] = {
-            f"{kind}_accuracy": ((score > 0) == (part.y > 0)).double().mean().item()
-            for kind, score in (("clean", clean), ("perturbed", perturbed))
-        }
-    plots.histograms(folder / "scores.png", panels, "score", "validation samples")
-    return accuracies
+def quarters(request: Request, folder: Path) -> dict:
+    """Trains ALSTM and Adv-ALSTM once for each quarter, on the past, and tests them and the opponents on the quarter.
+
+    The quarters are those before the usual test part. Differences are those over all quarters.
+    """
+    check_one_combination(request)
+    models, usual = ("alstm", "adv_alstm"), load(with_model(request, "alstm")).test
+    dates = quarters_before(usual.dates[0], request.quarters)
+    requests = {
+        f"{model}, {days[1]}": with_model(request, model, **dict(zip(DATES[1:], days, strict=True)))
+        for days in dates
+        for model in models
+    }
+    trained, folders = search.fit(requests, folder, train, test), search.model_folders(requests, folder)
+    parts, classes, pooled = [], {}, {}
+    for _, first, _ in dates:
+        _, own = opponents(requests[f"alstm, {first}"])
+        for model in models:
+            part, own[model] = predicted(requests[f"{model}, {first}"], folders[f"{model}, {first}"])
+        parts.append(part)
+        classes = {name: [*classes.get(name, ()), predicted] for name, predicted in own.items()}
+    part, about = joined_parts(parts), {"data": trained[f"alstm, {first}"]["data"], "seed": request.seed}
+    for name, of_quarters in classes.items():
+        classes[name] = np.concatenate(of_quarters, 1)  # (S, N)
+        rows = [about | movement_scores.of_classes(predicted, part.y.numpy()) for predicted in classes[name]]
+        pooled[name] = search.over_seeds(rows)
+    judge(pooled, classes, part, {"adv_alstm": ["alstm"]})
+    return pooled | trained
 
 
 def predict(request: Request, folder: Path) -> dict:
@@ -416,10 +435,6 @@ def predict(request: Request, folder: Path) -> dict:
     return {name: metrics}
 
 
-RECORD = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_log_loss")
-ON_VALIDATION = ("val_accuracy", "val_always_up_accuracy")  # the latter not in runs of earlier versions
-
-
 def training_record(folder: Path, model: str) -> tuple[str, dict]:
     """The name of the model in `folder`, and what the metrics.json of its run says of its data and its test, {} if
     there is none. `model`: its name if the run does not say."""
@@ -431,7 +446,7 @@ def training_record(folder: Path, model: str) -> tuple[str, dict]:
         for name, own in metrics.items():
             if isinstance(own, dict) and "calibration" in own and (path == folder or name == folder.name):
                 try:
-                    return name, record_of(own, metrics["always_up"])
+                    return name, report.record_of(own, metrics["always_up"])
                 except (LookupError, TypeError, ValueError) as error:
                     raise CheckpointError(
                         f"{path}/metrics.json: expected the test of {name}, found {error!r}"
@@ -439,24 +454,14 @@ def training_record(folder: Path, model: str) -> tuple[str, dict]:
     return model, {}
 
 
-def record_of(own: dict, always_up: dict) -> dict:
-    """The test of a model and of always up. Raises LookupError, TypeError or ValueError for metrics edited by hand."""
-    first, last = map(str, own["test_dates"])
-    calibration = {
-        key: float(own["calibration"][key]) for key in ("slope", "intercept", "gain") if key in own["calibration"]
-    }
-    if not {"slope", "intercept"} <= calibration.keys():
-        raise ValueError("a calibration without slope and intercept")
-    return {
-        "dataset": str(own["dataset"]),
-        "test_dates": [first, last],
-        **{key: float(own[key]) for key in (*RECORD, *(key for key in ON_VALIDATION if key in own))},
-        "calibration": calibration,
-        "always_up_test_accuracy": float(always_up["test_accuracy"]),
-    }
-
-
-FUNCTIONS = {"train": train_models, "compare": compare, "starts": starts, "plot": plot, "predict": predict}
+FUNCTIONS = {
+    "train": train_models,
+    "compare": compare,
+    "starts": starts,
+    "plot": plot,
+    "quarters": quarters,
+    "predict": predict,
+}
 
 
 def main(argv: list[str] | None = None) -> dict:

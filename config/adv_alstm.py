@@ -109,6 +109,17 @@ class Plot(Movement):
 
 
 @dataclass(frozen=True)
+class Quarters(Movement):
+    """ALSTM, Adv-ALSTM and simple opponents on the quarters before the usual test part, each with its own past"""
+
+    quarters: PositiveInt = data_flag(4, "number of test quarters")
+
+    def check(self, given) -> None:
+        super().check(given)
+        self.need(given, "validation_from test_until", False, "the other functions")
+
+
+@dataclass(frozen=True)
 class Predict(DownloadedData, Application):
     """score, probability and direction of each stock for the day after the newest one"""
 
@@ -182,7 +193,7 @@ def quick(asked) -> dict[str, Any]:
 
 SCRIPT = Script(
     "adv_alstm",
-    {"train": Train, "compare": Compare, "starts": Starts, "plot": Plot, "predict": Predict},
+    {"train": Train, "compare": Compare, "starts": Starts, "plot": Plot, "quarters": Quarters, "predict": Predict},
     {"best": best, "published": published, "quick": quick},
     study=("train", "compare", "plot", "predict"),
 )

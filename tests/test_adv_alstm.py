@@ -493,6 +493,36 @@ def test_a_model_below_the_strongest_simple_opponent_says_so():
     assert said == {"lstm": text}
 
 
+def test_quarters_are_tested_by_models_of_their_own_past(run, tmp_path, monkeypatch):
+    """Of 800 days from 2013 on, whose usual test part begins in November 2014."""
+    prices = tmp_path / "prices"
+    prices.mkdir()
+    for i in range(3):
+        (prices / f"S{i}.csv").write_text(price_file(random_prices(i, first=0, last=800)))
+    seen, train = [], adv_alstm.loop.train
+    monkeypatch.setattr(adv_alstm.loop, "train", lambda *args, **more: seen.append(args[4]) or train(*args, **more))
+    metrics = run("quarters", "--data", str(prices), "--quarters", "2", "--seeds", "2")
+    models = [f"{model}, {day}" for day in ("2014-04-01", "2014-07-01") for model in ("alstm", "adv_alstm")]
+    assert list(metrics) == [*NAMES, "alstm", "adv_alstm", *models]
+    assert [(f"{own.model}, {own.test_from}", own.seed) for own in seen] == [(m, s) for m in models for s in (0, 1)]
+    parts = [adv_alstm.load(own) for own in seen[::4]]
+    for data, first, last in zip(parts, ("2014-04", "2014-07"), ("2014-06", "2014-09"), strict=True):
+        assert (str(data.test.dates[0])[:7], str(data.test.dates[-1])[:7]) == (first, last)
+        assert data.train.dates[-1] < data.validation.dates[0] < data.validation.dates[-1] < data.test.dates[0]
+        assert (data.validation.dates >= data.test.dates[0] - np.timedelta64(92, "D")).all()
+    counts = [len(data.test.y) for data in parts]
+    for name in ("alstm", "adv_alstm"):
+        of_quarters = [metrics[own]["test_accuracy_mean"] for own in models if own.startswith(name)]
+        assert metrics[name]["test_accuracy_mean"] == pytest.approx(np.average(of_quarters, weights=counts))
+        assert metrics[name]["seeds"] == 2 and metrics[name]["against"].keys() >= {*NAMES}
+    up = np.average([data.test.y.double().mean() for data in parts], weights=counts)
+    assert metrics["always_up"]["test_accuracy"] == pytest.approx(up)
+    difference = metrics["adv_alstm"]["test_accuracy_mean"] - metrics["alstm"]["test_accuracy_mean"]
+    assert metrics["adv_alstm"]["against"]["alstm"]["test_accuracy"]["difference"] == pytest.approx(difference)
+    argv = ["--function", "quarters", "--dry_run", "--quiet", "--output_dir", str(tmp_path / "out")]
+    assert without_seconds(adv_alstm.main(argv)) == without_seconds(metrics)
+
+
 def test_another_split_of_the_published_data(run, tmp_path):
     """Parts moved back in time, without the numbers and the start that were published for the usual ones.
 
@@ -553,6 +583,7 @@ def test_bad_input_gives_one_line_that_names_it_and_status_2(run, given, named, 
         ("starts", ["--seeds", "at least 2", "found 1"]),
         ("starts --start own", ["--start", "train and compare"]),
         ("starts --seeds 2 --test_from 2015-07-01", ["--start", "published dates"]),
+        ("quarters --test_until 2015-01-01", ["--test_until", "other functions"]),
         ("starts --dataset . --seeds 2", ["--dataset", "acl18, kdd17"]),
         ("compare --dataset . --start published", ["--start", "acl18, kdd17"]),
         ("predict --epochs 3", ["--epochs", "train"]),

@@ -22,6 +22,7 @@ from lstm_studies.loaders.movement_samples import (
     MovementTable,
     latest_windows,
     movement_features,
+    quarters_before,
     split_samples,
     window_samples,
 )
@@ -38,6 +39,16 @@ def miniature(monkeypatch):
     monkeypatch.setattr(load_movement, "MOVEMENT_SETS", movement_archive.SETS)
     monkeypatch.setattr(load_movement, "MOVEMENT_URL", "http://127.0.0.1:9/archive.zip")
     monkeypatch.setenv("no_proxy", "*")
+
+
+def test_the_quarters_before_a_day():
+    day = np.datetime64("2015-11-17")
+    assert quarters_before(day, 2) == [
+        ("2015-01-01", "2015-04-01", "2015-06-30"),
+        ("2015-04-01", "2015-07-01", "2015-09-30"),
+    ]
+    assert quarters_before(np.datetime64("2015-10-01"), 2) == quarters_before(day, 2)
+    assert quarters_before(np.datetime64("2016-01-04"), 1) == [("2015-07-01", "2015-10-01", "2015-12-31")]
 
 
 # ---- features and labels ---------------------------------------------------------------------------------------------

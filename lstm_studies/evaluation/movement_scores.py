@@ -49,15 +49,11 @@ def summary(validation: np.ndarray, labels: np.ndarray, test: np.ndarray, test_l
     on the scores (Platt scaling).
     """
     slope, intercept = binary_scores.platt_scaling(validation, labels)
-    logits, up = slope * test + intercept, (test > 0).astype(int)
-    share = accuracy(up, test_labels)
+    logits = slope * test + intercept
     return {
         "val_accuracy": accuracy((validation > 0).astype(int), labels),
         "val_mcc": mcc((validation > 0).astype(int), labels),
-        "test_accuracy": share,
-        "test_accuracy_sigma": binary_scores.binomial_sigma(share, len(test_labels)),
-        "test_mcc": mcc(up, test_labels),
-        "test_predicted_up": float(up.mean()),
+        **of_classes((test > 0).astype(int), test_labels),
         "test_log_loss": binary_scores.log_loss(logits, test_labels),
         "calibration_error": binary_scores.calibration_error(logits, test_labels),
         "val_always_up_accuracy": float(np.mean(labels)),
@@ -66,6 +62,17 @@ def summary(validation: np.ndarray, labels: np.ndarray, test: np.ndarray, test_l
             "intercept": intercept,
             "gain": binary_scores.calibration_gain(validation, labels),
         },
+    }
+
+
+def of_classes(predicted: np.ndarray, actual: np.ndarray) -> dict[str, float]:
+    """The numbers that the classes (N,) predicted for test samples have in `metrics.json`."""
+    share = accuracy(predicted, actual)
+    return {
+        "test_accuracy": share,
+        "test_accuracy_sigma": binary_scores.binomial_sigma(share, len(actual)),
+        "test_mcc": mcc(predicted, actual),
+        "test_predicted_up": float(predicted.mean()),
     }
 
 

@@ -7,6 +7,7 @@ first validation and test dates reach back over the boundary: those days are kno
 Letters in shapes: N samples, T days of a window, S stocks, D trading dates.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -100,6 +101,22 @@ def split_samples(
         **{f"{name}_up": part.y.double().mean().item() for name, part in named.items()},
     }
     return StockMovement(*parts, metadata)
+
+
+def quarters_before(day: np.datetime64, count: int) -> list[tuple[str, str, str]]:
+    """First validation, first test and last test date for each of the `count` quarters before the quarter of `day`.
+
+    The oldest comes first. Validation data are those of the quarter before the test quarter.
+    """
+    month = day.astype("datetime64[M]").astype(int)  # since January 1970
+    edges = np.arange(month - month % 3 - 3 * count - 3, month + 1, 3).astype("datetime64[M]").astype("datetime64[D]")
+    return [(str(a), str(b), str(c - 1)) for a, b, c in zip(edges, edges[1:], edges[2:], strict=False)]
+
+
+def joined_parts(parts: Sequence[MovementPart]) -> MovementPart:
+    """The samples of all parts, one part after another."""
+    x, y, dates, tickers = zip(*parts, strict=True)
+    return MovementPart(torch.cat(x), torch.cat(y), np.concatenate(dates), np.concatenate(tickers))
 
 
 def place_of(table: MovementTable, text: str, file: str, after: bool = False) -> int:

@@ -32,6 +32,8 @@ PUBLISHED = {  # accuracy in percent and MCC of the publication, Table 2; its Ad
 }
 
 ADV_ALSTM_COLOUR = COLOURS[1]  # of Adv-ALSTM wherever ALSTM, which comes first, is beside it
+RECORD = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_log_loss")
+ON_VALIDATION = ("val_accuracy", "val_always_up_accuracy")  # the latter not in runs of earlier versions
 MARGINS = {"test_accuracy": 0.005, "test_mcc": 0.01}  # differences within them count as none; set beforehand
 
 
@@ -180,6 +182,23 @@ def refused(calibration: Mapping[str, float] | None) -> str:
     return ""
 
 
+def record_of(own: dict, always_up: dict) -> dict:
+    """The test of a model and of always up. Raises LookupError, TypeError or ValueError for metrics edited by hand."""
+    first, last = map(str, own["test_dates"])
+    calibration = {
+        key: float(own["calibration"][key]) for key in ("slope", "intercept", "gain") if key in own["calibration"]
+    }
+    if not {"slope", "intercept"} <= calibration.keys():
+        raise ValueError("a calibration without slope and intercept")
+    return {
+        "dataset": str(own["dataset"]),
+        "test_dates": [first, last],
+        **{key: float(own[key]) for key in (*RECORD, *(key for key in ON_VALIDATION if key in own))},
+        "calibration": calibration,
+        "always_up_test_accuracy": float(always_up["test_accuracy"]),
+    }
+
+
 def prediction_notice(calibration: Mapping[str, float] | None, record: Mapping) -> dict[str, str]:
     """A notice if probabilities are refused or the model is no better than always up; {} if there is none.
 
@@ -313,3 +332,13 @@ def attention(path: Path, weights: Mapping[str, Sequence[float]]) -> Path:
     series = {label(name): (list(range(-steps, 0)), values) for name, values in weights.items()}
     axes = "trading day, counted from the predicted one", "mean attention weight"
     return plots.curves(path, series, *axes, levels={"uniform": 1 / steps}, markers=True)
+
+
+def plot_scores(path: Path, scores: Mapping[str, dict[str, np.ndarray]], y: np.ndarray) -> dict[str, dict[str, float]]:
+    """Histograms of each model's scores (N,) of "clean" and "perturbed" samples; returns its accuracies on both."""
+    panels = {label(name): {"clean": own["clean"], "adversarial": own["perturbed"]} for name, own in scores.items()}
+    plots.histograms(path, panels, "score", "validation samples")
+    return {
+        name: {f"{kind}_accuracy": float(((score > 0) == (y > 0)).mean()) for kind, score in own.items()}
+        for name, own in scores.items()
+    }
