@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, cross_entropy, normalize
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from lstm_studies.models.adversarial import compute_perturbation, note_inputs
+from lstm_studies.models.adversarial import compute_perturbation, find_perturbation, note_inputs
 from lstm_studies.models.lengths import checked_lengths, is_step, reversed_within
 from lstm_studies.models.recording import is_transformed
 from lstm_studies.models.recurrence import lstm_step, run_steps
@@ -50,8 +50,10 @@ class LSTMClassifier(nn.Module):
             "Adversarial examples improve image recognition", CVPR 2020.
         method: how the proximal map is computed, see ProxLSTM.
         class_names: names of the K classes, or none.
+        attack_steps: gradient steps by which AdvLSTM finds the perturbation of v. One has the length epsilon; several
+            are projected to that length at most (Madry et al. 2018).
 
-    Raises ValueError for an unknown mode, normalization or place, and for negative numbers.
+    Raises ValueError for an unknown mode, normalization or place, for negative numbers and for no attack step.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class LSTMClassifier(nn.Module):
         offset: float = 0.0,
         stride: int = 1,
         class_names: tuple[str, ...] = (),
+        attack_steps: int = 1,
     ):
         super().__init__()
         self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -82,9 +85,11 @@ class LSTMClassifier(nn.Module):
             raise ValueError(f"places must be among {', '.join(PLACES)}, not {', '.join(sorted(unknown))}")
         if min(epsilon, noise, offset) < 0:
             raise ValueError(f"epsilon, noise and offset must not be negative, not {epsilon}, {noise} and {offset}")
+        if attack_steps < 1:
+            raise ValueError(f"attack_steps must be at least 1, not {attack_steps}")
         if class_names and len(class_names) != classes:
             raise ValueError(f"class_names must be {classes} names or none, not {len(class_names)}")
-        self.mode, self.epsilon, self.dropout_places = mode, epsilon, dropout_places
+        self.mode, self.epsilon, self.dropout_places, self.attack_steps = mode, epsilon, dropout_places, attack_steps
         self.normalization, self.noise, self.offset, self.class_names = normalization, noise, offset, class_names
         if normalization == "standard":
             self.register_buffer("mean", torch.zeros(input_size))
@@ -226,15 +231,23 @@ class LSTMClassifier(nn.Module):
         """Mean cross-entropy, and logits (B, K) of the clean sequences. Labels (B,) in 0..K-1.
 
         In training, AdvLSTM takes the mean over the batch of all v and all v + epsilon r, r = g / ||g|| with g the
-        gradient of a sample's loss with respect to its whole sequence v, constant.
+        gradient of a sample's loss with respect to its whole sequence v, constant. With several `attack_steps`, the
+        perturbation is that of projected gradient ascent within ||.|| <= epsilon.
         """
         v, lengths = self.features(x, lengths)
         logits = self.classify(v, lengths)
         loss = cross_entropy(logits, labels)
         if self.mode != "AdvLSTM" or not self.training or not self.epsilon:
             return loss, logits
-        perturbed = v + self.epsilon * compute_perturbation(loss, v)
-        return (loss + cross_entropy(self.classify(perturbed, lengths, perturbed=True), labels)) / 2, logits
+
+        def perturbed_loss(v: Tensor) -> Tensor:
+            return cross_entropy(self.classify(v, lengths, perturbed=True), labels)
+
+        if self.attack_steps == 1:
+            perturbed = v + self.epsilon * compute_perturbation(loss, v)
+        else:
+            perturbed = v + find_perturbation(perturbed_loss, v.detach(), self.epsilon, self.attack_steps)
+        return (loss + perturbed_loss(perturbed)) / 2, logits
 
 
 def normalize_batch(norm: nn.BatchNorm1d, x: Tensor, perturbed: bool) -> Tensor:

@@ -120,6 +120,7 @@ def new_model(settings: Classify, data: Split, training: Sequences) -> LSTMClass
         dropout_places=tuple(place for place in settings.dropout_places if place != "none"),
         batch_norm_places=tuple(place for place in settings.batch_norm_places if place != "none"),
         class_names=data.classes,
+        attack_steps=getattr(settings, "attack_steps", 1),
     )
     if settings.normalization == "standard":
         model.set_scale(torch.cat(training.values))

@@ -112,10 +112,11 @@ class Adversarial(Basic, FromPlain):
     """AdvLSTM for every epsilon and a plain model with as many epochs, both from the basic model"""
 
     epsilon: NotNegative = model_flag(1.0, "length of the perturbation of the LSTM's input v", "each")
+    attack_steps: PositiveInt = training_flag(1, "gradient steps of the perturbation, within --epsilon")
 
 
 @dataclass(frozen=True)
-class Proximal(Adversarial):
+class Proximal(Basic, FromPlain):
     """ProxLSTM for every epsilon and a plain model with as many epochs, both from the basic model"""
 
     epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem", "each")

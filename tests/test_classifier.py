@@ -190,6 +190,43 @@ def test_the_adversarial_loss_is_the_mean_of_clean_and_perturbed_with_a_constant
     assert perturbed > clean
 
 
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_loss_with_several_attack_steps_is_by_hand(steps):
+    """Each step goes 2.5 epsilon / steps along the gradient where v is by now, and back to the length epsilon."""
+    model, (x, lengths, labels) = make(mode="AdvLSTM", epsilon=0.7, attack_steps=steps), batch()
+    loss, _ = model.loss(x, lengths, labels)
+    v, left = model.features(x, lengths)
+    p, size = torch.zeros_like(v), 0.7 * (2.5 / steps if steps > 1 else 1)
+    for _ in range(steps):
+        moved = (v + p).detach().requires_grad_()
+        (g,) = torch.autograd.grad(cross_entropy(model.classify(moved, left), labels), moved)
+        p = p + size * g / g.flatten(1).norm(dim=1).view(-1, 1, 1)
+        p = p * (0.7 / p.flatten(1).norm(dim=1)).clamp_max(1).view(-1, 1, 1)
+    clean, perturbed = (cross_entropy(model.classify(z, left), labels) for z in (v, v + p))
+    assert_close(loss, (clean + perturbed) / 2)
+    found, expected = (
+        torch.autograd.grad(value, list(model.parameters())) for value in (loss, (clean + perturbed) / 2)
+    )
+    assert_close(found, expected)
+
+
+def test_several_attack_steps_find_a_larger_loss():
+    losses = [make(mode="AdvLSTM", epsilon=3.0, attack_steps=steps).loss(*batch())[0] for steps in (1, 10)]
+    assert losses[1] > losses[0] + 1e-3
+
+
+def test_one_attack_step_changes_no_bit_and_several_leave_the_running_statistics_alone():
+    options = {"mode": "AdvLSTM", "epsilon": 0.5, "dropout": 0.3, "batch_norm_places": ("convolution",)}
+    results = []
+    for more in ({}, {"attack_steps": 1}, {"attack_steps": 3}):
+        model = make(**options, **more)
+        torch.manual_seed(1)
+        loss, _ = model.loss(*batch())
+        results.append((loss, {name: value for name, value in model.state_dict().items() if "running" in name}))
+    assert torch.equal(results[0][0], results[1][0]) and not torch.equal(results[0][0], results[2][0])
+    assert_close(results[0][1], results[2][1])
+
+
 def test_in_evaluation_the_adversarial_loss_is_that_of_the_clean_sequences():
     model, (x, lengths, labels) = make(mode="AdvLSTM", epsilon=0.7).eval(), batch()
     with torch.no_grad():
@@ -454,6 +491,7 @@ def test_a_checkpoint_rebuilds_it(tmp_path):
         ({"noise": -1.0}, "-1.0"),
         ({"offset": -1.0}, "-1.0"),
         ({"class_names": ("a",)}, "3 names or none, not 1"),
+        ({"attack_steps": 0}, "attack_steps must be at least 1, not 0"),
         ({"normalization": "none"}, "standard, l2"),
         ({"dropout_places": ("conv",)}, "conv"),
         ({"batch_norm_places": ("output",)}, "output"),

@@ -399,6 +399,18 @@ def test_places_are_compared_with_none_and_with_the_plain_model(tmp_path):
     assert against["difference"] == pytest.approx(difference)
 
 
+def test_attack_steps_are_those_of_the_adversary_alone(tmp_path, trainings):
+    run("adversarial", tmp_path, "--epsilon", "2", "--attack_steps", "3")
+    model = checkpoint.rebuild(tmp_path / "adversarial" / "epsilon2" / "best.pt", LSTMClassifier)
+    assert model.attack_steps == 3
+    run("adversarial", tmp_path / "one", "--epsilon", "2")
+    folders = tmp_path / "adversarial", tmp_path / "one" / "adversarial"
+    assert equal(*(weights(folder / "plain" / "best.pt") for folder in folders))
+    assert not equal(*(weights(folder / "epsilon2" / "best.pt") for folder in folders))
+    starts = [one for one in trainings if not one.settings.from_plain]
+    assert not any(hasattr(one.settings, "attack_steps") for one in starts)  # a run of basic fits
+
+
 def test_a_run_below_a_simple_opponent_ends_with_that(tmp_path, capsys):
     arguments = [word for word in SHORT if word != "--quiet"]
     jv_training.main(["--function", "basic", "--output_dir", str(tmp_path), *arguments, "--epochs", "1"])

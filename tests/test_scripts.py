@@ -166,6 +166,7 @@ BAD = [
     ("jv_training", "--num_layers 3", ["--num_layers"]),
     ("jv_training", "--function dropout --epsilon 1", ["--epsilon", "not used by dropout", "adversarial"]),
     ("jv_training", "--function basic --basic_epochs 3", ["--basic_epochs", "not used by basic", "adversarial"]),
+    ("jv_training", "--function proximal --attack_steps 3", ["--attack_steps", "not used by proximal", "adversarial"]),
     ("jv_training", "--function predict --test X", ["--test: not used by predict", "data are given by --data"]),
     ("stocktwits_sentiment", "--function train --no_linear --part_loss 1", ["--part_loss: used with --linear only"]),
 ]
