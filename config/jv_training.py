@@ -162,7 +162,7 @@ class BatchNorm(Compared):
 
 @dataclass(frozen=True)
 class Robustness(Vowels):
-    """accuracy of the models of adversarial and proximal on attacked, noisy and shortened utterances"""
+    """accuracy of the models of adversarial, proximal or both on attacked, noisy and shortened utterances"""
 
     seed: Seed = data_flag(0, "seed of the noise and of the missing steps")
 

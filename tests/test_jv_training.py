@@ -457,8 +457,11 @@ def test_robustness_reads_the_models_of_the_others(tmp_path, capsys, monkeypatch
     with pytest.raises(SystemExit) as stopped:
         test_all()
     message = capsys.readouterr().err
-    assert stopped.value.code == 2 and message.count("\n") == 1 and "run adversarial and proximal" in message
+    assert stopped.value.code == 2 and message.count("\n") == 1 and "run adversarial or proximal" in message
     run("adversarial", tmp_path, "--epsilon", "0.1", "1", "2", "--seeds", "2")
+    alone = test_all()
+    assert {name.partition(",")[0] for name in alone} == {"plain", "AdvLSTM"}
+    assert not [name for name in files(tmp_path / "robustness") if "Prox" in name]
     run("proximal", tmp_path, "--epsilon", "0.1")
     metrics = test_all()
     names = [f"AdvLSTM, epsilon{epsilon}" for epsilon in ("0.1", "1", "2")]

@@ -156,7 +156,7 @@ def plot_robustness(lines: dict[str, dict[tuple, tuple]], folder: Path) -> None:
         "missing_share": "fraction of the steps that are missing, at random",
     }
     for test, series in lines.items():
-        for mode in ("AdvLSTM", "ProxLSTM"):
+        for mode in dict.fromkeys(mode for mode, _, _ in series if mode != "plain"):
             shown = {model: line for model, line in series.items() if model[0] in ("plain", mode)}
             colours = {label(*model): colour_of(model[1]) if model[1] else METHODS["plain"] for model in shown}
             figure, plot = plt.subplots(figsize=(7, 4.2))

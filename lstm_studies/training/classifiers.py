@@ -48,19 +48,26 @@ def classifiers(path: Path, classifier: type) -> list[Any]:
 
 
 def trained_models(output_dir: Path) -> dict[str, tuple[Path, str, float, bool]]:
-    """Folder, mode, epsilon, and whether cross-validation chose it, of the plain model and of every epsilon."""
-    models = {"plain": (output_dir / "proximal" / "plain", "plain", 0.0, False)}
-    for function, mode in (("adversarial", "AdvLSTM"), ("proximal", "ProxLSTM")):
+    """Folder, mode, epsilon, and whether cross-validation chose it, of the plain model and of every epsilon.
+
+    Those of a run of adversarial, of proximal or of both, whose plain model is then that of proximal.
+    """
+    modes = {"adversarial": "AdvLSTM", "proximal": "ProxLSTM"}
+    modes = {function: mode for function, mode in modes.items() if (output_dir / function / "metrics.json").exists()}
+    if not modes:
+        raise UsageError(
+            f"--function robustness: no trained models in {output_dir}; "
+            "run adversarial or proximal first, with the same --output_dir"
+        )
+    models = {"plain": (output_dir / [*modes][-1] / "plain", "plain", 0.0, False)}
+    for function, mode in modes.items():
         folder = output_dir / function
         try:
             saved = read_json(folder / "metrics.json")
             chosen = saved[mode]["epsilon"]
             epsilons = {name: float(saved[name]["epsilon"]) for name in saved if name.startswith("epsilon")}
         except (CheckpointError, LookupError, TypeError, ValueError):
-            raise UsageError(
-                f"--function robustness: no trained models in {folder}; "
-                "run adversarial and proximal first, with the same --output_dir"
-            ) from None
+            raise UsageError(f"--function robustness: expected the metrics of {function} in {folder}") from None
         for name, epsilon in epsilons.items():
             models[f"{mode}, {name}"] = folder / name, mode, epsilon, epsilon == chosen
     return models
