@@ -2,6 +2,7 @@
 
     python adv_alstm.py --function compare --dataset acl18 --seeds 20        # all models and opponents in one table
     python adv_alstm.py --function starts --seeds 20                         # how lucky are the published weights?
+    python adv_alstm.py --function quarters --seeds 20                       # the same models on four other quarters
     python adv_alstm.py --function train --dataset kdd17 --epsilon .0001 .001 .01 --beta .01 .05 .5 --epochs 15
     python adv_alstm.py --function train --data my_prices/                   # your own CSV files of daily prices
     python adv_alstm.py --function predict --data my_prices/                 # the day after the newest one
