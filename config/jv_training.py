@@ -111,7 +111,7 @@ class FromPlain(Classify):
 class Adversarial(Basic, FromPlain):
     """AdvLSTM for every epsilon and a plain model with as many epochs, both from the basic model"""
 
-    epsilon: NotNegative = model_flag(1.0, "length of the perturbation of the LSTM's input v", "each")
+    epsilon: NotNegative = model_flag(1.0, "length of v's perturbation", "each")
     attack_steps: PositiveInt = training_flag(1, "gradient steps of the perturbation, within --epsilon")
 
 
