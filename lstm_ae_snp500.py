@@ -143,7 +143,10 @@ def part_dates(count: int, settings: Reconstruct, part: str) -> list[slice]:
 
 
 def part_windows(data: StockPrices, settings: Reconstruct, part: str) -> Tensor:
-    """Windows of daily highs as the data have them, (N, T); in the test part they do not overlap."""
+    """Windows of daily highs as the data have them, (N, T); in the test part of a split by time they do not overlap."""
+    if settings.split == "random":
+        shares = settings.folds, settings.fold
+        return windows.random_windows(data.values, settings.window, settings.stride, *shares)[part]
     stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": settings.window}[part]
     return windows.high_windows(data.values, part_dates(len(data.dates), settings, part), settings.window, stride)
 
@@ -197,9 +200,8 @@ def reconstruct_highs(model: nn.Module, highs: Tensor, device: str) -> Tensor:
 
 def prediction_dates(count: int, settings: Predict) -> dict[str, slice]:
     """The dates of each part, by the 60/20/20 split or by the rolling period."""
-    if settings.fold is None:
-        return windows.split_dates(count)
-    return windows.rolling_dates(count, settings.folds, settings.fold)
+    fold = settings.fold
+    return windows.split_dates(count) if fold is None else windows.rolling_dates(count, settings.folds, fold)
 
 
 def part_samples(data: StockPrices, settings: Predict, part: str) -> Samples:
@@ -294,9 +296,10 @@ def reconstruct(request: Request, folder: Path) -> dict:
     """Trains and tests on windows of highs, by folds if asked for; draws three stocks and the losses."""
     folds = request.folds if request.folds > 1 else 0
     metrics = search.fit({OURS: request}, folder, train_reconstruction, test_reconstruction, folds, refit=not folds)
-    curves = tables.read_curves(folder, "loss")
-    plots.curves(folder / "loss.png", curves, "epoch", "mean squared error", log=True, dashed=["training"])
-    plot_stocks(dataclasses.replace(request.single(), fold=0 if folds else None), folder)
+    losses = tables.read_curves(folder, "loss")
+    plots.curves(folder / "loss.png", losses, "epoch", "mean squared error", log=True, dashed=["training"])
+    if request.split == "time":
+        plot_stocks(dataclasses.replace(request.single(), fold=0 if folds else None), folder)
     return compared(metrics, request, folder, "test_mse", reconstruction_errors)
 
 
@@ -445,12 +448,9 @@ def anomalies(request: Request, folder: Path) -> dict:
 def tomorrow(request: Request, folder: Path) -> dict:
     """Writes the next day's high of each stock to tomorrow.csv."""
     model, settings, path = trained_model(request, "predict", *PREDICTORS)
-    if request.data is None:
-        data = load(settings)
-        known = data.values[:, windows.split_dates(len(data.dates))["train"]]
-    else:  # other stocks, perhaps, than those of the training: each one's past gives its scale
-        data = complete_prices(request.data, settings.data_dir, settings.source)
-        known = data.values
+    # the stocks of --data may be others than those of the training: then each one's own past gives its scale
+    data = load(settings) if request.data is None else complete_prices(request.data, settings.data_dir, settings.source)
+    known = data.values if request.data else data.values[:, windows.split_dates(len(data.dates))["train"]]
     if settings.inputs != "high" and data.metadata["fields"] == 1:
         raise DataError(f"{request.data}: expected open, high, low, close and volume, found one number per date")
     count = write_tomorrow(model, data, known, settings, folder)

@@ -66,11 +66,15 @@ class Reconstruct(PriceTraining):
     )
     output_layer: Literal["sigmoid", "linear"] = model_flag("sigmoid", "last layer of the decoder")
     mirror: bool = training_flag(False, "augmentation: random reversal in time and in sign, each with probability 1/2")
+    split: Literal["time", "random"] = data_flag(
+        "time", "folds: blocks of time, or windows at random, which share days with those of other folds"
+    )
 
     def check(self, given) -> None:
         super().check(given)
         if self.folds == 2:
             raise UsageError("--folds: expected 1, or at least 3 (test, validation and training blocks), found 2")
+        self.need(given, "split", self.folds > 1, "--folds")
         if self.window % self.input_size:
             raise UsageError(f"--input_size: expected a divisor of --window {self.window}, found {self.input_size}")
 

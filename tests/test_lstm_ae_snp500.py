@@ -153,9 +153,11 @@ def test_published_prediction_leaves_its_figures(tmp_path, walk):
     assert figures == {"losses", "predictions", "companies", "sequence", "rollout"}
 
 
-def test_folds_report_every_block(tmp_path, walk):
+@pytest.mark.parametrize("split", ["time", "random"])
+def test_folds_report_every_block(tmp_path, walk, split):
     walk(3, 200)
-    metrics = run_prices(tmp_path, "reconstruct", "--folds", "3")
+    metrics = run_prices(tmp_path, "reconstruct", "--folds", "3", "--split", split)
+    assert (tmp_path / "reconstruct" / "stocks.png").exists() == (split == "time")
     values = [fold["test_mse"] for fold in metrics["by_fold"]]
     assert len(values) == metrics["folds"] == 3
     assert metrics["test_mse_mean"] == pytest.approx(np.mean(values))
@@ -284,6 +286,7 @@ def test_one_window_is_too_few_for_planted_anomalies(tmp_path, capsys):
             "its symbols: AAPL, AMZN, GOOG, META, NFLX, NVDA",
         ),
         (("reconstruct", "--folds", "2"), "--folds: expected 1, or at least 3"),
+        (("reconstruct", "--split", "random"), "--split: used with --folds only"),
         (("reconstruct", "--window", "30", "--input_size", "7"), "--input_size: expected a divisor of --window 30"),
         (("predict", "--data", "{series}"), "--inputs: expected high"),
         (("predict", "--input_size", "5"), "--input_size: not used by predict"),

@@ -48,6 +48,24 @@ def test_folds_cover_every_date_once_as_test_data():
         assert sorted(dates) == list(range(11))  # the three parts do not overlap
 
 
+def test_random_windows_are_dealt_by_their_first_day():
+    """Every day is tested by one fold, for all stocks; a window of another part may have days in common."""
+    values = torch.arange(2 * 20 * 5.0).view(2, 20, 5)
+    tested = []
+    for fold in range(3):
+        parts = price_windows.random_windows(values, 4, 1, 3, fold)
+        firsts = {part: set(x[: len(x) // 2, 0].tolist()) for part, x in parts.items()}  # of the first stock
+        assert sum(map(len, firsts.values())) == 17 == len(set.union(*firsts.values()))
+        assert torch.equal(
+            parts["test"][len(parts["test"]) // 2 :, 0] - 100, parts["test"][: len(parts["test"]) // 2, 0]
+        )
+        tested += sorted(firsts["test"])
+        assert parts["train"].shape[1] == 4 and not set(parts["test"].flatten().tolist()).isdisjoint(
+            parts["train"].flatten().tolist()
+        )
+    assert sorted(tested) == [5.0 * day + price_windows.HIGH for day in range(17)]
+
+
 def test_windows_by_hand():
     values = torch.arange(10.0).view(2, 5, 1)
     assert windows(values, 3, 2).squeeze(3).tolist() == [[[0, 1, 2], [2, 3, 4]], [[5, 6, 7], [7, 8, 9]]]
