@@ -21,8 +21,8 @@ Deviations from the course's assignment and its public solutions:
    sample's gradient is divided by its norm over the whole sequence.
 4. The assignment compares the adversarial and the proximal model with a plain one that had fewer epochs. Here a plain
    model with as many epochs is compared with them.
-5. The assignment adds dropout and batch norm to the loaded plain model (--initial basic). The results here are of
-   models with and without them that are trained from scratch, for the same epochs.
+5. The assignment adds dropout and batch norm to the loaded plain model (--initial basic). Here models with and without
+   them are also trained from scratch, for the same epochs.
 """
 
 from config.jv_training import SCRIPT, Basic, Classify, Compared, FromPlain
