@@ -63,11 +63,12 @@ def test_the_table_at_the_end_of_a_run():
     metrics = {
         "narrow": {"data": "full", "seed": 0, "mse": 0.123456, "quick": True, "curve": [1.0], "none": None},
         "wide": {"seed": 0, "mse": 1.0, "mse_mean": 2.0, "mse_std": 0.25, "accuracy": 0.5},
+        "folds of an opponent": {"mse": 1.0, "mse_mean": 3.0},
     }
     assert tables.table_of(metrics).splitlines() == [
-        "          narrow   wide",
+        "          narrow   wide      folds of an opponent",
         "seed      0        0",
-        "mse       0.12346  2 ± 0.25",
+        "mse       0.12346  2 ± 0.25  3",
         "accuracy           0.5",
     ]
     many = tables.table_of({f"code{k}": {"mse": k / 10} for k in range(7)}).splitlines()

@@ -133,8 +133,8 @@ def table_of(metrics: dict[str, dict]) -> str:
 
 
 def cell(values: dict, key: str) -> str:
-    """A number, or its mean and deviation over the seeds."""
-    if f"{key}_mean" in values:
-        return f"{values[f'{key}_mean']:.5g} ± {values[f'{key}_std']:.2g}"
-    value = values.get(key)
+    """A number, or its mean over seeds or folds, with its deviation where there is one."""
+    value = values.get(f"{key}_mean", values.get(key))
+    if f"{key}_std" in values:
+        return f"{value:.5g} ± {values[f'{key}_std']:.2g}"
     return f"{value:.5g}" if isinstance(value, float) else str(value) if isinstance(value, int) else ""
