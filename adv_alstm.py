@@ -374,10 +374,8 @@ def plot(request: Request, folder: Path) -> dict:
 
 
 def quarters(request: Request, folder: Path) -> dict:
-    """Trains ALSTM and Adv-ALSTM once for each quarter, on the past, and tests them and the opponents on the quarter.
-
-    The quarters are those before the usual test part. Differences are those over all quarters.
-    """
+    """Trains ALSTM and Adv-ALSTM for each quarter before the usual test part, on what came before it, and tests them
+    and the simple opponents on the quarter; intervals and differences over all quarters."""
     check_one_combination(request)
     models, usual = ("alstm", "adv_alstm"), load(with_model(request, "alstm")).test
     dates = quarters_before(usual.dates[0], request.quarters)
@@ -386,21 +384,21 @@ def quarters(request: Request, folder: Path) -> dict:
         for days in dates
         for model in models
     }
-    trained, folders = search.fit(requests, folder, train, test), search.model_folders(requests, folder)
-    parts, classes, pooled = [], {}, {}
+    metrics, folders = search.fit(requests, folder, train, test), search.model_folders(requests, folder)
+    parts, by_quarter = [], []
     for _, first, _ in dates:
-        _, own = opponents(requests[f"alstm, {first}"])
+        _, classes = opponents(requests[f"alstm, {first}"])
         for model in models:
-            part, own[model] = predicted(requests[f"{model}, {first}"], folders[f"{model}, {first}"])
+            part, classes[model] = predicted(requests[f"{model}, {first}"], folders[f"{model}, {first}"])
         parts.append(part)
-        classes = {name: [*classes.get(name, ()), predicted] for name, predicted in own.items()}
-    part, about = joined_parts(parts), {"data": trained[f"alstm, {first}"]["data"], "seed": request.seed}
-    for name, of_quarters in classes.items():
-        classes[name] = np.concatenate(of_quarters, 1)  # (S, N)
-        rows = [about | movement_scores.of_classes(predicted, part.y.numpy()) for predicted in classes[name]]
-        pooled[name] = search.over_seeds(rows)
+        by_quarter.append(classes)
+    part, pooled = joined_parts(parts), {}
+    classes = {name: np.concatenate([own[name] for own in by_quarter], 1) for name in classes}  # (S, N)
+    about = {"data": metrics[f"alstm, {first}"]["data"], "seed": request.seed}
+    for name, own in classes.items():
+        pooled[name] = search.over_seeds([about | movement_scores.of_classes(one, part.y.numpy()) for one in own])
     judge(pooled, classes, part, {"adv_alstm": ["alstm"]})
-    return pooled | trained
+    return pooled | metrics
 
 
 def predict(request: Request, folder: Path) -> dict:

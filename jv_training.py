@@ -401,7 +401,7 @@ def fresh_splits(request: Request, folder: Path) -> dict:
     against = {key: intervals.compare(values, theirs, groups) for key, values in scores.items()}
     rows = [{"data": data.metadata["data"], "test_accuracy": right.mean().item()} for right in ours]
     plain = {**search.over_seeds(rows), "vote_accuracy": votes.mean().item(), "against": {"lda": against}}
-    simple["lda"]["test_accuracy"] = theirs.mean().item()
+    simple = {"lda": {"data": data.metadata["data"], "seeds": 1, "test_accuracy": theirs.mean().item()}}
     figures.note_models_below({"plain": plain}, simple)
     return {"plain": plain, **simple, **metrics}
 

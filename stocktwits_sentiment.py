@@ -413,31 +413,25 @@ def baseline(request: Request, folder: Path) -> dict:
 
 
 def fresh_splits(request: Request, folder: Path) -> dict:
-    """Trains the LSTM on other random splits with the same settings; its differences from the opponents over all their
-    test messages and seeds. A message that is in several test parts is one case."""
+    """Trains the LSTM on other random splits; its differences from the opponents over all test messages and seeds."""
     requests = {f"split {k}": request.with_values(split=k) for k in range(request.splits)}
     metrics = search.fit(requests, folder, train, test)
-    ours, labels, texts, theirs = [], [], [], {name: [] for name in OPPONENTS}
+    ours, theirs, labels, texts = [], [], [], []
     for name, path in search.model_folders(requests, folder).items():
         data, (_, simple) = load(requests[name]), test_opponents(requests[name])
         ours.append(np.stack([logits(model, data.test, request) for model in models_of(request, path)]))  # (seeds, N)
+        theirs.append(simple)
         labels.append(data.test.labels.numpy())
         texts += map(normalize, data.test.texts)
         metrics[name]["against"] = beside(ours[-1], simple, labels[-1])
-        for opponent, own in simple.items():
-            theirs[opponent].append(own)
-    z, labels, against = (
-        np.concatenate(ours, 1),
-        np.concatenate(labels),
-        {k: np.concatenate(v) for k, v in theirs.items()},
-    )
-    number = {text: i for i, text in enumerate(texts)}
+    z, labels = np.concatenate(ours, 1), np.concatenate(labels)  # (seeds, splits N), (splits N,)
+    against = {name: np.concatenate([simple[name] for simple in theirs]) for name in OPPONENTS}
+    number = {text: i for i, text in enumerate(texts)}  # a text in several test parts is one case
     differences = beside(z, against, labels, np.array([number[text] for text in texts]))
-    pooled = {"data": data.metadata["data"], "splits": request.splits}
-    rows = {name: {**pooled, **binary_scores.summary(own, labels), "seeds": 1} for name, own in against.items()}
-    strongest = max(rows, key=lambda name: rows[name]["test_accuracy"])
-    lstm = search.over_seeds([{**pooled, **binary_scores.summary(own, labels)} for own in z])
-    lstm |= {"opponent": strongest, "against": differences}
+    about = {"data": data.metadata["data"], "splits": request.splits}
+    rows = {name: {**about, "seeds": 1, **binary_scores.summary(own, labels)} for name, own in against.items()}
+    lstm = search.over_seeds([about | binary_scores.summary(own, labels) for own in z])
+    lstm |= {"opponent": max(rows, key=lambda name: rows[name]["test_accuracy"]), "against": differences}
     return {"lstm": lstm | notice_of({"lstm": lstm}), **rows, **metrics}
 
 
