@@ -232,30 +232,31 @@ def fit(
     data = load(first)
     x, lengths, labels = data.test.all()
     majority = (labels == data.train.labels.bincount().argmax()).double().mean().item()
-    simple, right = fit_simple(data, opponents, first.seed)
+    simple, scores = fit_simple(data, opponents, first.seed)
     for name, path in folders.items():
         settings, values = requests[name].single(), metrics[name]
-        probabilities = probabilities_of(saved.classifiers(path, LSTMClassifier), x, lengths)
-        vote = probabilities.mean(0).argmax(1) == labels  # (N,)
-        right[name] = {"test_accuracy": (probabilities.argmax(2) == labels).numpy(), "vote_accuracy": vote.numpy()}
+        logits = logits_of(saved.classifiers(path, LSTMClassifier), x, lengths)
+        right, vote = logits.argmax(2) == labels, logits.softmax(2).mean(0).argmax(1) == labels  # (S, N), (N,)
+        scores[name] = {"test_accuracy": right.numpy(), "vote_accuracy": vote.numpy()}
+        scores[name]["test_log_loss"] = class_scores.losses(logits.numpy(), labels.numpy())
         values |= {"epsilon": settings.epsilon, **cross_validation(settings, path)}
         values |= {"vote_accuracy": vote.double().mean().item(), "majority_accuracy": majority}
-        values["test_accuracy_sigma"] = binomial_sigma(right[name]["test_accuracy"].mean().item(), len(labels))
+        values["test_accuracy_sigma"] = binomial_sigma(right.double().mean().item(), len(labels))
     for name, values in metrics.items():
         others = [*simple, *(other for other in (beside or {}).get(name, ()) if other != name)]
-        values["against"] = {other: differences(right[name], right[other]) for other in others}
+        values["against"] = {other: differences(scores[name], scores[other]) for other in others}
     figures.note_models_below(metrics, simple)
     return metrics | simple
 
 
 def fit_simple(data: Split, opponents: tuple[str, ...], seed: int) -> tuple[dict[str, dict], dict[str, dict]]:
-    """Metrics of the simple opponents, and which test sequences (N,) they get right as their "test_accuracy"."""
+    """Metrics of the simple opponents, and their scores (N,) on the test sequences by key."""
     from lstm_studies.evaluation.sequence_opponents import Labelled, fit_opponents  # slow: scikit-learn
 
     parts = (Labelled([value.numpy() for value in part.values], part.labels.numpy()) for part in data[:2])
     results = fit_opponents(*parts, opponents, seed)
     metrics = {name: {"data": data.metadata["data"], **values} for name, (values, _) in results.items()}
-    return metrics, {name: {"test_accuracy": right} for name, (_, right) in results.items()}
+    return metrics, {name: scores for name, (_, scores) in results.items()}
 
 
 def differences(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
@@ -284,9 +285,9 @@ def cross_validation(settings: Classify, folder: Path) -> dict[str, float]:
 
 
 @torch.no_grad()
-def probabilities_of(models: list[LSTMClassifier], x: Tensor, lengths: Tensor) -> Tensor:
+def logits_of(models: list[LSTMClassifier], x: Tensor, lengths: Tensor) -> Tensor:
     """(S, N, K) of S models."""
-    return torch.stack([model(x, lengths).softmax(1) for model in models])
+    return torch.stack([model(x, lengths) for model in models])
 
 
 # ---- functions -------------------------------------------------------------------------------------------------------
@@ -338,9 +339,8 @@ def check_pretrained(request: Request) -> None:
     settings = request.single()
     data = load(settings)
     for seed in range(settings.seed, settings.seed + settings.seeds):
-        load_start(
-            new_model(settings, data, data.train), saved.read_pretrained(settings.pretrained, seed, LSTMClassifier)
-        )
+        start = saved.read_pretrained(settings.pretrained, seed, LSTMClassifier)
+        load_start(new_model(settings, data, data.train), start)
 
 
 def dropout(request: Request, folder: Path) -> dict:
@@ -388,7 +388,7 @@ def fresh_splits(request: Request, folder: Path) -> dict:
     for k, (name, path) in enumerate(search.model_folders(requests, folder).items()):
         data, of_test = fresh_split(load(request), k, request.splits)
         x, lengths, labels = data.test.all()
-        probabilities = probabilities_of(saved.classifiers(path, LSTMClassifier), x, lengths)
+        probabilities = logits_of(saved.classifiers(path, LSTMClassifier), x, lengths).softmax(2)
         simple, right = fit_simple(data, ("lda",), request.seed)
         metrics[name]["lda_accuracy"] = simple["lda"]["test_accuracy"]
         ours.append((probabilities.argmax(2) == labels).numpy())
@@ -438,7 +438,7 @@ def predict(request: Request, folder: Path) -> dict:
     check_sequences(request, series.values, models[0])
     x = torch.nn.utils.rnn.pad_sequence(series.values, batch_first=True)
     lengths = torch.tensor([len(value) for value in series.values])
-    probabilities = probabilities_of(models, x, lengths).mean(0)  # (N, K)
+    probabilities = logits_of(models, x, lengths).softmax(2).mean(0)  # (N, K)
     predicted = [names[k] for k in probabilities.argmax(1).tolist()]
     classes = [series.classes[k] for k in series.labels.tolist()] if series.labels is not None else None
     rows = []

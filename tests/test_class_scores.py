@@ -19,6 +19,12 @@ def test_log_loss_and_calibration_by_hand():
     assert scores["calibration_error"] == pytest.approx((3 * (0.75 - 2 / 3) + 0.5) / 4)  # bins of 0.75 and of 0.5
 
 
+def test_losses_are_those_of_each_training_and_sample():
+    z = np.stack([np.log(P), np.zeros((4, 3))])
+    expected = [-np.log([0.75, 0.75, 0.25, 0.125]), np.full(4, np.log(3))]
+    np.testing.assert_allclose(class_scores.losses(z, LABELS), expected)
+
+
 def test_huge_logits_stay_finite():
     scores = class_scores.summary(np.array([[1000.0, -1000.0, 0.0]]), np.array([1]))
     assert scores == {"test_log_loss": 2000.0, "calibration_error": 1.0}

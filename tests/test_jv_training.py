@@ -381,10 +381,16 @@ def test_differences_are_paired_by_test_utterance_and_over_seeds(tmp_path):
     data = jv_training.load(settings("basic", *SHORT))
     plain, other = (right_of_models(tmp_path / "adversarial" / name, data) for name in ("plain", "epsilon2"))
     assert metrics["epsilon2"]["against"]["plain"]["test_accuracy"] == intervals.compare(other, plain)
-    _, right = jv_training.fit_simple(data, ("lda",), 0)
-    assert metrics["plain"]["against"] == {
-        "lda": {"test_accuracy": intervals.compare(plain, right["lda"]["test_accuracy"])}
-    }
+    lda = jv_training.fit_simple(data, ("lda",), 0)[1]["lda"]
+    against = metrics["plain"]["against"]
+    assert against.keys() == {"lda"} and against["lda"].keys() == {"test_accuracy", "test_log_loss"}
+    assert against["lda"]["test_accuracy"] == intervals.compare(plain, lda["test_accuracy"])
+    for name, theirs in (
+        ("plain", metrics["lda"]["test_log_loss"]),
+        ("epsilon2", metrics["plain"]["test_log_loss_mean"]),
+    ):
+        difference = metrics[name]["against"]["lda" if name == "plain" else "plain"]["test_log_loss"]["difference"]
+        assert difference == pytest.approx(metrics[name]["test_log_loss_mean"] - theirs)
     with open(tmp_path / "adversarial" / "epsilon.csv") as file:
         rows = list(csv.DictReader(file))
     assert not rows[0]["difference"] and float(rows[2]["low"]) <= float(rows[2]["difference"]) <= float(rows[2]["high"])

@@ -74,20 +74,23 @@ def test_every_opponent_learns_ramps(classes, features):
     train, test = ramps(30, 0, classes, features), ramps(21, 1, classes, features)
     results = fit_opponents(train, test, ALL, seed=0)
     assert list(results) == [*ALL]
-    for name, (metrics, right) in results.items():
-        assert metrics["test_accuracy"] == right.mean() > (0.5 if name == "gaussian" else 0.9), name
+    for name, (metrics, scores) in results.items():
+        assert metrics["test_accuracy"] == scores["test_accuracy"].mean() > (0.5 if name == "gaussian" else 0.9), name
         assert metrics["seeds"] == 1 and metrics["seconds"] >= 0
-    assert 0 <= results["lda"][0]["test_log_loss"] < np.log(classes) / 2
+    metrics, scores = results["lda"]
+    assert metrics["test_log_loss"] == pytest.approx(scores["test_log_loss"].mean())
+    assert 0 <= metrics["test_log_loss"] < np.log(classes) / 2
     again = fit_opponents(train, test, ALL, seed=0)
-    assert all((again[name][1] == right).all() for name, (_, right) in results.items())
+    for name, (_, scores) in results.items():
+        assert all((again[name][1][key] == values).all() for key, values in scores.items())
 
 
 def test_test_labels_choose_nothing():
     train, test = ramps(20, 0), ramps(10, 1)
     turned = test._replace(labels=1 - test.labels)
-    for name, (metrics, right) in fit_opponents(train, turned, ALL, seed=0).items():
+    for name, (metrics, scores) in fit_opponents(train, turned, ALL, seed=0).items():
         other, reverse = fit_opponents(train, test, [name], seed=0)[name]
-        assert (right != reverse).all()
+        assert (scores["test_accuracy"] != reverse["test_accuracy"]).all()
         chosen = {"C", "regularisation", "window", "scaling", "cv_accuracy"}
         assert {key: metrics[key] for key in chosen & {*metrics}} == {key: other[key] for key in chosen & {*other}}
 

@@ -40,7 +40,8 @@ class Labelled(NamedTuple):
 
 
 def fit_opponents(train: Labelled, test: Labelled, names: Sequence[str], seed: int) -> dict[str, tuple]:
-    """By name: an opponent's metrics, and which test sequences (M,) it gets right. Past MAX_CELLS, without `dtw`."""
+    """By name: an opponent's metrics, and its scores (M,) by key: "test_accuracy", which test sequences it gets right,
+    and "test_log_loss" of one that gives probabilities. Past MAX_CELLS, without `dtw`."""
     steps = np.concatenate(train.values).astype(np.float64)
     mean, scale = steps.mean(0), steps.std(0)
     scale[scale < 1e-6 * np.maximum(np.abs(mean), 1)] = 1  # a constant feature
@@ -50,18 +51,20 @@ def fit_opponents(train: Labelled, test: Labelled, names: Sequence[str], seed: i
         if name == "dtw" and comparisons(train, test) > MAX_CELLS:
             continue
         started = time.perf_counter()
-        chosen = {}
+        scores = {}
         if name == "lda":
-            predicted, chosen = lda(*scaled)
+            predicted, log_p = lda(*scaled)
+            chosen = class_scores.summary(log_p, test.labels)
+            scores["test_log_loss"] = class_scores.losses(log_p, test.labels)
         elif name == "svm":
             predicted, chosen = svm(*scaled, seed)
         elif name == "gaussian":
             predicted, chosen = gaussian(*scaled, seed)
         else:
             predicted, chosen = nearest_by_time_warping({"standard": scaled, "none": (train, test)})
-        right = predicted == test.labels
-        metrics = {"test_accuracy": float(right.mean()), **chosen, "seed": seed, "seeds": 1}
-        results[name] = metrics | {"seconds": round(time.perf_counter() - started, 2)}, right
+        scores["test_accuracy"] = predicted == test.labels
+        metrics = {"test_accuracy": float(scores["test_accuracy"].mean()), **chosen, "seed": seed, "seeds": 1}
+        results[name] = metrics | {"seconds": round(time.perf_counter() - started, 2)}, scores
     return results
 
 
@@ -80,11 +83,11 @@ def summaries(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(rows)
 
 
-def lda(train: Labelled, test: Labelled) -> tuple[np.ndarray, dict]:
+def lda(train: Labelled, test: Labelled) -> tuple[np.ndarray, np.ndarray]:
+    """The predicted classes (M,) and the log-probabilities (M, K)."""
     x, count = summaries(test.values), 1 + max(train.labels.max(), test.labels.max())
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(summaries(train.values), train.labels)
-    log_p = class_scores.log_probabilities(model.predict_proba(x), model.classes_, count)
-    return model.predict(x), class_scores.summary(log_p, test.labels)
+    return model.predict(x), class_scores.log_probabilities(model.predict_proba(x), model.classes_, count)
 
 
 def svm(train: Labelled, test: Labelled, seed: int) -> tuple[np.ndarray, dict]:
