@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence
 
-from lstm_studies.models.proximal_solvers import make_solver, solve_by_products, solve_dense
+from lstm_studies.models.proximal_solvers import make_solver, product, solve_by_products, solve_dense
 from lstm_studies.models.recording import (
     autocast_dtype,
     full_precision,
@@ -151,7 +150,7 @@ class ProxLSTMFunction(torch.autograd.Function):
         hidden = w_hh.shape[1]
         solver = make_solver(weight=w_ih[: 3 * hidden] * epsilon**0.5)
         order = range(len(batch_sizes))[:: -1 if reverse else 1]
-        gates_x = linear(x, w_ih, bias).split(batch_sizes)
+        gates_x = product(x, w_ih.T, bias).split(batch_sizes)
         gates = x.new_empty(len(x), 4 * hidden)
         d, y = (x.new_empty(len(x), 3, hidden) for _ in range(2))  # G = diag(d_i) W_i + ..., y = W G^T c
         tanh_s, h, c = (x.new_empty(len(x), hidden) for _ in range(3))
@@ -163,7 +162,7 @@ class ProxLSTMFunction(torch.autograd.Function):
         for t in order:
             gates_t, i, f, g, o, d_i, d_f, d_g, d_t, tanh_s_t, h_t, c_t, p_t, y_t = by_step[t]
             h_before[t], c_before = first_rows(h_last, batch_sizes[t]), first_rows(c_last, batch_sizes[t])
-            z = torch.addmm(gates_x[t], h_before[t], w_hh_transposed)
+            z = product(h_before[t], w_hh_transposed, gates_x[t])
             torch.sigmoid(z, out=gates_t)  # (1)
             torch.tanh(z[:, 2 * hidden : 3 * hidden], out=g)
             s = torch.addcmul(i * g, f, c_before)  # (2)
@@ -238,17 +237,17 @@ class ProxLSTMFunction(torch.autograd.Function):
             dd_i, dd_f, dd_g = dd.unbind(1)
             dz_i.addcmul_(dd_g, minus_mixed_t)
             dz_g.addcmul_(dd_i, minus_mixed_t)
-            dh = replace_rows(dh, dz @ w_hh)  # (13)
+            dh = replace_rows(dh, product(dz, w_hh))  # (13)
             dc = replace_rows(dc, (ds * f_t).addcmul_(dd_f, minus_slope_t))
         # (14): the gates' part and that of G, half of whose epsilon is in p and q already
-        grad_w_ih = grad_z.T @ x
+        grad_w_ih = product(grad_z.T, x)
         for left, right in ((a, p), (c, q)):
-            outer = (d * left.unsqueeze(1)).flatten(1).T @ right
+            outer = product((d * left.unsqueeze(1)).flatten(1).T, right)
             grad_w_ih[: 3 * hidden].sub_(outer, alpha=ctx.epsilon**0.5)
-        grad_x = grad_z @ w_ih if ctx.needs_input_grad[0] else None
+        grad_x = product(grad_z, w_ih) if ctx.needs_input_grad[0] else None
         grad_bias = None if bias is None else grad_z.sum(0)
         grad_epsilon = -(p * q).sum() / ctx.epsilon if ctx.needs_input_grad[6] else None  # (9)
-        return grad_x, dh, dc, grad_w_ih, grad_z.T @ h_before, grad_bias, grad_epsilon
+        return grad_x, dh, dc, grad_w_ih, product(grad_z.T, h_before), grad_bias, grad_epsilon
 
 
 # ---- modules ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from lstm_studies.models.proximal_solvers import ConjugateGradients, make_solver
+from lstm_studies.models.proximal_solvers import ConjugateGradients, make_solver, product
 from ProxLSTM import METHODS, ProxLSTM, ProxLSTMCell, ProxLSTMFunction, blackbox_step, proximal_map
 
 SIZES = [(3, 5), (5, 3)]  # I, H
@@ -582,6 +582,22 @@ def test_solvers_agree(inputs, hidden, scale):
         solver.solve(d, solver.prepare(d), b, *found)
         close(found, [x, u, (u @ weight.T).view_as(d)], rtol=0, atol=1e-10)
         assert not found[0][2].any()
+
+
+@pytest.mark.parametrize("rows", [2, 48])
+def test_products(rows):
+    """By either library, of matrices and of transposed ones, as blocks of larger matrices, too."""
+    torch.manual_seed(0)
+    left, right, plus, out = (torch.randn(size) for size in ((rows, 256), (256, 192), (rows, 192), (rows, 192)))
+    expected = left.double() @ right.double()
+    for a in (left, left.T.contiguous().T, torch.cat([left, left], 1)[:, :256]):
+        for b in (right, right.T.contiguous().T):
+            for bias in (None, plus, plus[0]):
+                total = expected if bias is None else expected + bias
+                for found in (product(a, b, bias), product(a, b, bias, out)):
+                    close(found.double(), total, rtol=0, atol=1e-4)
+                assert found is out
+    assert product(left.double(), right.double()).dtype == torch.float64
 
 
 def test_auto_takes_the_dense_way_when_a_side_is_small():

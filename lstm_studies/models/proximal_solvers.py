@@ -14,6 +14,24 @@ import torch
 from torch import Tensor
 
 DENSE_UP_TO = 16  # the smaller of H and I up to which the dense way is the faster one
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+
+
+# ---- products --------------------------------------------------------------------------------------------------------
+
+
+def product(left: Tensor, right: Tensor, plus: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    """left (m, k) times right (k, n), and `plus` added if given: (m, n) or (n,). Nothing is recorded for autograd.
+
+    In float32 on a processor, products of a million multiplications with a matrix of 2^15 numbers or more are
+    oneDNN's. It uses AVX-512 on AMD's processors, too, where torch.mm (MKL) does not, and takes half the time there.
+    """
+    is_large = right.numel() >= 2**15 and left.size(0) * right.numel() >= 2**20
+    if is_large and HAS_ONEDNN and left.dtype == torch.float32 and left.device.type == "cpu":
+        result = torch.ops.mkldnn._linear_pointwise(left, right.T, None, "none", [], "")
+        result = result if plus is None else result.add_(plus)
+        return result if out is None else out.copy_(result)
+    return torch.mm(left, right, out=out) if plus is None else torch.addmm(plus, left, right, out=out)
 
 
 # ---- any G -----------------------------------------------------------------------------------------------------------
@@ -88,13 +106,13 @@ class Cholesky:
             x.copy_(torch.cholesky_solve(b.unsqueeze(-1), factor).squeeze(-1))
         else:  # (17), with G applied by products with the weight
             inner = torch.cholesky_solve(self.transpose_times(d, b).unsqueeze(-1), factor).squeeze(-1)
-            torch.sub(b, (d * (inner @ self.weight.T).view_as(d)).sum(1), out=x)
+            torch.sub(b, (d * product(inner, self.weight.T).view_as(d)).sum(1), out=x)
         u.copy_(self.transpose_times(d, x))
-        torch.mm(u, self.weight.T, out=y.flatten(1))
+        product(u, self.weight.T, out=y.flatten(1))
 
     def transpose_times(self, d: Tensor, x: Tensor) -> Tensor:
         """G^T x (B, I)."""
-        return (d * x.unsqueeze(1)).flatten(1) @ self.weight
+        return product((d * x.unsqueeze(1)).flatten(1), self.weight)
 
 
 class ConjugateGradients:
@@ -142,8 +160,8 @@ class ConjugateGradients:
             if iteration:
                 torch.add(r, p, alpha=ratio, out=p)
             torch.mul(d, work.p_spread, out=work.products)
-            torch.mm(work.products_flat, weight, out=work.u)
-            torch.mm(work.u, transposed, out=work.y)
+            product(work.products_flat, weight, out=work.u)
+            product(work.u, transposed, out=work.y)
             # q = (I + G G^T) p
             torch.sum(torch.mul(d, work.y_blocks, out=work.products), 1, out=q)
             q.add_(p) if diagonal is None else q.addcmul_(diagonal, p)
