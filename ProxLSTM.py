@@ -26,7 +26,7 @@ from lstm_studies.models.recording import (
 from lstm_studies.models.recurrence import lstm_step, run_layers, run_steps
 
 METHODS = ("auto", "cholesky", "cg", "blackbox")
-TOLERANCES = {torch.float32: 3e-4, torch.float64: 1e-12}  # of conjugate gradients
+TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-12}  # of conjugate gradients
 aten = torch.ops.aten
 
 
@@ -347,7 +347,7 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
 
     s, the new cell state of an LSTM, gives the output h = o tanh(s); the state passed on is c = proximal_map(s, G,
     epsilon) with G = ds/dinput of each sample (1)-(6). `method`: "cholesky" (G and its Gram matrix in memory), "cg"
-    (conjugate gradients to a relative residual of `tolerance`, 3e-4 in float32 and 1e-12 in float64 if not given, and
+    (conjugate gradients to a relative residual of `tolerance`, 1e-4 in float32 and 1e-12 in float64 if not given, and
     a RuntimeWarning if `max_iterations` are not enough), "blackbox" (by autograd, slow), "auto" (cholesky if H or I is
     at most 16, else cg, as measured by benchmarks/bench_prox_lstm.py). `learnable` makes log(epsilon) a parameter.
     With epsilon = 0 it is nn.LSTMCell. Differentiable any number of times: a backward pass with `create_graph=True`

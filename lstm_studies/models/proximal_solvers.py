@@ -119,8 +119,10 @@ class ConjugateGradients:
     """The same by conjugate gradients (18): two products with the weight per iteration, G never in memory.
 
     The batch is one block-diagonal system whose right-hand sides have been brought to length 1 each. Its scalars are
-    plain numbers, so that an iteration is ten small operations. It ends when the residual of all samples together is at
-    most `tolerance`, and so that of each; then comes one step along the residual, which costs no product.
+    plain numbers, so that an iteration is ten small operations. After the last one comes a step along the residual,
+    which costs no product. The iterations end when the residual of x after that step, twice the present one times the
+    factor by which the last iteration reduced it, is at most `tolerance` (root mean square over the samples). The first
+    iteration's factor says nothing of the next. u and y lack that step; gradients need them less precisely than x.
     """
 
     def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
@@ -153,12 +155,13 @@ class ConjugateGradients:
         b = b if scale is None else b * scale
         length = torch.linalg.vector_norm(b, dim=1, keepdim=True).clamp_(min=self.tiny)
         p.copy_(torch.div(b, -length, out=r))  # r and p with the other sign: so one factor serves all updates
-        square, limit, step, ratio = torch.dot(work.r_vector, work.r_vector).item(), self.tolerance**2, 0.0, 1.0
+        first = square = torch.dot(work.r_vector, work.r_vector).item()  # the number of rows that are not zero
+        limit, step, last, rate = self.tolerance**2 * first, 0.0, square, 1.0
         for iteration in range(self.max_iterations):
-            if not square > limit:  # NaN ends it, too: the loss shows it
+            if not 4 * square * rate > limit:  # NaN ends it, too: the loss shows it
                 break
             if iteration:
-                torch.add(r, p, alpha=ratio, out=p)
+                torch.add(r, p, alpha=square / last, out=p)
             torch.mul(d, work.p_spread, out=work.products)
             product(work.products_flat, weight, out=work.u)
             product(work.u, transposed, out=work.y)
@@ -168,11 +171,11 @@ class ConjugateGradients:
             step = -square / torch.dot(work.p_vector, work.q_vector).item()
             work.solution.add_(work.direction, alpha=step)
             last, square = square, torch.dot(work.r_vector, work.r_vector).item()
-            ratio = square / last
-        if square > limit:
+            rate = square / last if iteration else 1.0
+        if 4 * square * rate > limit:
             warnings.warn(
                 f"conjugate gradients stopped after {self.max_iterations} iterations with a relative residual of "
-                f"{square**0.5:.1e}, above the tolerance of {self.tolerance:.1e}",
+                f"{2 * (square * rate / first) ** 0.5:.1e}, above the tolerance of {self.tolerance:.1e}",
                 RuntimeWarning,
                 stacklevel=2,
             )
