@@ -126,12 +126,13 @@ def run_packed(step: Callable, x: Tensor, batch_sizes: Sequence[int], state, wei
 
 
 def first_rows(state: Tensor, n: int) -> Tensor:
-    return state if len(state) == n else state[:n]
+    return state if state.size(0) == n else state[:n]
 
 
 def replace_rows(state: Tensor, rows: Tensor) -> Tensor:
     """`state` (B, H) with its first rows replaced."""
-    return rows if len(rows) == len(state) else torch.cat([rows, state[len(rows) :]])
+    n = rows.size(0)
+    return rows if n == state.size(0) else torch.cat([rows, state[n:]])
 
 
 # ---- a whole sequence, with the backward pass written out ------------------------------------------------------------
@@ -150,21 +151,20 @@ class ProxLSTMFunction(torch.autograd.Function):
         hidden = w_hh.shape[1]
         solver = make_solver(weight=w_ih[: 3 * hidden] * epsilon**0.5)
         order = range(len(batch_sizes))[:: -1 if reverse else 1]
-        gates_x = product(x, w_ih.T, bias).split(batch_sizes)
-        gates = x.new_empty(len(x), 4 * hidden)
+        gates = product(x, w_ih.T, bias)
         d, y = (x.new_empty(len(x), 3, hidden) for _ in range(2))  # G = diag(d_i) W_i + ..., y = W G^T c
-        tanh_s, h, c = (x.new_empty(len(x), hidden) for _ in range(3))
+        g_all, tanh_s, h, c = (x.new_empty(len(x), hidden) for _ in range(4))
         p = torch.empty_like(x)  # G^T c
-        buffers = (gates, *gates.split(hidden, 1), *d.unbind(1), d, tanh_s, h, c, p, y)
-        by_step = list(zip(*(buffer.split(batch_sizes) for buffer in buffers), strict=True))
+        buffers = (gates, *gates.split(hidden, 1), g_all, *d.unbind(1), d, tanh_s, h, c, p, y)
+        by_step = list(zip(*(torch.split_with_sizes(buffer, batch_sizes) for buffer in buffers), strict=True))
         h_before, factors = ([None] * len(batch_sizes) for _ in range(2))
         h_last, c_last, w_hh_transposed = h_0, c_0, w_hh.T
         for t in order:
-            gates_t, i, f, g, o, d_i, d_f, d_g, d_t, tanh_s_t, h_t, c_t, p_t, y_t = by_step[t]
+            z, i, f, z_g, o, g, d_i, d_f, d_g, d_t, tanh_s_t, h_t, c_t, p_t, y_t = by_step[t]
             h_before[t], c_before = first_rows(h_last, batch_sizes[t]), first_rows(c_last, batch_sizes[t])
-            z = product(h_before[t], w_hh_transposed, gates_x[t])
-            torch.sigmoid(z, out=gates_t)  # (1)
-            torch.tanh(z[:, 2 * hidden : 3 * hidden], out=g)
+            product(h_before[t], w_hh_transposed, z, out=z)
+            torch.tanh(z_g, out=g)  # (1)
+            z.sigmoid_()
             s = torch.addcmul(i * g, f, c_before)  # (2)
             torch.tanh(s, out=tanh_s_t)
             torch.mul(o, tanh_s_t, out=h_t)  # (3)
@@ -174,7 +174,7 @@ class ProxLSTMFunction(torch.autograd.Function):
             factors[t] = solver.prepare(d_t)
             solver.solve(d_t, factors[t], s, c_t, p_t, y_t)  # (6)
             h_last, c_last = replace_rows(h_last, h_t), replace_rows(c_last, c_t)
-        ctx.given = [isinstance(value, Tensor) for value in (x, h_0, c_0, w_ih, w_hh, bias, epsilon)]
+        gates[:, 2 * hidden : 3 * hidden] = g_all
         ctx.save_for_backward(
             *(x, h_0, c_0, w_ih, w_hh, bias, epsilon if isinstance(epsilon, Tensor) else None),
             *(gates, d, tanh_s, c, p, y, torch.cat(h_before)),
@@ -203,37 +203,34 @@ class ProxLSTMFunction(torch.autograd.Function):
         x, _, _, w_ih, w_hh, bias, _, gates, d, tanh_s, c, p, y, h_before = ctx.saved_tensors
         hidden = w_hh.shape[1]
         i, f, _, o = gates.split(hidden, 1)
-        # minus the second derivatives of s with respect to the inputs of the gates (12)
-        minus_second = gates[:, : 3 * hidden].unflatten(1, (3, hidden)) * 2
-        minus_second[:, :2].sub_(1)
-        minus_second.mul_(d)
+        # first minus the second derivatives of s with respect to the inputs of the gates (12), and the slope of o
+        grad_z = gates * 2
+        grad_s, grad_o = grad_z[:, : 3 * hidden].unflatten(1, (3, hidden)), grad_z[:, 3 * hidden :]
+        grad_s[:, :2].sub_(1)
+        grad_s.mul_(d)
+        aten.sigmoid_backward.grad_input(tanh_s, o, grad_input=grad_o)
         minus_mixed = d[:, 2] * (i - 1)
         minus_slope = f * (f - 1)
-        o_slope = aten.sigmoid_backward(tanh_s, o)
         s_slope = aten.tanh_backward(o, tanh_s)
-        grad_z, a, q, y_a = map(torch.empty_like, (gates, c, p, y[: ctx.batch_sizes[0]]))
-        grad_s, grad_o = grad_z[:, : 3 * hidden].unflatten(1, (3, hidden)), grad_z[:, 3 * hidden :]
+        a, q, y_a = map(torch.empty_like, (c, p, y[: ctx.batch_sizes[0]]))
         buffers = (
-            *(grad_h, d, y, c.unsqueeze(1), f, minus_second, minus_mixed, minus_slope, o_slope, s_slope),
-            *(grad_z, grad_s, grad_s[:, 0], grad_s[:, 2], grad_o, a, q),
+            *(grad_h, d, y, c.unsqueeze(1), f, minus_mixed, minus_slope, s_slope),
+            *(grad_z, grad_s, grad_s[:, 0], grad_s[:, 2], grad_o, a, a.unsqueeze(1), q),
         )
-        by_step = list(zip(*(buffer.split(ctx.batch_sizes) for buffer in buffers), strict=True))
+        by_step = list(zip(*(torch.split_with_sizes(buffer, ctx.batch_sizes) for buffer in buffers), strict=True))
         dh, dc = grad_h_last, grad_c_last.contiguous()  # (B, H): of the state after step t
         for t in reversed(ctx.order):
-            grad_h_t, d_t, y_t, c_t, f_t, minus_second_t, minus_mixed_t, minus_slope_t, o_slope_t, s_slope_t = by_step[
-                t
-            ][:10]
-            dz, dz_s, dz_i, dz_g, dz_o, a_t, q_t = by_step[t][10:]
+            grad_h_t, d_t, y_t, c_t, f_t, minus_mixed_t, minus_slope_t, s_slope_t, *dz_t, a_t, a_row, q_t = by_step[t]
+            dz, dz_s, dz_i, dz_g, dz_o = dz_t
             n = ctx.batch_sizes[t]
             dd = first_rows(y_a, n)
             ctx.solver.solve(d_t, ctx.factors[t], first_rows(dc, n), a_t, q_t, dd)  # (7)
             dh_t = grad_h_t + first_rows(dh, n)
-            torch.mul(dh_t, o_slope_t, out=dz_o)
+            dz_o.mul_(dh_t)
             ds = torch.addcmul(a_t, dh_t, s_slope_t)  # (10)
             # minus dL/dd (11), then through d to the gates' inputs (12)
-            dd.mul_(c_t).addcmul_(a_t.unsqueeze(1), y_t)
-            torch.mul(ds.unsqueeze(1), d_t, out=dz_s)
-            dz_s.addcmul_(dd, minus_second_t)
+            dd.mul_(c_t).addcmul_(a_row, y_t)
+            dz_s.mul_(dd).addcmul_(ds.unsqueeze(1), d_t)
             dd_i, dd_f, dd_g = dd.unbind(1)
             dz_i.addcmul_(dd_g, minus_mixed_t)
             dz_g.addcmul_(dd_i, minus_mixed_t)

@@ -126,7 +126,7 @@ class ConjugateGradients:
     """
 
     def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
-        self.weight, self.tolerance, self.max_iterations = weight, tolerance, max_iterations
+        self.weight, self.transposed, self.tolerance, self.max_iterations = weight, weight.T, tolerance, max_iterations
         self.norms = torch.linalg.vector_norm(weight, dim=-1).view(3, -1)  # (3, H)
         self.is_even = bool((self.norms <= 1).all())
         self.tiny = torch.finfo(weight.dtype).tiny
@@ -150,11 +150,12 @@ class ConjugateGradients:
             self.workspaces[len(b)] = Workspace(b, self.weight)
         work = self.workspaces[len(b)]
         p, q, r = work.p, work.q, work.r
-        weight, transposed = self.weight, self.weight.T
+        weight, transposed = self.weight, self.transposed
         work.solution.zero_()
         b = b if scale is None else b * scale
-        length = torch.linalg.vector_norm(b, dim=1, keepdim=True).clamp_(min=self.tiny)
-        p.copy_(torch.div(b, -length, out=r))  # r and p with the other sign: so one factor serves all updates
+        length = torch.linalg.vector_norm(b, dim=1, keepdim=True)
+        # r and p have the other sign, so that one factor serves all updates
+        p.copy_(torch.div(b, torch.rsub(length, -self.tiny), out=r))
         first = square = torch.dot(work.r_vector, work.r_vector).item()  # the number of rows that are not zero
         limit, step, last, rate = self.tolerance**2 * first, 0.0, square, 1.0
         for iteration in range(self.max_iterations):
