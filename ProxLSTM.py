@@ -209,21 +209,23 @@ class ProxLSTMFunction(torch.autograd.Function):
         grad_s[:, :2].sub_(1)
         grad_s.mul_(d)
         aten.sigmoid_backward.grad_input(tanh_s, o, grad_input=grad_o)
-        minus_mixed = d[:, 2] * (i - 1)
-        minus_slope = f * (f - 1)
+        mixed = torch.addcmul(d[:, 2], d[:, 2], i, value=-1)
+        f_slope = torch.addcmul(f, f, f, value=-1)
         s_slope = aten.tanh_backward(o, tanh_s)
         a, q, y_a = map(torch.empty_like, (c, p, y[: ctx.batch_sizes[0]]))
         buffers = (
-            *(grad_h, d, y, c.unsqueeze(1), f, minus_mixed, minus_slope, s_slope),
+            *(grad_h, d, y, c.unsqueeze(1), f, mixed, f_slope, s_slope),
             *(grad_z, grad_s, grad_s[:, 0], grad_s[:, 2], grad_o, a, a.unsqueeze(1), q),
         )
         by_step = list(zip(*(torch.split_with_sizes(buffer, ctx.batch_sizes) for buffer in buffers), strict=True))
-        dh, dc = grad_h_last, grad_c_last.contiguous()  # (B, H): of the state after step t
+        dh, dc, n = grad_h_last, grad_c_last.contiguous(), 0  # (B, H): of the state after step t
         for t in reversed(ctx.order):
-            grad_h_t, d_t, y_t, c_t, f_t, minus_mixed_t, minus_slope_t, s_slope_t, *dz_t, a_t, a_row, q_t = by_step[t]
+            grad_h_t, d_t, y_t, c_t, f_t, mixed_t, f_slope_t, s_slope_t, *dz_t, a_t, a_row, q_t = by_step[t]
             dz, dz_s, dz_i, dz_g, dz_o = dz_t
-            n = ctx.batch_sizes[t]
-            dd = first_rows(y_a, n)
+            if n != ctx.batch_sizes[t]:
+                n = ctx.batch_sizes[t]
+                dd = first_rows(y_a, n)
+                dd_i, dd_f, dd_g = dd.unbind(1)
             ctx.solver.solve(d_t, ctx.factors[t], first_rows(dc, n), a_t, q_t, dd)  # (7)
             dh_t = grad_h_t + first_rows(dh, n)
             dz_o.mul_(dh_t)
@@ -231,11 +233,10 @@ class ProxLSTMFunction(torch.autograd.Function):
             # minus dL/dd (11), then through d to the gates' inputs (12)
             dd.mul_(c_t).addcmul_(a_row, y_t)
             dz_s.mul_(dd).addcmul_(ds.unsqueeze(1), d_t)
-            dd_i, dd_f, dd_g = dd.unbind(1)
-            dz_i.addcmul_(dd_g, minus_mixed_t)
-            dz_g.addcmul_(dd_i, minus_mixed_t)
+            dz_i.addcmul_(dd_g, mixed_t, value=-1)
+            dz_g.addcmul_(dd_i, mixed_t, value=-1)
             dh = replace_rows(dh, product(dz, w_hh))  # (13)
-            dc = replace_rows(dc, (ds * f_t).addcmul_(dd_f, minus_slope_t))
+            dc = replace_rows(dc, (ds * f_t).addcmul_(dd_f, f_slope_t, value=-1))
         # (14): the gates' part and that of G, half of whose epsilon is in p and q already
         grad_w_ih = product(grad_z.T, x)
         for left, right in ((a, p), (c, q)):

@@ -146,16 +146,15 @@ class ConjugateGradients:
 
     def solve(self, _, scaled: tuple, b: Tensor, x: Tensor, u: Tensor, y: Tensor) -> None:
         d, diagonal, scale = scaled
-        if len(b) not in self.workspaces:
-            self.workspaces[len(b)] = Workspace(b, self.weight)
-        work = self.workspaces[len(b)]
+        work = self.workspaces.get(b.size(0))
+        if work is None:
+            work = self.workspaces[b.size(0)] = Workspace(b, self.weight)
         p, q, r = work.p, work.q, work.r
         weight, transposed = self.weight, self.transposed
         work.solution.zero_()
         b = b if scale is None else b * scale
-        length = torch.linalg.vector_norm(b, dim=1, keepdim=True)
-        # r and p have the other sign, so that one factor serves all updates
-        p.copy_(torch.div(b, torch.rsub(length, -self.tiny), out=r))
+        length = torch.linalg.vector_norm(b, dim=1, keepdim=True).clamp_(min=self.tiny)
+        p.copy_(torch.div(b, -length, out=r))  # r and p with the other sign: so one factor serves all updates
         first = square = torch.dot(work.r_vector, work.r_vector).item()  # the number of rows that are not zero
         limit, step, last, rate = self.tolerance**2 * first, 0.0, square, 1.0
         for iteration in range(self.max_iterations):
