@@ -128,7 +128,7 @@ class ConjugateGradients:
     def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
         self.weight, self.transposed, self.tolerance, self.max_iterations = weight, weight.T, tolerance, max_iterations
         self.norms = torch.linalg.vector_norm(weight, dim=-1).view(3, -1)  # (3, H)
-        self.is_even = bool((self.norms <= 1).all())
+        self.is_even = self.norms.amax().item() <= 1
         self.tiny = torch.finfo(weight.dtype).tiny
         self.workspaces: dict[int, Workspace] = {}
 
@@ -196,19 +196,13 @@ class Workspace:
         shapes = ((batch, hidden), (batch, hidden), (batch, inputs), (batch, 3, hidden))
         sizes = [math.prod(shape) for shape in shapes]
         self.solution, self.direction = b.new_empty(sum(sizes)), b.new_empty(sum(sizes))
-        solution, direction = (
-            [part.view(shape) for part, shape in zip(block.split(sizes), shapes, strict=True)]
-            for block in (self.solution, self.direction)
-        )
-        self.x, self.r, self.solution_u, self.solution_y = solution
-        self.p, self.q, self.u, self.y_blocks = direction
+        solution, direction = self.solution.split(sizes), self.direction.split(sizes)
+        self.x, self.r, self.solution_u, self.solution_y = map(Tensor.view, solution, shapes)
+        self.p, self.q, self.u, self.y_blocks = map(Tensor.view, direction, shapes)
+        self.r_vector, self.p_vector, self.q_vector = solution[1], *direction[:2]
         self.products = torch.empty_like(self.y_blocks)
-        self.y, self.products_flat, self.p_spread = (
-            self.y_blocks.flatten(1),
-            self.products.flatten(1),
-            self.p.unsqueeze(1),
-        )
-        self.p_vector, self.q_vector, self.r_vector = self.p.flatten(), self.q.flatten(), self.r.flatten()
+        self.p_spread, self.y = self.p.unsqueeze(1), self.y_blocks.flatten(1)
+        self.products_flat = self.products.flatten(1)
 
 
 def make_solver(method: str, weight: Tensor, tolerance: float, max_iterations: int) -> Cholesky | ConjugateGradients:
