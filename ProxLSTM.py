@@ -26,7 +26,8 @@ from lstm_studies.models.recording import (
 from lstm_studies.models.recurrence import lstm_step, run_layers, run_steps
 
 METHODS = ("auto", "cholesky", "cg", "blackbox")
-TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-12}  # of conjugate gradients
+# Of conjugate gradients, with a fixed epsilon and with a learnable one, whose gradient is the least exact of all.
+TOLERANCES = {torch.float32: (1e-4, 3e-5), torch.float64: (1e-12, 1e-12)}
 aten = torch.ops.aten
 
 
@@ -321,8 +322,10 @@ class Proximal:
             w_ih, w_hh, *biases = weights
             bias = biases[0] + biases[1] if biases else None
             sizes = [x.shape[1]] * len(x) if batch_sizes is None else batch_sizes
-            options = {"tolerance": self.tolerance or TOLERANCES[working], "max_iterations": self.max_iterations}
-            solver = functools.partial(make_solver, self.method, **options)
+            tolerance = self.tolerance or TOLERANCES[working][self.log_epsilon is not None]
+            solver = functools.partial(
+                make_solver, self.method, tolerance=tolerance, max_iterations=self.max_iterations
+            )
             rows = x.reshape(-1, x.shape[-1])
             hidden, h, c = ProxLSTMFunction.apply(rows, h, c, w_ih, w_hh, bias, epsilon, sizes, reverse, solver)
             return hidden.view(*x.shape[:-1], w_hh.shape[1]), h, c
@@ -345,11 +348,12 @@ class ProxLSTMCell(Proximal, nn.LSTMCell):
 
     s, the new cell state of an LSTM, gives the output h = o tanh(s); the state passed on is c = proximal_map(s, G,
     epsilon) with G = ds/dinput of each sample (1)-(6). `method`: "cholesky" (G and its Gram matrix in memory), "cg"
-    (conjugate gradients to a relative residual of `tolerance`, 1e-4 in float32 and 1e-12 in float64 if not given, and
-    a RuntimeWarning if `max_iterations` are not enough), "blackbox" (by autograd, slow), "auto" (cholesky if H or I is
-    at most 16, else cg, as measured by benchmarks/bench_prox_lstm.py). `learnable` makes log(epsilon) a parameter.
-    With epsilon = 0 it is nn.LSTMCell. Differentiable any number of times: a backward pass with `create_graph=True`
-    computes the whole by `proximal_step`, which takes longer. docs/layers.md: what compiles, exports and transforms.
+    (conjugate gradients to a relative residual of `tolerance`, if not given 1e-4 in float32, 3e-5 with a learnable
+    epsilon, and 1e-12 in float64, and a RuntimeWarning if `max_iterations` are not enough), "blackbox" (by autograd,
+    slow), "auto" (cholesky if H or I is at most 16, else cg, as measured by benchmarks/bench_prox_lstm.py). `learnable`
+    makes log(epsilon) a parameter. With epsilon = 0 it is nn.LSTMCell. Differentiable any number of times: a backward
+    pass with `create_graph=True` computes the whole by `proximal_step`, which takes longer. docs/layers.md: what
+    compiles, exports and transforms.
     """
 
     def __init__(

@@ -515,6 +515,24 @@ def test_float32_against_float64(epsilon, method, tolerance, error):
         assert a.dtype == torch.float32 and (a - b).norm() < error * b.norm()
 
 
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 5.0, 100.0])
+def test_gradient_of_a_learnable_epsilon_in_float32(epsilon):
+    """Of a sum of squares, whose terms do not cancel."""
+    torch.manual_seed(0)
+    layer = ProxLSTM(20, 24, epsilon=epsilon, method="cg", learnable=True)
+    exact = ProxLSTM(20, 24, epsilon=epsilon, method="cholesky", dtype=torch.float64, learnable=True)
+    exact.load_state_dict(
+        {name: 3 * weight for name, weight in layer.state_dict().items()} | {"log_epsilon": layer.log_epsilon}
+    )
+    layer.load_state_dict(exact.state_dict())
+    x = torch.randn(7, 9, 20)
+    found, expected = (
+        torch.autograd.grad(one(x.to(one.log_epsilon.dtype))[0].square().sum(), one.log_epsilon)[0]
+        for one in (layer, exact)
+    )
+    assert found.item() == pytest.approx(expected.item(), rel=5e-5)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_autocast(method):
     """Computed in float32, whatever the type of what comes in; what goes out has the type that nn.LSTM's has."""

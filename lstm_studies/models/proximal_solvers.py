@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 DENSE_UP_TO = 16  # the smaller of H and I up to which the dense way is the faster one
-HAS_ONEDNN = torch.backends.mkldnn.is_available()
+HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 # ---- products --------------------------------------------------------------------------------------------------------
