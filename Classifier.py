@@ -17,6 +17,7 @@ from torch.nn.functional import batch_norm, cross_entropy, normalize
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from lstm_studies.models.adversarial import compute_perturbation, find_perturbation, note_inputs
+from lstm_studies.models.arguments import constructor_arguments
 from lstm_studies.models.lengths import checked_lengths, is_step, reversed_within
 from lstm_studies.models.recording import is_transformed
 from lstm_studies.models.recurrence import lstm_step, run_steps
@@ -78,7 +79,7 @@ class LSTMClassifier(nn.Module):
         attack_steps: int = 1,
     ):
         super().__init__()
-        self.arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        self.arguments = constructor_arguments(locals())
         check_choice("mode", mode, MODES)
         check_choice("normalization", normalization, NORMALIZATIONS)
         if unknown := {*dropout_places, *batch_norm_places} - {*PLACES}:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
 from lstm_studies.models.adversarial import random_perturbation
+from lstm_studies.models.arguments import constructor_arguments
 from lstm_studies.models.samples_last_lstm import SamplesLastLSTM
 
 
@@ -87,18 +88,7 @@ class AttentiveLSTM(nn.Module):
     ):
         super().__init__()
         check_arguments(units, epsilon, beta, learning_rate, dropout or 0.0, l2 or 0.0)
-        self.arguments = {
-            "units": units,
-            "epsilon": epsilon,
-            "beta": beta,
-            "learning_rate": learning_rate,
-            "dropout": dropout,
-            "l2": l2,
-            "attention": attention,
-            "hinge": hinge,
-            "adversarial_training": adversarial_training,
-            "random_perturbations": random_perturbations,
-        }
+        self.arguments = constructor_arguments(locals())
         self.units, self.epsilon, self.beta, self.learning_rate = units, epsilon, beta, learning_rate
         self.l2, self.hinge, self.random_perturbations = l2 or 0.0, hinge, random_perturbations
         self.perturbed = adversarial_training and epsilon > 0 and beta > 0

@@ -20,6 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils import _pytree
 from torch.utils.checkpoint import checkpoint
 
+from lstm_studies.models.arguments import constructor_arguments
 from lstm_studies.models.conv_lstm import CONVOLUTIONS, ConvLSTM
 from lstm_studies.models.initialisation import initialise_lstm
 from lstm_studies.models.lengths import checked_lengths
@@ -166,23 +167,7 @@ class LSTMAutoencoder(Autoencoder):
         super().__init__(hidden_size, num_classes, prediction_size, dropout, head, log_probabilities)
         input_mean, input_std = scale_of_inputs(input_mean, input_std, input_size)
         encoding_periods = checked_periods(encoding_periods, clock_periods)
-        self.arguments = {
-            "input_size": input_size,
-            "hidden_size": hidden_size,
-            "code_size": code_size,
-            "num_layers": num_layers,
-            "num_classes": num_classes,
-            "prediction_size": prediction_size,
-            "dropout": dropout,
-            "timescale": timescale,
-            "encoding_periods": list(encoding_periods),
-            "input_mean": input_mean,
-            "input_std": input_std,
-            "head": head,
-            "log_probabilities": log_probabilities,
-            "checkpoint_steps": checkpoint_steps,
-            "output_layer": output_layer,
-        }
+        self.arguments = constructor_arguments(locals(), without="clock_periods")
         if output_layer not in OUTPUT_LAYERS:
             raise ValueError(f"output_layer must be one of {', '.join(OUTPUT_LAYERS)}, not {output_layer!r}")
         self.checkpoint_steps = checkpoint_steps
@@ -288,11 +273,11 @@ def harmonic_periods(steps: float, harmonics: int) -> list[float]:
     return [steps / k for k in range(1, harmonics + 1) if steps / k >= 2]
 
 
-def checked_periods(encoding_periods: Sequence[float], clock_periods: Sequence[float]) -> tuple[float, ...]:
+def checked_periods(encoding_periods: Sequence[float], clock_periods: Sequence[float]) -> list[float]:
     """The periods, which older checkpoints have under the second name. Raises ValueError unless all are positive."""
-    periods = tuple(float(period) for period in (encoding_periods if len(encoding_periods) else clock_periods))
+    periods = [float(period) for period in (encoding_periods if len(encoding_periods) else clock_periods)]
     if not all(0 < period < math.inf for period in periods):
-        raise ValueError(f"encoding_periods must be positive and finite, not {periods}")
+        raise ValueError(f"encoding_periods must be positive and finite, not {tuple(periods)}")
     return periods
 
 
@@ -365,21 +350,10 @@ class ConvLSTMAutoencoder(Autoencoder):
         if len(map_shape) not in CONVOLUTIONS or min(map_shape) < 1:
             raise ValueError(f"map_shape must be one or two positive sizes, not {tuple(map_shape)}")
         check_at_least(1, code_size=code_size, channels=channels)
+        super().__init__(channels * math.prod(map_shape), num_classes, 0, dropout, head, log_probabilities)
+        map_shape, encoding_periods = list(map_shape), checked_periods(encoding_periods, clock_periods)
+        self.arguments = constructor_arguments(locals(), without="clock_periods")
         pixels = math.prod(map_shape)
-        super().__init__(channels * pixels, num_classes, 0, dropout, head, log_probabilities)
-        encoding_periods = checked_periods(encoding_periods, clock_periods)
-        self.arguments = {
-            "map_shape": list(map_shape),
-            "code_size": code_size,
-            "channels": channels,
-            "kernel_size": kernel_size,
-            "num_classes": num_classes,
-            "dropout": dropout,
-            "timescale": timescale,
-            "encoding_periods": list(encoding_periods),
-            "head": head,
-            "log_probabilities": log_probabilities,
-        }
         self.map_shape, self.input_size, self.code_size = tuple(map_shape), pixels, code_size
         dims = len(map_shape)
         self.window = kernel_size if pixels == 1 else 1

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lstm_studies.models.arguments import constructor_arguments
 from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
 
 LIMIT = 20.0  # standard deviations at which values are cut off
@@ -31,15 +32,7 @@ class SeriesAutoencoder(nn.Module):
         column_names: tuple[str, ...] = (),
     ):
         super().__init__()
-        self.arguments = {
-            "columns": columns,
-            "window": window,
-            "hidden_size": hidden_size,
-            "code_size": code_size,
-            "num_layers": num_layers,
-            "harmonics": harmonics,
-            "column_names": tuple(column_names),
-        }
+        self.arguments = constructor_arguments(locals())
         self.autoencoder = LSTMAutoencoder(
             columns,
             hidden_size,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, layer_norm
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from lstm_studies.models.arguments import constructor_arguments
 from lstm_studies.models.lengths import is_step
 
 POOLINGS = ("last", "mean", "max", "max_mean")
@@ -80,24 +81,9 @@ class TextLSTM(nn.Module):
         bigrams = None if bigrams is None else sorted(bigrams)
         if len(classes) != 2:
             raise ValueError(f"classes must be the names of two labels, not {list(classes)}")
-        self.arguments = {
-            "vocabulary": list(vocabulary),
-            "embedding_size": embedding_size,
-            "sizes": list(sizes),
-            "bidirectional": bidirectional,
-            "pooling": pooling,
-            "dropout": dropout,
-            "embedding_dropout": embedding_dropout,
-            "word_dropout": word_dropout,
-            "bigrams": bigrams,
-            "linear_dropout": linear_dropout,
-            "linear_scale": linear_scale,
-            "ngram_buckets": ngram_buckets,
-            "normalize": normalize,
-            "classes": list(classes),
-            "tokenizer": tokenizer,
-        }
-        self.vocabulary, self.classes, self.tokenizer = list(vocabulary), list(classes), tokenizer
+        vocabulary, sizes, classes = list(vocabulary), list(sizes), list(classes)
+        self.arguments = constructor_arguments(locals())
+        self.vocabulary, self.classes, self.tokenizer = vocabulary, classes, tokenizer
         self.pooling = pooling
         self.dropout, self.embedding_dropout, self.word_dropout = dropout, embedding_dropout, word_dropout
         self.linear, self.linear_dropout, self.linear_scale = bigrams is not None, linear_dropout, linear_scale
