@@ -84,8 +84,7 @@ class Predict(PriceTraining):
     """trains reconstruction and next-day prediction together; losses, predicted and true highs, relative MAE"""
 
     inputs: Literal["high", "ohlcv", "market"] = model_flag(
-        "ohlcv",
-        "inputs of a day: high; open to volume; these and their means over all stocks",
+        "ohlcv", "inputs of a day: high; open to volume; these and their means over all stocks"
     )
     line: bool = model_flag(False, "fit a linear model first and train the LSTM on its residual")
     predict_every_step: bool = training_flag(

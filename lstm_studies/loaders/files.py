@@ -188,11 +188,7 @@ def check_sha256(url: str, content: bytes, expected: str) -> None:
 
 
 def download(
-    url: str,
-    path: Path,
-    digest: str,
-    content: Callable[[Path], bytes] = Path.read_bytes,
-    timeout: float = 10.0,
+    url: str, path: Path, digest: str, content: Callable[[Path], bytes] = Path.read_bytes, timeout: float = 10.0
 ) -> Path:
     """Downloads `url` to the file `path`, whose folder is made if need be; returns the path.
 

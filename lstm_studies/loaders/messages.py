@@ -21,14 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lstm_studies.loaders.files import (
-    SAMPLES,
-    DataError,
-    checked_limit,
-    choose,
-    download,
-    first_present,
-)
+from lstm_studies.loaders.files import SAMPLES, DataError, checked_limit, choose, download, first_present
 from lstm_studies.loaders.text_files import read_columns
 
 MESSAGES_URL = (

@@ -75,12 +75,7 @@ class Request:
     """
 
     def __init__(
-        self,
-        script: Script,
-        function: str,
-        preset: str,
-        given: dict[str, Any],
-        saved: dict[str, Any] | None = None,
+        self, script: Script, function: str, preset: str, given: dict[str, Any], saved: dict[str, Any] | None = None
     ):
         self.script, self.function, self.preset, self.given, self.saved = script, function, preset, given, saved
         self._values: dict[str, Any] | None = None

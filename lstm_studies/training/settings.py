@@ -260,9 +260,7 @@ class Application(Settings):
     """Settings of every function that applies a trained model."""
 
     model_from: Path | None = choice_flag(
-        None,
-        "run folder of the trained model; default: that in --output_dir",
-        aliases=["trained", "checkpoint"],
+        None, "run folder of the trained model; default: that in --output_dir", aliases=["trained", "checkpoint"]
     )
 
 

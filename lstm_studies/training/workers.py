@@ -64,11 +64,7 @@ def nothing_more(task: Task, result: Any) -> Iterable[Task]:
 
 
 def run(
-    tasks: Iterable[Task],
-    jobs: int = 1,
-    backend: str = "loky",
-    scheduler: str | None = None,
-    then: Then = nothing_more,
+    tasks: Iterable[Task], jobs: int = 1, backend: str = "loky", scheduler: str | None = None, then: Then = nothing_more
 ) -> dict[str, Any]:
     """The result of each task by name, and of those that follow from it, `jobs` at a time in processes of their own.
 
