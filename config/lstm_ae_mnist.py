@@ -39,23 +39,14 @@ MODEL_FLAGS = {
 class Reconstruct(Training, DownloadedData):
     """trains autoencoders; reconstructed digits beside PCA; with several --code_size the error against them"""
 
-    model: Literal[*MODEL_FLAGS] = model_flag(
-        "both",
-        "LSTMs, convolutional LSTMs, or both",
-    )
+    model: Literal[*MODEL_FLAGS] = model_flag("both", "LSTMs, convolutional LSTMs, or both")
     sequence: Literal[*STEPS] | None = model_flag(
-        None,
-        "step: a row, a patch of 7 x 7 pixels or a pixel; default: by --input_size",
+        None, "step: a row, a patch of 7 x 7 pixels or a pixel; default: by --input_size"
     )
     input_size: PositiveInt | None = model_flag(
-        None,
-        "pixels per step, a divisor of 784; default: 28, or by --sequence",
+        None, "pixels per step, a divisor of 784; default: 28, or by --sequence"
     )
-    code_size: Count = model_flag(
-        128,
-        "code size; 0: --hidden_size",
-        "each",
-    )
+    code_size: Count = model_flag(128, "code size; 0: --hidden_size", "each")
     hidden_size: PositiveInt = model_flag(128, "units of the LSTMs (fc)", "grid")
     num_layers: PositiveInt = model_flag(1, "stacked LSTM layers (fc)")
     positional_harmonics: Count = model_flag(4, "sine and cosine pairs in the decoder's positional encoding; 0: none")
@@ -94,13 +85,11 @@ class Classify(Reconstruct):
     """trains reconstruction and classification together; losses, accuracy, digits, confusion matrix"""
 
     head: Literal["shared", "deep", "separate"] = model_flag(
-        "shared",
-        "class head: linear, with a hidden layer, or on a second decoder",
+        "shared", "class head: linear, with a hidden layer, or on a second decoder"
     )
     dropout: Rate = model_flag(0.0, "dropout rate before the class head's last layer")
     class_loss: Literal["cross_entropy", "nll"] = training_flag(
-        "cross_entropy",
-        "cross-entropy of logits, or negative log-likelihood",
+        "cross_entropy", "cross-entropy of logits, or negative log-likelihood"
     )
     reconstruction_dominance: Share = training_flag(0.5, "weight d of reconstruction beside 1 - d of the class", "grid")
 

@@ -50,8 +50,7 @@ class ShowMessages(Baseline):
 
     min_count: PositiveInt = model_flag(2, "least number of occurrences of a known word or bigram")
     tokenizer: Literal["detailed", "tutorial"] = model_flag(
-        "detailed",
-        "detailed keeps signs, emojis and tickers; tutorial does not",
+        "detailed", "detailed keeps signs, emojis and tickers; tutorial does not"
     )
 
 
@@ -71,8 +70,7 @@ class Train(Training, ShowMessages):
     )
     ngram_buckets: Count = model_flag(2**15, "size of the hash table of character n-grams; 0: words alone")
     embedding_start: Literal["neighbours", "random", "uniform"] = model_flag(
-        "neighbours",
-        "initial embeddings: neighbours (co-occurrence), random, uniform",
+        "neighbours", "initial embeddings: neighbours (co-occurrence), random, uniform"
     )
     linear: bool = model_flag(True, "linear model of words and bigrams, added to the LSTMs' logit")
     linear_scale: NotNegative = model_flag(6.0, "factor of the linear model's logit, and so of its learning rate")
