@@ -20,13 +20,6 @@ class History:
         for name, value in row.items():
             self.history.setdefault(name, []).append(value)
 
-    def rows(self) -> list[dict[str, float]]:
-        """One dictionary per epoch, with its number from 1."""
-        return [
-            {"epoch": epoch + 1, **{name: values[epoch] for name, values in self.history.items()}}
-            for epoch in self.epoch
-        ]
-
 
 HOOKS = ("on_train_begin", "on_epoch_begin", "on_epoch_end", "on_train_end")  # that are called
 

@@ -4,7 +4,7 @@
     saved_model/kdd17_alstm/model.data-00000-of-00001     float32, little-endian, one variable after another
 
 The second file is a TensorFlow checkpoint: the two powers of Adam's betas, then, sorted by name, each variable followed
-by Adam's two moments of it. `models.attentive_lstm.convert_published` makes a state dict of the variables.
+by Adam's two moments of it. `models.published_alstm.convert_published` makes a state dict of the variables.
 """
 
 import io
