@@ -25,6 +25,7 @@ from load_data import (
     own_images,
     read_idx,
     scale_sequences,
+    select_symbols,
     stock_prices,
     toy_signals,
     unscale_sequences,
@@ -687,13 +688,15 @@ def test_zip_damaged_at_random(tmp_path):
 
 
 def test_symbols(tmp_path):
-    prices = stock_prices(write_stocks(tmp_path, table(*ROWS)), symbols=["B", "A"])
+    both = stock_prices(write_stocks(tmp_path, table(*ROWS)))
+    prices = select_symbols(both, ["B", "A"])
     assert prices.symbols == ["B", "A"] and prices.values[0, 1].tolist() == [2, 4, 1, 3, 10]
-    assert stock_prices(tmp_path, symbols="B").symbols == ["B"]
+    assert select_symbols(both, "B").symbols == ["B"]
     whole = "its symbols: AAPL, AMZN, GOOG, META, NFLX, NVDA"
-    fails(["'GOOGL'", whole], stock_prices, tmp_path, "sample", symbols=["AMZN", "GOOGL"])
+    fails(["'GOOGL'", whole], select_symbols, stock_prices(tmp_path, "sample"), ["AMZN", "GOOGL"])
     many = table(*(f"S{k}{k},2020-01-02,1,1,1,1,1" for k in range(30)), "AMZN,2020-01-02,1,1,1,1,1")
-    fails(["31 symbols", "nearest: AMZN"], stock_prices, write_stocks(tmp_path / "many", many), symbols=["amzm"])
+    many = stock_prices(write_stocks(tmp_path / "many", many))
+    fails(["31 symbols", "nearest: AMZN"], select_symbols, many, ["amzm"])
 
 
 def test_own_prices_with_a_symbol_are_those_of_the_kaggle_table(tmp_path):

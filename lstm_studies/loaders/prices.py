@@ -44,15 +44,14 @@ PRICE_FIELDS = FIELDS[:5]
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".txt")  # of the files of a folder
 
 
-def stock_prices(data_dir: Path, source: str = "auto", symbols: Iterable[str] | None = None) -> StockPrices:
+def stock_prices(data_dir: Path, source: str = "auto") -> StockPrices:
     """Daily prices from data_dir/sp500: the Kaggle archive, or its CSV file unpacked (or gzipped).
 
-    Returns StockPrices, sorted by symbol and date; `symbols` selects some, in the order given. Rows that lack
-    a value are kept as NaN and counted, and dates without a row are NaN too: to drop, fill or skip them is
-    the caller's decision (see complete_symbols). metadata describes the whole file: rows, symbols, dates,
-    first_date, last_date, rows_with_missing, missing (per column), duplicates (identical rows, which are
-    dropped), incomplete (names of symbols), fields (numbers per date, 5), adjusted_column.
-    Raises DataError for damaged files, unknown symbols, and, with the line, impossible or contradicting rows.
+    Returns StockPrices, sorted by symbol and date. Rows that lack a value are kept as NaN and counted, and dates
+    without a row are NaN too: to drop, fill or skip them is the caller's decision (see complete_symbols). metadata:
+    rows, symbols, dates, first_date, last_date, rows_with_missing, missing (per column), duplicates (identical rows,
+    which are dropped), incomplete (names of symbols), fields (numbers per date, 5), adjusted_column.
+    Raises DataError for damaged files and, with the line, impossible or contradicting rows.
     """
     names = [STOCKS_ZIP, *STOCKS_CSV, *(f"{name}.gz" for name in STOCKS_CSV)]
     folder, metadata = choose(data_dir, source, "sp500", [names], _fetch_stocks, STOCKS_URL)
@@ -62,8 +61,7 @@ def stock_prices(data_dir: Path, source: str = "auto", symbols: Iterable[str] | 
     say(path, notes)
     missing = file.rows[[field for field in PRICE_FIELDS if field in file.rows]].isna()
     counts = {"rows_with_missing": int(missing.any(axis=1).sum()), "missing": missing.sum().to_dict()}
-    prices = joined(path, [file], {**metadata, **counts})
-    return prices if symbols is None else select_symbols(prices, symbols)
+    return joined(path, [file], {**metadata, **counts})
 
 
 def own_prices(path: Path | str) -> StockPrices:
