@@ -12,26 +12,3 @@ from lstm_studies.loaders.prices import complete_symbols, own_prices, select_sym
 from lstm_studies.loaders.toy import generate_signals, scale_sequences, toy_signals, unscale_sequences
 from lstm_studies.loaders.ts_files import read_ts, ts_split
 from lstm_studies.loaders.vowels import japanese_vowels
-
-__all__ = [
-    "DataError",
-    "complete_symbols",
-    "generate_signals",
-    "japanese_vowels",
-    "labelled_messages",
-    "mnist",
-    "movement_of_prices",
-    "own_images",
-    "own_prices",
-    "read_idx",
-    "read_images",
-    "read_ts",
-    "scale_sequences",
-    "select_symbols",
-    "spy_messages",
-    "stock_movement",
-    "stock_prices",
-    "toy_signals",
-    "ts_split",
-    "unscale_sequences",
-]
