@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 FALSE_POSITIVE = 0.11  # weights of the standard profile: a false positive; a true positive and a missed window weigh 1
-PROBATION, LONGEST_PROBATION = 0.15, 750  # share, and most records, of a series that do not count
+PROBATION = 0.15  # of the records of a series, which do not count
 
 
 class Series(NamedTuple):

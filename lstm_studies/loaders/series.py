@@ -38,10 +38,6 @@ class Series(NamedTuple):
     segment: np.ndarray  # (N,) int64, increasing: records of one segment follow one another without a gap
     anomalies: tuple[tuple[int, int], ...] = ()  # first and last record of each labelled anomaly, where they are known
 
-    @property
-    def timed(self) -> bool:
-        return np.issubdtype(self.time.dtype, np.datetime64)
-
 
 def read_series(path: Path | str) -> list[Series]:
     """The series of a file, of all files of a folder, of one of EXAMPLES, or INVENTED ones. Raises DataError, with the

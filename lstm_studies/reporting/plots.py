@@ -254,12 +254,11 @@ def heat_maps(
     xlabel: str,
     ylabel: str,
     label: str,
-    log: bool = True,
 ) -> Path:
-    """Matrices (len(y_values), len(x_values)) on one colour scale, each cell with its value; NaN: "diverged"."""
+    """Matrices (len(y_values), len(x_values)) on one logarithmic colour scale, each cell with its value; NaN is
+    "diverged"."""
     stacked = np.stack(list(maps.values()))
-    norm = matplotlib.colors.LogNorm if log else matplotlib.colors.Normalize
-    norm = norm(np.nanmin(stacked), np.nanmax(stacked))
+    norm = matplotlib.colors.LogNorm(np.nanmin(stacked), np.nanmax(stacked))
     figure, grid = plt.subplots(1, len(maps), figsize=(1 + 3.6 * len(maps), 1.3 + 0.8 * len(y_values)), squeeze=False)
     for axes, (title, matrix) in zip(grid[0], maps.items(), strict=True):
         image = axes.imshow(matrix, norm=norm, cmap="viridis_r", aspect="auto")

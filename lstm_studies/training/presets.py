@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from lstm_studies.training.settings import ROOT, Flag, Settings, Training, flags_of
+from lstm_studies.training.settings import ROOT, Flag, Settings, flags_of
 
 PRESETS = {  # what the presets of every script are
     "best": "the recipe behind the results in the README (default)",
@@ -48,9 +48,6 @@ class Script:
     @property
     def whole_study(self) -> tuple[str, ...]:
         return self.study or tuple(self.functions)
-
-    def trains(self, function: str) -> bool:
-        return issubclass(self.functions[function], Training)
 
     def users(self, flag: str) -> list[str]:
         """The functions that use a flag."""

@@ -11,7 +11,7 @@ from tiny_training import same, without_seconds
 from trainings import SCRIPTS, script
 
 from lstm_studies.training.presets import Request
-from lstm_studies.training.settings import Flag, Settings, flags_of
+from lstm_studies.training.settings import Flag, Settings, Training, flags_of
 
 SAMPLE = "--source sample"
 TINY = "--limit 40 --epochs 1 --hidden_size 3"
@@ -120,6 +120,6 @@ def test_flags_at_random(name, tmp_path, monkeypatch, capsys, thorough, count, r
             assert stopped.code == 2 or "loss" in line, (shown, line)  # status 1: it diverged
         else:
             assert set(names) <= reads, (shown, set(names) - reads)
-            if module.SCRIPT.trains(argv[1]) and (thorough or number % 3 == 0):
+            if issubclass(module.SCRIPT.functions[argv[1]], Training) and (thorough or number % 3 == 0):
                 assert same(without_seconds(main(*argv[:2], *folder, "--dry_run")), without_seconds(metrics)), shown
         count(1)
