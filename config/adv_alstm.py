@@ -164,8 +164,6 @@ def published_values(asked) -> dict[str, Any]:
 
 
 def best(asked) -> dict[str, Any]:
-    if asked.function == "predict":
-        return {}
     values, sample = published_values(asked), asked.source == "sample"
     if asked.function == "compare":
         has_published = asked.dataset in PUBLISHED_SETS and not sample and not other_dates(asked)
@@ -174,8 +172,6 @@ def best(asked) -> dict[str, Any]:
 
 
 def published(asked) -> dict[str, Any]:
-    if asked.function == "predict":
-        return {}
     values = published_values(asked)
     if asked.function == "train" and asked.model in PERTURBED:
         values["start"] = "own"
@@ -185,8 +181,6 @@ def published(asked) -> dict[str, Any]:
 
 
 def quick(asked) -> dict[str, Any]:
-    if asked.function == "predict":
-        return {}
     start = {"start": ("random", "own")} if asked.function == "compare" else {}
     return {**published_values(asked), **start, "epochs": 15}
 

@@ -128,8 +128,6 @@ def by_pixels(asked) -> bool:
 def best(asked) -> dict[str, Any]:
     if asked.function == "opponents":
         return {"batch_size": 128, "learning_rate": 2e-3, "epochs": 6}
-    if asked.function not in TRAIN:
-        return {}
     usual, conv = {"batch_size": 64, "precision": "bfloat16"}, asked.model == "conv"
     if by_pixels(asked):
         usual = {**usual, "model": "fc", "code_size": 0, "batch_size": 32, "learning_rate": 2e-3}
@@ -144,7 +142,7 @@ def best(asked) -> dict[str, Any]:
 
 
 def published(asked) -> dict[str, Any]:
-    if asked.function not in TRAIN:
+    if asked.function == "opponents":
         return {}
     usual = {
         **{"code_size": 0, "positional_harmonics": 0, "schedule": "constant"},
@@ -160,8 +158,6 @@ def published(asked) -> dict[str, Any]:
 def quick(asked) -> dict[str, Any]:
     if asked.function == "opponents":
         return {**best(asked), "epochs": 3, "limit": 2000}
-    if asked.function not in TRAIN:
-        return {}
     usual = {"batch_size": 64, "precision": "bfloat16", "learning_rate": 5e-3, "epochs": 12, "limit": 6000}
     if asked.function == "reconstruct":
         return usual

@@ -87,8 +87,6 @@ class Export(Application):
 
 
 def best(asked) -> dict[str, Any]:
-    if asked.function not in ("train", "benchmark"):
-        return {}
     usual = {"batch_size": 64, "learning_rate": 5e-3, "updates": None if "epochs" in asked.given else 1000}
     return {**usual, "updates": usual["updates"] and 300} if asked.function == "benchmark" else usual
 

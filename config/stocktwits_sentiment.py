@@ -150,8 +150,6 @@ def published(asked) -> dict[str, Any]:
 
 
 def quick(asked) -> dict[str, Any]:
-    if asked.function == "predict":
-        return {}
     return {"limit": 8000, **({**best(asked), "epochs": 2} if asked.function in TRAINING else {})}
 
 

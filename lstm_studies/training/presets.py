@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from lstm_studies.training.settings import ROOT, Flag, Settings, flags_of
+from lstm_studies.training.settings import ROOT, Application, Flag, Settings, flags_of
 
 PRESETS = {  # what the presets of every script are
     "best": "the recipe behind the results in the README (default)",
@@ -32,7 +32,8 @@ class Script:
         functions: the class of the settings of each function, by name; its docstring says in a line what it does.
         presets: one function for each of PRESETS, preset(asked) -> values: the settings of the function
             `asked.function` in which the preset differs from the defaults. `asked` has the defaults and the flags given
-            by hand as attributes, and the names of the latter in `asked.given`.
+            by hand as attributes, and the names of the latter in `asked.given`. It is not asked for functions that
+            apply a trained model.
         study: the functions that run without --function; all of them by default.
         shorthands: flags that stand for others.
         module: where `SCRIPT` is, for other processes.
@@ -109,16 +110,13 @@ class Request:
         values |= {"output_dir": ROOT / "outputs" / self.script.name, "function": self.function}
         if "data_dir" in values:
             values["data_dir"] = Path(os.environ.get("DATA_DIR", ROOT / "data"))
-        if self.saved is None:
-            preset = self.script.presets[self.preset](
-                SimpleNamespace(**{**values, **self.given}, given=self.given.keys())
-            )
+        if self.saved is None and not issubclass(self.settings, Application):
+            asked = SimpleNamespace(**{**values, **self.given}, given=self.given.keys())
+            preset = self.script.presets[self.preset](asked)
             if unknown := preset.keys() - values.keys():
                 raise ValueError(f"the preset {self.preset} sets {min(unknown)}, which {self.function} does not have")
             values |= preset
-        else:
-            values |= self.saved
-        values |= self.given
+        values |= (self.saved or {}) | self.given
         for name, flag in self.flags.items():
             if flag.several:
                 values[name] = list(values[name]) if isinstance(values[name], list | tuple) else [values[name]]
