@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "2.0.0"
 
 if TYPE_CHECKING:
-    from Classifier import LSTMClassifier
-    from lstm_studies.estimators.adv_alstm import AdvALSTM
-    from lstm_studies.estimators.sequence_autoencoder import SequenceAutoencoder
-    from lstm_studies.estimators.sequence_classifier import SequenceClassifier
-    from lstm_studies.estimators.text_classifier import TextClassifier
-    from lstm_studies.models.attentive_lstm import TemporalAttention
-    from lstm_studies.models.conv_lstm import ConvLSTM
-    from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder, LSTMAutoencoder
-    from ProxLSTM import ProxLSTM, ProxLSTMCell
+    from Classifier import LSTMClassifier as LSTMClassifier
+    from lstm_studies.estimators.adv_alstm import AdvALSTM as AdvALSTM
+    from lstm_studies.estimators.sequence_autoencoder import SequenceAutoencoder as SequenceAutoencoder
+    from lstm_studies.estimators.sequence_classifier import SequenceClassifier as SequenceClassifier
+    from lstm_studies.estimators.text_classifier import TextClassifier as TextClassifier
+    from lstm_studies.models.attentive_lstm import TemporalAttention as TemporalAttention
+    from lstm_studies.models.conv_lstm import ConvLSTM as ConvLSTM
+    from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder as ConvLSTMAutoencoder
+    from lstm_studies.models.lstm_ae import LSTMAutoencoder as LSTMAutoencoder
+    from ProxLSTM import ProxLSTM as ProxLSTM
+    from ProxLSTM import ProxLSTMCell as ProxLSTMCell
 
 MODULES = {  # of each name that people import
     "AdvALSTM": "lstm_studies.estimators.adv_alstm",
@@ -34,19 +36,7 @@ MODULES = {  # of each name that people import
     "TemporalAttention": "lstm_studies.models.attentive_lstm",
     "TextClassifier": "lstm_studies.estimators.text_classifier",
 }
-__all__ = [
-    "AdvALSTM",
-    "ConvLSTM",
-    "ConvLSTMAutoencoder",
-    "LSTMAutoencoder",
-    "LSTMClassifier",
-    "ProxLSTM",
-    "ProxLSTMCell",
-    "SequenceAutoencoder",
-    "SequenceClassifier",
-    "TemporalAttention",
-    "TextClassifier",
-]
+__all__ = list(MODULES)
 
 
 def __getattr__(name: str) -> Any:
