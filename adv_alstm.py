@@ -254,8 +254,7 @@ def train_models(request: Request, folder: Path) -> dict:
 def plot_history(name: str, folder: Path) -> None:
     """Accuracy against epochs."""
     series = {(report.label(name), part): curve for part, curve in tables.read_curves(folder, "accuracy").items()}
-    dashed = [name for name in series if name[-1] == "training"]
-    plots.curves(folder / "accuracy.png", series, "epoch", "accuracy", dashed=dashed)
+    plots.curves(folder / "accuracy.png", series, "epoch", "accuracy")
 
 
 def compare(request: Request, folder: Path) -> dict:

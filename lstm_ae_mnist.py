@@ -212,8 +212,7 @@ def reconstruct(request: Request, folder: Path) -> dict:
         plot_code_sizes(runs, metrics, folder)
         plot_losses_by_code_size(runs, folder)
     else:
-        series = curves_of(runs, folder, "loss")
-        plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=training_of(series))
+        plots.curves(folder / "loss.png", curves_of(runs, folder, "loss"), "epoch", "mean squared error", log=True)
     return metrics
 
 
@@ -270,10 +269,6 @@ def curves_of(runs: dict[str, Request], folder: Path, key: str) -> plots.Series:
     }
 
 
-def training_of(series: plots.Series) -> list[plots.Name]:
-    return [name for name in series if name[-1] == "training"]
-
-
 LOSSES = {  # panels of loss.png by key in history.csv
     "loss": "weighted sum",
     "mse": "reconstruction: squared error per pixel",
@@ -284,7 +279,7 @@ LOSSES = {  # panels of loss.png by key in history.csv
 def plot_losses(curves: dict[str, plots.Series], folder: Path) -> None:
     """The losses against epochs, given by key of LOSSES, one panel each."""
     rows = {LOSSES[key]: series for key, series in curves.items()}
-    plots.panels(folder / "loss.png", rows, "epoch", "loss", dashed=training_of(curves["loss"]), log=True)
+    plots.panels(folder / "loss.png", rows, "epoch", "loss", log=True)
 
 
 def plot_accuracy(curves: plots.Series, folder: Path) -> None:
@@ -292,8 +287,7 @@ def plot_accuracy(curves: plots.Series, folder: Path) -> None:
     right = {name: (epochs, *(100 * values for values in shares)) for name, (epochs, *shares) in curves.items()}
     wrong = {name: (epochs, np.maximum(100 - y, 0.01), *spread) for name, (epochs, y, *spread) in right.items()}
     rows = {"right class": right, "wrong class, logarithmic": wrong}
-    dashed, log = training_of(curves), ["wrong class, logarithmic"]
-    plots.panels(folder / "accuracy.png", rows, "epoch", "digits (%)", dashed=dashed, log=log)
+    plots.panels(folder / "accuracy.png", rows, "epoch", "digits (%)", log=["wrong class, logarithmic"])
 
 
 def plot_losses_by_code_size(runs: dict[str, Request], folder: Path) -> None:

@@ -223,8 +223,7 @@ def run_training(request: Request, folder: Path) -> dict:
         series = all_series(settings.data)[name]
         draw(folder / f"{name}.png", series, record_errors(model, series), model)
         losses |= {(name, part): curve for part, curve in tables.read_curves(path, "loss").items()}
-    dashed = [name for name in losses if name[1] == "training"]
-    plots.curves(folder / "loss.png", losses, "epoch", "squared error (training variances)", log=True, dashed=dashed)
+    plots.curves(folder / "loss.png", losses, "epoch", "squared error (training variances)", log=True)
     return metrics
 
 

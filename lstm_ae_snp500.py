@@ -296,8 +296,7 @@ def reconstruct(request: Request, folder: Path) -> dict:
     """Trains and tests on windows of highs, by folds if asked for; draws three stocks and the losses."""
     folds = request.folds if request.folds > 1 else 0
     metrics = search.fit({OURS: request}, folder, train_reconstruction, test_reconstruction, folds, refit=not folds)
-    losses = tables.read_curves(folder, "loss")
-    plots.curves(folder / "loss.png", losses, "epoch", "mean squared error", log=True, dashed=["training"])
+    plots.curves(folder / "loss.png", tables.read_curves(folder, "loss"), "epoch", "mean squared error", log=True)
     if request.split == "time":
         plot_stocks(dataclasses.replace(request.single(), fold=0 if folds else None), folder)
     return compared(metrics, request, folder, "test_mse", reconstruction_errors)

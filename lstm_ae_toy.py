@@ -282,8 +282,7 @@ def plot_history(folders: dict[str, Path], folder: Path) -> None:
     for name, path in folders.items():
         for label, curve in tables.read_curves(path, "loss").items():
             series[(label,) if len(folders) == 1 else (name.replace("code", "code of "), label)] = curve
-    dashed = [name for name in series if name[-1] == "training"]
-    plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True, dashed=dashed)
+    plots.curves(folder / "loss.png", series, "epoch", "mean squared error", log=True)
 
 
 def plot_grid(folder: Path) -> None:

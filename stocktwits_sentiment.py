@@ -282,7 +282,7 @@ def run_training(request: Request, folder: Path) -> dict:
     """Trains, saves and tests; draws the learning curves and the scores on the test messages."""
     metrics = search.fit({"lstm": request}, folder, train, test)
     for name, key, ylabel in (("loss", "error", request.loss.replace("_", " ")), ("accuracy", "accuracy", "accuracy")):
-        plots.curves(folder / f"{name}.png", tables.read_curves(folder, key), "epoch", ylabel, dashed=["training"])
+        plots.curves(folder / f"{name}.png", tables.read_curves(folder, key), "epoch", ylabel)
     data, models = load(request), models_of(request, folder)
     rows, against = test_opponents(request)  # of the opponents
     strongest = max(rows, key=lambda name: rows[name]["val_accuracy"])

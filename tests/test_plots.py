@@ -63,10 +63,10 @@ def test_one_epoch_has_a_marker():
     plt.close(figure)
 
 
-def test_lines_of_one_group_share_their_colour():
+def test_lines_of_one_group_share_their_colour_and_those_of_training_are_dashed():
     figure, axes = plt.subplots()
     names = [("fc", "training"), ("fc", "validation"), ("conv", "training"), "PCA", "a, b", "a, c"]
-    plots.draw_curves(axes, {name: ([1, 2], [2, 3]) for name in names}, dashed=[("fc", "training")])
+    plots.draw_curves(axes, {name: ([1, 2], [2, 3]) for name in names}, dashed=["PCA"])
     lines = axes.get_lines()
     assert [line.get_label() for line in lines] == [
         "fc, training",
@@ -78,7 +78,7 @@ def test_lines_of_one_group_share_their_colour():
     ]
     colours = [line.get_color() for line in lines]
     assert colours[0] == colours[1] and len(set(colours)) == 5
-    assert [line.get_linestyle() for line in lines] == ["--", "-", "-", "-", "-", "-"]
+    assert [line.get_linestyle() for line in lines] == ["--", "-", "--", "--", "-", "-"]
     plt.close(figure)
 
 

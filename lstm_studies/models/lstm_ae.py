@@ -171,7 +171,7 @@ class LSTMAutoencoder(Autoencoder):
         if output_layer not in OUTPUT_LAYERS:
             raise ValueError(f"output_layer must be one of {', '.join(OUTPUT_LAYERS)}, not {output_layer!r}")
         self.checkpoint_steps = checkpoint_steps
-        self.encoding_periods = encoding_periods
+        self.encoding_periods = tuple(encoding_periods)
         for name, value in (("input_mean", input_mean), ("input_std", input_std)):
             if isinstance(value, list):
                 self.register_buffer(name, torch.tensor(value), persistent=False)
@@ -364,7 +364,7 @@ class ConvLSTMAutoencoder(Autoencoder):
         self.decoder = ConvLSTM(channels, channels, kernel_size, dims)
         if num_classes and head == "separate":
             self.class_decoder = ConvLSTM(channels, channels, kernel_size, dims)
-        self.encoding_periods = encoding_periods
+        self.encoding_periods = tuple(encoding_periods)
         self.encoding_to_gates = (
             nn.Linear(2 * len(self.encoding_periods), 4 * channels, bias=False) if encoding_periods else None
         )

@@ -178,7 +178,7 @@ def draw_curves(
     axes, series: Series, dashed: Sequence[Name], markers: bool = False, colours: Mapping[str, str] | None = None
 ) -> None:
     """Lines (x, y) by name, or (x, y, spread) with a band of +- the spread; those whose names are tuples with the same
-    first entry have the same colour, out of `colours` if it is there."""
+    first entry have the same colour, out of `colours` if it is there. Lines of training data are dashed, too."""
     colours = dict(colours or {})
     for name, (x, y, *spread) in series.items():
         colour = colours.setdefault(name if isinstance(name, str) else name[0], COLOURS[len(colours) % len(COLOURS)])
@@ -187,7 +187,7 @@ def draw_curves(
         if not is_dates(series) and all(float(value).is_integer() for value in x):  # epochs, sizes, steps
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         marker = "o" if markers or len(x) == 1 else None  # one point has no line to be seen by
-        style = "--" if name in dashed else "-"
+        style = "--" if name in dashed or label_of(name).endswith("training") else "-"
         axes.plot(x, y, label=label_of(name), color=colour, marker=marker, linestyle=style)
 
 

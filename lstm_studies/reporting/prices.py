@@ -32,7 +32,7 @@ def losses(path: Path, curves: Mapping[str, plots.Series], dominance: float, pre
         f"prediction: {prediction}": curves["prediction"],
         f"{dominance:g} × reconstruction + {1 - dominance:g} × prediction": curves["loss"],
     }
-    plots.panels(path, rows, "epoch", "loss", dashed=["training"])
+    plots.panels(path, rows, "epoch", "loss")
 
 
 def predictions(
