@@ -65,9 +65,9 @@ def word_vectorizer():
     return TfidfVectorizer(analyzer=words_and_bigrams, binary=True, smooth_idf=False)
 
 
-def words_and_bigrams(tokens: Sequence[str]) -> set[str]:
-    """The words of a text and its bigrams, separated by a space."""
-    return {*tokens, *(f"{a} {b}" for a, b in pairwise(tokens))}
+def words_and_bigrams(tokens: Sequence[str]) -> list[str]:
+    """The words of a text and its bigrams, separated by a space, in an order that is the same in every process."""
+    return [*tokens, *(f"{a} {b}" for a, b in pairwise(tokens))]
 
 
 def character_vectorizer():
