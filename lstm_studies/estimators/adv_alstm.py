@@ -145,7 +145,8 @@ class AdvALSTM(AttentiveLSTM):
 
     def decision_function(self, X, batch_size: int = 4096) -> Tensor:
         """Scores (N,) of X (N, T, I): the further from 0, the surer; up where above 0. Raises ValueError."""
-        self.check_built()
+        if self.features is None:
+            raise ValueError("the model has no weights yet: call fit, build or load_state_dict first")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         return self.in_batches(self.forward, check_inputs(X, self.features), batch_size)
@@ -181,10 +182,6 @@ class AdvALSTM(AttentiveLSTM):
         with torch.no_grad():
             return self.scores(e + length * self.perturbation(e, 2.0 * y.to(device) - 1)).cpu()
 
-    def check_built(self) -> None:
-        if self.features is None:
-            raise ValueError("the model has no weights yet: call fit, build or load_state_dict first")
-
     @torch.no_grad()
     def in_batches(self, function: Callable[[Tensor], Tensor], x: Tensor, size: int = 4096) -> Tensor:
         """`function` of x (N, ...) in evaluation mode, `size` samples at a time, on the CPU."""
@@ -193,14 +190,6 @@ class AdvALSTM(AttentiveLSTM):
         result = torch.cat([function(part.to(self.head.weight)).cpu() for part in x.split(size)])
         self.train(training)
         return result
-
-    def summary(self) -> None:
-        """Prints the weights with their shapes and numbers. Raises ValueError for a model without any."""
-        self.check_built()
-        for name, weight in self.named_parameters():
-            print(f"{name:24s} {tuple(weight.shape)!s:12s} {weight.numel():8,d}")
-        trained = sum(weight.numel() for weight in self.parameters() if weight.requires_grad)
-        print(f"{sum(weight.numel() for weight in self.parameters()):,} parameters, {trained:,} of them trained")
 
     # ---- scikit-learn
 
