@@ -107,14 +107,7 @@ def build(settings: Movement, features: int = 11) -> AdvALSTM:
     """The model with its initial weights."""
     s = settings
     model = AdvALSTM(
-        s.hidden_size,
-        s.epsilon,
-        s.beta,
-        s.learning_rate,
-        s.dropout,
-        s.l2,
-        hinge=s.loss == "hinge",
-        **MODELS[s.model],
+        s.hidden_size, s.epsilon, s.beta, s.learning_rate, s.dropout, s.l2, hinge=s.loss == "hinge", **MODELS[s.model]
     )
     if s.first is None:
         return model.build(features)
