@@ -393,7 +393,7 @@ def nab_metrics(series: dict[str, Series], scores: dict[str, np.ndarray]) -> dic
     Alerts come from its scores or from their surprise, whichever gives the better total.
     """
     totals = [
-        nab.benchmark([nab.Series(detectors.alerts(form(scores[n])), one.anomalies) for n, one in series.items()])
+        nab.benchmark([(detectors.alerts(form(scores[n])), one.anomalies) for n, one in series.items()])
         for form in (detectors.surprise, np.asarray)
     ]
     precisions = [

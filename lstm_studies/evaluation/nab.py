@@ -17,13 +17,6 @@ FALSE_POSITIVE = 0.11  # weights of the standard profile: a false positive; a tr
 PROBATION = 0.15  # of the records of a series, which do not count
 
 
-class Series(NamedTuple):
-    """One series of the benchmark as it is scored."""
-
-    scores: np.ndarray  # (N,) of each record, the larger the more anomalous
-    windows: Sequence[tuple[int, int]]  # first and last record of each labelled anomaly, in order
-
-
 class Total(NamedTuple):
     """The benchmark's result over all series."""
 
@@ -43,16 +36,20 @@ def scaled_sigmoid(position: np.ndarray) -> np.ndarray:
     return np.where(position > 3, -1.0, 2 / (1 + np.exp(5 * np.minimum(position, 3))) - 1)
 
 
-def benchmark(series: Sequence[Series]) -> Total:
-    """The best total over all thresholds, each score a possible one."""
+def benchmark(series: Sequence[tuple[np.ndarray, Sequence[tuple[int, int]]]]) -> Total:
+    """The best total over all thresholds, each score a possible one.
+
+    series: of each one, the scores (N,) of its records, the larger the more anomalous, and the first and last record of
+    each labelled anomaly, in order.
+    """
     scores, gains, groups, count = [], [], [], 0
-    for one in series:
-        gain, window = detection_gains(len(one.scores), one.windows)
-        kept = np.arange(len(one.scores)) >= probation(len(one.scores))
-        scores.append(np.asarray(one.scores, float)[kept])
-        gains.append(gain[kept])
-        groups.append(np.where(window < 0, -1, window + count)[kept])
-        count += len(one.windows)
+    for all_scores, windows in series:
+        gain, window = detection_gains(len(all_scores), windows)
+        counted = np.arange(len(all_scores)) >= probation(len(all_scores))
+        scores.append(np.asarray(all_scores, float)[counted])
+        gains.append(gain[counted])
+        groups.append(np.where(window < 0, -1, window + count)[counted])
+        count += len(windows)
     score, gain, group = (np.concatenate(parts) for parts in (scores, gains, groups))
     order = np.argsort(-score, kind="stable")
     score, gain, group = score[order], gain[order], group[order]
