@@ -9,7 +9,7 @@ Letters in shapes: S stocks, D days, N = S * D windows of T days, F values per d
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +19,8 @@ from lstm_studies.evaluation.comparison import OURS
 
 DAYS = (1, 2, 3, 5, 10)  # how many of the last days a line may read
 BLOCK = 5  # days that may depend on one another
+Samples = Any  # of loaders.windows, which a module of this folder does not import
 Means = Callable[[Tensor, Sequence[int]], Tensor]  # of (N, T, F) over the last days, of several numbers, (N, K)
-
-
-class Samples(Protocol):
-    """What is read of `loaders.windows.Samples`, where the meanings are."""
-
-    x: Tensor  # (N, T, F)
-    targets: Tensor  # (N, T)
-    unit: Tensor  # (N,)
-    span: Tensor  # (N,)
-    days: int
-
-    def prices(self) -> Tensor: ...
 
 
 def absolute_errors(predicted: Tensor | float, own: Samples) -> Tensor:
