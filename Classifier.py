@@ -20,7 +20,7 @@ from lstm_studies.models.adversarial import compute_perturbation, find_perturbat
 from lstm_studies.models.arguments import constructor_arguments
 from lstm_studies.models.lengths import checked_lengths, is_step, reversed_within
 from lstm_studies.models.recording import is_transformed
-from lstm_studies.models.recurrence import lstm_step, run_steps
+from lstm_studies.models.recurrence import next_state, run_steps
 from ProxLSTM import ProxLSTM
 
 MODES = ("plain", "AdvLSTM", "ProxLSTM")
@@ -209,7 +209,7 @@ class LSTMClassifier(nn.Module):
         state, v = [part[0] for part in state], v.transpose(0, 1)
         if self.is_proximal:
             return self.lstm.run(v, state, weights)[0].transpose(0, 1)
-        return run_steps(step_of_lstm, [v], state, weights)[0].transpose(0, 1)
+        return run_steps(next_state, [v], state, weights)[0].transpose(0, 1)
 
     @property
     def is_proximal(self) -> bool:
@@ -258,11 +258,6 @@ def normalize_batch(norm: nn.BatchNorm1d, x: Tensor, perturbed: bool) -> Tensor:
     if perturbed:
         return batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
     return norm(x)
-
-
-def step_of_lstm(v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """h and c (B, H) after the step that reads v (B, C)."""
-    return lstm_step(v, state, weights)[:2]
 
 
 def lengths_without_padding(x: Tensor) -> Tensor:

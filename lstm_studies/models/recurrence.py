@@ -24,6 +24,11 @@ def lstm_step(v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]):
     return (h if projection is None else linear(h, projection)), c, (i, f, g)
 
 
+def next_state(v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """h and c after the step of an LSTM that reads v (B, I); arguments as of `lstm_step`."""
+    return lstm_step(v, state, weights)[:2]
+
+
 def run_steps(
     step: Callable[..., tuple[Tensor, Tensor]],
     inputs: Sequence[Tensor],
@@ -89,11 +94,8 @@ def run_lstm(lstm: nn.LSTM, x: Tensor, state: tuple[Tensor, Tensor] | None = Non
     if not is_transformed(x):
         return lstm(x) if state is None else lstm(x, state)
 
-    def step(v: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        return lstm_step(v, state, weights)[:2]
-
     def run(x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor], reverse: bool) -> Sequence[Tensor]:
-        return run_steps(step, [x], state, weights, reverse)
+        return run_steps(next_state, [x], state, weights, reverse)
 
     sizes = lstm.get_expected_hidden_size(x, None), lstm.get_expected_cell_size(x, None)
     state = tuple(x.new_zeros(size) for size in sizes) if state is None else state
