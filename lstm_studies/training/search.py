@@ -261,14 +261,10 @@ class Progress:
     silent: bool
     started: float = field(default_factory=time.monotonic)
 
-    def counts(self) -> list[tuple[int, int]]:
-        """Of each model: the tasks that have ended, and all."""
-        return [(len(model.results), model.expected) for model in self.models]
-
     def show(self) -> None:
         if self.silent:
             return
-        ended, expected = (sum(numbers) for numbers in zip(*self.counts(), strict=True))
+        ended, expected = sum(len(m.results) for m in self.models), sum(m.expected for m in self.models)
         left = (time.monotonic() - self.started) / ended * (expected - ended) / 60
         results = [result for model in self.models for result in model.results.values() if isinstance(result, Result)]
         pick = max if results and results[0].maximise else min
