@@ -52,7 +52,7 @@ from lstm_studies.evaluation.binary_scores import binomial_sigma
 from lstm_studies.loaders.mnist import Mnist, as_images, as_sequences, mnist, own_images, random_shifts, read_images
 from lstm_studies.models.conv_lstm import low_precision_pays
 from lstm_studies.models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, harmonic_periods
-from lstm_studies.models.small_cnn import SmallCNN
+from lstm_studies.models.opponents import SmallCNN
 from lstm_studies.reporting import plots
 from lstm_studies.training import checkpoint, loop, search, tables
 from lstm_studies.training.presets import Request

@@ -36,7 +36,6 @@ import torch
 from torch import Tensor, nn
 
 from lstm_studies.evaluation import detectors, nab
-from lstm_studies.evaluation.planted import KINDS, plant
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.series import Series, read_benchmark, read_series
 from lstm_studies.models.programs import SeriesProgram
@@ -334,8 +333,8 @@ def planted(request: Request, folder: Path) -> dict:
         part = parts(series, settings)
         validation = part["validation" if settings.validation_share else "training"]
         test, training = part["test"], part["training"].stop
-        for kind in KINDS if len(series.columns) > 1 else KINDS[:-1]:
-            values, anomalous = plant(series.values, kind, test.start, model.window, rng)
+        for kind in detectors.KINDS if len(series.columns) > 1 else detectors.KINDS[:-1]:
+            values, anomalous = detectors.plant(series.values, kind, test.start, model.window, rng)
             scores = {
                 "LSTM autoencoder": detectors.filled(record_errors(model, series._replace(values=values)).mean(1))
             }

@@ -57,8 +57,8 @@ from lstm_studies.loaders.toy import (
     scale_sequences,
     toy_signals,
 )
-from lstm_studies.models.dense_autoencoder import DenseAutoencoder
 from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
+from lstm_studies.models.opponents import DenseAutoencoder
 from lstm_studies.models.programs import SequenceProgram
 from lstm_studies.reporting import plots
 from lstm_studies.training import checkpoint, loop, search, tables

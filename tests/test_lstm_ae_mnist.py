@@ -15,7 +15,7 @@ import lstm_ae_mnist as mnist
 from config.lstm_ae_mnist import SCRIPT, Classify
 from lstm_studies.loaders.mnist import as_images, as_sequences, random_shifts, read_images
 from lstm_studies.models.lstm_ae import LSTMAutoencoder
-from lstm_studies.models.small_cnn import SmallCNN
+from lstm_studies.models.opponents import SmallCNN
 from lstm_studies.training import checkpoint, flags
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import fails, one_line
 
-from lstm_studies.evaluation.planted import KINDS, plant
+from lstm_studies.evaluation.detectors import KINDS, plant
 from lstm_studies.loaders import series as loader
 from lstm_studies.loaders.series import EXAMPLES, read_benchmark, read_series
 

@@ -1,7 +1,7 @@
 """Anomaly scores of each record of a series: from the errors of a model's windows, and from simple opponents.
 
 Every opponent is fitted on training records, as the model is, and gives each of N records a score, the larger the more
-anomalous. `events` and `average_precision` judge any of them.
+anomalous. `events` and `average_precision` judge any of them; `plant` makes anomalies, so that the truth is known.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,6 +10,7 @@ import numpy as np
 
 from lstm_studies.evaluation.baselines import fit_pca
 
+KINDS = ("point", "level", "frequency", "correlation")  # of planted anomalies
 MEMORY = 4000  # records that `surprise` and the moving z-score look back at
 QUIET = 100  # records after an alert in which only a larger score is another one
 
@@ -168,3 +169,37 @@ def f1_score(flagged: np.ndarray, anomalous: np.ndarray) -> float:
     """Harmonic mean of precision and recall of flagged records (N,) bool."""
     right = (flagged & anomalous).sum()
     return float(2 * right / max(1, flagged.sum() + anomalous.sum()))
+
+
+def plant(
+    values: np.ndarray, kind: str, first: int, width: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values (N, C) with anomalies from the record `first` on, one per eight times `width` records, each in one column.
+
+    point: one record moved, up or down, by 3 standard deviations of the column. level: `width` records moved by 1.5 of
+    them. frequency: `width` records of the column twice as fast. correlation: `width` records of the column from
+    another time, so that each column alone is as ever.
+    Returns the changed values and which records (N,) are changed. Raises ValueError for a series of one column and a
+    kind that needs several, and for one too short.
+    """
+    count, columns = values.shape
+    if kind not in KINDS or (kind == "correlation" and columns < 2):
+        raise ValueError(f"kind: expected one of {', '.join(KINDS)}, the last one for several columns, found {kind!r}")
+    starts = np.arange(first + width, count - 2 * width, 8 * width)
+    if not len(starts):
+        raise ValueError(f"expected at least {3 * width} records to plant anomalies into, found {count - first}")
+    changed, anomalous, std = values.copy(), np.zeros(count, bool), values[:first].std(0)
+    for start in starts + rng.integers(0, 4 * width, len(starts)).clip(max=count - 2 * width - starts[-1]):
+        records = slice(start, start + (1 if kind == "point" else width))
+        column, sign = rng.integers(columns), rng.choice([-1, 1])
+        if kind == "point":
+            changed[records, column] += sign * 3 * std[column]
+        elif kind == "level":
+            changed[records, column] += sign * 1.5 * std[column]
+        elif kind == "frequency":
+            changed[records, column] = values[start : start + 2 * width : 2, column]
+        else:
+            other = rng.integers(0, first - width)
+            changed[records, column] = values[other : other + width, column]
+        anomalous[records] = True
+    return changed, anomalous
