@@ -221,7 +221,8 @@ def classify(request: Request, folder: Path) -> dict:
     runs = named_runs(request)
     metrics = search.fit(runs, folder, train, test)
     plot_digits(request, runs, folder)
-    plot_losses({key: curves_of(runs, folder, key) for key in LOSSES}, folder)
+    losses = {title: curves_of(runs, folder, key) for key, title in LOSSES.items()}
+    plots.panels(folder / "loss.png", losses, "epoch", "loss", log=True)
     plot_accuracy(curves_of(runs, folder, "accuracy"), folder)
     plot_confusion(runs, folder)
     return metrics
@@ -274,12 +275,6 @@ LOSSES = {  # panels of loss.png by key in history.csv
     "mse": "reconstruction: squared error per pixel",
     "class_loss": "class: cross-entropy",
 }
-
-
-def plot_losses(curves: dict[str, plots.Series], folder: Path) -> None:
-    """The losses against epochs, given by key of LOSSES, one panel each."""
-    rows = {LOSSES[key]: series for key, series in curves.items()}
-    plots.panels(folder / "loss.png", rows, "epoch", "loss", log=True)
 
 
 def plot_accuracy(curves: plots.Series, folder: Path) -> None:

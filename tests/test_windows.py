@@ -117,7 +117,7 @@ def test_samples_made_stock_by_stock_are_those_of_all_stocks_at_once(part):
     train, own = values[:, dates["train"]], values[:, dates[part]]
     both = windows(own, 5, 1)  # (S, days, T + 1, 5)
     last = both[:, :, 3:4, HIGH, None]
-    sigma = price_windows.daily_changes(train[:, :, HIGH]).std(1)[:, None, None, None]
+    sigma = (train[:, 1:, HIGH] / train[:, :-1, HIGH] - 1).std(1)[:, None, None, None]
     expected = (both / last - 1) / (RANGE * sigma) + 0.5
     volume = torch.log1p(train[:, :, VOLUME])
     mean, std = volume.mean(1)[:, None, None], volume.std(1)[:, None, None].clamp_min(1e-6)

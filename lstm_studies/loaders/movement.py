@@ -96,7 +96,9 @@ def stock_movement(
     Raises:
         DataError: files are missing, damaged or incomplete.
     """
-    known = published_set(dataset)
+    if dataset not in MOVEMENT_SETS:
+        raise DataError(f"dataset: expected one of {', '.join(MOVEMENT_SETS)}, found {dataset!r}")
+    known = MOVEMENT_SETS[dataset]
     path, metadata = archive_path(data_dir, source)
     if metadata["data"] == "sample":
         table = price_table(path)
@@ -107,12 +109,6 @@ def stock_movement(
     published = known.train_from, known.validation_from, known.test_from, None
     split = tuple(given or date for given, date in zip(dates, published, strict=True))
     return split_samples(table, split, steps, limit, {**metadata, "dataset": dataset, "file": path.name})
-
-
-def published_set(dataset: str) -> MovementSet:
-    if dataset not in MOVEMENT_SETS:
-        raise DataError(f"dataset: expected one of {', '.join(MOVEMENT_SETS)}, found {dataset!r}")
-    return MOVEMENT_SETS[dataset]
 
 
 def movement_table(dataset: str, data_dir: Path | str, source: str = "auto") -> MovementTable:

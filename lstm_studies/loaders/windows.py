@@ -97,11 +97,6 @@ class Samples(NamedTuple):
         return (of_stock + market if market.shape[2] else of_stock)[:, :, : CLOSE + 1]
 
 
-def daily_changes(highs: Tensor) -> Tensor:
-    """Relative changes of (S, D) from one day to the next, (S, D - 1)."""
-    return highs[:, 1:] / highs[:, :-1] - 1
-
-
 def fit_scale(values: Tensor) -> Scale:
     """The scale of each stock from its training dates, values (S, D, 5). Raises DataError for highs not above 0."""
     highs, log_volume = values[:, :, HIGH], torch.log1p(values[:, :, VOLUME])
@@ -109,7 +104,7 @@ def fit_scale(values: Tensor) -> Scale:
         raise DataError(f"--data: expected highs above 0, whose relative changes are predicted, found {highs.min():g}")
     if highs.shape[1] < 3:
         raise DataError(f"--data: expected at least 3 dates to scale daily changes by, found {highs.shape[1]}")
-    change = daily_changes(highs)
+    change = highs[:, 1:] / highs[:, :-1] - 1  # (S, D - 1)
     sigma, volume_std = change.std(1).clamp_min(1e-6), log_volume.std(1).clamp_min(1e-6)
     return Scale(sigma, change.abs().mean(1), log_volume.mean(1), volume_std)
 
