@@ -1,5 +1,6 @@
 """Golden runs: what earlier versions trained is evaluated, applied and resumed as then (golden/make.py made them)."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -46,11 +47,12 @@ class Golden:
         return self.script.main([*arguments, "--output_dir", str(self.folder), "--quiet"])
 
     def same_settings(self) -> list[str]:
-        """Its command, and flags for what its preset has set otherwise since then."""
+        """Its command, and flags for what its preset has set otherwise since then, of later flags the defaults."""
         request = flags.parse(self.script.SCRIPT, [*self.arguments, "--output_dir", str(self.folder)])[self.function]
         now, more = flags.describe(request), []
+        defaults = {field.name: field.default for field in dataclasses.fields(request.settings)}
         for name, flag in request.flags.items():
-            value = self.config.get(name)
+            value = self.config.get(name, defaults[name])
             if flag.group in DECIDING and name not in ("data_dir", "source") and value not in (None, [], now[name]):
                 switch = flag.kind.type is bool
                 texts = [] if switch else map(str, value) if isinstance(value, list) else [str(value)]
