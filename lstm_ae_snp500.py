@@ -145,8 +145,7 @@ def part_dates(count: int, settings: Reconstruct, part: str) -> list[slice]:
 def part_windows(data: StockPrices, settings: Reconstruct, part: str) -> Tensor:
     """Windows of daily highs as the data have them, (N, T); in the test part of a split by time they do not overlap."""
     if settings.split == "random":
-        shares = settings.folds, settings.fold
-        return windows.random_windows(data.values, settings.window, settings.stride, *shares)[part]
+        return windows.random_parts(data.values, settings.window, settings.stride, settings.folds, settings.fold)[part]
     stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": settings.window}[part]
     return windows.high_windows(data.values, part_dates(len(data.dates), settings, part), settings.window, stride)
 
@@ -303,13 +302,15 @@ def reconstruct(request: Request, folder: Path) -> dict:
 
 
 def reconstruction_errors(settings: Reconstruct, folders: list[Path]) -> Errors:
-    """Squared errors of test windows; those that begin on one day, of all stocks, depend on one another."""
+    """Squared errors of test windows; those that begin on one day (at random: in about `--window` days) are a group."""
     data = load(settings)
     models = [checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device) for folder in folders]
     train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
     restored = [reconstruct_scaled(model, test, settings.device) for model in models]
     days = torch.arange(len(test) // len(data.symbols)).repeat(len(data.symbols))
-    return *beside_pca(restored, train, validation, test, models[0].code_size), days
+    joined, fold = settings.window // (settings.folds * settings.stride), settings.fold or 0
+    groups = days // max(1, joined) if settings.split == "random" else days + fold * len(data.dates)
+    return *beside_pca(restored, train, validation, test, models[0].code_size), groups
 
 
 def prediction_errors(settings: Predict, folders: list[Path]) -> Errors:
@@ -317,7 +318,8 @@ def prediction_errors(settings: Predict, folders: list[Path]) -> Errors:
     models = [checkpoint.rebuild(folder / "best.pt", *PREDICTORS).to(settings.device) for folder in folders]
     parts = [part_samples(load(settings), settings, part) for part in PARTS]
     predicted = [predict_steps(model, parts[-1], settings.device)[:, -1] for model in models]
-    return forecasts.errors_beside_opponents(predicted, *parts, span_means, SPANS, settings.seed)
+    *errors, days = forecasts.errors_beside_opponents(predicted, *parts, span_means, SPANS, settings.seed)
+    return *errors, days + (settings.fold or 0) * len(days)
 
 
 def compared(metrics: dict, request: Request, folder: Path, key: str, errors_of: Callable[..., Errors]) -> dict:
@@ -397,8 +399,7 @@ def plot_rollout(settings: Predict, model: nn.Module, folder: Path) -> None:
 
 def windows_to_judge(request: Request, trained: Reconstruct) -> tuple[StockPrices, Tensor, list[str], np.ndarray]:
     """Prices of `--data`, or else of the training; windows (N, T) of highs that do not overlap, of `--data` or the test
-    part, named by symbol and first date; the dates (N, T) of these windows.
-    """
+    part, named by symbol and first date; the dates (N, T) of these windows."""
     data = load(trained) if request.data is None else complete_prices(request.data, trained.data_dir, trained.source)
     length = trained.window
     dates = slice(len(data.dates) % length, len(data.dates))

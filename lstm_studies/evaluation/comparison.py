@@ -11,8 +11,8 @@ from lstm_studies.evaluation.intervals import compare
 OURS = "lstm_ae"
 LABELS = {"mase": "relative MAE", "test_mse": "test MSE"}  # of keys
 
-# Of one split or fold: the opponents' metrics by name; the errors (trainings, N) by name, ours first; and the group
-# (N,) of each test case, which depends on the others of its group.
+# Of one split or fold: the opponents' metrics by name; the errors (trainings, N) by name, ours first; and the number
+# (N,) of each test case's group, in all folds: cases of one group depend on one another.
 Errors = tuple[dict[str, dict], dict[str, Tensor], Tensor]
 
 
@@ -22,8 +22,8 @@ def beside_opponents(metrics: dict[str, dict], key: str, folds: list[Errors]) ->
     key: of the metric that is the mean of the errors, one of LABELS.
     """
     ours, opponents, errors, groups = metrics[OURS], {}, {}, []
-    for k, (_, own_errors, own_groups) in enumerate(folds):
-        groups.append(own_groups.numpy() + (groups[-1].max() + 1 if k else 0))
+    for _, own_errors, own_groups in folds:
+        groups.append(own_groups.numpy())
         for name, own in own_errors.items():
             errors.setdefault(name, []).append(own)
     errors = {name: torch.cat(own, 1).numpy() for name, own in errors.items()}

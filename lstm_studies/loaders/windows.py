@@ -55,7 +55,7 @@ def high_windows(values: Tensor, blocks: Sequence[slice], length: int, stride: i
     return torch.cat([windows(highs[:, block], length, stride).flatten(0, 1) for block in blocks]).squeeze(2)
 
 
-def random_windows(values: Tensor, length: int, stride: int, folds: int, fold: int) -> dict[str, Tensor]:
+def random_parts(values: Tensor, length: int, stride: int, folds: int, fold: int) -> dict[str, Tensor]:
     """The windows (N, length) of each part if the days on which they begin are dealt to `folds` shares at random.
 
     The days of share `fold` are for testing, those of the next one for validation; each day's windows are those of all
