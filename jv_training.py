@@ -54,7 +54,6 @@ from lstm_studies.models.programs import ClassifierProgram
 from lstm_studies.reporting import vowels as figures
 from lstm_studies.training import checkpoint, flags, loop, search, tables
 from lstm_studies.training import classifiers as saved
-from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.export import export_program
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
@@ -159,7 +158,9 @@ def load_start(model: LSTMClassifier, start: LSTMClassifier, adds_batch_norm: bo
     try:
         model.load_state_dict((new if adds_batch_norm else {}) | start.state_dict())
     except RuntimeError:
-        raise CheckpointError("--pretrained: the model has other sizes, normalization or batch norm") from None
+        raise checkpoint.CheckpointError(
+            "--pretrained: the model has other sizes, normalization or batch norm"
+        ) from None
 
 
 def starting_model(settings: FromPlain) -> LSTMClassifier:
