@@ -187,7 +187,8 @@ def draw_curves(
         if not is_dates(series) and all(float(value).is_integer() for value in x):  # epochs, sizes, steps
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         marker = "o" if markers or len(x) == 1 else None  # one point has no line to be seen by
-        style = "--" if name in dashed or label_of(name).endswith("training") else "-"
+        part = name if isinstance(name, str) else name[-1]
+        style = "--" if name in dashed or part == "training" else "-"
         axes.plot(x, y, label=label_of(name), color=colour, marker=marker, linestyle=style)
 
 
