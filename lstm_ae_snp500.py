@@ -145,7 +145,7 @@ def part_dates(count: int, settings: Reconstruct, part: str) -> list[slice]:
 def part_windows(data: StockPrices, settings: Reconstruct, part: str) -> Tensor:
     """Windows of daily highs as the data have them, (N, T); in the test part of a split by time they do not overlap."""
     if settings.split == "random":
-        return windows.random_parts(data.values, settings.window, settings.stride, settings.folds, settings.fold)[part]
+        return windows.random_part(data.values, settings.window, settings.stride, settings.folds, settings.fold, part)
     stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": settings.window}[part]
     return windows.high_windows(data.values, part_dates(len(data.dates), settings, part), settings.window, stride)
 

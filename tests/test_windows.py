@@ -53,7 +53,7 @@ def test_random_windows_are_dealt_by_their_first_day():
     values = torch.arange(2 * 20 * 5.0).view(2, 20, 5)
     tested = []
     for fold in range(3):
-        parts = price_windows.random_parts(values, 4, 1, 3, fold)
+        parts = {part: price_windows.random_part(values, 4, 1, 3, fold, part) for part in price_windows.PARTS}
         firsts = {part: set(x[: len(x) // 2, 0].tolist()) for part, x in parts.items()}  # of the first stock
         assert sum(map(len, firsts.values())) == 17 == len(set.union(*firsts.values()))
         assert torch.equal(

@@ -55,8 +55,8 @@ def high_windows(values: Tensor, blocks: Sequence[slice], length: int, stride: i
     return torch.cat([windows(highs[:, block], length, stride).flatten(0, 1) for block in blocks]).squeeze(2)
 
 
-def random_parts(values: Tensor, length: int, stride: int, folds: int, fold: int) -> dict[str, Tensor]:
-    """The windows (N, length) of each part if the days on which they begin are dealt to `folds` shares at random.
+def random_part(values: Tensor, length: int, stride: int, folds: int, fold: int, part: str) -> Tensor:
+    """The windows (N, length) of a part if the days on which they begin are dealt to `folds` shares at random.
 
     The days of share `fold` are for testing, those of the next one for validation; each day's windows are those of all
     stocks in values (S, D, 5). Windows of different parts have days in common.
@@ -65,8 +65,8 @@ def random_parts(values: Tensor, length: int, stride: int, folds: int, fold: int
     order = torch.randperm(everything.shape[1], generator=torch.Generator().manual_seed(0))
     shares = [order[k::folds].sort().values for k in range(folds)]
     test, validation = shares.pop(fold), shares.pop(fold % (folds - 1))
-    days = {"train": torch.cat(shares), "validation": validation, "test": test}
-    return {part: everything[:, chosen].flatten(0, 1) for part, chosen in days.items()}
+    days = {"train": torch.cat(shares), "validation": validation, "test": test}[part]
+    return everything[:, days].flatten(0, 1)
 
 
 # ---- prediction ------------------------------------------------------------------------------------------------------
