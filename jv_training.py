@@ -303,7 +303,7 @@ def basic(request: Request, folder: Path) -> dict:
 
 def histories(folder: Path) -> dict[str, dict[str, np.ndarray]]:
     """Columns (trainings, epochs) of the trainings of a model with all "seeds", and of those of the "folds"."""
-    seeds, folds = sorted(folder.glob("seeds/*")) or [folder], sorted(folder.glob("fold[0-9]*"))
+    seeds, folds = tables.trainings_in(folder), sorted(folder.glob("fold[0-9]*"))
     return {"seeds": tables.histories(seeds), "folds": tables.histories(folds)}
 
 

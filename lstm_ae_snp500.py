@@ -327,7 +327,7 @@ def compared(metrics: dict, request: Request, folder: Path, key: str, errors_of:
     settings = dataclasses.replace(request.single(), **metrics[OURS].get("best_combination", {}))
     folds = {k: [folder / f"fold{k}"] for k in range(settings.folds)}
     if settings.folds == 1:
-        folds = {None: sorted(folder.glob("seeds/*")) or [folder]}
+        folds = {None: tables.trainings_in(folder)}
     errors = [errors_of(dataclasses.replace(settings, fold=k), folders) for k, folders in folds.items()]
     return beside_opponents(metrics, key, errors)
 

@@ -253,8 +253,8 @@ def through(model: nn.Module, x: Tensor, device: str) -> Tensor:
 def errors_of_trained(folder: Path, x: Tensor, request: Request) -> np.ndarray:
     """Squared errors (S, N) on sequences x (N, T) of the S trainings of a model with different seeds."""
     errors = []
-    for path in sorted(folder.glob("seeds/*/best.pt")) or [folder / "best.pt"]:
-        model = checkpoint.rebuild(path, LSTMAutoencoder, DenseAutoencoder).to(request.device)
+    for path in tables.trainings_in(folder):
+        model = checkpoint.rebuild(path / "best.pt", LSTMAutoencoder, DenseAutoencoder).to(request.device)
         errors.append(squared_errors(through(model, x, request.device), x))
     return torch.stack(errors).numpy()
 

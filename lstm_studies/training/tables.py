@@ -92,7 +92,7 @@ def read_curves(folder: Path, key: str) -> dict[str, tuple[np.ndarray, ...]]:
 
     With several seeds the values are their means, and a third array holds their standard deviations.
     """
-    columns = histories(sorted(folder.glob("seeds/*")) or [folder])
+    columns = histories(trainings_in(folder))
     parts = {"training": f"train_{key}", "validation": f"val_{key}", "test": f"test_{key}"}
     return {name: curve(columns["epoch"][0], columns[part]) for name, part in parts.items() if part in columns}
 
@@ -100,6 +100,11 @@ def read_curves(folder: Path, key: str) -> dict[str, tuple[np.ndarray, ...]]:
 def curve(epochs: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
     """Epochs (E,), the mean of the values (trainings, E), and their deviation if there are several trainings."""
     return (epochs, values.mean(0), values.std(0, ddof=1)) if len(values) > 1 else (epochs, values[0])
+
+
+def trainings_in(folder: Path) -> list[Path]:
+    """The folders of a run's trainings with several seeds, or the run's own."""
+    return sorted(folder.glob("seeds/*")) or [folder]
 
 
 def histories(folders: list[Path]) -> dict[str, np.ndarray]:
