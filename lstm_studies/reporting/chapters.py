@@ -47,9 +47,9 @@ class Chapter:
         """The chapter in Markdown. Raises ChapterError."""
         if not self.path.exists():
             raise ChapterError(f"docs/chapters/{self.script}.md: expected a chapter, found no file")
-        names = (self.number, self.value, self.figure, self.results, self.settings, self.training, self.commands)
+        names = (self.number, self.value, self.figure, self.results, self.settings, self.training, self.diagram)
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-        environment.globals = {name.__name__: name for name in (*names, self.diagram)}
+        environment.globals = {name.__name__: name for name in names}
         text = re.sub(r"\]\((?!https?:|#)([^)]+)\)", self.moved_link, self.path.read_text(encoding="utf-8"))
         try:
             return environment.from_string(text).render().strip()
@@ -116,7 +116,7 @@ class Chapter:
         return f"{table([list(pictures), list(pictures.values())])}\n\n*{caption}*"
 
     def results(self, *studies: str, keys: Sequence[str] | None = None) -> str:
-        """The table of the studies' numbers, or of those in `keys`, beside baseline, opponent, literature, target."""
+        """The table of the studies' numbers, or of those in `keys`, beside baseline, opponent and literature."""
         rows = []
         for study in studies:
             section = self.section(study)
@@ -133,12 +133,11 @@ class Chapter:
                         "number": row.number.label,
                         **{title: ours.get(title, "-") for title in ("best", "as published")},
                         "n": ", ".join(seeds),
-                        "baseline": row.baseline_named,
+                        "baseline": "-" if row.baseline_named == row.opponent_named else row.baseline_named,
                         "opponent": row.opponent_named,
                         "ours beside it": row.against_text,
                         "looks": str(row.number.looks or ""),
                         "literature": row.published_named,
-                        "target": row.target_text + (f": {row.target_verdict}" if row.target_verdict else ""),
                     }
                 )
                 title = ""  # of the study's first row only
@@ -197,10 +196,6 @@ class Chapter:
         )
         where = html.escape("; ".join([*machines, *versions]), quote=False)
         return f"{table_of(rows)}\n\nOn {where}."
-
-    def commands(self, *studies: str) -> str:
-        """The commands of studies, a line for each preset."""
-        return "\n".join(["```", *(run.command for study in studies for run in self.runs(study)), "```"])
 
     def diagram(self, name: str) -> str:
         """A drawing of docs/diagrams; its title is the alternative text."""
