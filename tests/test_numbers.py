@@ -73,7 +73,15 @@ def test_a_number_beside_its_opponent():
     metrics["lstm"]["a_sigma"] = 0.004
     unpaired = numbers.row_of(Number(**accuracy), {"lstm": metrics["lstm"]}, apart)
     assert unpaired.opponent == 0.986 and unpaired.verdict == "within noise"
-    assert unpaired.against == pytest.approx({"difference": 0.004, "low": 0.004 - 0.0098, "high": 0.004 + 0.0098})
+    expected = {"difference": 0.004, "low": 0.004 - 0.0098, "high": 0.004 + 0.0098}
+    assert unpaired.against == pytest.approx(expected, abs=1e-6)
+    apart["lda"] |= {"seeds": 3, "a_std": 0.0}  # equal seeds change nothing, others widen the interval
+    assert numbers.row_of(Number(**accuracy), {"lstm": metrics["lstm"]}, apart).against == pytest.approx(
+        unpaired.against
+    )
+    apart["lda"]["a_std"] = 0.004
+    low = numbers.row_of(Number(**accuracy), {"lstm": metrics["lstm"]}, apart).against["low"]
+    assert -0.009 < low < unpaired.against["low"]
     assert (numbers.row_of(Number(**accuracy), metrics).verdict, beside.opponent) == (None, 0.986)
     assert row(ACCURACY, a=1).opponent_named == "-"
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from lstm_studies.evaluation.intervals import half_width, verdict
 from lstm_studies.reporting.studies import Number, Study
 
+MANY = 10**6  # degrees of freedom of a variance that is known
+
 
 class Kind(NamedTuple):
     """How numbers of one kind are written, and which of two is better."""
@@ -212,11 +214,17 @@ def row_of(number: Number, metrics: dict[str, dict], opponents: dict[str, dict] 
 
 
 def unpaired(ours: dict, theirs: dict, name: str) -> dict[str, float] | None:
-    """The difference of two accuracies whose predictions cannot be compared one by one, from their binomial sigmas."""
-    sigmas = [values.get(f"{name}_sigma") for values in (ours, theirs)]
-    if None in sigmas:
-        return None
-    difference, half = mean_of(ours, name) - mean_of(theirs, name), 1.96 * math.hypot(*sigmas)
+    """The difference of two numbers whose test cases cannot be compared one by one: its interval is over the seeds and,
+    by the standard errors `<name>_sigma`, over the test cases of each.
+    """
+    variances = []
+    for values in (ours, theirs):
+        if (sigma := values.get(f"{name}_sigma")) is None:
+            return None
+        variances.append((sigma**2, MANY))
+        if values.get("seeds", 1) > 1:
+            variances.append((values[f"{name}_std"] ** 2 / values["seeds"], values["seeds"] - 1))
+    difference, half = mean_of(ours, name) - mean_of(theirs, name), half_width(variances)
     return {"difference": difference, "low": difference - half, "high": difference + half}
 
 
