@@ -10,8 +10,8 @@
 A digit is a sequence: 28 rows of 28 pixels, 16 patches of 7 x 7, 784 single pixels, or steps of any other divisor of
 784 pixels. An encoder reads it, the decoder reconstructs it from the code z alone, and with `classify` (short form:
 `--classification`) the decoder's last hidden state gives the class. 55,000 digits train, 5,000 validate, 10,000 test.
-Baselines: PCA with a code of the same size, and the mean of the training digits. A new model is an entry of MODELS here
-and one of MODEL_FLAGS in config/lstm_ae_mnist.py.
+Baselines: PCA with a code of the same size, the mean of the training digits, and the models of `opponents`. A new model
+is an entry of MODELS here and one of MODEL_FLAGS in config/lstm_ae_mnist.py.
 
 Deviations from the published studies; 1 to 3 do not apply to --preset published:
 1. Where one flag set both, `--code_size` sets the width of the bottleneck apart from that of the LSTMs: PCA with 8
@@ -47,12 +47,12 @@ from torch.utils.data import TensorDataset
 
 from lstm_studies.evaluation import class_scores
 from lstm_studies.evaluation.anomalies import judge
-from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
+from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines, standard_error
 from lstm_studies.evaluation.binary_scores import binomial_sigma
 from lstm_studies.loaders.mnist import Mnist, as_images, as_sequences, mnist, own_images, random_shifts, read_images
 from lstm_studies.models.conv_lstm import low_precision_pays
 from lstm_studies.models.lstm_ae import Autoencoder, ConvLSTMAutoencoder, LSTMAutoencoder, harmonic_periods
-from lstm_studies.models.opponents import SmallCNN
+from lstm_studies.models.opponents import DenseAutoencoder, SmallCNN
 from lstm_studies.reporting import plots
 from lstm_studies.training import checkpoint, loop, search, tables
 from lstm_studies.training.presets import Request
@@ -162,33 +162,40 @@ def test(settings: Reconstruct, folder: Path) -> dict:
         "training_digits": len(data.train_images),
     }
     for part, images, labels in (
-        ("test", data.test_images, data.test_labels),
         ("val", data.validation_images, data.validation_labels),
+        ("test", data.test_images, data.test_labels),
     ):
-        means = loop.evaluate(model, make_step(settings), TensorDataset(images, labels), settings)
-        metrics[f"{part}_mse"] = means.get("mse", means["loss"])
-        if "accuracy" in means:
-            metrics[f"{part}_accuracy"] = means["accuracy"]
+        errors, logits = predictions(model, images, settings.step_shape, settings.device)
+        metrics[f"{part}_mse"] = errors.mean().item()
+        if isinstance(settings, Classify):
+            metrics[f"{part}_accuracy"] = (logits.argmax(1) == labels).double().mean().item()
+    metrics["test_mse_sigma"] = standard_error(errors)
     metrics |= reconstruction_baselines(data.train_images / 255, data.test_images / 255, model.code_size)
     if metrics["test_mse"] > metrics["pca_mse"]:
         ours, theirs = (f"{metrics[name]:.3g}" for name in ("test_mse", "pca_mse"))
         metrics["notice"] = (
             f"NOTICE: {settings.model}: its test error, {ours}, is above PCA's with as large a code, {theirs}"
         )
-    if "accuracy" in means:
+    if isinstance(settings, Classify):
         majority = data.train_labels.bincount().argmax()
         metrics["test_accuracy_sigma"] = binomial_sigma(metrics["test_accuracy"], len(data.test_labels))
         metrics["majority_accuracy"] = (data.test_labels == majority).float().mean().item()
-        metrics |= class_scores.summary(test_logits(model, settings).numpy(), data.test_labels.numpy())
+        metrics |= class_scores.summary(logits.numpy(), data.test_labels.numpy())
     if isinstance(model, ConvLSTMAutoencoder):
         metrics["convolutions_in"] = convolutions_in(settings)
     return metrics
 
 
-def test_logits(model: Autoencoder, settings: Reconstruct) -> Tensor:
-    """(N, K) of the test digits."""
-    x = as_sequences(load(settings).test_images, settings.step_shape)
-    return in_batches(lambda x: model(x).logits, x, settings.device)
+def predictions(model: nn.Module, images: Tensor, step_shape: tuple[int, ...], device: str) -> tuple[Tensor, Tensor]:
+    """Squared errors (N,), in float64, of images (N, 28, 28), and their logits (N, K), K = 0 without classes."""
+
+    def outputs(x: Tensor) -> Tensor:
+        output = model(x)
+        errors = (output.reconstruction - x).square().mean((1, 2))
+        return errors[:, None] if output.logits is None else torch.cat([errors[:, None], output.logits], 1)
+
+    table = in_batches(outputs, as_sequences(images, step_shape), device)
+    return table[:, 0].double(), table[:, 1:]
 
 
 def convolutions_in(settings: Reconstruct) -> str:
@@ -313,7 +320,7 @@ def plot_confusion(runs: dict[str, Request], folder: Path) -> None:
         settings = runs[name].single()
         data, model = load(settings), trained(path, settings.device)
         classes = data.metadata["classes"]
-        predicted = test_logits(model, settings).argmax(1)
+        predicted = predictions(model, data.test_images, settings.step_shape, settings.device)[1].argmax(1)
         matrices[name] = np.zeros((classes, classes), int)
         np.add.at(matrices[name], (data.test_labels.numpy(), predicted.numpy()), 1)
     plots.confusion(folder / "confusion.png", matrices, range(classes))
@@ -325,9 +332,12 @@ STRENGTHS = (0.01, 0.1)  # C of the logistic regression; the one with the best v
 
 
 def opponents(request: Request, folder: Path) -> dict:
-    """Fits logistic regression and trains a convolutional network, on the digits that classify reads."""
+    """Fits logistic regression, and trains a convolutional network and autoencoders without recurrence."""
     metrics = {"linear": linear_classifier(load(request))}
-    return metrics | search.fit({"cnn": request}, folder, train_cnn, test_cnn)
+    cnn = request.with_values(code_size=request.code_size[:1])
+    mlps = {f"mlp_{size}": request.with_values(network="mlp", code_size=[size]) for size in request.code_size}
+    metrics |= search.fit({"cnn": cnn}, folder, train_opponent, test_opponent)
+    return metrics | search.fit(mlps, folder / "mlp", train_opponent, test_opponent)
 
 
 def linear_classifier(data: Mnist) -> dict:
@@ -345,25 +355,35 @@ def linear_classifier(data: Mnist) -> dict:
     return {**opponent_scores(data, logits), "val_accuracy": scores[best], "C": STRENGTHS[best], "seconds": seconds}
 
 
-def train_cnn(settings: Opponents, folder: Path) -> loop.Result:
-    data = load(settings)
+def train_opponent(settings: Opponents, folder: Path) -> loop.Result:
+    """The convolutional network by its cross-entropy, or the MLP autoencoder by its squared error."""
+    data, is_mlp = load(settings), settings.network == "mlp"
     training = TensorDataset(data.train_images, data.train_labels)
     validation = TensorDataset(data.validation_images, data.validation_labels)
 
     def step(model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:
         images, labels = batch
+        if is_mlp:
+            x = as_sequences(images, (SIDE, SIDE))  # (B, 1, 784)
+            return {"loss": mse_loss(model(x).reconstruction.float(), x)}
+        if model.training and settings.shift:
+            images = random_shifts(images, settings.shift)
         logits = model((images / 255 - MEAN) / STD).float()
         return {"loss": cross_entropy(logits, labels), "accuracy": (logits.argmax(1) == labels).float().mean()}
 
-    model, monitor = SmallCNN(data.metadata["classes"]), {"monitor": "accuracy", "maximise": True}
-    return loop.train(model, step, training, validation, settings.reading(data.metadata), folder, **monitor)
+    model = DenseAutoencoder(PIXELS, 512, settings.code_size) if is_mlp else SmallCNN(data.metadata["classes"])
+    return loop.train(model, step, training, validation, settings.reading(data.metadata), folder)
 
 
-def test_cnn(settings: Opponents, folder: Path) -> dict:
-    data, model = load(settings), checkpoint.rebuild(folder / "best.pt", SmallCNN).to(settings.device)
+def test_opponent(settings: Opponents, folder: Path) -> dict:
+    data = load(settings)
+    model = checkpoint.rebuild(folder / "best.pt", SmallCNN, DenseAutoencoder).to(settings.device)
+    metrics = {"data": data.metadata["data"], "parameters": sum(p.numel() for p in model.parameters())}
+    if settings.network == "mlp":
+        errors, _ = predictions(model, data.test_images, (SIDE, SIDE), settings.device)
+        return {**metrics, "test_mse": errors.mean().item(), "test_mse_sigma": standard_error(errors)}
     images = (data.test_images / 255 - MEAN) / STD
-    logits = in_batches(model, images, settings.device).numpy()
-    return {"parameters": sum(p.numel() for p in model.parameters()), **opponent_scores(data, logits)}
+    return {**metrics, **opponent_scores(data, in_batches(model, images, settings.device).numpy())}
 
 
 def opponent_scores(data: Mnist, logits: np.ndarray) -> dict:

@@ -96,8 +96,13 @@ class Classify(Reconstruct):
 
 @dataclass(frozen=True)
 class Opponents(Training, DownloadedData):
-    """accuracy of logistic regression on the pixels and of a small convolutional network"""
+    """opponents: logistic regression, a small convolutional network, and an MLP autoencoder for each --code_size"""
 
+    code_size: PositiveInt = model_flag(128, "code size of the MLP autoencoder", "each")
+    shift: Annotated[int, Range(0, 28)] = training_flag(
+        0, "augmentation of the convolutional network: random shift of up to N pixels; 0: none"
+    )
+    network: str = "cnn"  # or "mlp"
     data: Path | None = data_flag(None, "folder of four IDX files (28 x 28 images, labels) instead of MNIST")
 
     def check(self, given) -> None:
@@ -127,7 +132,8 @@ def by_pixels(asked) -> bool:
 
 def best(asked) -> dict[str, Any]:
     if asked.function == "opponents":
-        return {"batch_size": 128, "learning_rate": 2e-3, "epochs": 6}
+        usual = {"batch_size": 128, "learning_rate": 2e-3, "code_size": [128, 64, 32, 16, 8]}
+        return {**usual, "epochs": 20} if asked.network == "mlp" else {**usual, "epochs": 12, "shift": 1}
     usual, conv = {"batch_size": 64, "precision": "bfloat16"}, asked.model == "conv"
     if by_pixels(asked):
         usual = {**usual, "model": "fc", "code_size": 0, "batch_size": 32, "learning_rate": 2e-3}
@@ -157,7 +163,7 @@ def published(asked) -> dict[str, Any]:
 
 def quick(asked) -> dict[str, Any]:
     if asked.function == "opponents":
-        return {**best(asked), "epochs": 3, "limit": 2000}
+        return {**best(asked), "epochs": 3, "limit": 2000, "code_size": [128, 16]}
     usual = {"batch_size": 64, "precision": "bfloat16", "learning_rate": 5e-3, "epochs": 12, "limit": 6000}
     if asked.function == "reconstruct":
         return usual

@@ -265,7 +265,7 @@ def test_no_error_at_all_can_be_drawn(tmp_path, monkeypatch):
 
 
 def test_opponents_read_the_same_digits(tmp_path):
-    """Both beat the most frequent class by far with 400 digits; the network's checkpoint gives its accuracy again."""
+    """400 digits are enough to beat chance and grey images by far; checkpoints give the numbers again."""
     argv = [
         "--function",
         "opponents",
@@ -278,17 +278,25 @@ def test_opponents_read_the_same_digits(tmp_path):
         "--quiet",
         "--lr",
         ".003",
+        "--code_size",
+        "8",
+        "24",
     ]
     metrics = mnist.main([*argv, "--output_dir", str(tmp_path)])
+    assert list(metrics) == ["linear", "cnn", "mlp_8", "mlp_24"]
+    assert metrics["mlp_24"]["epochs"] == 2 and metrics["mlp_24"]["parameters"] > metrics["mlp_8"]["parameters"]
+    for name in ("mlp_8", "mlp_24"):
+        assert 0 < metrics[name]["test_mse"] < 0.1 and 0 < metrics[name]["test_mse_sigma"] < 0.005
     assert metrics["linear"]["test_accuracy"] > 0.7 and metrics["cnn"]["test_accuracy"] > 0.5
     assert metrics["linear"]["test_accuracy_sigma"] == pytest.approx(
         math.sqrt(metrics["linear"]["test_accuracy"] * (1 - metrics["linear"]["test_accuracy"]) / 1000)
     )
-    for values in metrics.values():
+    for values in (metrics["linear"], metrics["cnn"]):
         assert 0 < values["test_log_loss"] < math.log(10) and 0 < values["calibration_error"] < 0.5
     again = mnist.main(["--function", "opponents", "--dry_run", "--quiet", "--output_dir", str(tmp_path)])
     for name in ("test_accuracy", "test_log_loss", "calibration_error"):
         assert again["cnn"][name] == metrics["cnn"][name]
+    assert again["mlp_8"]["test_mse"] == metrics["mlp_8"]["test_mse"]
 
 
 def test_the_small_network_takes_images():

@@ -54,5 +54,10 @@ def beside_pca(
     return rows, errors
 
 
+def standard_error(errors: Tensor) -> float:
+    """Standard error of the mean of errors (N,)."""
+    return (errors.std() / len(errors) ** 0.5).item()
+
+
 def mse(estimate: Tensor, target: Tensor) -> float:
     return (estimate.double() - target.double()).square().mean().item()
