@@ -58,6 +58,7 @@ from lstm_studies.training.export import export_program
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
 from lstm_studies.training.settings import UsageError
+from lstm_studies.training.trained import settings_of
 
 ROBUSTNESS_SEEDS = 3  # of which models are attacked, at most: those of ten with a large epsilon would take hours
 
@@ -158,9 +159,8 @@ def load_start(model: LSTMClassifier, start: LSTMClassifier, adds_batch_norm: bo
     try:
         model.load_state_dict((new if adds_batch_norm else {}) | start.state_dict())
     except RuntimeError:
-        raise checkpoint.CheckpointError(
-            "--pretrained: the model has other sizes, normalization or batch norm"
-        ) from None
+        problem = "--pretrained: the model has other sizes, normalization or batch norm"
+        raise checkpoint.CheckpointError(problem) from None
 
 
 def starting_model(settings: FromPlain) -> LSTMClassifier:
@@ -297,14 +297,8 @@ def logits_of(models: list[LSTMClassifier], x: Tensor, lengths: Tensor) -> Tenso
 def basic(request: Request, folder: Path) -> dict:
     """Trains the plain model from scratch."""
     metrics = fit({"plain": request}, folder, opponents=("lda", "svm", "gaussian", "dtw"))
-    figures.plot_training(histories(folder), folder)
+    figures.plot_training(figures.histories(folder), folder)
     return metrics
-
-
-def histories(folder: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Columns (trainings, epochs) of the trainings of a model with all "seeds", and of those of the "folds"."""
-    seeds, folds = tables.trainings_in(folder), sorted(folder.glob("fold[0-9]*"))
-    return {"seeds": tables.histories(seeds), "folds": tables.histories(folds)}
 
 
 def adversarial(request: Request, folder: Path) -> dict:
@@ -329,7 +323,7 @@ def compare(request: Request, folder: Path, mode: str) -> dict:
     models = {name: metrics[name] for name in requests}
     chosen = min((name for name in models if name != "plain"), key=lambda name: models[name]["cv_loss"])
     tables.write_csv(folder / "epsilon.csv", figures.rows_of(models))
-    curves = {name: histories(folder / name) for name in models}
+    curves = {name: figures.histories(folder / name) for name in models}
     figures.plot_comparison(models, curves, chosen, mode, folder)
     of_mode = {key: value for key, value in metrics[chosen].items() if key != "seconds"}  # counted once
     return {"plain": metrics.pop("plain"), mode: of_mode, **metrics}
@@ -411,24 +405,38 @@ def robustness(request: Request, folder: Path) -> dict:
     """Tests the models of adversarial and proximal on attacked, noisy, shortened and incomplete sequences."""
     data, metrics, lines, areas, scale = load(request), {}, {}, {}, None
     batch = data.test.all()
-    trained = saved.trained_models(request.output_dir)
-    largest = {mode: max(e for _, m, e, _ in trained.values() if m == mode) for _, mode, _, _ in trained.values()}
+    trained, slow = saved.trained_models(request.output_dir), []  # slow: models on which the slow tests are made, too
+    attacked = {name: robust.cross_validated(held_out_models(request, path)) for name, (path, *_) in trained.items()}
+    for mode in {mode for _, mode, _, _ in trained.values()}:
+        names = [name for name, of_model in trained.items() if of_model[1] == mode]
+        slow += [max(names, key=lambda name: attacked[name] or 0), max(names, key=lambda name: trained[name][2])]
     for name, (path, mode, epsilon, chosen) in trained.items():
         models = saved.classifiers(path, LSTMClassifier)[:ROBUSTNESS_SEEDS]
         scale = scale or robust.scale_of(data.train.steps, batch, models)  # of the plain ones, which come first
         rows, areas[name] = [robust.sensitivity(model, batch) for model in models], {}
-        tests = robust.all_tests(models, batch, scale, request.seed, slow_ones=chosen or epsilon == largest[mode])
+        tests = robust.all_tests(models, batch, scale, request.seed, slow_ones=chosen or name in slow)
         for test, (sizes, right) in tests.items():  # right: (R, M, N)
             accuracies, areas[name][f"area_{test}"] = right.double().mean(2), robust.area(sizes, right).numpy()
             lines.setdefault(test, {})[mode, epsilon, chosen] = sizes, accuracies.mean(1).tolist()
             for row, of_model, its_area in zip(rows, accuracies.T, areas[name][f"area_{test}"], strict=True):
                 row |= {f"accuracy_{test}_{size:g}": value.item() for size, value in zip(sizes, of_model, strict=True)}
                 row[f"area_{test}"] = float(its_area.mean())
-        metrics[name] = {"data": data.metadata["data"], "epsilon": models[0].epsilon, **search.over_seeds(rows)}
+        metrics[name] = {"data": data.metadata["data"], "epsilon": epsilon, **search.over_seeds(rows)}
+        metrics[name] |= {"cv_attacked_accuracy": attacked[name]} if attacked[name] is not None else {}
         if name != "plain":
             metrics[name]["against"] = {"plain": differences(areas[name], areas["plain"])}
     figures.plot_robustness(lines, folder)
     return metrics
+
+
+def held_out_models(request: Request, folder: Path) -> list[tuple[LSTMClassifier, robust.Batch]]:
+    """The models of the cross-validation in a model's folder, each with the sequences that it was not trained on."""
+    pairs = []
+    for path in sorted(folder.glob("fold[0-9]*")):
+        settings = settings_of(request, folder.parent.name, checkpoint.load_latest(path / "last.pt") or {}, path)
+        _, held = training_and_held_out(settings, load(settings).train)
+        pairs.append((checkpoint.rebuild(path / "best.pt", LSTMClassifier), held.all()))
+    return pairs
 
 
 def predict(request: Request, folder: Path) -> dict:
@@ -436,7 +444,7 @@ def predict(request: Request, folder: Path) -> dict:
     series, path = read_ts(request.data), request.model_from or request.output_dir / "basic"
     models = saved.classifiers(path, LSTMClassifier)
     names = models[0].class_names or tuple(str(k) for k in range(models[0].arguments["classes"]))
-    check_sequences(request, series.values, models[0])
+    saved.check_sequences(request.data, series.values, models[0])
     x = torch.nn.utils.rnn.pad_sequence(series.values, batch_first=True)
     lengths = torch.tensor([len(value) for value in series.values])
     probabilities = logits_of(models, x, lengths).softmax(2).mean(0)  # (N, K)
@@ -449,16 +457,8 @@ def predict(request: Request, folder: Path) -> dict:
         rows.append({"sequence": i + 1, **known, "predicted": predicted[i], **shares})
     tables.write_csv(folder / "predictions.csv", rows)
     right = [a == b for a, b in zip(predicted, classes or [], strict=False)]
-    accuracy = {"accuracy": statistics.mean(right)} if right else {}
-    return {models[0].mode: {"model": str(path), "sequences": len(rows), "seeds": len(models), **accuracy}}
-
-
-def check_sequences(request: Request, values: list[Tensor], model: LSTMClassifier) -> None:
-    features, kernel = model.arguments["input_size"], model.arguments["kernel_size"]
-    if values[0].shape[1] != features:
-        raise UsageError(f"--data: {request.data}: expected {features} features per step, found {values[0].shape[1]}")
-    if (shortest := min(map(len, values))) < kernel:
-        raise UsageError(f"--data: {request.data}: expected at least {kernel} steps per sequence, found {shortest}")
+    row = {"model": str(path), "sequences": len(rows), "seeds": len(models)}
+    return {models[0].mode: row | ({"accuracy": statistics.mean(right)} if right else {})}
 
 
 def export(request: Request, folder: Path) -> dict:

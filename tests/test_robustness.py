@@ -133,6 +133,14 @@ def test_the_area_is_the_mean_over_the_sizes():
     assert area((1.0, 0.5), torch.ones(2, 1, 3)).tolist() == [[1.0] * 3]
 
 
+def test_the_cross_validated_accuracy_is_the_area_over_the_sequences_of_all_models(models, batch, monkeypatch):
+    monkeypatch.setattr(robustness, "RADII_OF_SEVERAL_STEPS", (0.0, 0.1, 0.4))
+    halves = [tuple(part[:1] for part in batch), tuple(part[1:] for part in batch)]
+    areas = [robustness.cross_validated([(model, half)]) for model, half in zip(models, halves, strict=False)]
+    both = robustness.cross_validated([*zip(models, halves, strict=False)])
+    assert both == pytest.approx((areas[0] + 3 * areas[1]) / 4) and 0 < both < 1
+
+
 def test_a_certified_radius_is_that_of_cohen_and_others(models, batch, scale, monkeypatch):
     """A model that does not look is right in all draws or in none: p >= .001^(1/100), radius .5 Phi^-1(p) = .749."""
     monkeypatch.setattr(robustness, "CERTIFIED", (0.0, 0.74, 0.76))

@@ -70,6 +70,19 @@ def all_tests(
     return tests | {"missing_share": (MISSING, torch.stack(missing))}
 
 
+def cross_validated(models: Sequence[tuple[LSTMClassifier, Batch]]) -> float | None:
+    """The mean of `area` under attacks on x of several steps, each model on the sequences beside it; None without any.
+
+    Norms are measured in the deviations of these sequences.
+    """
+    areas = []
+    for model, batch in models:
+        steps = torch.cat([x[:length] for x, length in zip(*batch[:2], strict=True)])
+        right = right_under_attack(model, batch, scale_of(steps, batch, [model]), "x", RADII_OF_SEVERAL_STEPS, STEPS, 0)
+        areas.append(area(RADII_OF_SEVERAL_STEPS, right))
+    return torch.cat(areas).mean().item() if areas else None
+
+
 def area(sizes: Sequence[float], right: Tensor) -> Tensor:
     """(M, N): the mean of what is right (R, M, N) over the range of sizes, by the trapezoid rule."""
     x = torch.tensor(sizes, dtype=torch.float64)

@@ -11,6 +11,7 @@ import numpy as np
 
 from lstm_studies.reporting import plots
 from lstm_studies.reporting.plots import COLOURS, draw_curves, legend_above, plt, save
+from lstm_studies.training import tables
 
 TEST_PANEL = "test data (chooses nothing)"
 CV_PANEL = "cross-validation (its last cross-entropy chooses)"
@@ -68,6 +69,12 @@ def curve(histories: dict[str, dict], trainings: str, column: str) -> tuple[np.n
     values = histories[trainings][column] * (100 if "accuracy" in column else 1)
     spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
     return histories[trainings]["epoch"][0], values.mean(0), spread
+
+
+def histories(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Columns (trainings, epochs) of the trainings of a model with all "seeds", and of those of the "folds"."""
+    seeds, folds = tables.trainings_in(folder), sorted(folder.glob("fold[0-9]*"))
+    return {"seeds": tables.histories(seeds), "folds": tables.histories(folds)}
 
 
 def plot_training(histories: dict[str, dict], folder: Path) -> None:

@@ -6,6 +6,8 @@ Version 1.0 trained the models of all seeds as one stack, and saved them so: the
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from lstm_studies.training import checkpoint
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.settings import UsageError
@@ -71,6 +73,15 @@ def trained_models(output_dir: Path) -> dict[str, tuple[Path, str, float, bool]]
         for name, epsilon in epsilons.items():
             models[f"{mode}, {name}"] = folder / name, mode, epsilon, epsilon == chosen
     return models
+
+
+def check_sequences(file: Path, values: list[Tensor], model: nn.Module) -> None:
+    """Raises UsageError for sequences (steps, features) that the classifier cannot read."""
+    features, kernel = model.arguments["input_size"], model.arguments["kernel_size"]
+    if values[0].shape[1] != features:
+        raise UsageError(f"--data: {file}: expected {features} features per step, found {values[0].shape[1]}")
+    if (shortest := min(map(len, values))) < kernel:
+        raise UsageError(f"--data: {file}: expected at least {kernel} steps per sequence, found {shortest}")
 
 
 # ---- version 1.0 -----------------------------------------------------------------------------------------------------
