@@ -32,8 +32,8 @@ from lstm_studies.training import loop
 from lstm_studies.training.run import keep_memory
 
 ABOUT = (
-    "An epoch with the published sizes, validation included, beside the same model with features last and nn.LSTM. "
-    "`files`: writing history and checkpoints, per epoch."
+    "An epoch with the published sizes (samples x days x features, H units), validation included, beside the same "
+    "model with features last and nn.LSTM. `files`: writing history and checkpoints."
 )
 SIZES = {"acl18": (20315, 2555), "kdd17": (64307, 8070)}  # training and validation samples
 
@@ -58,14 +58,14 @@ def make_settings(dataset: str, model: str, data_dir: Path | None) -> adv_alstm.
 
 
 def data_sets(settings: adv_alstm.Movement) -> tuple[TensorDataset, TensorDataset, str]:
-    """Training and validation samples, and whether they are the archive's or random."""
+    """Training and validation samples, and the end of the row's name if they are not the archive's."""
     try:
         data = adv_alstm.load(settings)
-        return adv_alstm.tensors(data.train), adv_alstm.tensors(data.validation), "archive"
+        return adv_alstm.tensors(data.train), adv_alstm.tensors(data.validation), ""
     except DataError:
         shapes = [(n, settings.steps, 11) for n in SIZES[settings.dataset]]
         made = [TensorDataset(torch.randn(shape), torch.randint(2, shape[:1])) for shape in shapes]
-        return made[0], made[1], "random"
+        return made[0], made[1], ", random data"
 
 
 def trainer(model: AdvALSTM, parts: list[TensorDataset], settings: adv_alstm.Movement, folder: Path | None = None):
@@ -99,8 +99,8 @@ def main(argv: list[str] | None = None) -> list[Row]:
             plain.load_state_dict(model.state_dict())
             ways = {"here": trainer(model, parts, settings), "nn.LSTM": trainer(plain, parts, settings)}
             seconds = medians(ways, flags.rounds)
-            shape = f"{len(parts[0]):,} x {settings.steps} x 11, {settings.hidden_size} units, {source} data"
-            what = f"epoch, {dataset.upper()} {adv_alstm.report.label(name)}, {shape}"
+            shape = f"{len(parts[0]):,}x{settings.steps}x11, H={settings.hidden_size}{source}"
+            what = f"{dataset.upper()} {adv_alstm.report.label(name)}, {shape}"
             ratio = seconds["nn.LSTM"] / seconds["here"]
             rows.append(Row(what, {**seconds, "files": seconds_of_files(parts, settings)}, ratio))
     return record("adv_alstm", "Stock movement, training epoch", ABOUT, rows)

@@ -12,20 +12,18 @@ encoder       one channel per step; the loss reads the last hidden map
 decoder       one map of as many channels as the hidden state has, held for all steps; the loss reads all hidden maps
 autoencoder   `ConvLSTMAutoencoder` with either one in both places, and its reconstruction error
 
-Step by step in turn, in processor time (what the clock shows on a quiet core), in two processes: the usual one as it
-runs by itself (PyTorch gives freed memory back to the system; the scripts keep it, `keep_memory`), and all with freed
-memory kept. Before they are timed, both give the same outputs and gradients in float64, to 1e-10.
+Step by step in turn, in processor time (what the clock shows on a quiet core), all with freed memory kept
+(`keep_memory`), as in the scripts. Before they are timed, both give the same outputs and gradients in float64, to
+1e-10.
 """
 
 import argparse
 import functools
 import math
-import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -39,24 +37,23 @@ from lstm_studies.models.conv_lstm import ConvLSTM
 from lstm_studies.models.lstm_ae import ConvLSTMAutoencoder
 from lstm_studies.training.run import keep_memory
 
-SIZES = (  # B, T, space, channels, kernel; targets: float32, bfloat16 beside float32, beside autocast
-    (64, 28, (28,), 32, 3, (">= 2", ">= 2", ">= 1.6")),
-    (16, 10, (32, 32), 64, 3, (">= 2", ">= 4", ">= 1.8")),
-    (64, 28, (28,), 16, 5, ("", "", "")),  # as in lstm_ae_mnist.py
-)
+SIZES = {  # B, T, space, channels, kernel; targets: float32, bfloat16 beside float32, beside autocast
+    "1d": (64, 28, (28,), 32, 3, (">= 2", ">= 2", ">= 1.6")),
+    "2d": (16, 10, (32, 32), 64, 3, (">= 2", ">= 4", ">= 1.8")),
+    "mnist": (64, 28, (28,), 16, 5, ("", "", "")),  # as in lstm_ae_mnist.py
+}
 PARTS, DTYPES = ("encoder", "decoder", "autoencoder"), {"": torch.float32, ", bfloat16": torch.bfloat16}
 ABOUT = (
     "The usual implementation convolves the concatenated input and hidden map at every step and lets autograd "
-    "record it. The ratio is usual / ours. `memory kept`: both run with malloc trimming off. `by itself`: the usual "
-    "one runs with PyTorch's default. Sizes are B x T x maps."
+    "record it. Both run with malloc trimming off. The ratio is usual / ours. Sizes (B x T x maps, H channels, kernel "
+    "k): `1d` 64x28x1x28 H=32 k=3; `2d` 16x10x32x32 H=64 k=3; `mnist`, as in lstm_ae_mnist.py, 64x28x1x28 H=16 k=5."
 )
 BFLOAT16_ABOUT = (
-    "Ours runs under autocast, the usual one in float32 or under autocast, all with malloc trimming off. Products "
-    "in bfloat16 are twice as fast as in float32 with AVX-512, six times with AMX."
+    "Ours runs under autocast, the usual one in float32 or under autocast. Products in bfloat16 are twice as fast as "
+    "in float32 with AVX-512, six times with AMX."
 )
 LIMIT_ABOUT = (
-    "The time of the step's convolutions alone, divided by ours: the largest ratio that any implementation could "
-    "reach with these convolutions is 1."
+    "The time of the step's convolutions alone, divided by ours; no implementation that computes them exceeds 1."
 )
 
 
@@ -138,13 +135,6 @@ def check_equal(space: tuple[int, ...], channels: int, kernel: int) -> None:
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10, msg=lambda text, p=part: f"{p}: {text}")
 
 
-def prepare(kept: bool) -> None:
-    """Sets up a process of its own, with freed memory kept or not."""
-    torch.set_num_threads(1)
-    if kept:
-        keep_memory()
-
-
 @functools.lru_cache(maxsize=1)
 def steps_of(size: tuple) -> dict[tuple[str, str], tuple[nn.Module, Callable[[], Tensor]]]:
     """The models of a size and their losses, by part and way."""
@@ -213,27 +203,19 @@ def medians(functions: dict[str, Callable[[], float]], rounds: int) -> dict[str,
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def measure(size: tuple, part: str, kept: ProcessPoolExecutor, other: ProcessPoolExecutor) -> dict[str, float]:
+def measure(size: tuple, part: str) -> dict[str, float]:
     """Seconds of every way."""
-    ways = {"usual, by itself": (other, "usual", "")}
-    for suffix in DTYPES:
-        for way in ("usual", "ours", *(() if part == "autoencoder" else ("convolutions",))):
-            ways[way + suffix] = (kept, way, suffix)
-    functions = {
-        name: lambda pool=pool, way=way, suffix=suffix: pool.submit(seconds, size, part, way, suffix).result()
-        for name, (pool, way, suffix) in ways.items()
-    }
+    ways = ("usual", "ours", *(() if part == "autoencoder" else ("convolutions",)))
+    functions = {way + suffix: functools.partial(seconds, size, part, way, suffix) for suffix in DTYPES for way in ways}
     return medians(functions, 4 if len(size[2]) == 2 else 25)
 
 
-def rows_of(size: tuple, part: str, times: dict[str, float]) -> tuple[list[Row], list[Row], list[Row]]:
+def rows_of(name: str, part: str, times: dict[str, float]) -> tuple[list[Row], list[Row], list[Row]]:
     """The rows of one size and part for the three tables."""
-    batch, steps, space, channels, kernel, (float32, bfloat16, autocast) = size
-    what = f"{part}, {'x'.join(map(str, (batch, steps, *(1, *space)[-2:])))} H={channels} k={kernel}"
-    plain, fast, limit = [], [], []
-    for label, usual in (("by itself", times["usual, by itself"]), ("memory kept", times["usual"])):
-        values = {"usual": usual, "ours": times["ours"]}
-        plain.append(Row(f"{what}, {label}", values, usual / times["ours"], float32))
+    *_, (float32, bfloat16, autocast) = SIZES[name]
+    what = f"{part}, {name}"
+    values = {way: times[way] for way in ("usual", "ours")}
+    plain, fast, limit = [Row(what, values, times["usual"] / times["ours"], float32)], [], []
     ours = times["ours, bfloat16"]
     for label, usual, target in (
         ("float32", times["usual"], bfloat16),
@@ -251,14 +233,14 @@ def rows_of(size: tuple, part: str, times: dict[str, float]) -> tuple[list[Row],
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args(argv)
-    own = {"max_workers": 1, "mp_context": multiprocessing.get_context("spawn"), "initializer": prepare}
+    torch.set_num_threads(1)
+    keep_memory()
     tables: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
-    with ProcessPoolExecutor(initargs=(True,), **own) as kept, ProcessPoolExecutor(initargs=(False,), **own) as other:
-        for size in SIZES:
-            check_equal(size[2], size[3], size[4])
-            for part in PARTS:
-                for table, rows in zip(tables, rows_of(size, part, measure(size, part, kept, other)), strict=True):
-                    table.extend(rows)
+    for name, size in SIZES.items():
+        check_equal(size[2], size[3], size[4])
+        for part in PARTS:
+            for table, rows in zip(tables, rows_of(name, part, measure(size, part)), strict=True):
+                table.extend(rows)
     record("conv_lstm", "ConvLSTM, training step", ABOUT, tables[0])
     record("conv_lstm", "ConvLSTM in bfloat16", BFLOAT16_ABOUT, tables[1])
     record("conv_lstm", "ConvLSTM beside its convolutions", LIMIT_ABOUT, tables[2])

@@ -39,18 +39,17 @@ BATCH, STEPS, SIZES = 128, 784, (64, 128)
 TRAIN = "lstm_ae_mnist.py --function classify --model fc --sequence pixels --source sample --epochs 1 --quiet "
 TRAIN += "--limit 1280 --batch_size 128"
 ABOUT = (
-    f"LSTM autoencoder, B={BATCH}, T={STEPS}, one value per step. The usual one has PyTorch's default memory "
-    "settings; ours is the same model with malloc trimming off. The ratio is usual / ours."
+    f"LSTM autoencoder, B={BATCH}, T={STEPS}, one value per step; usual with PyTorch's default memory settings, ours "
+    "with malloc trimming off. The ratio is usual / ours. Last row: wall-clock time, beside one process."
 )
 MEMORY_STEPS = (784, 4096, 16384)  # squares of 28, 64 and 128
 MEMORY_ABOUT = (
-    "Peak memory of a training step (B=8, H=64, one value per step) less that of 8 steps. `chunks`: with "
-    "`checkpoint_steps`, which keeps the states between chunks of sqrt(T) steps and recomputes the others in the "
-    "backward pass. The ratio is kept / chunks."
+    "Peak memory of a training step (B=8, H=64, one value per step) less that of 8 steps. `chunks`: `checkpoint_steps` "
+    "keeps the states between chunks of sqrt(T) steps and recomputes the others in the backward pass."
 )
 FLOPS_ABOUT = (
-    "Floating-point operations per second in the products of a training step, beside a product of 2,048 x 2,048 "
-    "matrices and a convolution from 64 to 256 channels (16 maps of 32 x 32, kernel 3 x 3)."
+    "Products of a training step, beside a product of 2,048x2,048 matrices and a 3x3 convolution from 64 to 256 "
+    "channels (16 maps of 32x32)."
 )
 
 

@@ -32,9 +32,7 @@ EVALUATE = loop.evaluate
 SHORT = {"epochs": 1, "seeds": 1}  # where a function has them
 SHORT_VOWELS = {"folds": 2, "epsilon": 1}
 NEEDS = {"robustness": ("adversarial", "proximal")}  # what reads models of other functions: trained before it
-ABOUT = (
-    "Largest resident memory of the process with complete data, batches and models, but few epochs, seeds and folds."
-)
+ABOUT = "Largest resident memory with complete data, batches and models, but few epochs, seeds and folds."
 
 
 class ShortRun(loop.Run):

@@ -32,8 +32,8 @@ STUDIES = {  # how many models, and their flags
     "classes pixel by pixel, fc": (1, {"function": "classify", "model": "fc", "sequence": "pixels"}),
 }
 ABOUT = (
-    "Training with the preset `best`: time of a step times the number of steps; the middle code size represents all"
-    " five. `float32` and `bfloat16` are values of `--precision`; the preset uses bfloat16."
+    "Training with the preset `best` (bfloat16) and in float32: time of a step times the number of steps; the middle "
+    "code size represents all five."
 )
 
 

@@ -56,10 +56,10 @@ RATIOS_ABOUT = (
 )
 COSTS_ABOUT = f"T={STEPS}, I=H, epsilon 1. The ratio is auto / loop over nn.LSTMCell."
 CLASSIFIER_ABOUT = (
-    "An epoch of the study (270 utterances of 7 to 26 steps, B=27, 64 channels, H=64): forward, backward and Adam, "
-    "beside the same model with packed sequences. ProxLSTM is packed in both."
+    "Forward, backward and Adam (270 utterances of 7 to 26 steps, B=27, 64 channels, H=64), beside the same model with "
+    "packed sequences. ProxLSTM is packed in both."
 )
-MEMORY_ABOUT = "Peak memory of a process of its own less its memory before the model was made, for the same sizes."
+MEMORY_ABOUT = "Peak memory of a separate process less that before the model was made."
 
 
 class CellLoop(nn.Module):
@@ -236,7 +236,7 @@ def classifier_rows(rounds: int) -> list[Row]:
             options = {"mode": mode, "epsilon": 1.0, "bidirectional": bidirectional}
             epochs = {"packed": PackedClassifier(**options), "LSTMClassifier": LSTMClassifier(**options)}
             times = medians({name: epoch_of(model) for name, model in epochs.items()}, rounds)
-            what = f"{mode}, {'two directions' if bidirectional else 'one direction'}"
+            what = mode + (", bidirectional" if bidirectional else "")
             rows.append(Row(what, times, times["packed"] / times["LSTMClassifier"]))
     return rows
 

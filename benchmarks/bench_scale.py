@@ -55,10 +55,9 @@ AXES = {  # the sizes, and what they are
 }
 FIGURE = "bench_scale.png"
 GROWTH_ABOUT = (
-    "A training step at B=32, T=32, H=32 with one of these sizes varied, and an epoch of N sequences. Inputs: one "
-    "value per step (LSTM autoencoder), 12 (ProxLSTM), maps of 1 x 28 (ConvLSTM). The ratio is the exponent of the "
-    "power law fitted to the times; 1 is proportional growth. `last`: the exponent between the two largest "
-    "sizes. Plain: two nn.LSTM, a loop over nn.LSTMCell, the usual ConvLSTM."
+    "A training step at B=T=H=32 with one of them varied, and an epoch of N sequences. The ratio is the exponent of "
+    "the power law fitted to the times (1: proportional growth); `last`: that between the two largest sizes. Plain: "
+    "two nn.LSTM, a loop over nn.LSTMCell, the usual ConvLSTM."
 )
 TRAININGS = {  # on bundled or generated data
     "lstm_ae_toy": "reconstruct --epochs 3 --limit 3000",
@@ -69,8 +68,8 @@ TRAININGS = {  # on bundled or generated data
     "stocktwits_sentiment": "train --source sample --epochs 4 --seeds 1",
 }
 PROCESSES_ABOUT = (
-    "Processor time of the training in one process, and in the slower of two under torchrun, which share every "
-    "batch and all-reduce the gradients. The ratio is the gain with two free cores, waiting times not included."
+    "Training in one process, and in the slower of two under torchrun, which share every batch and all-reduce the "
+    "gradients. The ratio is the gain with two free cores, waiting times not included."
 )
 
 
@@ -151,7 +150,7 @@ def growth_rows(axis: str, times: dict[str, list[float]]) -> list[Row]:
     for model in MODELS:
         ours, plain = times[model], times[PLAIN[model]]
         doubling = math.log2(ours[-1] / ours[-2])
-        what = f"{model}, {axis} = {sizes[0]} to {sizes[-1]} (last {doubling:.2f})"
+        what = f"{model}, {axis}={sizes[0]} to {sizes[-1]} (last {doubling:.2f})"
         values = {"smallest": ours[0], "largest": ours[-1], "plain, smallest": plain[0], "plain, largest": plain[-1]}
         rows.append(Row(what, values, exponent(sizes, ours)))
     return rows

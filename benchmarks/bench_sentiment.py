@@ -35,8 +35,8 @@ from lstm_studies.training.run import keep_memory
 MESSAGES, BATCHES, PADDED, PREDICTED = 72_852, 12, 244, 5000
 ABOUT = (
     "The default model on 72,852 messages. Batches of similar length need almost no padding; random batches are "
-    "packed, or padded to 244 steps. The ratio is that to batches of similar length; in the optimizer row, to the "
-    "fused kernel. Prediction returns probabilities and the most influential words."
+    "packed, or padded to 244 steps. The ratio is to batches of similar length; of the optimizer, to the fused "
+    "kernel. Prediction includes the most influential words."
 )
 LENGTHS = (1, 5, 7, 10, 12, 15, 17, 20, 24, 27, 30)  # tokens, about the deciles of the training messages
 
@@ -121,20 +121,21 @@ def main(argv: list[str] | None = None) -> list[Row]:
     ways = {"similar": similar, "packed": mixed, "padded": [to_length(batch, PADDED) for batch in mixed]}
     functions = {name: training(settings, model, batches) for name, batches in ways.items()}
     whole = MESSAGES / (BATCHES * settings.batch_size)  # of an epoch in the batches
+    random = ", random data" if data.metadata["data"] == "random" else ""
     epoch = {name: value * whole for name, value in medians(functions, 3).items()}
     rows = [
         Row(
-            f"epoch, {data.metadata['data']} data, beside {way}",
+            f"beside {way}{random}",
             {name: epoch[name] for name in ("similar", way)},
             epoch[way] / epoch["similar"],
         )
         for way in ("packed", "padded")
     ]
-    rows.append(Row("one epoch", {"similar": epoch["similar"]}, None, "< 1 minute"))
+    rows.append(Row("epoch", {"similar": epoch["similar"]}, None, "< 1 minute"))
     updates = {
         name: value * MESSAGES / settings.batch_size for name, value in medians(optimizers(model, settings), 9).items()
     }
-    rows.append(Row("of it the optimizer", updates, updates["by operation"] / updates["similar"]))
+    rows.append(Row("its optimizer", updates, updates["by operation"] / updates["similar"]))
     seconds = predict(model.eval(), data.train.texts[:PREDICTED], settings)
     rows.append(
         Row(f"predict, 1,000 messages ({PREDICTED / seconds:,.0f} per second)", {"predict": 1000 * seconds / PREDICTED})

@@ -6,6 +6,7 @@ Each script gives one section. Run alone, it replaces its own and leaves the oth
 import json
 import platform
 import re
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,13 +23,12 @@ UNITS = ((120.0, 60.0, "min"), (1.0, 1.0, "s"), (1e-3, 1e-3, "ms"), (0.0, 1e-6, 
 
 BY_THE_CLOCK = ("grid",)  # what runs in several processes at a time
 WITHOUT_GAIN = (
-    "AttentiveLSTM, a hand-written backward pass of its LSTM: 3 % of a step at 4 units, slower than nn.LSTM at 16.",
+    "AttentiveLSTM, hand-written backward pass of its LSTM: 3 % of a step at 4 units, slower than nn.LSTM at 16.",
     "ProxLSTM, two iterations of conjugate gradients instead of three: float32 differs from float64 by 7e-4, not 6e-5.",
-    "ProxLSTM, Cholesky at 64 units: twice as slow.",
-    "ProxLSTM at 64 units, products by oneDNN, by the weights' Gram matrix, or with a transposed copy of the weights.",
-    "ConvLSTM in bfloat16: a bfloat16 backward pass, x convolved apart, padded channels, chunks of the batch.",
-    "ConvLSTM in bfloat16 without AMX, h as a dense tensor: .95 to 1.02 of the time.",
-    "T=784: the decoder's input product computed once; torch.compile.",
+    "ProxLSTM at 64 units: products by oneDNN, by the weights' Gram matrix, or with a transposed copy of the weights.",
+    "ConvLSTM in bfloat16: a bfloat16 backward pass, x convolved apart, padded channels, chunks of the batch; without "
+    "AMX, h as a dense tensor (.95 to 1.02 of the time).",
+    "784 steps: the decoder's input product computed once.",
     "Six models of a grid as one batch: 1.8 to 2.4 times the time of six nn.LSTM.",
 )
 
@@ -124,19 +124,17 @@ def page(sections: dict[str, dict]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        "Medians of interleaved rounds on a shared machine: ratios are more reliable than times. Processor time is of "
-        "one thread. `make bench` runs every script; each replaces its own tables and figures. Machine, unless a "
-        f"section names another: {usual}.",
+        "Medians of interleaved rounds on a shared machine: ratios are more reliable than times. Unless a section says "
+        f"otherwise, times are processor time of one thread on {usual}. `make bench` renews the page.",
     ]
     for title, section in sections.items():
         rows = [Row(**row) for row in section["rows"]]
         ways = list(dict.fromkeys(way for row in rows for way in row.values))
         compared, aimed = any(row.ratio is not None for row in rows), any(row.target for row in rows)
-        unit = section["unit"]
-        units = [] if unit == "s" else [f"({unit})"]  # seconds have theirs in each cell
-        head = [" ".join(["what", *units]), *ways, *(["ratio"] if compared else []), *(["target"] if aimed else [])]
+        factor, unit = unit_of(rows, section["unit"])
+        head = [f"what ({unit})", *ways, *(["ratio"] if compared else []), *(["target"] if aimed else [])]
         other = [] if machines[title] == usual else [machines[title]]
-        time = ["processor time"] if section.get("processor_time") else []
+        time = ["wall-clock time"] if section["unit"] == "s" and not section.get("processor_time") else []
         lines += [
             *("", f"## {title}", "", section["about"]),
             *("", ", ".join([f"`{section['script']}`", *other, *time]) + "."),
@@ -146,15 +144,24 @@ def page(sections: dict[str, dict]) -> str:
             continue
         lines += ["", table_row(head), "|---" * len(head) + "|"]
         for row in rows:
-            values = [cell(row.values[way], unit) if way in row.values else "-" for way in ways]
+            values = [cell(row.values[way] / factor, unit) if way in row.values else "-" for way in ways]
             ratio = [number(row.ratio)] if compared else []
             lines.append(table_row([row.what, *values, *ratio, *([symbols(row.target) or "-"] if aimed else [])]))
     return "\n".join([*lines, "", "## Tried without gain", "", *(f"- {line}" for line in WITHOUT_GAIN)]) + "\n"
 
 
+def unit_of(rows: list[Row], unit: str) -> tuple[float, str]:
+    """The unit of a table, which for seconds suits their median, and its size."""
+    if unit != "s":
+        return 1.0, unit
+    middle = statistics.median(value for row in rows for value in row.values.values())
+    return next((size, name) for least, size, name in UNITS if middle >= least)
+
+
 def cell(value: float, unit: str) -> str:
-    """An amount, whose unit other than seconds is in the table's head."""
-    return amount(value, unit) if unit == "s" else amount(value, unit).removesuffix(f" {unit}")
+    """At least three digits of a time; a whole number in other units."""
+    short = value < 100 and unit in {name for *_, name in UNITS}
+    return f"{value:#.3g}".rstrip(".") if short else f"{value:,.0f}"
 
 
 def symbols(target: str) -> str:

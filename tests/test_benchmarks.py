@@ -31,15 +31,13 @@ def test_table(results, capsys):
     assert record.record("speed", "Speed of both", "What is compared.", ROWS) == ROWS
     lines = (results / "benchmarks.md").read_text().splitlines()
     start = lines.index("## Speed of both")
-    assert (
-        lines[start + 2] == "What is compared." and lines[start + 4] == "`benchmarks/bench_speed.py`, processor time."
-    )
+    assert lines[start + 2] == "What is compared." and lines[start + 4] == "`benchmarks/bench_speed.py`."
     assert lines[start + 6] == "![Figure](bench_speed_of_both.png)"
     assert lines[start + 8 : start + 12] == [
-        "|what|ours|theirs|ratio|target|",
+        "|what (ms)|ours|theirs|ratio|target|",
         "|---|---|---|---|---|",
-        "|small|2.00 ms|5.00 ms|2.50|≥2|",
-        "|large|1.00 s|90.0 s|90.00|-|",
+        "|small|2.00|5.00|2.50|≥2|",
+        "|large|1,000|90,000|90.00|-|",
     ]
     assert (results / "bench_speed_of_both.png").read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out.splitlines() == [
@@ -119,7 +117,17 @@ def test_bars_without_ratios():
 
 def test_the_target_of_a_row_without_ratio_is_in_the_table(results):
     record.record("start", "Start", "", [Row("a", {"x": 1.0}, None, "< 2 s")])
-    assert "|what|x|target|\n|---|---|---|\n|a|1.00 s|<2 s|" in (results / "benchmarks.md").read_text()
+    assert "|what (s)|x|target|\n|---|---|---|\n|a|1.00|<2 s|" in (results / "benchmarks.md").read_text()
+
+
+@pytest.mark.parametrize(("value", "unit", "text"), [(99.96, "s", "100"), (0.05, "ms", "0.0500"), (0.6, "MiB", "1")])
+def test_numbers_of_a_table(value, unit, text):
+    assert record.cell(value, unit) == text
+
+
+def test_wall_clock_time_is_named(results):
+    record.record("grid", "Grid", "", ROWS)
+    assert "`benchmarks/bench_grid.py`, wall-clock time.\n" in (results / "benchmarks.md").read_text()
 
 
 def test_every_benchmark_is_run_by_make():
