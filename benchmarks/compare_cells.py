@@ -41,8 +41,8 @@ EMBEDDING = 64  # values of a word vector
 ABOUT = """\
 # Other cells in the place of the LSTM
 
-Does the LSTM matter? The same data, batches and number of optimizer steps for each cell, and as many parameters: the
-width is chosen so that the model's size comes closest to that with the LSTM (word vectors not counted).
+Does the LSTM matter? Each cell gets the same data, batches and optimizer steps, and the width whose number of
+parameters (word vectors not counted) comes closest to the LSTM's.
 
 - **lstm**: one layer, read at the last step of each sequence
 - **gru**: the same with gated recurrent units
@@ -50,11 +50,11 @@ width is chosen so that the model's size comes closest to that with the LSTM (wo
 - **transformer**: two pre-norm layers of two heads with learned positions, mean over the steps
 - **mlp**: two hidden layers on all values of a sequence at once; for messages, on the mean of the word vectors
 
-A decoder reads the code at every step, as those of the autoencoders do; the tcn's and the transformer's add learned
-positions. Adam with a warm-up and a cosine; each cell's peak learning rate is the best of .003, .001 and .0003 on
-validation data. The recipes are plain, without the scripts' augmentation and regularisation, so that the numbers
-compare within a table and not with the report. Differences have 95 % intervals over seeds and test sequences (S&P 500:
-blocks of five days; stock movement: days). Seconds are processor time of one training.
+A decoder reads the code at every step; the tcn's and the transformer's add learned positions. Adam with a warm-up and a
+cosine; each cell's peak learning rate is the best of .003, .001 and .0003 on validation data. Without the scripts'
+augmentation and regularisation, the numbers compare within a table, not with the report. Differences have 95 %
+intervals over seeds and test sequences (S&P 500: blocks of five days; stock movement: days). Seconds are processor time
+of one training.
 
 `python benchmarks/compare_cells.py` computes the tables again.
 """
