@@ -229,7 +229,8 @@ def rebuilt(described: dict | None, path: Path, *classes: type[nn.Module]) -> nn
         model = model_class(**arguments)
         model.load_state_dict(weights, assign=True)  # in the types of the weights
     except MALFORMED as error:
-        raise CheckpointError(f"{path}: does not fit the class {name}: {error}") from None
+        problem = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{path}: does not fit the class {name}: {problem}") from None
     return model.eval()
 
 
