@@ -27,6 +27,7 @@ from lstm_studies.training.flags import parse
 if __name__ == "__main__":
     parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
+import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from lstm_studies.evaluation import detectors, nab
+from lstm_studies.evaluation.intervals import compare
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.series import Series, read_benchmark, read_series
 from lstm_studies.models.programs import SeriesProgram
@@ -48,6 +50,8 @@ from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
 from lstm_studies.training.settings import UsageError
 from lstm_studies.training.trained import trained_model, write_codes
+
+OURS = "LSTM autoencoder"
 
 # ---- data ------------------------------------------------------------------------------------------------------------
 
@@ -329,24 +333,40 @@ def encode(request: Request, folder: Path) -> dict:
 def planted(request: Request, folder: Path) -> dict:
     """F1 scores of planted anomalies, each detector at the same quantile of its own scores of validation records."""
     rng, rows = np.random.default_rng(request.seed), []
-    for model, settings, _, series in models_of(request, None):
+    for planting, (model, settings, path, series) in itertools.product(
+        range(request.plantings), list(models_of(request, None))
+    ):
         part = parts(series, settings)
         validation = part["validation" if settings.validation_share else "training"]
         test, training = part["test"], part["training"].stop
         for kind in detectors.KINDS if len(series.columns) > 1 else detectors.KINDS[:-1]:
             values, anomalous = detectors.plant(series.values, kind, test.start, model.window, rng)
-            scores = {
-                "LSTM autoencoder": detectors.filled(record_errors(model, series._replace(values=values)).mean(1))
-            }
+            scores = {OURS: scores_of_trainings(path, series._replace(values=values))}
             for name, fit in detectors.OPPONENTS.items():
-                scores[name] = fit(values, training, series.segment, model.window)
-            for name, score in scores.items():
+                scores[name] = [fit(values, training, series.segment, model.window)]
+            for name, k in ((name, k) for name, of_name in scores.items() for k in range(len(of_name))):
+                score = scores[name][k]
                 flagged = score[test] > np.quantile(score[validation], settings.quantile)
-                row = {"series": series.name, "kind": kind, "detector": name}
+                row = {"series": series.name, "planting": planting, "kind": kind, "detector": name, "training": k}
                 row["f1"] = detectors.f1_score(flagged, anomalous[test])
                 rows.append({**row, "average_precision": detectors.average_precision(score[test], anomalous[test])})
     tables.write_csv(folder / "planted.csv", rows)
-    return {name: planted_metrics([row for row in rows if row["detector"] == name]) for name in scores}
+    metrics, f1 = {}, {}
+    for name in scores:
+        trainings = [
+            [r for r in rows if r["detector"] == name and r["training"] == k] for k in range(len(scores[name]))
+        ]
+        metrics[name] = search.over_seeds([planted_metrics(of_one) for of_one in trainings])
+        f1[name] = np.array([[row["f1"] for row in of_one] for of_one in trainings])  # (trainings, cases)
+    groups = [f"{row['series']} {row['planting']}" for row in trainings[0]]
+    metrics[OURS]["against"] = {name: {"f1": compare(f1[OURS], f1[name], groups)} for name in detectors.OPPONENTS}
+    return metrics
+
+
+def scores_of_trainings(folder: Path, series: Series) -> list[np.ndarray]:
+    """The errors (N,) of a series' records, by the model of each seed."""
+    models = [checkpoint.rebuild(path / "best.pt", SeriesAutoencoder) for path in tables.trainings_in(folder)]
+    return [detectors.filled(record_errors(model, series).mean(1)) for model in models]
 
 
 def planted_metrics(rows: list[dict]) -> dict:
@@ -373,21 +393,26 @@ def benchmark(request: Request, folder: Path) -> dict:
     series = benchmark_series(request.data_dir / "nab")
     runs = {name: request.with_values(series=name) for name in series}
     search.fit(runs, folder, train, test)
-    scores = {"LSTM autoencoder": {}} | {name: {} for name in detectors.OPPONENTS}
+    scores = {name: {} for name in (OURS, *detectors.OPPONENTS)}  # by detector and series, of each training
     for name, path in search.model_folders(runs, folder).items():
-        one, model = series[name], checkpoint.rebuild(path / "best.pt", SeriesAutoencoder)
+        one = series[name]
         training = nab.probation(len(one.values))
-        scores["LSTM autoencoder"][name] = detectors.filled(record_errors(model, one).mean(1))
+        scores[OURS][name] = scores_of_trainings(path, one)
         for opponent, fit in detectors.OPPONENTS.items():
-            scores[opponent][name] = fit(one.values, training, one.segment, request.window[0])
-    metrics = {detector: nab_metrics(series, by_name) for detector, by_name in scores.items()}
-    rows = [{"detector": name, **values} for name, values in metrics.items()]
-    tables.write_csv(folder / "comparison.csv", rows)
-    return metrics
+            scores[opponent][name] = [fit(one.values, training, one.segment, request.window[0])]
+    metrics, shares = {}, {}
+    for name, by_series in scores.items():
+        trainings = [dict(zip(by_series, of_one, strict=True)) for of_one in zip(*by_series.values(), strict=True)]
+        rows, by_training = zip(*(nab_metrics(series, of_one) for of_one in trainings), strict=True)
+        metrics[name], shares[name] = search.over_seeds(rows), np.stack(by_training)
+    tables.write_csv(folder / "comparison.csv", [{"detector": name, **values} for name, values in metrics.items()])
+    against = {name: {"score": compare(shares[OURS], shares[name])} for name in detectors.OPPONENTS}
+    return {**metrics, OURS: metrics[OURS] | {"against": against}}
 
 
-def nab_metrics(series: dict[str, Series], scores: dict[str, np.ndarray]) -> dict:
-    """The benchmark's total of a detector, and its mean average precision over the series with anomalies.
+def nab_metrics(series: dict[str, Series], scores: dict[str, np.ndarray]) -> tuple[dict, np.ndarray]:
+    """The benchmark's total of a detector with its mean average precision over the series with anomalies, and what each
+    series contributes to the total.
 
     Alerts come from its scores or from their surprise, whichever gives the better total.
     """
@@ -400,8 +425,9 @@ def nab_metrics(series: dict[str, Series], scores: dict[str, np.ndarray]) -> dic
         for n, one in series.items()
     ]
     known = [value for value in precisions if value is not None]
-    best = max(totals, key=lambda total: total.score)
-    return {**best._asdict(), "average_precision": float(np.mean(known)), "series": len(series)}
+    *best, by_series = max(totals, key=lambda total: total.score)
+    metrics = dict(zip(nab.Total._fields, best, strict=False))
+    return {**metrics, "average_precision": float(np.mean(known)), "series": len(series)}, by_series
 
 
 FUNCTIONS = {"train": run_training} | {f.__name__: f for f in (anomalies, encode, planted, export, benchmark)}

@@ -79,6 +79,7 @@ class Planted(Application):
     """F1 of detecting four kinds of planted anomalies, beside simple detectors"""
 
     seed: Seed = data_flag(0, "seed of the times and columns of the anomalies")
+    plantings: PositiveInt = data_flag(5, "how often anomalies of each kind are planted anew")
 
 
 @dataclass(frozen=True)

@@ -139,16 +139,24 @@ def test_other_columns_are_refused(tmp_path, capsys):
 
 
 def test_planted_anomalies_beside_simple_detectors(tmp_path):
-    train(tmp_path, write_series(tmp_path / "pump.csv", count=600))
-    metrics = main(tmp_path, "--function", "planted")
+    train(tmp_path, write_series(tmp_path / "pump.csv", count=600), "--seeds", "2")
+    metrics = main(tmp_path, "--function", "planted", "--plantings", "3")
     kinds = {f"f1_{kind}" for kind in ("point", "level", "frequency", "correlation")}
     assert list(metrics) == ["LSTM autoencoder", "PCA", "moving z-score", "isolation forest", "matrix profile"]
     assert all(kinds <= own.keys() and 0 <= own["f1"] <= 1 for own in metrics.values())
     assert metrics["PCA"]["average_precision_point"] > 0.5
     table = rows(tmp_path / "outputs/planted/planted.csv")
-    assert len(table) == 4 * 5 and {row["series"] for row in table} == {"pump"}
-    f1 = [float(row["f1"]) for row in table if row["detector"] == "PCA"]
-    assert metrics["PCA"]["f1"] == pytest.approx(np.mean(f1))
+    assert len(table) == 3 * 4 * (2 + 4) and {row["series"] for row in table} == {"pump"}
+    f1 = {name: [float(row["f1"]) for row in table if row["detector"] == name] for name in metrics}
+    assert metrics["PCA"]["f1"] == pytest.approx(np.mean(f1["PCA"])) and metrics["PCA"]["seeds"] == 1
+    ours = metrics["LSTM autoencoder"]
+    assert ours["f1_mean"] == pytest.approx(np.mean(f1["LSTM autoencoder"])) and ours["seeds"] == 2
+    beside = ours["against"]["PCA"]["f1"]
+    assert beside["difference"] == pytest.approx(ours["f1_mean"] - metrics["PCA"]["f1"])
+    assert beside["low"] < beside["difference"] < beside["high"]
+    once = main(tmp_path, "--function", "planted", "--plantings", "1")  # the first of the three
+    first = [float(row["f1"]) for row in table if row["detector"] == "PCA" and row["planting"] == "0"]
+    assert once["PCA"]["f1"] == pytest.approx(np.mean(first))
     train(tmp_path, write_series(tmp_path / "one.csv", count=600, columns=("v",)))
     assert "f1_correlation" not in main(tmp_path, "--function", "planted")["PCA"]
 
@@ -167,7 +175,9 @@ def test_the_benchmark_on_three_series(tmp_path, monkeypatch):
     (tmp_path / "nab/labels/combined_windows.json").write_text(json.dumps(windows))
     (tmp_path / "sums").write_text("")  # there is nothing to download
     monkeypatch.setattr(loader, "SUMS", tmp_path / "sums")
-    metrics = main(tmp_path, "--function", "benchmark", "--data_dir", tmp_path, *TINY[:-1])
-    assert metrics["LSTM autoencoder"]["series"] == 3 and metrics["LSTM autoencoder"]["detected"] == 2
-    assert metrics["LSTM autoencoder"]["score"] > 50
+    metrics = main(tmp_path, "--function", "benchmark", "--data_dir", tmp_path, "--seeds", "2", *TINY[:-1])
+    ours = metrics["LSTM autoencoder"]
+    assert (ours["series"], ours["detected"], ours["seeds"]) == (3, 2, 2) and ours["score"] > 50
+    beside = ours["against"]["PCA"]["score"]
+    assert beside["difference"] == pytest.approx(ours["score_mean"] - metrics["PCA"]["score"])
     assert [row["detector"] for row in rows(tmp_path / "outputs/benchmark/comparison.csv")] == list(metrics)

@@ -36,7 +36,7 @@ def test_each_window_counts_once_and_each_false_positive():
     scores = np.zeros(100)
     scores[[40, 45, 30]] = 1, 1, 1  # all at one threshold
     total = nab.benchmark([series(scores, windows)])
-    assert total.score == pytest.approx(100 * (2 - 0.11) / 2)
+    assert total.score == pytest.approx(100 * (2 - 0.11) / 2) == total.by_series.mean()
     assert (total.detected, total.false_positives, total.threshold) == (1, 1, 1.0)
 
 
@@ -46,6 +46,7 @@ def test_one_threshold_for_all_series():
     scores[0][40], scores[1][40] = 1, 6
     total = nab.benchmark([series(own, [(40, 49)]) for own in scores])
     assert total.score == pytest.approx(50) and total.threshold == 6
+    assert total.by_series.tolist() == pytest.approx([0, 100])  # with the mean 50
 
 
 def test_the_first_part_of_a_series_does_not_count():

@@ -24,6 +24,7 @@ class Total(NamedTuple):
     threshold: float
     detected: int  # windows with a detection
     false_positives: int
+    by_series: np.ndarray  # (series,): what each contributes; their mean is the score
 
 
 def probation(count: int) -> int:
@@ -42,17 +43,18 @@ def benchmark(series: Sequence[tuple[np.ndarray, Sequence[tuple[int, int]]]]) ->
     series: of each one, the scores (N,) of its records, the larger the more anomalous, and the first and last record of
     each labelled anomaly, in order.
     """
-    scores, gains, groups, count = [], [], [], 0
-    for all_scores, windows in series:
+    scores, gains, groups, origins, count = [], [], [], [], 0
+    for i, (all_scores, windows) in enumerate(series):
         gain, window = detection_gains(len(all_scores), windows)
         counted = np.arange(len(all_scores)) >= probation(len(all_scores))
         scores.append(np.asarray(all_scores, float)[counted])
         gains.append(gain[counted])
         groups.append(np.where(window < 0, -1, window + count)[counted])
+        origins.append(np.full(counted.sum(), i))
         count += len(windows)
-    score, gain, group = (np.concatenate(parts) for parts in (scores, gains, groups))
+    score, gain, group, origin = (np.concatenate(parts) for parts in (scores, gains, groups, origins))
     order = np.argsort(-score, kind="stable")
-    score, gain, group = score[order], gain[order], group[order]
+    score, gain, group, origin = score[order], gain[order], group[order], origin[order]
     best_in = np.zeros(count)  # the best detection so far in each window; a first detection also saves its cost of 1
     steps = np.empty(len(score))
     for i, (value, window) in enumerate(zip(gain, group, strict=True)):
@@ -67,7 +69,9 @@ def benchmark(series: Sequence[tuple[np.ndarray, Sequence[tuple[int, int]]]]) ->
     best = np.flatnonzero(ends)[np.argmax(totals[ends])]
     detected = len(set(group[:best].tolist()) - {-1})
     threshold = score[best - 1] if best else np.inf
-    return Total(100 * totals[best] / (2 * count), float(threshold), detected, int((group[:best] < 0).sum()))
+    by_series = np.bincount(origin[:best], steps[:best], len(series)) * len(series)
+    scale, false_positives = 100 / (2 * count), int((group[:best] < 0).sum())
+    return Total(scale * totals[best], float(threshold), detected, false_positives, scale * by_series)
 
 
 def detection_gains(count: int, windows: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
