@@ -64,11 +64,10 @@ def rows_of(metrics: dict[str, dict]) -> list[dict]:
     return rows
 
 
-def curve(histories: dict[str, dict], trainings: str, column: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Epochs, means and standard deviations of a column, accuracies in percent."""
+def curve(histories: dict[str, dict], trainings: str, column: str) -> tuple[np.ndarray, ...]:
+    """Epochs, means and, of several trainings, standard deviations of a column, accuracies in percent."""
     values = histories[trainings][column] * (100 if "accuracy" in column else 1)
-    spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-    return histories[trainings]["epoch"][0], values.mean(0), spread
+    return tables.curve(histories[trainings]["epoch"][0], values)
 
 
 def histories(folder: Path) -> dict[str, dict[str, np.ndarray]]:
