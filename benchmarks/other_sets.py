@@ -27,8 +27,7 @@ TRAIN, TEST = 120, 600  # sequences, as few for training as small public sets ha
 ABOUT = """\
 # Plain LSTM, AdvLSTM and ProxLSTM on five other data sets
 
-Do the answers on Japanese Vowels hold elsewhere? Five synthetic sets after published recipes, 120 sequences to train
-and 600 to test:
+Do the answers on Japanese Vowels hold elsewhere? Five synthetic sets, 120 sequences to train and 600 to test:
 
 - **charts**: six kinds of control charts, 60 steps (Alcock and Manolopoulos 1999)
 - **bells**: cylinder, bell and funnel, 128 steps (Saito 1994)
@@ -36,11 +35,11 @@ and 600 to test:
 - **patterns**: two steps up or down in either order, 128 steps (Geurts 2002)
 - **chaos**: the three coordinates of the Lorenz, Rössler or Chua system with noise, 80 steps
 
-The commands are those for your own data (`jv_training.py --train TRAIN.ts --test TEST.ts`) with the preset `best`;
-epsilon is chosen by cross-validation, from .1 and 1 for AdvLSTM and from 1 and 5 for ProxLSTM. Differences in test
-accuracy are paired by sequence and have 95 % intervals over sequences and seeds: AdvLSTM and ProxLSTM beside the plain
-model with as many epochs, the plain model beside the better one of linear discriminant analysis (lda) and the nearest
-neighbour under dynamic time warping (dtw). Differences within half a point count as none.
+`jv_training.py --train TRAIN.ts --test TEST.ts` with the preset `best`; cross-validation chooses epsilon, from .1 and 1
+for AdvLSTM and from 1 and 5 for ProxLSTM. Differences are paired by sequence, with 95 % intervals over sequences and
+seeds: AdvLSTM and ProxLSTM beside the plain model with as many epochs, that one beside the better of linear
+discriminant analysis (lda) and the nearest neighbour under dynamic time warping (dtw). Within half a point is
+equivalent.
 
 `python benchmarks/other_sets.py` computes the table again.
 """
