@@ -140,7 +140,9 @@ def best(asked) -> dict[str, Any]:
         weight = {"reconstruction_dominance": 0.9, "epochs": 20}
         return {**usual, **weight} if asked.function == "classify" else {**usual, "epochs": 12}
     if asked.function == "reconstruct":
-        return {**usual, "learning_rate": 4e-3 if conv else 1e-2, "epochs": 12}
+        if conv:
+            return {**usual, "channels": 32, "learning_rate": 4e-3, "epochs": 6}
+        return {**usual, "learning_rate": 1e-2, "epochs": 12}
     usual = {**usual, "code_size": 64, "reconstruction_dominance": 0.97, "shift": 1}
     if conv:
         return {**usual, "learning_rate": 4e-3, "epochs": 30}
