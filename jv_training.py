@@ -46,6 +46,7 @@ from torch.nn.functional import cross_entropy
 
 from Classifier import PLACES, LSTMClassifier
 from lstm_studies.evaluation import class_scores, intervals
+from lstm_studies.evaluation.baselines import standard_error
 from lstm_studies.evaluation.binary_scores import binomial_sigma
 from lstm_studies.loaders.ts_files import Sequences, Split, fresh_split, read_ts, stratified_folds
 from lstm_studies.loaders.vowels import read_split
@@ -280,8 +281,7 @@ def cross_validation(settings: Classify, folder: Path) -> dict[str, float]:
         right[k // settings.folds, fold] = (logits.argmax(1) == labels).double()
     scores = {}
     for name, values in (("cv_loss", losses), ("cv_accuracy", right)):
-        error = values.mean(0).std() / len(data) ** 0.5
-        scores |= {name: values.mean().item(), f"{name}_error": error.item()}
+        scores |= {name: values.mean().item(), f"{name}_error": standard_error(values.mean(0))}
     return scores
 
 
