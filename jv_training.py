@@ -7,7 +7,7 @@
     python jv_training.py --function predict --data NEW.ts        # classes by the models of basic
 
 Which of nine men said /ae/? 270 utterances to train, 370 to test, 12 values per step. One test error is 0.27 %; to
-expect: 98.9 ± 0.4 %, and 98.6 % of linear discriminant analysis in .3 s. Every choice is made by repeated stratified
+expect: 98.9 ± 0.4 %, and 98.6 % of linear discriminant analysis in .3 s. Every choice is made by stratified
 cross-validation on the 270; then a model of each seed is trained on all of them, the last epoch is kept, and the 370
 are classified. The adversarial and the proximal model continue the training of a plain model of the same fold or seed.
 The models are in Classifier.py and ProxLSTM.py; docs/jv_training.md has a table of the names that the course uses.

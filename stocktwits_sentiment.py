@@ -1,7 +1,7 @@
 """Bullish or bearish: the sentiment of messages about $SPY, by word embeddings, stacked LSTMs and a linear model.
 
     python stocktwits_sentiment.py                                # examples, train, test, predict, opponents
-    python stocktwits_sentiment.py --function train --seeds 5     # the README's rows
+    python stocktwits_sentiment.py --function train --seeds 5     # the README's row
     python stocktwits_sentiment.py --function fresh_splits --seeds 2    # the same on five other splits
     python stocktwits_sentiment.py --function train --preset published  # then `--function train --dry_run` tests it
     python stocktwits_sentiment.py --function predict --text "buy the dip" "this market will crash"

@@ -35,11 +35,11 @@ Do the answers on Japanese Vowels hold elsewhere? Five synthetic sets, 120 seque
 - **patterns**: two steps up or down in either order, 128 steps (Geurts 2002)
 - **chaos**: the three coordinates of the Lorenz, Rössler or Chua system with noise, 80 steps
 
-`jv_training.py --train TRAIN.ts --test TEST.ts` with the preset `best`; cross-validation chooses epsilon, from .1 and 1
-for AdvLSTM and from 1 and 5 for ProxLSTM. Differences are paired by sequence, with 95 % intervals over sequences and
-seeds: AdvLSTM and ProxLSTM beside the plain model with as many epochs, that one beside the better of linear
-discriminant analysis (lda) and the nearest neighbour under dynamic time warping (dtw). Within half a point is
-equivalent.
+`jv_training.py --train TRAIN.ts --test TEST.ts` with the preset `best`; one cross-validation in three parts chooses
+epsilon, from .1 and 1 for AdvLSTM and from 1 and 5 for ProxLSTM. Differences are paired by sequence, with 95 %
+intervals over sequences and seeds: AdvLSTM and ProxLSTM beside the plain model with as many epochs, that one beside
+the better of linear discriminant analysis (lda) and the nearest neighbour under dynamic time warping (dtw). Within half
+a point is equivalent.
 
 `python benchmarks/other_sets.py` computes the table again.
 """

@@ -4,8 +4,8 @@ Lavin and Ahmad, "Evaluating real-time anomaly detection algorithms - the Nument
 (arXiv:1510.03336), section II. Each labelled anomaly is a window of records. The first detection in a window earns up
 to 1, the more the earlier it is; a window without one costs 1; a detection outside of all windows costs up to .11, the
 more the longer ago the last window ended. One threshold holds for all series, the one with the best total; 100 is the
-score of a perfect detector, 0 that of one that says nothing. The first 15 % of a series are for training and do not
-count.
+score of a perfect detector, 0 that of one that says nothing. The first 15 % of a series, at most 750 records, are for
+training and do not count.
 """
 
 from collections.abc import Sequence

@@ -119,8 +119,8 @@ class Row:
         names = ("difference", "low", "high")
         values = [kind.factor * self.against[name] for name in names]
         decimals = kind.decimals
-        if decimals is None:  # two digits of the interval's width
-            width = values[2] - values[1] or abs(values[0]) or 1
+        width = values[2] - values[1] or abs(values[0]) or 1
+        if decimals is None or width < 2 * 10**-decimals:  # two digits of the interval's width
             decimals = max(0, 1 - math.floor(math.log10(width)))
         unit = " points" if kind.factor == 100 else kind.unit
         difference, low, high = (f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "−") for value in values)
