@@ -58,6 +58,20 @@ def test_a_target_inside_of_the_interval_of_the_mean_is_within_noise(target, exp
     assert judged.target_verdict == expected
 
 
+@pytest.mark.parametrize(("target", "expected"), [(0.89, "missed"), (0.885, "within noise"), (0.87, "reached")])
+def test_a_target_within_the_error_of_the_test_part_is_within_noise(target, expected):
+    """.88 of one training, with a standard error of .004 over the test cases: 1.96 times .004 to either side."""
+    judged = row(ACCURACY | {"target": target}, a=0.88, a_sigma=0.004)
+    assert judged.value_range == pytest.approx((0.87216, 0.88784), abs=1e-5)
+    assert judged.target_verdict == expected
+
+
+def test_a_mean_of_intervals_is_widened_by_the_seeds():
+    """Over test cases -.03 and +.04; over 4 seeds 3.18 times .01 to either side."""
+    wide = row(ACCURACY, a_mean=0.8, a_std=0.02, a_low_mean=0.77, a_high_mean=0.84, seeds=4)
+    assert wide.interval == wide.value_range == pytest.approx((0.75626, 0.85112), abs=1e-5)
+
+
 def test_a_number_beside_its_opponent():
     accuracy = ACCURACY | {"opponent": "lda/a", "opponent_name": "LDA"}
     metrics = {"lstm": {"a": 0.99, "against": {"lda": {"a": {"difference": 0.004, "low": 0.001, "high": 0.007}}}}}

@@ -40,7 +40,8 @@ class Row:
     value: float  # the mean over seeds
     std: float | None  # over seeds
     seeds: int
-    interval: tuple[float, float] | None  # 95 %, of the value
+    interval: tuple[float, float] | None  # 95 %, of the value, if the run computed one
+    value_range: tuple[float, float]  # 95 %: the interval, else over seeds and test cases as far as they are known
     baseline: float | None
     opponent: float | None
     against: dict[str, float] | None  # "difference" from the opponent, "low" and "high" of its 95 % interval
@@ -61,14 +62,6 @@ class Row:
         if self.against is None:
             return None
         return verdict(self.against["low"], self.against["high"], self.kind.higher_is_better, self.number.margin)
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """The value's 95 % interval: its own, else that of the mean over seeds; of one run the value alone."""
-        if self.interval is not None:
-            return self.interval
-        half = half_width([(self.std**2 / self.seeds, self.seeds - 1)]) if self.std else 0.0
-        return self.value - half, self.value + half
 
     @property
     def target_verdict(self) -> str | None:
@@ -199,13 +192,15 @@ def row_of(number: Number, metrics: dict[str, dict], opponents: dict[str, dict] 
         opponent = mean_of(theirs, key)
         against = values.get("against", {}).get(other, {}).get(name) or unpaired(values, theirs, name)
     seeds = values.get("seeds", 1)
-    interval = mean_of(values, f"{name}_low"), mean_of(values, f"{name}_high")
+    interval = interval_of(values, name)
+    half = half_width(variances_of(values, name))
     return Row(
         number,
         value,
         std=values.get(f"{name}_std") if seeds > 1 else None,
         seeds=seeds,
-        interval=None if None in interval else interval,
+        interval=interval,
+        value_range=interval or (value - half, value + half),
         baseline=baseline,
         opponent=opponent,
         against=against,
@@ -213,17 +208,34 @@ def row_of(number: Number, metrics: dict[str, dict], opponents: dict[str, dict] 
     )
 
 
+def variance_over_seeds(values: dict, name: str) -> list[tuple[float, int]]:
+    """That of the mean, with its degrees of freedom; empty for one training."""
+    seeds, std = values.get("seeds", 1), values.get(f"{name}_std")
+    return [] if seeds == 1 or std is None else [(std**2 / seeds, seeds - 1)]
+
+
+def variances_of(values: dict, name: str) -> list[tuple[float, int]]:
+    """That over seeds, and that over test cases by the standard error `<name>_sigma`, as far as they are known."""
+    sigma = mean_of(values, f"{name}_sigma")
+    return variance_over_seeds(values, name) + ([] if sigma is None else [(sigma**2, MANY)])
+
+
+def interval_of(values: dict, name: str) -> tuple[float, float] | None:
+    """The 95 % interval that a run computed, None without one. Where each training has one, over its test cases, it is
+    their mean, widened by the interval over seeds."""
+    value, low, high = (mean_of(values, key) for key in (name, f"{name}_low", f"{name}_high"))
+    if low is None or high is None:
+        return None
+    seeds = half_width(variance_over_seeds(values, name)) if f"{name}_low_mean" in values else 0.0
+    return value - math.hypot(value - low, seeds), value + math.hypot(high - value, seeds)
+
+
 def unpaired(ours: dict, theirs: dict, name: str) -> dict[str, float] | None:
-    """The difference of two numbers whose test cases cannot be compared one by one: its interval is over the seeds and,
-    by the standard errors `<name>_sigma`, over the test cases of each.
-    """
-    variances = []
-    for values in (ours, theirs):
-        if (sigma := values.get(f"{name}_sigma")) is None:
-            return None
-        variances.append((sigma**2, MANY))
-        if values.get("seeds", 1) > 1:
-            variances.append((values[f"{name}_std"] ** 2 / values["seeds"], values["seeds"] - 1))
+    """The difference of two numbers whose test cases cannot be compared one by one: its interval is over the seeds and
+    over the test cases of each. None if a standard error over test cases is missing."""
+    if any(mean_of(values, f"{name}_sigma") is None for values in (ours, theirs)):
+        return None
+    variances = variances_of(ours, name) + variances_of(theirs, name)
     difference, half = mean_of(ours, name) - mean_of(theirs, name), half_width(variances)
     return {"difference": difference, "low": difference - half, "high": difference + half}
 
