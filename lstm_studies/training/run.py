@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import hashlib
 import os
 import platform
 import random
@@ -159,10 +160,11 @@ def files_of_one_run(request: Request, folder: Path):
     if not config.exists():
         bring_back(aside, folder)  # a run was killed while it put files aside
     remove(aside)
+    described, earlier = describe_run(request), read_json(config) if (resume or dry_run) and config.exists() else {}
+    refuse_other_data(described, earlier, folder)
     aside.mkdir()
-    described, earlier = describe_run(request), read_json(config) if resume and config.exists() else {}
     moved = [] if resume or dry_run else results_in(folder)
-    if earlier and asks_for_more(request, earlier, folder):
+    if resume and earlier and asks_for_more(request, earlier, folder):
         moved = [path for path in results_in(folder) if path.suffix in (".png", ".csv", ".json")]
         moved = [path for path in moved if path.name != "history.csv"]
     if not dry_run and config.exists():
@@ -171,7 +173,8 @@ def files_of_one_run(request: Request, folder: Path):
         path.rename(aside / path.name)
     if not config.exists():
         write_json(config, described)
-    say_what_differs(folder, described, earlier)
+    if resume:
+        say_what_differs(folder, described, earlier)
     try:
         yield
     except (UsageError, DataError):
@@ -212,6 +215,14 @@ def asks_for_more(request: Request, earlier: dict, folder: Path) -> bool:
             raise UsageError(f"--resume: {folder} was trained with --{name} {then}, not {now}")
         more = True
     return more
+
+
+def refuse_other_data(described: dict, earlier: dict, folder: Path) -> None:
+    """Raises UsageError if the contents of one's own files are not those that the run in `folder` read."""
+    if then := earlier.get("data_sha256"):
+        for file, digest in described.get("data_sha256", {}).items():
+            if then.get(file, digest) != digest:
+                raise UsageError(f"{folder} was trained with other contents of {file}: train anew, without --resume")
 
 
 def say_what_differs(folder: Path, described: dict, earlier: dict) -> None:
@@ -273,4 +284,19 @@ def describe_run(request: Request) -> dict:
         "versions": versions,
         "machine": machine(),
         "git_commit": commit,
+        **({"data_sha256": digests} if (digests := digests_of_data(request)) else {}),
     }
+
+
+def digests_of_data(request: Request) -> dict[str, str]:
+    """SHA-256 of each of one's own files and folders (`--data`, `--dataset`, `--train`, `--test`), by its name."""
+    given = [request.values.get(name) for name in ("data", "dataset", "train", "test")]
+    digests = {}
+    for path in [Path(path) for value in given if value for path in (value if isinstance(value, list) else [value])]:
+        digest = hashlib.sha256()
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and os.access(file, os.R_OK):
+                with open(file, "rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+                digests[path.name] = digest.hexdigest()
+    return digests

@@ -6,6 +6,7 @@ import shutil
 import signal
 
 import movement_archive
+import numpy as np
 import pytest
 import trainings
 from conftest import clear_caches
@@ -104,6 +105,28 @@ def data(tmp_path, monkeypatch):
     table = "\n".join([",message,sentiment", *rows])
     put(tmp_path / "data" / "stocktwits" / "StockTwits_SPY_Sentiment_2017.csv", table.encode())
     return tmp_path / "data"
+
+
+def test_other_contents_of_the_same_file_are_refused(tmp_path, capsys, run):
+    rows = np.random.default_rng(0).random((60, 20)).round(3)
+    file, folder = tmp_path / "mine.csv", tmp_path / "out"
+    np.savetxt(file, rows, delimiter=",", fmt="%s")
+    training = [
+        "lstm_ae_toy",
+        "reconstruct",
+        "--data",
+        str(file),
+        *"--quiet --epochs 2 --batch_size 16 --hidden_size 4".split(),
+    ]
+    run(training, folder)
+    before = {path.name: path.read_bytes() for path in (folder / "reconstruct").glob("*.*")}
+    np.savetxt(file, rows[:40], delimiter=",", fmt="%s")
+    for flags in (training, ["lstm_ae_toy", "reconstruct", "--quiet"]):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            run(flags, folder, "--resume" if flags is training else "--dry_run")
+        assert "was trained with other contents of mine.csv: train anew" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (folder / "reconstruct").glob("*.*")} == before
 
 
 @pytest.mark.parametrize("name", ["messages", "movement"])
