@@ -361,7 +361,7 @@ def write_errors(path: Path, z: np.ndarray, data: Messages) -> None:
 
 
 def predict(request: Request, folder: Path) -> dict:
-    """Scores messages and writes predictions.csv."""
+    """Scores messages; predictions.csv has the class predicted and the probability of the second class."""
     texts = [*request.text, *(read_texts(request.data, request.text_column) if request.data else ())] or EXAMPLES
     model, settings, path = trained_model(request, "train", TextLSTM)
     started = time.monotonic()
@@ -393,7 +393,8 @@ def explain(model: TextLSTM, texts: Sequence[str], settings: Train, count: int =
             tokens = TOKENIZERS[model.tokenizer](texts[i])
             strongest = sorted(zip(tokens, gradients, strict=True), key=lambda pair: -abs(pair[1]))[:count]
             words = "  ".join(f"{token} {gradient:+.2f}" for token, gradient in strongest)
-            predictions[i] = {"message": texts[i], "probability": round(p, 4), "words": words}
+            predicted = model.classes[int(p > 0.5)]
+            predictions[i] = {"message": texts[i], "predicted": predicted, "probability": round(p, 4), "words": words}
     return predictions
 
 

@@ -301,6 +301,7 @@ def test_predict_reads_files_and_lines(run, tmp_path, monkeypatch, capsys):
     rows = found["predictions"]
     assert [row["message"] for row in rows] == ["buy $SPY", "", "never seen words"] and found["messages"] == 3
     assert all(0 < row["probability"] < 1 for row in rows)
+    assert [row["predicted"] == "bullish" for row in rows] == [row["probability"] > 0.5 for row in rows]
     assert [len(row["words"].split()) // 2 for row in rows] == [2, 1, 3]
     assert f"P(bullish) {rows[0]['probability']:.3f}  'buy $SPY'" in capsys.readouterr().out
     table = tmp_path / "own.csv"
