@@ -234,6 +234,13 @@ def test_spatial_dims(dims):
         ConvLSTM(1, 2, 3, dims)
 
 
+def test_doubles_are_refused_by_weights_of_less():
+    x = torch.zeros(2, 4, 3, 8, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"x must be torch.float32, as the weights are, not torch.float64"):
+        ConvLSTM(3, 5, 3, 1)(x)
+    assert ConvLSTM(3, 5, 3, 1).double()(x)[0].dtype == torch.float64
+
+
 @pytest.mark.parametrize(
     ("dims", "shape", "steps"),
     [(1, (2, 3, 1), None), (1, (2, 3, 1, 4, 4), None), (2, (2, 3, 1, 4), None), (1, (2, 3, 1, 4), 3), (1, (2, 1), 3)],

@@ -415,6 +415,12 @@ def test_lengths_that_are_no_whole_numbers(lengths):
         lstm().encode(sequences(), lengths)
 
 
+def test_a_packed_sequence_is_refused_with_what_to_do():
+    packed = nn.utils.rnn.pack_sequence([torch.zeros(4, 3), torch.zeros(2, 3)])
+    with pytest.raises(ValueError, match=r"padded tensor \(B, T, 3\), with `lengths`, not PackedSequence"):
+        LSTMAutoencoder(3, 5).encode(packed)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -129,6 +129,8 @@ class ConvLSTM(nn.Module):
         if x.dim() != len(expected) or x.shape[channels_at] != self.in_channels:
             shape = ", ".join(map(str, expected))
             raise ValueError(f"x must be ({shape}), with {self.spatial_dims} spatial axes, not {tuple(x.shape)}")
+        if x.dtype == torch.float64 != self.input_conv.bias.dtype:
+            raise ValueError(f"x must be {self.input_conv.bias.dtype}, as the weights are, not {x.dtype}")
         steps = x.shape[1] if steps is None else steps
         if steps < 1:
             raise ValueError(f"x must have at least one step, not {steps}")

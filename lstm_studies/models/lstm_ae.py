@@ -301,6 +301,8 @@ def positional_encoding(steps: int, periods: Sequence[float], device: torch.devi
 
 
 def check_sequences(x: Tensor, input_size: int) -> None:
+    if not isinstance(x, Tensor):
+        raise ValueError(f"x must be a padded tensor (B, T, {input_size}), with `lengths`, not {type(x).__name__}")
     if x.dim() != 3 or x.shape[2] != input_size or x.shape[1] == 0:
         raise ValueError(f"x must be (B, T, {input_size}) with T >= 1, not {tuple(x.shape)}")
 
