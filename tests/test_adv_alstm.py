@@ -558,6 +558,7 @@ def test_another_split_of_the_published_data(run, tmp_path):
         (["--steps", "500"], ["500"]),
         (["--num_layers", "2"], ["--num_layers", "no such flag"]),
         (["--test_from", "2013-02-01"], ["2013-02-20, 2013-02-01"]),
+        (["--test_from", "01/03/2013"], ["YYYY-MM-DD", "01/03/2013"]),
         (["--start", "published", "--test_until", "2013-03-20"], ["--start", "published dates"]),
         (["--start", "nowhere.pt"], ["--start", "nowhere.pt"]),
         (["--start", "published"], ["--start", "2 units"]),

@@ -7,6 +7,7 @@ first validation and test dates reach back over the boundary: those days are kno
 Letters in shapes: N samples, T days of a window, S stocks, D trading dates.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -121,7 +122,7 @@ def joined_parts(parts: Sequence[MovementPart]) -> MovementPart:
 
 def place_of(table: MovementTable, text: str, file: str, after: bool = False) -> int:
     """The place of the first date at, or after, a date given as text."""
-    day = to_time(text)
+    day = to_time(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else None  # 01/06/2023 has two readings
     if day is None:
         raise DataError(f"{file}: expected a date YYYY-MM-DD for each part, found {text[:40]!r}")
     return int(np.searchsorted(table.dates, np.datetime64(day, "D"), side="right" if after else "left"))
