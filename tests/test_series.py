@@ -68,9 +68,10 @@ def test_missing_values_gaps_order_and_repeats(tmp_path, capsys):
 
 
 def test_a_long_gap_of_values_is_not_filled(tmp_path):
-    cells = ["1", "2", *[""] * 5, "8"]
-    (series,) = series_of(tmp_path, "time,v\n" + "".join(f"2024-01-0{k + 1},{c}\n" for k, c in enumerate(cells)))
-    assert len(series.values) == 6 and series.segment[-1] > series.segment[0]  # three of five are filled in
+    cells = ["1", "2", *[""] * 4, "8", "", "", "", "4"]
+    (series,) = series_of(tmp_path, "time,v\n" + "".join(f"2024-01-{k + 10},{c}\n" for k, c in enumerate(cells)))
+    assert series.values.ravel().tolist() == [1, 2, 8, 7, 6, 5, 4]  # none of the four, all of the three
+    assert np.diff(series.segment).astype(bool).tolist() == [False, True, False, False, False, False]
 
 
 def test_a_name_of_several_lines_is_said_in_one(tmp_path, capsys):

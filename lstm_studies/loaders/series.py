@@ -213,8 +213,9 @@ def made(name: str, time: np.ndarray, columns: tuple[str, ...], values: np.ndarr
         time, values = time[~repeated], values[~repeated]
     missing = np.isnan(values)
     if missing.any():
-        table = pd.DataFrame(values).interpolate(limit=FILLED, limit_area="inside")
-        values = table.to_numpy()
+        table = pd.DataFrame(values)
+        runs = table.isna().apply(lambda column: column.groupby((~column).cumsum()).transform("sum"))  # their lengths
+        values = table.interpolate(limit_area="inside").where(table.notna() | (runs <= FILLED)).to_numpy()
         notes.append(f"{name}: {missing.sum()} values are missing, {missing.sum() - np.isnan(values).sum()} filled in")
     complete = ~np.isnan(values).any(1)
     steps = np.diff(time).astype(np.int64)
