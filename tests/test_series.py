@@ -74,6 +74,17 @@ def test_a_long_gap_of_values_is_not_filled(tmp_path):
     assert np.diff(series.segment).astype(bool).tolist() == [False, True, False, False, False, False]
 
 
+@pytest.mark.parametrize(("header", "row"), [("a", "{}"), ("a,b", "{},7")])
+def test_an_empty_line_of_a_table_without_times_is_a_missing_record(tmp_path, header, row, capsys):
+    empty = "," * header.count(",")
+    lines = [header, *(row.format(k) for k in (1, 2)), empty, row.format(4), *[empty] * 4, row.format(9), empty, empty]
+    (series,) = series_of(tmp_path, "\n".join(lines) + "\n\n")
+    assert series.values[:, 0].tolist() == [1, 2, 3, 4, 9] and series.time.tolist() == [1, 2, 3, 4, 9]
+    assert np.diff(series.segment).astype(bool).tolist() == [False, False, False, True]
+    missing = 5 * (1 + header.count(","))
+    assert f"{missing} values are missing, {missing // 5} filled in" in capsys.readouterr().err
+
+
 def test_a_name_of_several_lines_is_said_in_one(tmp_path, capsys):
     (tmp_path / "two\nlines.csv").write_text("v\n1\n2\n")
     read_series(tmp_path / "two\nlines.csv")

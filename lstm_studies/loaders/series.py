@@ -136,6 +136,8 @@ def read_table(path: Path) -> list[Series]:
     time, names, numbers = sorted_columns(path, table, notes)
     if not numbers:
         raise DataError(f"{path}: expected a column of numbers, found {', '.join(map(str, table.columns))[:80]}")
+    if time is None and names is None:  # an empty line is a record whose values are missing
+        table = table.reindex(range(table.index[0], table.index[-1] + 1), fill_value="")
     values = to_numbers(path, table[numbers], notes)
     times = np.arange(1, len(table) + 1) if time is None else to_times(path, table[time], notes)
     if names is None:
