@@ -56,6 +56,13 @@ def test_a_column_of_names_makes_series(tmp_path, capsys):
     assert "machine as names" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["plant/1", "/tmp/pump", "..", "a\\b", ""])
+def test_names_that_lead_out_of_the_output_folder_are_refused(tmp_path, name):
+    path = tmp_path / "pumps.csv"
+    path.write_text(f"time,pump,x\n2024-01-01,pump,1\n2024-01-01,{name},3\n2024-01-02,{name},4\n")
+    fails(["pumps.csv: expected names that can be folders", repr(name)], read_series, path)
+
+
 def test_missing_values_gaps_order_and_repeats(tmp_path, capsys):
     rows = ["2024-01-01 00:00,1", "2024-01-01 00:02,3", "2024-01-01 00:01,", "2024-01-01 00:03,4", "2024-01-01 00:03,9"]
     rows += [f"2024-01-01 01:0{k},{k}" for k in range(3)]

@@ -149,6 +149,9 @@ def read_table(path: Path) -> list[Series]:
         rows = {one: np.asarray(indices) for one, indices in groups.items()}
         local = {one: np.arange(1, len(i) + 1) if time is None else times[i] for one, i in rows.items()}
         series = [s for one, i in rows.items() for s in made(one, local[one], tuple(numbers), values[i], notes)]
+    for one in series:
+        if one.name in ("", ".", "..") or set(one.name) & set("/\\\0"):
+            raise DataError(f"{path}: expected names that can be folders, without / or \\, found {one.name!r}")
     found = f"{time or 'no column'} as time, {', '.join(numbers)} as values"
     say(path, [found + (f", {names} as names" if names else ""), *notes])
     return series
