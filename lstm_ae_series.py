@@ -135,9 +135,11 @@ def train(settings: Fit, folder: Path) -> loop.Result:
         Windows(series, parts(series, settings)[part], settings.window) for part in ("training", "validation")
     )
     if not len(training):
+        longest = np.unique(series.segment[parts(series, settings)["training"]], return_counts=True)[1].max(initial=0)
         raise UsageError(
-            f"--window: expected at most the records of the training part of {series.name} without a gap, "
-            f"found {settings.window}"
+            f"--window: expected at most {longest}, the most records without a gap in the training part of "
+            f"{series.name}, found {settings.window}; where gaps such as weekends do not matter, remove the column of "
+            "times, or fill them"
         )
     training.starts = training.starts[: settings.limit]
     model = build(settings, series)
@@ -172,7 +174,7 @@ def test(settings: Fit, folder: Path) -> dict:
     metrics = {
         "records": len(series.values),
         "columns": len(series.columns),
-        "segments": int(series.segment[-1]) + 1,
+        "segments": len(np.unique(series.segment)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "threshold": model.threshold.item(),
     }

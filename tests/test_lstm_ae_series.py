@@ -93,6 +93,21 @@ def test_a_model_for_each_series_of_a_folder(tmp_path):
     assert len(table) == 385 and table[0]["sequence"].startswith("b 2024-01-01T00:00") and "z4" in table[0]
 
 
+def test_segments_and_working_days(tmp_path, capsys):
+    lines = write_series(tmp_path / "a.csv").read_text().splitlines()
+    lines[101:106] = [line.partition(",")[0] + ",," for line in lines[101:106]]
+    (tmp_path / "gap.csv").write_text("\n".join(lines) + "\n")
+    metrics = train(tmp_path, tmp_path / "gap.csv")["gap"]
+    assert (metrics["records"], metrics["segments"]) == (395, 2)
+    days = np.arange(np.datetime64("2024-01-01"), np.datetime64("2025-01-01"))  # a Monday
+    days = days[np.is_busday(days)]
+    (tmp_path / "daily.csv").write_text("day,v\n" + "".join(f"{day},{k % 7}\n" for k, day in enumerate(days)))
+    with pytest.raises(SystemExit):
+        train(tmp_path, tmp_path / "daily.csv")
+    error = capsys.readouterr().err
+    assert all(text in error for text in ("at most 5", "daily, found 16", "weekends", "remove the column of times"))
+
+
 def test_series_of_different_columns_in_one_table(tmp_path):
     first, second = write_series(tmp_path / "a.csv", columns=("v",)), write_series(tmp_path / "b.csv", columns=("w",))
     train(tmp_path, first, second)
