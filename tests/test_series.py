@@ -4,6 +4,7 @@ import gzip
 import hashlib
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import fails, one_line
 
@@ -54,6 +55,17 @@ def test_a_column_of_names_makes_series(tmp_path, capsys):
     a, b = series_of(tmp_path, text)
     assert (a.name, b.name) == ("a", "b") and a.values.ravel().tolist() == [3, 4]
     assert "machine as names" in capsys.readouterr().err
+
+
+def test_hours_around_the_end_of_summer_time(tmp_path, capsys):
+    times = ["01:30:00+02:00", "02:30:00 +0200", "02:30:00+01:00", "03:30:00.0+01:00", "03:30:00Z", "00:00:00-04:30"]
+    rows = "".join(f"2024-10-27T{time},{k}\n" for k, time in enumerate(times))
+    (series,) = series_of(tmp_path, "time,v\n" + rows)
+    assert series.values.ravel().tolist() == [0, 1, 2, 3, 4, 5]
+    assert series.time.tolist() == pd.date_range("2024-10-26 23:30", periods=6, freq="h").to_pydatetime().tolist()
+    assert "times with different UTC offsets are converted to UTC" in capsys.readouterr().err
+    (series,) = series_of(tmp_path, "time,v\n2024-10-27T01:00+02:00,1\n2024-10-27T02:00+02:00,2\n")
+    assert str(series.time[0]) == "2024-10-27T01:00:00.000000"  # one offset: the clock of the zone
 
 
 @pytest.mark.parametrize("name", ["plant/1", "/tmp/pump", "..", "a\\b", ""])

@@ -139,7 +139,7 @@ def read_table(path: Path) -> list[Series]:
     if time is None and names is None:  # an empty line is a record whose values are missing
         table = table.reindex(range(table.index[0], table.index[-1] + 1), fill_value="")
     values = to_numbers(path, table[numbers], notes)
-    times = np.arange(1, len(table) + 1) if time is None else to_times(path, table[time], notes)
+    times = np.arange(1, len(table) + 1) if time is None else to_times(path, table[time], notes, utc=True)
     if names is None:
         series = made(name, times, tuple(numbers), values, notes)
     else:

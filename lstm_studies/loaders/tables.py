@@ -35,6 +35,7 @@ DATES = (
 )
 CLOCK = r"(?P<hour>\d\d?):(?P<minute>\d\d)(?::(?P<seconds>\d\d)(?:[.,](?P<fraction>\d{1,9}))?)?"
 ZONE = r"(?: ?(?P<half>[AaPp])[Mm])?(?: ?(?:[A-Z]{1,5}|[+-]\d\d:?\d\d))?"
+OFFSET = re.compile(r":[\d.,]+ ?(?P<hours>(?P<sign>[+-])\d\d):?(?P<minutes>\d\d)$", re.ASCII)  # 12:00+01:00
 TIMES = [re.compile(rf"{date}(?:(?:T|,? ){CLOCK}{ZONE})?", re.ASCII) for date in DATES]
 
 
@@ -269,8 +270,10 @@ def counts_rows(text: pd.Series) -> bool:
     return any(text.tolist() == [str(k) for k in range(start, start + len(text))] for start in (0, 1))
 
 
-def to_times(path: Path | str, text: pd.Series, notes: list[str]) -> np.ndarray:
+def to_times(path: Path | str, text: pd.Series, notes: list[str], utc: bool = False) -> np.ndarray:
     """Dates, with or without a time of day, to datetime64[us] by the clock of their zone.
+
+    utc: times with different UTC offsets, as before and after a change to summer time, are converted to UTC.
 
     The year comes first (2014-01-31, 2014/1/31, 20140131), or the month has its name (Jan 31, 2014; 31-Jan-2014), or
     numbers above 12 tell month/day/year from day/month/year; where there are none, / is taken for the former, - and .
@@ -290,7 +293,19 @@ def to_times(path: Path | str, text: pd.Series, notes: list[str]) -> np.ndarray:
             f"{path}, line {text.index[row]}: expected a date such as 2014-01-31 or 1/31/2014, "
             f"found {text.iat[row][:40]!r}"
         )
-    return np.array(times, "datetime64[us]")[codes]
+    offsets = [utc_offset(cell) for cell in cells] if utc else []
+    if len(set(offsets)) < 2:
+        return np.array(times, "datetime64[us]")[codes]
+    notes.append("times with different UTC offsets are converted to UTC")
+    return (np.array(times, "datetime64[us]") - np.array(offsets, "timedelta64[us]"))[codes]
+
+
+def utc_offset(text: str) -> datetime.timedelta:
+    """The numeric UTC offset at the end of a time, zero if there is none."""
+    match = OFFSET.search(text.strip())
+    if not match:
+        return datetime.timedelta()
+    return datetime.timedelta(hours=int(match["hours"]), minutes=int(match["sign"] + match["minutes"]))
 
 
 def to_time(text: str, day_first: bool = False) -> datetime.datetime | None:
