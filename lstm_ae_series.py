@@ -28,6 +28,7 @@ if __name__ == "__main__":
     parse(SCRIPT)  # before the slow imports: --help and wrong flags answer at once
 
 import itertools
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -179,7 +180,7 @@ def test(settings: Fit, folder: Path) -> dict:
         "threshold": model.threshold.item(),
     }
     for part, records in parts(series, settings).items():
-        if records.stop > records.start:
+        if np.isfinite(errors[records]).any():
             metrics[f"{part}_error"] = float(np.nanmean(errors[records]))
             if "PCA" in scores:
                 metrics[f"{part}_pca_error"] = float(np.mean(scores["PCA"][records]))
@@ -233,7 +234,7 @@ def run_training(request: Request, folder: Path) -> dict:
 
 
 def draw(path: Path, series: Series, errors: np.ndarray, model: SeriesAutoencoder) -> None:
-    scores, threshold = detectors.filled(errors.mean(1)), model.threshold.item()
+    scores, threshold = errors.mean(1), model.threshold.item()
     events = detectors.events(scores, threshold, model.window)
     plot_anomalies(path, series.time, series.values, series.columns, scores, threshold, events, series.anomalies)
 
@@ -261,6 +262,9 @@ def models_of(request: Request, data: str | None) -> Iterator[tuple[SeriesAutoen
         if path is None:
             raise DataError(f"--data: expected series of the models: {', '.join(folders)}, found {name}")
         model, settings, path = read_model(request, path)
+        if not len(detectors.window_starts(series.segment, model.window)):
+            longest = np.unique(series.segment, return_counts=True)[1].max()
+            raise DataError(f"{name}: expected {model.window} records without a gap, a window, found at most {longest}")
         yield model, settings, path, in_order(series, model)
 
 
@@ -277,22 +281,27 @@ def in_order(series: Series, model: SeriesAutoencoder) -> Series:
 
 
 def anomalies(request: Request, folder: Path) -> dict:
-    """Writes anomalies.csv, a row per record, and events.csv, a row per event; draws both."""
+    """Writes anomalies.csv, a row per record, and events.csv, a row per event; draws both.
+
+    Records that no window holds, between gaps less than a window apart, have neither score nor verdict.
+    """
     rows, event_rows, metrics = [], [], {}
     for model, _, path, series in models_of(request, request.data):
         errors, threshold = record_errors(model, series), model.threshold.item()
-        scores = detectors.filled(errors.mean(1))
+        scores = errors.mean(1)
+        unscored = np.isnan(scores)
         shares = errors / np.maximum(errors.sum(1, keepdims=True), 1e-30)
         runs = detectors.events(scores, threshold, model.window)
         for i, time in enumerate(series.time):
             row = {
                 "series": series.name,
                 "time": str(time),
-                "score": f"{scores[i]:.6g}",
+                "score": "" if unscored[i] else f"{scores[i]:.6g}",
                 "threshold": f"{threshold:.6g}",
+                "anomaly": "" if unscored[i] else int(scores[i] > threshold),
             }
-            row["anomaly"] = int(scores[i] > threshold)
-            rows.append(row | {f"share {c}": f"{s:.3f}" for c, s in zip(series.columns, shares[i], strict=True)})
+            columns = {} if unscored[i] else zip(series.columns, shares[i], strict=True)
+            rows.append(row | {f"share {name}": f"{share:.3f}" for name, share in columns})
         for first, last, peak in runs:
             worst = series.columns[int(np.nanargmax(errors[peak]))]
             times = {"start": series.time[first], "end": series.time[last], "peak": series.time[peak]}
@@ -307,10 +316,14 @@ def anomalies(request: Request, folder: Path) -> dict:
         metrics[series.name] = {
             "model": str(path),
             "records": len(series.values),
+            "unscored_records": int(unscored.sum()),
             "anomalous_records": int((scores > threshold).sum()),
             "events": len(runs),
             "threshold": threshold,
         }
+        if unscored.any():
+            message = f"{unscored.sum()} of {len(scores)} records are in no window of {model.window} without a gap"
+            print(f"NOTICE: {series.name}: {message} and have no score", file=sys.stderr)
         draw(folder / f"{series.name}.png", series, errors, model)
     names = dict.fromkeys(name for row in rows for name in row)  # series of several files may differ in their columns
     tables.write_csv(folder / "anomalies.csv", [{name: row.get(name, "") for name in names} for row in rows])

@@ -66,6 +66,7 @@ def test_events_by_hand():
     assert detectors.events(scores, 1, merge=1) == [(1, 2, 2), (4, 4, 4), (8, 8, 8)]
     assert detectors.events(scores, 1, merge=2) == [(1, 4, 2), (8, 8, 8)]
     assert detectors.events(scores, 10, merge=1) == []
+    assert detectors.events(np.array([0, 2, np.nan, 3, np.nan]), 1, merge=2) == [(1, 3, 3)]
 
 
 def test_average_precision_and_f1_by_hand():

@@ -108,6 +108,24 @@ def test_segments_and_working_days(tmp_path, capsys):
     assert all(text in error for text in ("at most 5", "daily, found 16", "weekends", "remove the column of times"))
 
 
+def test_records_without_a_window_have_no_score(tmp_path, capsys):
+    train(tmp_path, write_series(tmp_path / "a.csv"))
+    lines = write_series(tmp_path / "new.csv", jump=395).read_text().splitlines()
+    (tmp_path / "new.csv").write_text("\n".join(lines[:380] + lines[391:]) + "\n")  # ten records follow the gap
+    (metrics,) = main(tmp_path, "--function", "anomalies", "--data", tmp_path / "new.csv").values()
+    assert (metrics["records"], metrics["unscored_records"]) == (389, 10)
+    assert "NOTICE: new: 10 of 389 records are in no window of 16" in capsys.readouterr().err
+    table = rows(tmp_path / "outputs/anomalies/anomalies.csv")
+    empty = [{row[name] for name in ("score", "anomaly", "share x")} == {""} for row in table]
+    assert empty == [False] * 379 + [True] * 10
+    (tmp_path / "short.csv").write_text("\n".join(lines[:13]) + "\n")
+    for function in ("anomalies", "encode"):
+        with pytest.raises(SystemExit):
+            main(tmp_path, "--function", function, "--data", tmp_path / "short.csv")
+        assert "short: expected 16 records without a gap, a window, found at most 12" in capsys.readouterr().err
+        assert not (tmp_path / "outputs/encode/codes.csv").exists()
+
+
 def test_series_of_different_columns_in_one_table(tmp_path):
     first, second = write_series(tmp_path / "a.csv", columns=("v",)), write_series(tmp_path / "b.csv", columns=("w",))
     train(tmp_path, first, second)

@@ -146,12 +146,15 @@ def filled(scores: np.ndarray) -> np.ndarray:
 
 
 def events(scores: np.ndarray, threshold: float, merge: int) -> list[tuple[int, int, int]]:
-    """First record, last record and peak of each run above the threshold; runs `merge` records apart are one."""
+    """First record, last record and peak of each run above the threshold; runs `merge` records apart are one.
+
+    Records without a score, NaN, are not above it.
+    """
     above = np.flatnonzero(scores > threshold)
     if not len(above):
         return []
     runs = np.split(above, np.flatnonzero(np.diff(above) > merge) + 1)
-    return [(int(run[0]), int(run[-1]), int(run[0] + scores[run[0] : run[-1] + 1].argmax())) for run in runs]
+    return [(int(run[0]), int(run[-1]), int(run[0] + np.nanargmax(scores[run[0] : run[-1] + 1]))) for run in runs]
 
 
 def average_precision(scores: np.ndarray, anomalous: np.ndarray) -> float:
