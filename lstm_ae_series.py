@@ -45,7 +45,7 @@ from lstm_studies.models.programs import SeriesProgram
 from lstm_studies.models.series_autoencoder import SeriesAutoencoder
 from lstm_studies.reporting import plots
 from lstm_studies.reporting.series import plot_anomalies
-from lstm_studies.training import checkpoint, loop, search, tables
+from lstm_studies.training import checkpoint, flags, loop, search, tables
 from lstm_studies.training.export import export_program
 from lstm_studies.training.presets import Request
 from lstm_studies.training.run import run_script
@@ -149,7 +149,8 @@ def train(settings: Fit, folder: Path) -> loop.Result:
         part = parts(series, settings)["validation" if len(validation) else "training"]
         errors = record_errors(model, series)[part].mean(1)
         model.threshold.fill_(float(np.quantile(errors[~np.isnan(errors)], settings.quantile)))
-        checkpoint.save(folder / "best.pt", {"model": checkpoint.describe(model), "epoch": result.best_epoch})
+        described = {"model": checkpoint.describe(model), "flags": flags.deciding(settings)}
+        checkpoint.save(folder / "best.pt", {**described, "epoch": result.best_epoch})
     return result
 
 
@@ -168,6 +169,8 @@ def record_errors(model: SeriesAutoencoder, series: Series) -> np.ndarray:
 def test(settings: Fit, folder: Path) -> dict:
     """Errors of the model and of PCA on each part; average precision and F1 where anomalies are labelled."""
     series, model = load(settings), checkpoint.rebuild(folder / "best.pt", SeriesAutoencoder).to(settings.device)
+    if settings.function == "train":
+        check_threshold(model, folder)
     training = parts(series, settings)["training"].stop
     errors = record_errors(model, series).mean(1)
     scores = {"model": detectors.filled(errors)}
@@ -246,7 +249,18 @@ def trained_folders(request: Request) -> dict[str, Path]:
 
 
 def read_model(request: Request, path: Path) -> tuple[SeriesAutoencoder, Fit, Path]:
-    return trained_model(request.with_values(model_from=path), "train", SeriesAutoencoder)
+    model, settings, path = trained_model(request.with_values(model_from=path), "train", SeriesAutoencoder)
+    check_threshold(model, path)
+    return model, settings, path
+
+
+def check_threshold(model: SeriesAutoencoder, folder: Path) -> None:
+    """Raises CheckpointError if the training ended, by a crash, before it set the threshold."""
+    if not model.threshold > 0:
+        raise checkpoint.CheckpointError(
+            f"{folder / 'best.pt'}: expected a model with a threshold of anomalies, found none; set it with "
+            "--function train --resume"
+        )
 
 
 def models_of(request: Request, data: str | None) -> Iterator[tuple[SeriesAutoencoder, Fit, Path, Series]]:

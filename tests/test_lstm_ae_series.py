@@ -145,6 +145,23 @@ def test_again_without_training_and_resumed(tmp_path):
         }
 
 
+def test_a_training_that_was_killed_before_its_threshold_was_set(tmp_path, monkeypatch, capsys):
+    path = write_series(tmp_path / "a.csv")
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # between the training and its threshold
+        patch.setattr(lstm_ae_series, "record_errors", lambda *_: 1 / 0)
+        train(tmp_path, path)
+    for function in (["anomalies"], ["export"], ["train", "--dry_run"]):
+        with pytest.raises(SystemExit):
+            main(tmp_path, "--function", *function)
+        error = capsys.readouterr().err
+        assert "best.pt: expected a model with a threshold" in error and "--function train --resume" in error
+    assert train(tmp_path, path, more=["--resume"])["a"]["threshold"] > 0
+    assert main(tmp_path, "--function", "anomalies")["a"]["anomalous_records"] < 40
+    (tmp_path / "outputs/train/last.pt").unlink()
+    (tmp_path / "outputs/train/last.previous.pt").unlink(missing_ok=True)
+    assert main(tmp_path, "--function", "anomalies")["a"]["records"] == 400  # best.pt has the settings, too
+
+
 @pytest.mark.parametrize(
     ("argv", "parts"),
     [

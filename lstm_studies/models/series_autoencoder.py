@@ -18,7 +18,8 @@ class SeriesAutoencoder(nn.Module):
         columns: C. window: T, records of a window. hidden_size, code_size, num_layers: as of LSTMAutoencoder.
         harmonics: sine and cosine pairs in the decoder's positional encoding. column_names: C names, or none.
 
-    Buffers: `mean` and `std` (C,) of the training part, `threshold`, the error above which a record is an anomaly.
+    Buffers: `mean` and `std` (C,) of the training part, `threshold`, the error above which a record is an anomaly,
+    0 until the end of the training.
     """
 
     def __init__(
