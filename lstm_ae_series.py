@@ -369,7 +369,10 @@ def planted(request: Request, folder: Path) -> dict:
         validation = part["validation" if settings.validation_share else "training"]
         test, training = part["test"], part["training"].stop
         for kind in detectors.KINDS if len(series.columns) > 1 else detectors.KINDS[:-1]:
-            values, anomalous = detectors.plant(series.values, kind, test.start, model.window, rng)
+            try:
+                values, anomalous = detectors.plant(series.values, kind, test.start, model.window, rng)
+            except ValueError as error:
+                raise DataError(f"{series.name}: test part: {error}") from None
             scores = {OURS: scores_of_trainings(path, series._replace(values=values))}
             for name, fit in detectors.OPPONENTS.items():
                 scores[name] = [fit(values, training, series.segment, model.window)]

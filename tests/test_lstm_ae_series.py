@@ -211,6 +211,15 @@ def test_planted_anomalies_beside_simple_detectors(tmp_path):
     assert "f1_correlation" not in main(tmp_path, "--function", "planted")["PCA"]
 
 
+def test_planting_into_a_short_test_part_is_refused_in_one_line(tmp_path, capsys):
+    train(tmp_path, write_series(tmp_path / "pump.csv", count=200))
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(tmp_path, "--function", "planted")
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("NOTICE"))
+    assert "pump: test part: expected at least 48 records to plant anomalies into, found 40" in line
+
+
 def test_the_benchmark_on_three_series(tmp_path, monkeypatch):
     """A small copy of the benchmark: its files, and windows of anomalies that a jump is in."""
     (tmp_path / "nab/data/real").mkdir(parents=True)

@@ -212,6 +212,12 @@ def test_planted_anomalies(kind):
         assert all(np.isin(changed[:, c], values[:, c]).all() for c in range(3))
 
 
+def test_planting_after_a_training_part_of_one_window():
+    values = np.random.default_rng(0).normal(size=(100, 2))
+    changed, anomalous = plant(values, "correlation", 10, 10, np.random.default_rng(1))
+    assert anomalous.any() and not (changed != values)[~anomalous].any()
+
+
 def test_planting_is_refused():
     values, rng = np.zeros((100, 1)), np.random.default_rng(0)
     cases = ("correlation", 50, "several columns"), ("points", 50, "found 'points'"), ("level", 95, "at least 30")

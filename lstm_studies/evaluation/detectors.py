@@ -202,7 +202,7 @@ def plant(
         elif kind == "frequency":
             changed[records, column] = values[start : start + 2 * width : 2, column]
         else:
-            other = rng.integers(0, first - width)
+            other = rng.integers(0, max(1, first - width))
             changed[records, column] = values[other : other + width, column]
         anomalous[records] = True
     return changed, anomalous
