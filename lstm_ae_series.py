@@ -42,7 +42,7 @@ from lstm_studies.evaluation.intervals import compare
 from lstm_studies.loaders.files import DataError
 from lstm_studies.loaders.series import Series, read_benchmark, read_series
 from lstm_studies.models.programs import SeriesProgram
-from lstm_studies.models.series_autoencoder import SeriesAutoencoder
+from lstm_studies.models.series_autoencoder import SeriesAutoencoder, check_offsets
 from lstm_studies.reporting import plots
 from lstm_studies.reporting.series import plot_anomalies
 from lstm_studies.training import checkpoint, flags, loop, search, tables
@@ -114,7 +114,12 @@ def build(settings: Fit, series: Series) -> SeriesAutoencoder:
         settings.positional_harmonics,
         series.columns,
     )
-    model.set_scale(series.values[parts(series, settings)["training"]])
+    values = series.values[parts(series, settings)["training"]]
+    try:
+        check_offsets(values.min(0), values.max(0))
+    except ValueError as error:
+        raise DataError(f"{series.name}: {error}") from None
+    model.set_scale(values)
     return model
 
 

@@ -181,6 +181,16 @@ def test_refused(tmp_path, capsys, argv, parts):
     assert caught.value.code == 2 and len(lines) == 1 and all(part in lines[0] for part in parts), lines
 
 
+def test_values_that_float32_does_not_resolve_are_refused(tmp_path, capsys):
+    path = write_series(tmp_path / "a.csv", columns=("v",))
+    lines = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    path.write_text("time,v\n" + "".join(f"{time},{float(v) + 1e8:.4f}\n" for time, v in lines))
+    with pytest.raises(SystemExit):
+        train(tmp_path, path)
+    error = capsys.readouterr().err
+    assert "a: column 1: expected a range that float32 resolves" in error and "subtract an offset" in error
+
+
 def test_other_columns_are_refused(tmp_path, capsys):
     train(tmp_path, write_series(tmp_path / "a.csv"))
     with pytest.raises(SystemExit):

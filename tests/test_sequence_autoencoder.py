@@ -104,11 +104,22 @@ def test_save_and_load(fitted, tmp_path):
         (np.zeros((5, 1)), "at least 12 records"),
         ([np.zeros((3, 1)), np.zeros((3, 2))], "the same I"),
         ([], "at least one step"),
+        (waves() + 1e8, "column 1: expected a range that float32 resolves"),
+        (list(waves() + 1e10), "subtract an offset such as their mean"),
+        (waves()[0, :, :1].repeat(2, 0) + 1e8, "found values from 1000000"),
     ],
 )
 def test_refused(x, message):
     with pytest.raises(ValueError, match=message):
         SequenceAutoencoder(**TINY).fit(x)
+
+
+def test_a_constant_column_or_sequence_is_no_offset(fitted):
+    x = waves()
+    x[:, :, 1] = 1e9 / 3 * (1 + 1e-16 * np.arange(12))
+    SequenceAutoencoder(**{**TINY, "updates": 1}).fit(x)
+    flat = 1e3 + 1e-4 * waves(1)
+    assert fitted.predict([*waves(2), flat[0]])[2] == -1  # new data may be of any range
 
 
 def test_other_features_are_refused(fitted):

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from lstm_studies.models.series_autoencoder import check_offsets
 from lstm_studies.training import checkpoint, loop
 from lstm_studies.training.settings import Training
 
@@ -123,10 +124,12 @@ def training_count(count: int, validation_share: float) -> int:
 # ---- input -----------------------------------------------------------------------------------------------------------
 
 
-def as_sequences(X, channels_first: bool = False) -> list[np.ndarray]:
-    """Sequences (T_i, I) of an array (N, T, I) or (N, T), or of a list of (T_i, I) or (T_i,). Raises ValueError.
+def as_sequences(X, channels_first: bool = False, fitting: bool = False) -> list[np.ndarray]:
+    """Sequences (T_i, I) in float32 of an array (N, T, I) or (N, T), or of a list of (T_i, I) or (T_i,).
 
-    channels_first: they are (N, I, T) and (I, T_i) instead, as in aeon.
+    channels_first: they are (N, I, T) and (I, T_i) instead, as in aeon. fitting: values are refused whose offset is so
+    large that float32 does not resolve their differences.
+    Raises ValueError.
     """
     several = list(X) if isinstance(X, list | tuple) else list(real_array(X))
     sequences = [real_array(one) for one in several]
@@ -135,16 +138,19 @@ def as_sequences(X, channels_first: bool = False) -> list[np.ndarray]:
     if len(shapes) != 1 or len(*shapes) != 1 or not all(one.size for one in sequences):
         form = "(N, I, T) or a list of (I, T_i)" if channels_first else "(N, T, I) or a list of (T_i, I)"
         raise ValueError(f"X must be {form} of at least one step and the same I, not of shape {np.shape(several[:1])}")
+    if fitting:
+        check_offsets(np.min([one.min(0) for one in sequences], 0), np.max([one.max(0) for one in sequences], 0))
+    sequences = [one.astype(np.float32, copy=False) for one in sequences]
     if not all(np.isfinite(one).all() for one in sequences):
         raise ValueError("X must be finite; fill in or leave out missing values (NaN, infinity) first")
     return sequences
 
 
 def real_array(X) -> np.ndarray:
-    """X as float32. Raises ValueError for sparse matrices and complex numbers."""
+    """X as float32 if it is that, else as float64. Raises ValueError for sparse matrices and complex numbers."""
     if hasattr(X, "toarray") or np.iscomplexobj(X := np.asarray(X)):
         raise ValueError("X must be dense and real: Sparse data and Complex data not supported")
-    return X.astype(np.float32, copy=False)
+    return X if X.dtype == np.float32 else X.astype(np.float64, copy=False)
 
 
 def padded(sequences: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

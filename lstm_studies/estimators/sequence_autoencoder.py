@@ -65,7 +65,7 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
 
     def fit(self, X, y=None) -> "SequenceAutoencoder":
         """Trains on X; y is not read. Raises ValueError for what is no sequences of finite numbers."""
-        x, lengths, starts = self.sequences(X)
+        x, lengths, starts = self.sequences(X, fitting=True)
         first = training_count(len(x), self.validation_share)
         self.n_features_in_ = x.shape[2]
         parts = [TensorDataset(x[rows], lengths[rows]) for rows in (slice(0, first), slice(first, None))]
@@ -153,7 +153,7 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
             raise ValueError(f"X must have {self.n_features_in_} features, as in fit, not {x.shape[2]}")
         return x, lengths, starts
 
-    def sequences(self, X) -> tuple[Tensor, Tensor, np.ndarray | None]:
+    def sequences(self, X, fitting: bool = False) -> tuple[Tensor, Tensor, np.ndarray | None]:
         """x (N, T, I) padded with zeros, lengths (N,), and the first record (N,) of each window of a table."""
         starts, table = None, None if isinstance(X, list | tuple) else real_array(X)
         if table is not None and table.ndim == 2:
@@ -161,4 +161,4 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
             if not len(starts):
                 raise ValueError(f"X must have at least {self.window} records, a window, not {len(table)}")
             X = table[starts[:, None] + np.arange(self.window)]
-        return *padded(as_sequences(X)), starts
+        return *padded(as_sequences(X, fitting=fitting)), starts

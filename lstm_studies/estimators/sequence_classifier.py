@@ -65,7 +65,7 @@ class SequenceClassifier(LoopClassifier):
 
     def fit(self, X, y) -> "SequenceClassifier":
         """Trains on X with the labels y (N,). Raises ValueError for what is no sequences of finite numbers."""
-        sequences = self.sequences(X)
+        sequences = self.sequences(X, fitting=True)
         places, first = self.places(y, len(sequences)), training_count(len(sequences), self.validation_share)
         self.n_features_in_ = sequences[0].shape[1]
         with torch.random.fork_rng():
@@ -105,8 +105,8 @@ class SequenceClassifier(LoopClassifier):
             raise ValueError(f"X must have {self.n_features_in_} features, as in fit, not {x.shape[2]}")
         return self.in_batches(lambda x, lengths: self.model_(x, lengths).softmax(1), x, lengths)
 
-    def sequences(self, X) -> list[np.ndarray]:
-        sequences = as_sequences(X, self.channels_first)
+    def sequences(self, X, fitting: bool = False) -> list[np.ndarray]:
+        sequences = as_sequences(X, self.channels_first, fitting)
         if (shortest := min(map(len, sequences))) < self.kernel_size:
             raise ValueError(f"X must have at least kernel_size = {self.kernel_size} steps, not {shortest}")
         return sequences

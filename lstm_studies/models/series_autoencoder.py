@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +10,19 @@ from lstm_studies.models.arguments import constructor_arguments
 from lstm_studies.models.lstm_ae import LSTMAutoencoder, harmonic_periods
 
 LIMIT = 20.0  # standard deviations at which values are cut off
+
+
+def check_offsets(low: np.ndarray, high: np.ndarray) -> None:
+    """Raises ValueError if float32 holds fewer than about 100 values from `low` to `high` (C,) of a column.
+
+    A range of rounding errors, less than 1e-12 of the values, is that of a constant column.
+    """
+    size = np.maximum(np.abs(low), np.abs(high))
+    for k in np.flatnonzero((high - low > 1e-12 * size) & (high - low < 1e-5 * size))[:1]:
+        raise ValueError(
+            f"column {k + 1}: expected a range that float32 resolves, at least 1e-5 of the values, found values from "
+            f"{low[k]:.17g} to {high[k]:.17g}; subtract an offset such as their mean"
+        )
 
 
 class SeriesAutoencoder(nn.Module):
