@@ -65,6 +65,20 @@ def test_a_table_is_scored_record_by_record():
     assert model.transform(new).shape == (300 - 12 + 1, 3)
 
 
+def test_validation_windows_of_a_table_share_no_record_with_training_windows(monkeypatch):
+    parts = []
+    monkeypatch.setattr(SequenceAutoencoder, "train", lambda self, model, step, *data: parts.extend(data))
+    monkeypatch.setattr(SequenceAutoencoder, "errors", lambda *_: np.ones(3))
+    table = np.arange(200.0)[:, None]
+    SequenceAutoencoder(**TINY).fit(table)
+    training, validation = (data.tensors[0] for data in parts)
+    assert training.max() + 1 == validation.min() and len(training) == 151
+    SequenceAutoencoder(**TINY, validation_share=0).fit(table)
+    assert len(parts[2].tensors[0]) == 189 and parts[3] is None
+    SequenceAutoencoder(**TINY).fit(table[:60])
+    assert parts[5].tensors[0].ravel().tolist() == list(range(48, 60))  # the last one at least
+
+
 def test_scikit_learn(fitted):
     assert clone(fitted).get_params() == fitted.get_params() and not hasattr(clone(fitted), "model_")
     with pytest.raises(NotFittedError):

@@ -28,8 +28,9 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
         code_size: Z, values of the bottleneck. hidden_size, num_layers: of the LSTMs.
         window: records of a window of a table.
         updates: optimizer steps. batch_size, learning_rate: of Adam, with a warm-up and a cosine to 0.
-        validation_share: the last sequences, which choose the epoch and give the threshold; 0: the last epoch is kept,
-            and the training sequences give the threshold.
+        validation_share: the last sequences, which choose the epoch and give the threshold, of a table those windows
+            that share no record with training windows, the last one at least; 0: the last epoch is kept, and the
+            training sequences give the threshold.
         quantile: share of those sequences whose error is not above the threshold of an anomaly.
         noise: standard deviation of Gaussian noise on what the encoder reads in training, in those of the data.
         seed: of the weights and of the order of the data. device: of the training. verbose: 1: a line per epoch.
@@ -67,14 +68,17 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
         """Trains on X; y is not read. Raises ValueError for what is no sequences of finite numbers."""
         x, lengths, starts = self.sequences(X, fitting=True)
         first = training_count(len(x), self.validation_share)
+        begin = first  # of the validation
+        if starts is not None and first < len(x):  # windows of a table overlap
+            begin = min(first + self.window - 1, len(x) - 1)
         self.n_features_in_ = x.shape[2]
-        parts = [TensorDataset(x[rows], lengths[rows]) for rows in (slice(0, first), slice(first, None))]
+        parts = [TensorDataset(x[rows], lengths[rows]) for rows in (slice(0, first), slice(begin, None))]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             model = SeriesAutoencoder(x.shape[2], x.shape[1], self.hidden_size, self.code_size, self.num_layers)
             model.set_scale(x[:first][is_step(x, lengths)[:first]].numpy())
             self.train(model, self.step, parts[0], parts[1] if len(parts[1]) else None)
-        rows = slice(first, None) if len(parts[1]) else slice(None)
+        rows = slice(begin, None) if len(parts[1]) else slice(None)
         errors = self.errors(x[rows], lengths[rows], None if starts is None else starts[rows] - starts[rows][0])
         model.threshold.fill_(float(np.quantile(errors, self.quantile)))
         return self
