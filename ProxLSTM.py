@@ -219,7 +219,7 @@ class ProxLSTMFunction(torch.autograd.Function):
             *(grad_z, grad_s, grad_s[:, 0], grad_s[:, 2], grad_o, a, a.unsqueeze(1), q),
         )
         by_step = list(zip(*(torch.split_with_sizes(buffer, ctx.batch_sizes) for buffer in buffers), strict=True))
-        dh, dc, n = grad_h_last, grad_c_last.contiguous(), 0  # (B, H): of the state after step t
+        dh, dc, n = grad_h_last, grad_c_last.contiguous(), -1  # (B, H): of the state after step t
         for t in reversed(ctx.order):
             grad_h_t, d_t, y_t, c_t, f_t, mixed_t, f_slope_t, s_slope_t, *dz_t, a_t, a_row, q_t = by_step[t]
             dz, dz_s, dz_i, dz_g, dz_o = dz_t

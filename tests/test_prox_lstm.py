@@ -458,6 +458,16 @@ def test_without_some_gradients_and_without_any(method):
     close(torch.autograd.grad(layer(x)[0].square().sum(), [x, *layer.parameters()]), (found, *gradients))
 
 
+@pytest.mark.parametrize("method", ["cg", "cholesky", "blackbox"])
+@pytest.mark.parametrize("make", [ProxLSTM, ProxLSTMCell])
+def test_gradients_of_an_empty_batch_are_zeros(make, method):
+    model = make(3, 4, epsilon=1.0, method=method)
+    x = torch.empty((2, 0, 3) if make is ProxLSTM else (0, 3), requires_grad=True)
+    model(x)[0].sum().backward()
+    assert x.grad.shape == x.shape
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in model.parameters())
+
+
 @pytest.mark.parametrize("method", ["cholesky", "cg"])
 def test_backward_leaves_what_it_saved(method):
     torch.manual_seed(0)
