@@ -375,6 +375,11 @@ def test_scikit_learn(tmp_path):
     with pytest.raises(NotFittedError):
         check_is_fitted(again)
     check_is_fitted(model)
+    before = model.predict(x)
+    assert model.set_params() is model and np.array_equal(model.predict(x), before)
+    with pytest.raises(ValueError, match="units"):
+        model.set_params(units=0)
+    assert model.units == again.units and np.array_equal(model.predict(x), before)
     assert model.set_params(units=3).features is None and model.units == 3
     with pytest.raises(ValueError, match="not size"):
         model.set_params(size=3)

@@ -197,10 +197,12 @@ class AdvALSTM(AttentiveLSTM):
         return dict(self.arguments)
 
     def set_params(self, **params) -> "AdvALSTM":
-        """Sets arguments; the model then has no weights. Raises ValueError for unknown ones."""
+        """Sets arguments; the model then has no weights. Wrong ones raise ValueError and change nothing."""
         if unknown := params.keys() - self.arguments.keys():
             raise ValueError(f"expected parameters out of {', '.join(self.arguments)}, not {', '.join(unknown)}")
-        self.__init__(**{**self.arguments, **params})
+        if params:
+            arguments = type(self)(**{**self.arguments, **params}).arguments  # wrong values raise before the weights go
+            self.__init__(**arguments)
         return self
 
     def __sklearn_is_fitted__(self) -> bool:
