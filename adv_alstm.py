@@ -437,7 +437,7 @@ def training_record(folder: Path, model: str) -> tuple[str, dict]:
         for name, own in metrics.items():
             if isinstance(own, dict) and "calibration" in own and (path == folder or name == folder.name):
                 try:
-                    return name, report.record_of(own, metrics["always_up"])
+                    return name, report.record_of(own, metrics.get("always_up"))
                 except (LookupError, TypeError, ValueError) as error:
                     raise CheckpointError(
                         f"{path}/metrics.json: expected the test of {name}, found {error!r}"

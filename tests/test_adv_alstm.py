@@ -334,6 +334,14 @@ def test_plot_draws_its_figures(run, tmp_path):
     assert {"alstm", "adv_alstm", "epsilon_0.1", "epsilon_1", "beta_0.5"} <= set(metrics)
     for name in ("alstm", "adv_alstm"):
         assert metrics[name]["perturbed_accuracy"] <= metrics[name]["clean_accuracy"]
+    record = predict_from(tmp_path, folder / "adv_alstm", "--source", "sample")["adv_alstm"]["trained_on"]
+    assert record["test_accuracy"] == metrics["adv_alstm"]["test_accuracy"] and "always_up_test_accuracy" not in record
+
+
+def predict_from(tmp_path, folder, *given) -> dict:
+    return adv_alstm.main(
+        ["--function", "predict", "--model_from", str(folder), "--output_dir", str(tmp_path / "out"), *given]
+    )
 
 
 @pytest.fixture
@@ -521,6 +529,10 @@ def test_quarters_are_tested_by_models_of_their_own_past(run, tmp_path, monkeypa
     assert metrics["adv_alstm"]["against"]["alstm"]["test_accuracy"]["difference"] == pytest.approx(difference)
     argv = ["--function", "quarters", "--dry_run", "--quiet", "--output_dir", str(tmp_path / "out")]
     assert without_seconds(adv_alstm.main(argv)) == without_seconds(metrics)
+    folder = tmp_path / "out" / "quarters" / models[-1]
+    record = predict_from(tmp_path, folder, "--data", str(prices))[models[-1]]["trained_on"]
+    assert record["test_accuracy"] == metrics[models[-1]]["test_accuracy"]
+    assert "always_up_test_accuracy" not in record  # that of metrics.json is of all quarters
 
 
 def test_another_split_of_the_published_data(run, tmp_path):

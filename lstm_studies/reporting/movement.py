@@ -182,20 +182,25 @@ def refused(calibration: Mapping[str, float] | None) -> str:
     return ""
 
 
-def record_of(own: dict, always_up: dict) -> dict:
-    """The test of a model and of always up. Raises LookupError, TypeError or ValueError for metrics edited by hand."""
+def record_of(own: dict, always_up: dict | None) -> dict:
+    """The test of a model and, where it has an interval, of always up on the same samples.
+
+    `plot`, `starts` and the single quarters of `quarters`, whose always up is that of all quarters, have no intervals.
+    Raises LookupError, TypeError or ValueError for metrics edited by hand.
+    """
     first, last = map(str, own["test_dates"])
     calibration = {
         key: float(own["calibration"][key]) for key in ("slope", "intercept", "gain") if key in own["calibration"]
     }
     if not {"slope", "intercept"} <= calibration.keys():
         raise ValueError("a calibration without slope and intercept")
+    with_interval = all(key in own for key in RECORD)
     return {
         "dataset": str(own["dataset"]),
         "test_dates": [first, last],
-        **{key: float(own[key]) for key in (*RECORD, *(key for key in ON_VALIDATION if key in own))},
+        **{key: float(own[key]) for key in (*RECORD, *ON_VALIDATION) if key in own},
         "calibration": calibration,
-        "always_up_test_accuracy": float(always_up["test_accuracy"]),
+        **({"always_up_test_accuracy": float(always_up["test_accuracy"])} if always_up and with_interval else {}),
     }
 
 
@@ -247,12 +252,14 @@ def print_predictions(rows: Sequence[dict], metrics: Mapping) -> None:
         print(f"no complete days up to then: {', '.join(metrics['without_prediction'])[:200]}")
     record = metrics["trained_on"]
     if "test_accuracy" in record:
-        low, high = (f"{100 * record[f'test_accuracy_{end}']:.1f}" for end in ("low", "high"))
-        print(
+        line = (
             f"on its own test part ({record['dataset']}, {' to '.join(record['test_dates'])}) the model was right on "
-            f"{100 * record['test_accuracy']:.1f} % of the samples (95 % by days: {low} to {high}); "
-            f"always up: {100 * record['always_up_test_accuracy']:.1f} %"
+            f"{100 * record['test_accuracy']:.1f} % of the samples"
         )
+        if "always_up_test_accuracy" in record:
+            low, high = (f"{100 * record[f'test_accuracy_{end}']:.1f}" for end in ("low", "high"))
+            line += f" (95 % by days: {low} to {high}); always up: {100 * record['always_up_test_accuracy']:.1f} %"
+        print(line)
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
