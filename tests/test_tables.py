@@ -18,6 +18,11 @@ def test_numbers_are_read_back_as_they_were(tmp_path):
     assert tables.read_table(tmp_path / "history.csv") == rows
 
 
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    tables.write_json(tmp_path / "metrics.json", {"net": {"a": math.inf, "b": [math.nan, 0.1], "NaN": "Infinity"}})
+    assert tables.read_json(tmp_path / "metrics.json") == {"net": {"a": None, "b": [None, 0.1], "NaN": "Infinity"}}
+
+
 def test_columns_of_text_are_left_out(tmp_path):
     """A study of several models writes their names, a grid what became of a combination."""
     rows = [{"model": "fc", "epoch": 1, "val_loss": 0.5, "status": "ok"}]

@@ -15,6 +15,8 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_json(path: Path, content: dict) -> None:
+    """The content with null in place of numbers that are not finite, which JSON does not have."""
+    content = json.loads(json.dumps(content), parse_constant=lambda name: None)
     checkpoint.write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
