@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import fails
 
 from lstm_studies.evaluation import forecasts
 from lstm_studies.evaluation.forecasts import linear_mase, mase_interval
@@ -195,6 +196,9 @@ def test_relative_mae_of_persistence_is_1_and_of_the_truth_0():
     changes = (test.last - (test.last + (test.targets[:, -1] - 0.5).double() * test.span)).abs()
     assert persistence["test_mae"] == pytest.approx(changes.mean().item(), rel=1e-6)
     assert forecasts.scores(test.targets[:, -1], test, seed=0)["mase"] == 0
+    constant = random_walk(2, 60)
+    constant[:, 48:] = constant[:, 48:49]
+    fails(["expected highs that change", "found constants"], part_samples, constant, "test")
 
 
 def test_line_has_the_least_absolute_deviations():

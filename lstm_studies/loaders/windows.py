@@ -116,9 +116,14 @@ def samples(values: Tensor, scale: Scale, length: int, inputs: str, stride: int 
     x = 1/2 + (p / high_T - 1) / (RANGE sigma). Volume is its logarithm, standardised on training dates, over RANGE / 4.
     With the inputs "market" the five columns are relative to their means over the S stocks on the same days, around 1/2
     again, and these means are five more.
+
+    Raises DataError for highs not above 0, and if no high differs from that of the day before.
     """
     both = windows(values, length + 1, stride)  # (S, days, T + 1, 5)
-    return scaled_samples(both, scale, length, inputs)
+    result = scaled_samples(both, scale, length, inputs)
+    if (result.targets[:, -1] == 0.5).all():  # then persistence has no error to compare with
+        raise DataError("--data: expected highs that change in the training, validation and test part, found constants")
+    return result
 
 
 def newest_samples(values: Tensor, scale: Scale, length: int, inputs: str) -> Samples:
