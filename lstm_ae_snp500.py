@@ -137,9 +137,8 @@ def make_prediction_step(settings: Predict) -> loop.Step:
 
 def part_dates(count: int, settings: Reconstruct, part: str) -> list[slice]:
     """The blocks of dates of a part, by the 60/20/20 split or by the fold."""
-    if settings.fold is None:
-        return [windows.split_dates(count)[part]]
-    return windows.fold_dates(count, settings.folds, settings.fold)[part]
+    fold = settings.fold
+    return [windows.split_dates(count)[part]] if fold is None else windows.fold_dates(count, settings.folds, fold)[part]
 
 
 def part_windows(data: StockPrices, settings: Reconstruct, part: str) -> Tensor:
@@ -170,14 +169,14 @@ def test_reconstruction(settings: Reconstruct, folder: Path) -> dict:
     train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
     step = make_reconstruction_step(settings)
     errors = [loop.evaluate(model, step, TensorDataset(x), settings)["loss"] for x in (test, validation)]
-    restored = reconstruct_highs(model, highs, settings.device)
+    relative = (reconstruct_highs(model, highs, settings.device) - highs).abs() / highs.abs()  # infinite at highs of 0
     return {
         "data": data.metadata["data"],
         "stocks": len(data.symbols),
         "code_size": model.code_size,
         "parameters": sum(p.numel() for p in model.parameters()),
         **dict(zip(("test_mse", "val_mse"), errors, strict=True)),
-        "test_mae_percent": 100 * ((restored - highs).abs() / highs.abs()).mean().item(),
+        **({"test_mae_percent": 100 * relative.mean().item()} if data.values[..., HIGH].all() else {}),
         **reconstruction_baselines(train, test, model.code_size),
     }
 
@@ -287,8 +286,7 @@ def plot_prices(request: Request, folder: Path) -> dict:
     highs = dict(zip(names, select_symbols(data, names).values[:, :, HIGH], strict=True))
     series = {name: (data.dates, y) for name, y in highs.items()}
     plots.curves(folder / "prices.png", series, "date", figures.axes_of(data.metadata)[2])
-    last = {name: y[y.isfinite()][-1].item() for name, y in highs.items()}
-    return {name: {"data": data.metadata["data"], "last_high": high} for name, high in last.items()}
+    return {name: {"data": data.metadata["data"], "last_high": y[y.isfinite()][-1].item()} for name, y in highs.items()}
 
 
 def reconstruct(request: Request, folder: Path) -> dict:
@@ -400,11 +398,11 @@ def plot_rollout(settings: Predict, model: nn.Module, folder: Path) -> None:
 def windows_to_judge(request: Request, trained: Reconstruct) -> tuple[StockPrices, Tensor, list[str], np.ndarray]:
     """Prices of `--data`, or else of the training; windows (N, T) of highs that do not overlap, of `--data` or the test
     part, named by symbol and first date; the dates (N, T) of these windows."""
+    if request.data is None and trained.split == "random":
+        raise UsageError("--data: needed by a model of --split random, whose test windows overlap one another")
     data = load(trained) if request.data is None else complete_prices(request.data, trained.data_dir, trained.source)
     length = trained.window
-    dates = slice(len(data.dates) % length, len(data.dates))
-    if request.data is None:
-        dates = part_dates(len(data.dates), trained, "test")[0]
+    dates = slice(len(data.dates) % length, None) if request.data else part_dates(len(data.dates), trained, "test")[0]
     x = windows.high_windows(data.values, [dates], length, length)
     days = data.dates[dates][: len(data.dates[dates]) // length * length].reshape(-1, length)
     names = [f"{symbol} {date}" for symbol in data.symbols for date in days[:, 0]]
@@ -446,18 +444,20 @@ def anomalies(request: Request, folder: Path) -> dict:
 
 
 def tomorrow(request: Request, folder: Path) -> dict:
-    """Writes the next day's high of each stock to tomorrow.csv."""
-    model, settings, path = trained_model(request, "predict", *PREDICTORS)
+    """Writes the next day's high of each stock to tomorrow.csv, after predict --folds by the last fold."""
+    run = request.model_from or request.output_dir / "predict"
+    newest = max(run.glob("fold[0-9]*"), key=lambda path: int(path.name.removeprefix("fold")), default=run)
+    model, settings, path = trained_model(request.with_values(model_from=newest), "predict", *PREDICTORS)
     # the stocks of --data may be others than those of the training: then each one's own past gives its scale
     data = load(settings) if request.data is None else complete_prices(request.data, settings.data_dir, settings.source)
-    known = data.values if request.data else data.values[:, windows.split_dates(len(data.dates))["train"]]
+    known = data.values if request.data else data.values[:, prediction_dates(len(data.dates), settings)["train"]]
     if settings.inputs != "high" and data.metadata["fields"] == 1:
         raise DataError(f"{request.data}: expected open, high, low, close and volume, found one number per date")
-    count = write_tomorrow(model, data, known, settings, folder)
-    return {OURS: {"model": str(path), "stocks": count, "newest_date": str(data.dates[-1])}}
+    write_tomorrow(model, data, known, settings, folder)
+    return {OURS: {"model": str(path), "stocks": len(data.symbols), "newest_date": str(data.dates[-1])}}
 
 
-def write_tomorrow(model: nn.Module, data: StockPrices, known: Tensor, settings: Predict, folder: Path) -> int:
+def write_tomorrow(model: nn.Module, data: StockPrices, known: Tensor, settings: Predict, folder: Path) -> None:
     """Writes the high after the newest date per symbol to tomorrow.csv; the dates `known` (S, D, 5) give the scales."""
     newest = windows.newest_samples(data.values, windows.fit_scale(known), settings.window, settings.inputs)
     columns = data.symbols, newest.last.tolist(), predict_highs(model, newest, settings.device).tolist()
@@ -466,7 +466,6 @@ def write_tomorrow(model: nn.Module, data: StockPrices, known: Tensor, settings:
         for s, y, z in zip(*columns, strict=True)
     ]
     tables.write_csv(folder / "tomorrow.csv", rows)
-    return len(rows)
 
 
 FUNCTIONS = {f.__name__: f for f in (plot_prices, reconstruct, predict, encode, anomalies, tomorrow)}

@@ -16,7 +16,7 @@ from test_windows import random_walk
 import lstm_ae_snp500 as snp500
 from config.lstm_ae_snp500 import Predict, Reconstruct
 from lstm_studies.loaders.prices import StockPrices
-from lstm_studies.loaders.windows import CLOSE, HIGH, RANGE, fit_scale
+from lstm_studies.loaders.windows import CLOSE, HIGH, RANGE, fit_scale, newest_samples
 from lstm_studies.reporting.prices import axes_of
 
 
@@ -153,6 +153,25 @@ def test_published_prediction_leaves_its_figures(tmp_path, walk):
     assert figures == {"losses", "predictions", "companies", "sequence", "rollout"}
 
 
+def test_no_error_in_percent_of_highs_of_0(tmp_path, walk):
+    walk(2, 300)
+    assert 0 < run_prices(tmp_path, "reconstruct", "--seeds", "2")["test_mae_percent_mean"] < 100
+    walk(2, 300).values[0, 250] = 0  # in the test part
+    metrics = run_prices(tmp_path, "reconstruct", "--seeds", "2")
+    assert metrics["test_mse_std"] > 0 and not [name for name in metrics if "percent" in name]
+
+
+def test_a_model_of_windows_at_random_is_applied_to_other_data(tmp_path, walk, capsys):
+    walk(2, 200)
+    run_prices(tmp_path, "reconstruct", "--folds", "3", "--split", "random")
+    for function in ("encode", "anomalies"):
+        with pytest.raises(SystemExit, match="2"):
+            run_prices(tmp_path, function)
+        assert "--data: needed by a model of --split random" in capsys.readouterr().err
+    run_prices(tmp_path, "encode", "--data", str(write_series(tmp_path / "new.csv", 2, 100)))
+    assert len(read_table(tmp_path / "encode" / "codes.csv")) == 4
+
+
 @pytest.mark.parametrize("split", ["time", "random"])
 def test_folds_report_every_block(tmp_path, walk, split):
     walk(3, 200)
@@ -182,6 +201,19 @@ def test_rolling_periods_are_beside_their_opponents(tmp_path, walk):
         assert against["difference"] == pytest.approx(expected, abs=1e-6)
         assert against["low"] < against["difference"] < against["high"]
     assert not (tmp_path / "predict" / "tomorrow.csv").exists()
+
+
+def test_tomorrow_takes_the_last_fold_with_the_scale_of_its_training(tmp_path, walk):
+    data = walk(3, 200)
+    run_prices(tmp_path, "predict", "--folds", "3", "--window", "5", "--inputs", "high")
+    folder = tmp_path / "predict"
+    for given, fold, days in (((), "fold2", 112), (("--model_from", str(folder / "fold1")), "fold1", 75)):
+        assert run_prices(tmp_path, "tomorrow", *given)["model"] == str(folder / fold)
+        model = snp500.checkpoint.rebuild(folder / fold / "best.pt", *snp500.PREDICTORS)
+        sample = newest_samples(data.values, fit_scale(data.values[:, :days]), 5, "high")
+        highs = [float(row["next_high"]) for row in read_table(tmp_path / "tomorrow" / "tomorrow.csv")]
+        assert highs == pytest.approx(snp500.predict_highs(model, sample, "cpu").tolist(), rel=1e-6)
+    assert run_prices(tmp_path, "tomorrow", "--model_from", str(folder / "best.pt"))["model"] == str(folder)
 
 
 def test_the_line_is_where_the_training_begins(tmp_path, walk):
