@@ -95,9 +95,8 @@ def parts(series: Series, settings: Fit) -> dict[str, slice]:
     if settings.function == "benchmark":
         ends = [nab.probation(count)] * 2
     else:
-        ends = [
-            round(share * count) for share in (settings.train_share, settings.train_share + settings.validation_share)
-        ]
+        first = settings.train_share
+        ends = [round(share * count) for share in (first, first + settings.validation_share)]
     return {"training": slice(0, ends[0]), "validation": slice(*ends), "test": slice(ends[1], count)}
 
 
@@ -140,13 +139,6 @@ def train(settings: Fit, folder: Path) -> loop.Result:
     training, validation = (
         Windows(series, parts(series, settings)[part], settings.window) for part in ("training", "validation")
     )
-    if not len(training):
-        longest = np.unique(series.segment[parts(series, settings)["training"]], return_counts=True)[1].max(initial=0)
-        raise UsageError(
-            f"--window: expected at most {longest}, the most records without a gap in the training part of "
-            f"{series.name}, found {settings.window}; where gaps such as weekends do not matter, remove the column of "
-            "times, or fill them"
-        )
     training.starts = training.starts[: settings.limit]
     model = build(settings, series)
     result = loop.train(model, make_step(settings), training, validation if len(validation) else None, settings, folder)
@@ -157,6 +149,17 @@ def train(settings: Fit, folder: Path) -> loop.Result:
         described = {"model": checkpoint.describe(model), "flags": flags.deciding(settings)}
         checkpoint.save(folder / "best.pt", {**described, "epoch": result.best_epoch})
     return result
+
+
+def check_window(settings: Fit) -> None:
+    """Raises UsageError if no window fits into the training part."""
+    series = load(settings)
+    longest = np.unique(series.segment[parts(series, settings)["training"]], return_counts=True)[1].max(initial=0)
+    if settings.window > longest:
+        raise UsageError(
+            f"--window: expected at most {longest}, the most records without a gap in the training part of "
+            f"{series.name}, found {settings.window}; without the column of times, weekends are no gaps"
+        )
 
 
 @torch.no_grad()
@@ -193,9 +196,7 @@ def test(settings: Fit, folder: Path) -> dict:
             if "PCA" in scores:
                 metrics[f"{part}_pca_error"] = float(np.mean(scores["PCA"][records]))
     if (ours := metrics.get("validation_error", 0.0)) > (theirs := metrics.get("validation_pca_error", float("inf"))):
-        metrics["notice"] = (
-            f"NOTICE: {series.name}: its validation error, {ours:.3g}, is above that of PCA, {theirs:.3g}"
-        )
+        metrics["notice"] = f"NOTICE: {series.name}: its validation error, {ours:.3g}, is above PCA's, {theirs:.3g}"
     return metrics | detection_scores(series, scores, training, model.threshold.item())
 
 
@@ -230,6 +231,7 @@ def run_training(request: Request, folder: Path) -> dict:
             if name in runs:
                 raise DataError(f"--data: expected series of different names, found two of {name}")
             runs[name] = request.with_values(data=[data], series=name)
+            check_window(runs[name].single())
     metrics = search.fit(runs, folder, train, test)
     losses = {}
     for name, path in search.model_folders(runs, folder).items():
@@ -263,8 +265,7 @@ def check_threshold(model: SeriesAutoencoder, folder: Path) -> None:
     """Raises CheckpointError if the training ended, by a crash, before it set the threshold."""
     if not model.threshold > 0:
         raise checkpoint.CheckpointError(
-            f"{folder / 'best.pt'}: expected a model with a threshold of anomalies, found none; set it with "
-            "--function train --resume"
+            f"{folder / 'best.pt'}: expected a threshold of anomalies, found none; --function train --resume sets it"
         )
 
 
@@ -272,7 +273,8 @@ def models_of(request: Request, data: str | None) -> Iterator[tuple[SeriesAutoen
     """Each series of `data`, or of the training, with the model for it: that of its name, or the only one."""
     folders = trained_folders(request)
     if data is not None:
-        wanted = all_series(data)
+        files = [data] if isinstance(data, str) else data  # several in the whole study, as for its training
+        wanted = {name: series for file in files for name, series in all_series(file).items()}
     else:
         trainings = [read_model(request, path) for path in folders.values()]
         wanted = {settings.series: load(settings) for _, settings, _ in trainings}

@@ -66,6 +66,20 @@ def test_from_file_to_events(tmp_path):
     assert x > 0.5 and x + y == pytest.approx(1, abs=2e-3)
 
 
+def test_the_whole_study_on_files_of_ones_own(tmp_path):
+    files = [write_series(tmp_path / f"{name}.csv") for name in "ab"]
+    metrics = main(tmp_path, "--data", *files, *TINY[:-1])
+    assert [list(found) for found in metrics.values()] == [["a", "b"]] * 2 and list(metrics) == ["train", "anomalies"]
+
+
+def test_all_series_are_checked_before_one_is_trained(tmp_path, capsys):
+    files = [write_series(tmp_path / "a.csv"), write_series(tmp_path / "short.csv", count=20)]
+    with pytest.raises(SystemExit):
+        train(tmp_path, *files)
+    assert "expected at most 12" in (error := capsys.readouterr().err) and "short, found 16" in error
+    assert not list(tmp_path.rglob("last.pt"))
+
+
 def test_the_model_holds_scale_and_threshold_of_its_training_part_only(tmp_path):
     path = write_series(tmp_path / "a.csv", jump=390)
     train(tmp_path, path)
@@ -105,7 +119,7 @@ def test_segments_and_working_days(tmp_path, capsys):
     with pytest.raises(SystemExit):
         train(tmp_path, tmp_path / "daily.csv")
     error = capsys.readouterr().err
-    assert all(text in error for text in ("at most 5", "daily, found 16", "weekends", "remove the column of times"))
+    assert all(text in error for text in ("at most 5", "daily, found 16", "weekends", "without the column of times"))
 
 
 def test_records_without_a_window_have_no_score(tmp_path, capsys):
@@ -154,7 +168,7 @@ def test_a_training_that_was_killed_before_its_threshold_was_set(tmp_path, monke
         with pytest.raises(SystemExit):
             main(tmp_path, "--function", *function)
         error = capsys.readouterr().err
-        assert "best.pt: expected a model with a threshold" in error and "--function train --resume" in error
+        assert "best.pt: expected a threshold of anomalies" in error and "--function train --resume" in error
     assert train(tmp_path, path, more=["--resume"])["a"]["threshold"] > 0
     assert main(tmp_path, "--function", "anomalies")["a"]["anomalous_records"] < 40
     (tmp_path / "outputs/train/last.pt").unlink()
