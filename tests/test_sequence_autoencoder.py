@@ -79,6 +79,23 @@ def test_validation_windows_of_a_table_share_no_record_with_training_windows(mon
     assert parts[5].tensors[0].ravel().tolist() == list(range(48, 60))  # the last one at least
 
 
+def test_the_columns_of_a_table_keep_their_order(tmp_path):
+    table = pd.DataFrame(np.random.default_rng(0).random((60, 2)), columns=["temperature", "pressure"])
+    model = SequenceAutoencoder(window=8, updates=2).fit(table)
+    model.save(tmp_path / "model.pt")
+    for one in (model, SequenceAutoencoder.load(tmp_path / "model.pt")):
+        one.predict(table)
+        with pytest.raises(ValueError, match="order"):
+            one.predict(table[["pressure", "temperature"]])
+
+
+def test_a_grid_is_compared_by_the_mean_score():
+    search = GridSearchCV(SequenceAutoencoder(updates=2), {"code_size": [2, 4]}, cv=2).fit(np.random.rand(20, 6, 1))
+    model = search.best_estimator_
+    x = np.random.rand(4, 6, 1)
+    assert model.score(x) == pytest.approx(model.score_samples(x).mean())
+
+
 def test_scikit_learn(fitted):
     assert clone(fitted).get_params() == fitted.get_params() and not hasattr(clone(fitted), "model_")
     with pytest.raises(NotFittedError):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from sklearn.base import TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_feature_names, check_is_fitted
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -67,6 +67,7 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
     def fit(self, X, y=None) -> "SequenceAutoencoder":
         """Trains on X; y is not read. Raises ValueError for what is no sequences of finite numbers."""
         x, lengths, starts = self.sequences(X, fitting=True)
+        _check_feature_names(self, X, reset=True)
         first = training_count(len(x), self.validation_share)
         begin = first  # of the validation
         if starts is not None and first < len(x):  # windows of a table overlap
@@ -122,6 +123,10 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
         deviations of the training data: the larger, the more ordinary, as in scikit-learn."""
         return -self.errors(*self.known_sequences(X))
 
+    def score(self, X, y=None) -> float:
+        """The mean of `score_samples`, by which GridSearchCV compares."""
+        return float(self.score_samples(X).mean())
+
     def decision_function(self, X) -> np.ndarray:
         """`score_samples` plus the threshold: below 0 for anomalies."""
         return self.score_samples(X) + self.threshold_
@@ -145,13 +150,19 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
             return self.in_batches(lambda x: function(x, None), x)
         return self.in_batches(function, x, lengths)
 
+    def learnt(self) -> dict:
+        return {"feature_names": list(getattr(self, "feature_names_in_", []))}
+
     def set_learnt(self, saved: dict) -> None:
         self.n_features_in_ = self.model_.arguments["columns"]
+        if saved.get("feature_names"):
+            self.feature_names_in_ = np.array(saved["feature_names"], object)
 
     # ---- input
 
     def known_sequences(self, X) -> tuple[Tensor, Tensor, np.ndarray | None]:
         check_is_fitted(self, "model_")
+        _check_feature_names(self, X, reset=False)  # a table's columns have the names and the order of the training
         x, lengths, starts = self.sequences(X)
         if x.shape[2] != self.n_features_in_:
             raise ValueError(f"X must have {self.n_features_in_} features, as in fit, not {x.shape[2]}")
