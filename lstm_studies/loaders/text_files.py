@@ -46,8 +46,10 @@ def read_columns(path: Path, columns: Sequence[str], encoding: str | None = None
 
     Separators, quotation marks and encodings: those of `tables.read_rows`. Raises DataError.
     """
-    plural = "s" if len(columns) > 1 else ""
-    expected = f"a CSV table whose first line names the column{plural} {' and '.join(columns)}"
+    columns_named = f"column {columns[0]} (--text_column)"
+    if len(columns) > 1:
+        columns_named = f"columns {' and '.join(columns)} (--text_column, --label_column)"
+    expected = f"a CSV table whose first line names the {columns_named}"
     notes: list[str] = []
     table = read_rows(path, read_bytes(path, expected), expected, notes, columns, encoding)
     header = table.iloc[0].str.strip().tolist()
