@@ -364,6 +364,19 @@ def test_a_finished_search_is_not_trained_again(tmp_path):
     assert batches_made() == 0 and again == first and same(everything(tmp_path), expected)
 
 
+@pytest.mark.parametrize("more", [{"seeds": 2}, {"folds": 2}, {"folds": 2, "seeds": 2}])
+def test_a_search_resumed_with_more_values_is_that_of_all_values(tmp_path, more):
+    """Also if one of the added values is the best."""
+    values = {"learning_rate": [1e-5, 1e-4, 0.3], **more}
+    whole = fit(tmp_path / "whole", **values)
+    first = fit(tmp_path / "more", **{**values, "learning_rate": [1e-5, 1e-4]})
+    metrics = fit(tmp_path / "more", **values, resume=True)
+    assert first["rate"] == 1e-4 and metrics["rate"] == 0.3
+    assert without_seconds(metrics) == without_seconds(whole)
+    assert same(everything(tmp_path / "more"), everything(tmp_path / "whole"))
+    assert without_seconds(fit(tmp_path / "more", **values, dry_run=True)) == without_seconds(whole)
+
+
 def test_a_search_is_not_resumed_with_other_settings(tmp_path):
     fit(tmp_path, hidden_size=[2, 3])
     with pytest.raises(UsageError, match=r"--resume: .* was trained with --batch_size 4, not 5"):

@@ -149,9 +149,18 @@ class Model:
             folder = self.folder / "seeds" / str(seed) if len(seeds) > 1 else self.folder
             if self.searches and not self.folds and seed == chosen.seed:  # trained already
                 copy_up(self.search_folder(chosen), folder)
+            elif self.varied:
+                self.forget_another(settings, folder)
             functions = {"train": self.train, "test": self.test}
             tasks.append(self.task(f"{label}, with its test", train_and_test, settings, folder, **functions))
         return tasks
+
+    def forget_another(self, settings: Settings, folder: Path) -> None:
+        """Removes the training of the combination that was the best one before `--resume` added values to the grid."""
+        saved = checkpoint.load_latest(folder / "last.pt") or {}
+        if any(name in self.varied for name, *_ in differences(settings, saved.get("flags", {}))):
+            for name in (*FILES, "last.previous.pt"):
+                remove(folder / name)
 
     def task(self, name: str, function: Callable, settings: Settings, folder: Path, **functions) -> Task:
         """A task that goes on where it has been, if it is tried again."""
