@@ -25,7 +25,7 @@ Deviations from the course's assignment and its public solutions:
    them are also trained from scratch, for the same epochs.
 """
 
-from config.jv_training import SCRIPT, Basic, Classify, Compared, FromPlain
+from config.jv_training import SCRIPT, Basic, Classify, Compared, FromPlain, one_rate
 from lstm_studies.training.flags import parse
 
 if __name__ == "__main__":
@@ -75,7 +75,7 @@ def load(settings: Classify | Request) -> Split:
 
 def held_out(settings: Classify, data: Sequences) -> list[Tensor]:
     """Indices of the sequences in each fold of each repeat of the cross-validation."""
-    rarest = int(data.labels.bincount().min())
+    rarest = int(data.labels.unique(return_counts=True)[1].min())
     if settings.folds > rarest:
         raise UsageError(f"--folds: expected at most {rarest}, as many as the rarest class has, found {settings.folds}")
     repeats = [stratified_folds(data.labels, settings.folds, 1000 * settings.seed + r) for r in range(settings.repeats)]
@@ -340,7 +340,7 @@ def check_pretrained(request: Request) -> None:
 
 def dropout(request: Request, folder: Path) -> dict:
     """Trains every mode with dropout at each layer, at all three, and without."""
-    rate = max(request.dropout) or 0.3
+    rate = one_rate(request.dropout)
     rows = {"no dropout": {"dropout": [0.0], "dropout_places": ("none",)}}
     rows |= {f"dropout {place}": {"dropout": [rate], "dropout_places": (place,)} for place in PLACES}
     return by_place(request, folder, {**rows, "dropout all": {"dropout": [rate], "dropout_places": PLACES}})
@@ -348,7 +348,7 @@ def dropout(request: Request, folder: Path) -> dict:
 
 def batch_norm(request: Request, folder: Path) -> dict:
     """Trains every mode with batch norm at each layer, at all three, without, and with dropout added."""
-    rate = max(request.dropout) or 0.3
+    rate = one_rate(request.dropout)
     off = {"dropout": [0.0]}
     rows = {"no batch norm": {"batch_norm_places": ("none",), **off}}
     rows |= {f"batch norm {place}": {"batch_norm_places": (place,), **off} for place in PLACES}

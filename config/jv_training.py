@@ -146,6 +146,13 @@ class Compared(FromPlain):
         self.need(given, "pretrained basic_epochs basic_updates", self.initial == "basic", "--initial basic")
 
 
+def one_rate(rates: list[float]) -> float:
+    """The `--dropout` of every layer that a comparison tries, .3 by default. Raises UsageError for several."""
+    if len(rates) > 1:
+        raise UsageError(f"--dropout: expected one value, the rate at every layer compared, found {len(rates)}")
+    return rates[0] or 0.3
+
+
 @dataclass(frozen=True)
 class Dropout(Compared):
     """dropout before the convolution, after it, before the last layer, or at all three; each mode"""

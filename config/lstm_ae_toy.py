@@ -68,6 +68,7 @@ class Reconstruct(Training, PlotExamples):
         if self.data is not None and self.fresh:
             raise UsageError("--fresh: used with generated sequences only, not with --data")
         self.need(given, "mlp", self.data is None, "generated sequences")
+        self.need(given, "extension", not self.fresh, "a fixed training part, without --fresh,")
         if self.extension and not (self.filtering or self.stretch < 1):
             raise UsageError("--extension: used with --filtering or --stretch only; without both, --extension 0")
 

@@ -54,6 +54,7 @@ def test_other_cases_are_refused():
         (0.02, 0.05, True, 0.1, "equivalent"),
         (-0.1, 0.2, True, 0.1, "within noise"),
         (0.0, 0.2, True, None, "within noise"),
+        (np.nan, np.nan, False, 0.1, "within noise"),
     ],
 )
 def test_verdicts(low: float, high: float, higher_is_better: bool, margin: float | None, expected: str):

@@ -712,6 +712,7 @@ BAD = [
     ("--function basic --dropout 1", ["--dropout", "'1'"]),
     ("--function basic --dropout_places output", ["--dropout_places", "'output'"]),
     ("--function basic --dropout_places none lstm", ["--dropout_places", "none alone"]),
+    ("--function dropout --dropout .2 .5", ["--dropout", "expected one value", "found 2"]),
     ("--function dropout --dropout_places lstm", ["--dropout_places", "not used by dropout"]),
     ("--function basic --num_layers 3", ["--num_layers", "no such flag"]),
     ("--function basic --batch_size 1", ["--batch_size", "at least 2 with batch norm"]),

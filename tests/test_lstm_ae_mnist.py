@@ -173,6 +173,11 @@ def test_images_of_ones_own(tmp_path):
     assert sum(int(row["anomalous"]) for row in rows) == metrics["anomalous"]
 
 
+def test_units_are_no_grid_for_convolutions():
+    runs = mnist.named_runs(SCRIPT.request("reconstruct", hidden_size=[8, 16], code_size=[4], quiet=True))
+    assert {name: run.hidden_size for name, run in runs.items()} == {"fc": [8, 16], "conv": [8]}
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
@@ -184,6 +189,10 @@ def test_images_of_ones_own(tmp_path):
         (("reconstruct", "--head", "deep"), "--head: not used by reconstruct"),
         (("classify", "--model", "both", "--num_layers", "2"), "--num_layers: used with --model fc only"),
         (("classify", "--model", "conv", "--checkpoint_steps", "7"), "--checkpoint_steps: used with --model fc only"),
+        (
+            ("reconstruct", "--model", "conv", "--hidden_size", "8"),
+            "--hidden_size: used with --model fc or both, or with",
+        ),
         (("classify", "--model", "fc", "--channels", "7"), "--channels: used with --model conv or both only"),
     ],
 )

@@ -108,6 +108,10 @@ def test_toy_finds_planted_spikes_in_what_it_has_learnt(tmp_path):
             ("reconstruct", "--extension", "5", "--signal", "walk"),
             "--extension: used with --filtering or --stretch only",
         ),
+        (
+            ("reconstruct", "--fresh", "--filtering", ".1", "--extension", "5"),
+            "--extension: used with a fixed training",
+        ),
         (("encode",), "run --function reconstruct first"),
         (("anomalies", "--model_from", "{nothing}"), "expected a trained model"),
         (("encode", "--epochs", "3"), "--epochs: not used by encode"),

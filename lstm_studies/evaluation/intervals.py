@@ -47,8 +47,10 @@ def half_width(variances: list[tuple[float, int]]) -> float:
 def verdict(low: float, high: float, higher_is_better: bool, margin: float | None = None) -> str:
     """What the interval of a difference, ours - theirs, says of us: better, worse, equivalent or within noise.
 
-    Equivalent: it lies within a margin that was set beforehand.
+    Equivalent: it lies within a margin that was set beforehand. An interval without finite ends says nothing.
     """
+    if not np.isfinite([low, high]).all():
+        return "within noise"
     if margin is not None and -margin <= low and high <= margin:
         return "equivalent"
     if low <= 0 <= high:

@@ -63,6 +63,9 @@ def run_script(script: Script, functions: dict[str, Callable[[Request, Path], di
     and a signal with 130 or 143.
     """
     requests = flags.parse(script, argv)
+    for function in functions.values():  # a file may have changed since an earlier call in this process
+        for value in vars(sys.modules[function.__module__]).values():
+            getattr(value, "cache_clear", lambda: None)()
     first = next(iter(requests.values()))
     main = sys.modules["__main__"]
     if Path(getattr(main, "__file__", None) or "").resolve().stem == script.name:

@@ -8,6 +8,7 @@ several threads in one process. What is computed beside a training changes none 
 import dataclasses
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -67,6 +68,8 @@ def fit(
     progress = Progress(models, first.quiet or len(tasks) == len(models) == 1)
     if len(tasks) == 1 and len(models) == 1:  # several threads are for a training that is alone
         tasks = [tasks[0]._replace(threads=first.threads)]
+    elif first.threads > 1 and not first.quiet:
+        print("NOTICE: --threads: of several trainings each has one thread", file=sys.stderr)
 
     def then(task: Task, result: Any) -> Iterable[Task]:
         model = next(model for model in models if task.name in model.tasks)
