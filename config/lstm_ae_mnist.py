@@ -71,6 +71,8 @@ class Reconstruct(Training, DownloadedData):
         for name in sorted({name for names in MODEL_FLAGS.values() for name in names}):
             users = [model for model, names in MODEL_FLAGS.items() if name in names]
             self.need(given, name, self.model in users, f"--model {' or '.join(users)}")
+        uses_units = self.model != "conv" or not self.code_size
+        self.need(given, "hidden_size", uses_units, "--model fc or both, or with --code_size 0,")
         if PIXELS % (self.input_size or 1):
             raise UsageError(f"--input_size: expected a divisor of {PIXELS}, found {self.input_size}")
         named = math.prod(self.step_shape)
