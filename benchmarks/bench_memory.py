@@ -31,7 +31,6 @@ BATCHES = 20
 EVALUATE = loop.evaluate
 SHORT = {"epochs": 1, "seeds": 1}  # where a function has them
 SHORT_VOWELS = {"folds": 2, "epsilon": 1}
-NEEDS = {"robustness": ("adversarial", "proximal")}  # what reads models of other functions: trained before it
 ABOUT = "Largest resident memory with complete data, batches and models, but few epochs, seeds and folds."
 
 
@@ -68,20 +67,20 @@ def peak() -> float:
 
 
 def commands(study: Study, folder: str) -> list[list[str]]:
-    """The command lines of a study, cut short: those of the functions whose models it reads, and its own."""
+    """The command lines of a study, cut short: those of the studies whose models it reads, and its own."""
     script = importlib.import_module(study.script).SCRIPT
     values = SHORT | (SHORT_VOWELS if study.script == "jv_training" else {})
     values |= {"seeds": 2} if study.function == "starts" else {}  # a correlation needs two
     lines = []
-    for function in (*NEEDS.get(study.function, ()), study.function):
+    for one in (*(other for other in STUDIES if other.path in study.needs), study):
         used = [
             name
             for name in values
-            if function in script.users(name) and not (name == "seeds" and "--folds" in study.flags)
+            if one.function in script.users(name) and not (name == "seeds" and "--folds" in one.flags)
         ]
         short = " ".join(f"--{name} {values[name]}" for name in used)
         short += " --basic_epochs 1" if "epsilon" in used else ""
-        lines.append(f"--function {function} {study.flags} {short} --quiet --output_dir {folder}".split())
+        lines.append(f"--function {one.function} {one.flags} {short} --quiet --output_dir {folder}".split())
     return lines
 
 
