@@ -154,7 +154,7 @@ def train(settings: Fit, folder: Path) -> loop.Result:
 def check_window(settings: Fit) -> None:
     """Raises UsageError if no window fits into the training part."""
     series = load(settings)
-    longest = np.unique(series.segment[parts(series, settings)["training"]], return_counts=True)[1].max(initial=0)
+    longest = detectors.longest_run(series.segment[parts(series, settings)["training"]])
     if settings.window > longest:
         raise UsageError(
             f"--window: expected at most {longest}, the most records without a gap in the training part of "
@@ -283,8 +283,7 @@ def models_of(request: Request, data: str | None) -> Iterator[tuple[SeriesAutoen
         if path is None:
             raise DataError(f"--data: expected series of the models: {', '.join(folders)}, found {name}")
         model, settings, path = read_model(request, path)
-        if not len(detectors.window_starts(series.segment, model.window)):
-            longest = np.unique(series.segment, return_counts=True)[1].max()
+        if (longest := detectors.longest_run(series.segment)) < model.window:
             raise DataError(f"{name}: expected {model.window} records without a gap, a window, found at most {longest}")
         yield model, settings, path, in_order(series, model)
 

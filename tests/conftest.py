@@ -144,7 +144,6 @@ def door(tmp_path, monkeypatch, capsys):
 
     def run(name, *argv):
         script = trainings.script(name)
-        clear_caches(script)  # the next file has the same name
         capsys.readouterr()
         try:
             metrics = script.main([*map(str, argv), "--quiet", "--output_dir", str(tmp_path / "outputs")])
@@ -194,13 +193,6 @@ def one_line(capsys) -> str:
     text = "".join(lines if len(lines) == 1 else [line for line in lines if not line.startswith("NOTICE: --resume")])
     assert text.endswith("\n") and text.count("\n") == 1, text
     return text
-
-
-def clear_caches(module) -> None:
-    """Makes a script read its data anew, which it knows by their place alone."""
-    for value in vars(module).values():
-        if hasattr(value, "cache_clear"):
-            value.cache_clear()
 
 
 def without_figures(monkeypatch) -> None:

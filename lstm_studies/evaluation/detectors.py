@@ -136,6 +136,11 @@ OPPONENTS: dict[str, Detector] = {
 }
 
 
+def longest_run(segment: np.ndarray) -> int:
+    """The most records without a gap, of the segment of each record."""
+    return int(np.unique(segment, return_counts=True)[1].max(initial=0))
+
+
 def filled(scores: np.ndarray) -> np.ndarray:
     """The scores with the smallest one where there is none."""
     least = np.nanmin(scores) if np.isfinite(scores).any() else 0.0

@@ -292,8 +292,10 @@ def describe_run(request: Request) -> dict:
 
 
 def digests_of_data(request: Request) -> dict[str, str]:
-    """SHA-256 of each of one's own files and folders (`--data`, `--dataset`, `--train`, `--test`), by its name."""
-    given = [request.values.get(name) for name in ("data", "dataset", "train", "test")]
+    """SHA-256 of each of one's own files and folders that a training reads (`--data`, `--dataset`, `--train`,
+    `--test`), by its name; none for functions that cannot be resumed."""
+    names = ("data", "dataset", "train", "test") if "resume" in request.values else ()
+    given = [request.values.get(name) for name in names]
     digests = {}
     for path in [Path(path) for value in given if value for path in (value if isinstance(value, list) else [value])]:
         digest = hashlib.sha256()

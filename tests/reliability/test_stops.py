@@ -9,7 +9,6 @@ import movement_archive
 import numpy as np
 import pytest
 import trainings
-from conftest import clear_caches
 from fuzzing import put
 from processes import in_child, kill, needs_fork
 from tiny_training import everything, same, without_seconds
@@ -137,11 +136,9 @@ def test_a_run_stays_with_the_data_that_it_read(tmp_path, capsys, run, data, nam
     place, away = ["--data_dir", str(data)], tmp_path / "away"
 
     def train(folder, *more):
-        clear_caches(trainings.script(script))
         return run([script, function, *flags, *place], folder, *more)
 
     def again(folder, *more):
-        clear_caches(trainings.script(script))
         return run([script, function, "--quiet", *place], folder, "--dry_run", *more)
 
     on_full = train(tmp_path / "full")
