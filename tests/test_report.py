@@ -33,7 +33,7 @@ METRICS |= {
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEANl9ngAAAAABJRU5ErkJggg==")
 CHAPTER = """The error is {{ number("reconstruct", "test_mse").text }}, as published
 {{ number("reconstruct", "test_mse", "published").text }}, of PCA {{ value("reconstruct", "lstm", "pca_mse") }}; see
-[usage](../lstm_ae_toy.md#use).
+[usage](lstm_ae_toy.md#use).
 
 ## Figures
 
@@ -60,6 +60,7 @@ def folder(tmp_path, monkeypatch):
     ):
         (tmp_path / path).parent.mkdir()
         (tmp_path / path).write_text(text)
+    monkeypatch.setattr(chapters, "CHAPTERS", tmp_path / "chapters")
     monkeypatch.setattr(chapters, "DOCS", tmp_path)
     return tmp_path / "report"
 
@@ -144,13 +145,13 @@ def test_what_a_chapter_cannot_name(published, folder, name, message):
     (folder.parent / "chapters" / "lstm_ae_toy.md").write_text(
         "{{ " + name + " }}" if name[-1] != "(" else "{{ number("
     )
-    with pytest.raises(ChapterError, match=re.escape(f"docs/chapters/lstm_ae_toy.md: {message}")):
+    with pytest.raises(ChapterError, match=re.escape(f"chapters/lstm_ae_toy.md: {message}")):
         report.markdown_page(published, folder)
 
 
 def test_a_chapter_that_is_missing(published, folder):
     (folder.parent / "chapters" / "lstm_ae_toy.md").unlink()
-    with pytest.raises(ChapterError, match=r"docs/chapters/lstm_ae_toy\.md: expected a chapter, found no file"):
+    with pytest.raises(ChapterError, match=r"chapters/lstm_ae_toy\.md: expected a chapter, found no file"):
         report.markdown_page(published, folder)
 
 

@@ -28,9 +28,9 @@ EXAMPLES = Study("lstm_ae_toy", "plot_examples", "Examples", needs=("lstm_ae_toy
 @pytest.fixture
 def chapter(monkeypatch, tmp_path):
     """One chapter, of lstm_ae_toy.py."""
-    (tmp_path / "docs" / "chapters").mkdir(parents=True)
-    (tmp_path / "docs" / "chapters" / "lstm_ae_toy.md").write_text('{{ figure("reconstruct", "loss") }}\n')
-    monkeypatch.setattr(chapters, "DOCS", tmp_path / "docs")
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters" / "lstm_ae_toy.md").write_text('{{ figure("reconstruct", "loss") }}\n')
+    monkeypatch.setattr(chapters, "CHAPTERS", tmp_path / "chapters")
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ def test_publish_copies_results_without_this_machines_folders(two_studies, tmp_p
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| [Waves & more]" in text
     assert "# Synthetic sequences\n\n![loss" in (results / "report" / "report.md").read_text()
-    (tmp_path / "docs" / "chapters" / "lstm_ae_toy.md").write_text("{{ absent }}")
+    (tmp_path / "chapters" / "lstm_ae_toy.md").write_text("{{ absent }}")
     with pytest.raises(SystemExit, match="1"):
         reproduce.main(["--publish", "--output_dir", str(tmp_path)])
 

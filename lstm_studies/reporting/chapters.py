@@ -1,4 +1,4 @@
-"""The chapters of the report: docs/chapters/SCRIPT.md, Markdown with the names of `Chapter`, filled with results.
+"""The chapters of the report: templates/chapters/SCRIPT.md, Markdown with the names of `Chapter`, filled with results.
 
 A chapter names its numbers, figures and tables instead of copying them, so that its text never contradicts the results:
 
@@ -22,6 +22,7 @@ from lstm_studies.reporting.runs import PRESET_TITLES, Run, Section, duration, s
 from lstm_studies.reporting.studies import CAPTIONS, ROOT
 from lstm_studies.training import flags
 
+CHAPTERS = Path(__file__).parent / "templates" / "chapters"
 DOCS = ROOT / "docs"
 
 
@@ -40,13 +41,13 @@ class Chapter:
 
     def __init__(self, script: str, runs: Sequence[Run], folder: Path):
         self.script, self.folder = script, folder
-        self.path = DOCS / "chapters" / f"{script}.md"
+        self.path = CHAPTERS / f"{script}.md"
         self.sections = {s.study.name: s for s in sections_of([run for run in runs if run.study.script == script])}
 
     def render(self) -> str:
         """The chapter in Markdown. Raises ChapterError."""
         if not self.path.exists():
-            raise ChapterError(f"docs/chapters/{self.script}.md: expected a chapter, found no file")
+            raise ChapterError(f"{self.path}: expected a chapter, found no file")
         names = (self.number, self.value, self.figure, self.results, self.settings, self.training, self.diagram)
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
         environment.globals = {name.__name__: name for name in names}
@@ -54,11 +55,12 @@ class Chapter:
         try:
             return environment.from_string(text).render().strip()
         except jinja2.TemplateError as error:
-            raise ChapterError(f"docs/chapters/{self.script}.md: {error}") from None
+            raise ChapterError(f"{self.path}: {error}") from None
 
     def moved_link(self, link: re.Match) -> str:
+        """A link of the chapter, which is relative to docs/, as one of the page."""
         target, _, anchor = link[1].partition("#")
-        return f"]({self.relative(self.path.parent / target)}{'#' + anchor if anchor else ''})"
+        return f"]({self.relative(DOCS / target)}{'#' + anchor if anchor else ''})"
 
     def relative(self, path: Path) -> str:
         return Path(os.path.relpath(path, self.folder)).as_posix()
@@ -67,7 +69,7 @@ class Chapter:
         """Raises ChapterError for a name that is not known."""
         if name not in known:
             expected = ", ".join(known) or "nothing"
-            raise ChapterError(f"docs/chapters/{self.script}.md: {kind}: expected one of {expected}; found {name}")
+            raise ChapterError(f"{self.path}: {kind}: expected one of {expected}; found {name}")
 
     def section(self, study: str) -> Section:
         self.one_of("study", study, list(self.sections))

@@ -280,7 +280,7 @@ def test_a_report_ended_at_random_moments(soak, amount, monkeypatch, tmp_path):
         Study("lstm_ae_toy", "reconstruct", "Others", variant="other", quick=f"{tiny} --seed 1", numbers=NUMBERS),
     )
     monkeypatch.setattr(reproduce, "STUDIES", studies)
-    monkeypatch.setattr(chapters, "DOCS", tmp_path)
+    monkeypatch.setattr(chapters, "CHAPTERS", tmp_path / "chapters")
     (tmp_path / "chapters").mkdir()
     (tmp_path / "chapters" / "lstm_ae_toy.md").write_text("Waves.\n")
 
