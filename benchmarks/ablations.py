@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from record import RESULTS, renew
+from record import RESULTS, Metric, renew
 
 from lstm_studies.evaluation import intervals
 
@@ -25,9 +25,9 @@ ABOUT = """\
 # Ablations and learning curves
 
 What is each change of the preset `best` worth? One at a time is left out. All numbers are of **validation data**
-(Japanese Vowels: of held-out folds). ± is the standard deviation over the seeds; differences have 95 % intervals over
-seeds (Welch). Recipes run on a part of the data or of the epochs, as the commands say: what helps there may help less,
-or more, in the whole. A constant rate, for one, is ahead of the cosine in a tenth of the epochs.
+(Japanese Vowels: of held-out folds). ± is the standard deviation over the seeds; differences from the whole recipe have
+95 % intervals over seeds (Welch). Recipes run on a part of the data or of the epochs, as the commands say: what helps
+there may help less, or more, in the whole. A constant rate, for one, is ahead of the cosine in a tenth of the epochs.
 
 `python benchmarks/ablations.py` computes the tables again.
 """
@@ -182,26 +182,21 @@ def page(results: dict[str, dict]) -> str:
     """Markdown: two tables per study."""
     lines = [ABOUT.rstrip()]
     for result in results.values():
+        metric = Metric.of(result["label"])
         lines += ["", f"## {result['title']}", "", f"`python {result['command']}`, {result['seeds']} seeds, "]
         lines[-1] += f"{result['processor']}."
-        lines += ["", f"| left out | {result['label']} | less that of the whole recipe |", "|---|---|---|"]
+        lines += ["", f"| left out | {metric.label} | {metric.difference_label} |", "|---|---|---|"]
         for row in result["rows"]:
             beside = ""
             if "difference" in row:
                 outcome = intervals.verdict(row["low"], row["high"], result["higher_is_better"])
-                beside = (
-                    f"{outcome}: {text(row['difference'], '+')} ({text(row['low'], '+')} to {text(row['high'], '+')})"
-                )
-            lines.append(f"| {row['what']} | {text(row['mean'])} ± {text(row['std'])} | {beside} |")
+                beside = f"{outcome}: {metric.difference(row)}"
+            lines.append(f"| {row['what']} | {metric.mean(row)} | {beside} |")
         if result["curve"]:
             lines += ["", f"With `{result['limit_flags']}`, by the number of training sequences:", ""]
-            lines += [f"| training sequences | {result['label']} |", "|---|---|"]
-            lines += [f"| {row['what']} | {text(row['mean'])} ± {text(row['std'])} |" for row in result["curve"]]
+            lines += [f"| training sequences | {metric.label} |", "|---|---|"]
+            lines += [f"| {row['what']} | {metric.mean(row)} |" for row in result["curve"]]
     return "\n".join(lines) + "\n"
-
-
-def text(value: float, sign: str = "") -> str:
-    return f"{value:{sign}.3g}".replace("-", "−", 1) if value < 0 else f"{value:{sign}.3g}"
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict]:

@@ -24,7 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from record import RESULTS, renew
+from record import RESULTS, Metric, renew
 
 import load_data
 from lstm_studies.evaluation import intervals
@@ -52,9 +52,9 @@ parameters (word vectors not counted) comes closest to the LSTM's.
 
 A decoder reads the code at every step; the tcn's and the transformer's add learned positions. Adam with a warm-up and a
 cosine; each cell's peak learning rate is the best of .003, .001 and .0003 on validation data. Without the scripts'
-augmentation and regularisation, the numbers compare within a table, not with the report. Differences have 95 %
-intervals over seeds and test sequences (S&P 500: blocks of five days; stock movement: days). Seconds are processor time
-of one training.
+augmentation and regularisation, the numbers compare within a table, not with the report. Test data give the
+metric; differences from the LSTM have 95 % intervals over seeds and test sequences (S&P 500: blocks of five days; stock
+movement: days). Seconds are processor time of one training.
 
 `python benchmarks/compare_cells.py` computes the tables again.
 """
@@ -338,7 +338,7 @@ def prices(data_dir: Path) -> Task:
     blocks = np.arange(len(parts["test"][0])) % days["test"] // 5
     return Task(
         "S&P 500: tomorrow's high from 20 days of all prices",
-        "mean absolute error / that of as today",
+        "absolute error / persistence's",
         False,
         parts,
         lambda outputs, y: error(outputs, y).mean(),
@@ -394,35 +394,16 @@ def page(results: dict[str, dict]) -> str:
     """Markdown: what is compared, and a table per task."""
     lines = [ABOUT.rstrip()]
     for result in results.values():
-        lines += [
-            "",
-            f"## {result['title']}",
-            "",
-            f"{result['metric'][0].upper()}{result['metric'][1:]} on the test part; ",
-        ]
-        lines[-1] += f"{result['seeds']} seeds; {result['updates']:,} updates of {result['batch_size']} sequences. "
-        lines[-1] += f"{result['processor']}."
-        lines += [
-            "",
-            "| cell | width | parameters | learning rate | seconds | " + result["metric"] + " | less the LSTM's |",
-        ]
-        lines += ["|---" * 7 + "|"]
+        metric = Metric.of(result["metric"])
+        lines += ["", f"## {result['title']}", "", f"{result['seeds']} seeds, {result['updates']:,} updates of "]
+        lines[-1] += f"{result['batch_size']:,} sequences, {result['processor']}."
+        head = ["cell", "width", "parameters", "learning rate", "seconds", metric.label, metric.difference_label]
+        lines += ["", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         for row in result["rows"]:
-            beside = "" if "verdict" not in row else f"{row['verdict']}: {number(row['difference'], True)} "
-            beside += "" if "verdict" not in row else f"({number(row['low'], True)} to {number(row['high'], True)})"
-            std = "" if row["std"] is None else f" ± {number(row['std'])}"
             cells = [row["cell"], row["width"], f"{row['parameters']:,}", f"{row['rate']:g}", f"{row['seconds']:.0f}"]
-            lines.append("| " + " | ".join(map(str, [*cells, number(row["mean"]) + std, beside])) + " |")
+            beside = f"{row['verdict']}: {metric.difference(row)}" if "verdict" in row else ""
+            lines.append("| " + " | ".join(map(str, [*cells, metric.mean(row), beside])) + " |")
     return "\n".join(lines) + "\n"
-
-
-def number(value: float, signed: bool = False) -> str:
-    text = (
-        f"{value:{'+' if signed else ''}.4f}"
-        if abs(value) >= 0.001 or not value
-        else f"{value:{'+' if signed else ''}.2e}"
-    )
-    return text.replace("-", "−", 1) if value < 0 else text
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict]:

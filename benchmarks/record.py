@@ -84,6 +84,35 @@ def renew(
     return results
 
 
+class Metric(NamedTuple):
+    """How a table writes one metric: accuracies in percent, and all its numbers with equally many decimals."""
+
+    label: str
+    difference_label: str
+    decimals: int
+    factor: int = 1
+
+    @classmethod
+    def of(cls, name: str) -> "Metric":
+        """The metric of a table, from its name; squared errors are small."""
+        if name == "accuracy":
+            return cls("accuracy, %", "difference, points", 1, 100)
+        return cls(name, "difference", 5 if name.endswith(("MSE", "squared error")) else 4)
+
+    def number(self, value: float, sign: str = "") -> str:
+        """In the decimals of the table, with a true minus sign."""
+        return f"{self.factor * value:{sign}.{self.decimals}f}".replace("-", "−")
+
+    def mean(self, row: dict) -> str:
+        """A row's mean and its standard deviation over seeds."""
+        return self.number(row["mean"]) + ("" if row["std"] is None else f" ± {self.number(row['std'])}")
+
+    def difference(self, row: dict) -> str:
+        """A row's difference with its interval."""
+        low, high = self.number(row["low"], "+"), self.number(row["high"], "+")
+        return f"{self.number(row['difference'], '+')} ({low} to {high})"
+
+
 def processor() -> str:
     """The model's name, where the system tells it."""
     try:
