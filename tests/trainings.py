@@ -26,7 +26,7 @@ ONE = {  # one training, or a few: script, function, flags
     "toy grid": ["lstm_ae_toy", "reconstruct", *TOY, *GRID, *SEEDS],
     "toy fresh": ["lstm_ae_toy", "reconstruct", *TOY, "--fresh", "--filtering", "0.1"],
     "digits fc": [*DIGITS, "--model", "fc", "--shift", "1"],
-    "digits conv": [*DIGITS, "--model", "conv", "--channels", "2"],
+    "digits conv": [*DIGITS[:-2], "--model", "conv", "--channels", "2"],  # which has no --hidden_size
     "digits both": ["lstm_ae_mnist", "classify", *SMALL, *"--model both --channels 2 --dropout 0.2".split()],
     "stocks": STOCKS,
     "stocks folds": [*STOCKS, "--folds", "3"],
