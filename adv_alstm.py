@@ -18,7 +18,7 @@ stocks of one day move together, and is called better, worse, equivalent or with
 
 Deviations from the paper of Feng et al. and its code, github.com/fulifeng/Adv-ALSTM:
 1. The published Adv-ALSTM continues the training of an ALSTM, and so has twice the epochs of the models that it is
-   compared with. Here every model is trained from every kind of initial weights for the same number of epochs.
+   compared with. Here every attentive model is trained from every kind of weights for the same number of epochs.
 2. The published code completes an epoch's last batch with samples of the batch before, and shuffles all runs alike.
    Here each sample is seen once per epoch, in an order that depends on the seed.
 3. The paper's penalty is on all parameters. Here, as in the published code, it is on the last layer (half the squared

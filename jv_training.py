@@ -6,7 +6,7 @@
     python jv_training.py --function basic --train MY_TRAIN.ts --test MY_TEST.ts    # your own data
     python jv_training.py --function predict --data NEW.ts        # classes by the models of basic
 
-Which of nine men said /ae/? 270 utterances to train, 370 to test, 12 values per step. One test error is 0.27 %; to
+Which of nine men said the vowels /ae/? 270 utterances train, 370 test, 12 values per step. One test error is 0.27 %; to
 expect: 98.9 ± 0.4 %, and 98.6 % of linear discriminant analysis in .3 s. Every choice is made by stratified
 cross-validation on the 270; then a model of each seed is trained on all of them, the last epoch is kept, and the 370
 are classified. The adversarial and the proximal model continue the training of a plain model of the same fold or seed.

@@ -9,7 +9,7 @@
     python lstm_ae_snp500.py --function tomorrow --data newest.csv   # the next high of each stock in a file
 
 Splits are by date: the first 60 % train, the next 20 % validate, the last 20 % test. No window crosses a boundary, and
-the scale of a stock is fitted on training dates. Only stocks with a price on every date are used.
+predictions use scales fitted on training dates. Only stocks with a price on every date are used.
 
 Deviations from the published studies:
 1. They scale each stock by its minimum and maximum over all dates; here nothing is fitted on test dates.

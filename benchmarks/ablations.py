@@ -27,7 +27,8 @@ ABOUT = """\
 What is each change of the preset `best` worth? One at a time is left out. All numbers are of **validation data**
 (Japanese Vowels: of held-out folds). ± is the standard deviation over the seeds; differences from the whole recipe have
 95 % intervals over seeds (Welch). Recipes run on a part of the data or of the epochs, as the commands say: what helps
-there may help less, or more, in the whole. A constant rate, for one, is ahead of the cosine in a tenth of the epochs.
+there may help less, or more, in the whole. With a tenth of the epochs, for example, a constant rate beats the
+cosine on the sines.
 
 `python benchmarks/ablations.py` computes the tables again.
 """
@@ -185,7 +186,7 @@ def page(results: dict[str, dict]) -> str:
         metric = Metric.of(result["label"])
         lines += ["", f"## {result['title']}", "", f"`python {result['command']}`, {result['seeds']} seeds, "]
         lines[-1] += f"{result['processor']}."
-        lines += ["", f"| left out | {metric.label} | {metric.difference_label} |", "|---|---|---|"]
+        lines += ["", f"| changed | {metric.label} | {metric.difference_label} |", "|---|---|---|"]
         for row in result["rows"]:
             beside = ""
             if "difference" in row:

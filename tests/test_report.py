@@ -175,7 +175,7 @@ def test_a_quick_run_shows_the_published_results_and_its_own_beside_them(publish
     assert "This page belongs to a quick run of 2 studies" in text
     assert "Digits: no <data> python lstm_ae_mnist.py --function classify" in text
     assert "study number this run published Waves & more, bundled sample test MSE 0.300 0.100" in text
-    assert "The error is 0.100, as published 0.200" in text and text.count("reached") == 1  # of the headlines
+    assert "The error is 0.100, as published 0.200" in text and text.count(": reached") == 1  # of the headlines
     assert len(page.images) == 1 + 3 + 2 + 1  # diagram, figures, those of the quick run, the enlarged one
 
 

@@ -137,7 +137,7 @@ class Chapter:
                         "n": ", ".join(seeds),
                         "baseline": "-" if row.baseline_named == row.opponent_named else row.baseline_named,
                         "opponent": row.opponent_named,
-                        "ours beside it": row.against_text,
+                        "ours against it": row.against_text,
                         "looks": str(row.number.looks or ""),
                         "literature": row.published_named,
                     }

@@ -85,7 +85,8 @@ class Row:
                 return f"{value:.1e}"
             decimals = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 3
         deviation = "" if std is None else f" ± {kind.factor * std:.{decimals}f}"
-        return f"{kind.factor * value:.{decimals}f}{deviation}{kind.unit}"
+        text = f"{kind.factor * value:.{decimals}f}{deviation}{kind.unit}"
+        return text.replace("-", "−") if value < 0 else text
 
     @property
     def text(self) -> str:
@@ -116,7 +117,7 @@ class Row:
         if decimals is None or width < 2 * 10**-decimals:  # two digits of the interval's width
             decimals = max(0, 1 - math.floor(math.log10(width)))
         unit = " points" if kind.factor == 100 else kind.unit
-        difference, low, high = (f"{round(value, decimals) + 0.0:+.{decimals}f}".replace("-", "−") for value in values)
+        difference, low, high = (f"{value:+.{decimals}f}".replace("-", "−") for value in values)
         return f"{self.verdict}: {difference} ({low} to {high}){unit}"
 
     @property
