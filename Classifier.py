@@ -108,10 +108,12 @@ class LSTMClassifier(nn.Module):
         self.batch_norms = nn.ModuleDict({place: nn.BatchNorm1d(sizes[place]) for place in batch_norm_places})
 
     def set_scale(self, steps: Tensor) -> None:
-        """Takes mean and standard deviation of each feature from the training data's steps (N, I), without padding."""
+        """Takes mean and standard deviation of each feature from the training data's steps (N, I), without padding.
+        A constant feature, whose deviation is that of rounding at most, is divided by 1 or that.
+        """
+        std, rounding = steps.std(0), 1e-6 * steps.abs().amax(0)
         self.mean.copy_(steps.mean(0))
-        smallest = 1e-6 * self.mean.abs().clamp_min(1.0)  # below it, the deviation is that of rounding
-        self.std.copy_(steps.std(0).maximum(smallest))
+        self.std.copy_(torch.where(std > rounding, std, rounding.clamp_min(1.0)))
 
     def forward(
         self,
@@ -236,6 +238,8 @@ class LSTMClassifier(nn.Module):
         perturbation is that of projected gradient ascent within ||.|| <= epsilon.
         """
         v, lengths = self.features(x, lengths)
+        if self.mode == "AdvLSTM" and torch.is_grad_enabled() and not v.requires_grad:
+            v.requires_grad_()  # its convolution is frozen
         logits = self.classify(v, lengths)
         loss = cross_entropy(logits, labels)
         if self.mode != "AdvLSTM" or not self.training or not self.epsilon:

@@ -73,6 +73,13 @@ def test_standardised_features():
     large = 1e9 + torch.rand(50, 4)  # float32 knows 64 values in between
     model.float().set_scale(large)
     assert ((large - model.mean) / model.std).abs().max() < 1
+    model.set_scale(torch.full((5, 4), 7.3))  # constant in training, not later
+    assert_close(model.std, torch.ones(4))
+    model = model.double()
+    model.set_scale(1e-9 * steps)
+    small = model(1e-9 * x, lengths)
+    model.set_scale(steps)
+    assert_close(small, model(x, lengths))  # the unit of the data does not matter
 
 
 def test_each_step_is_normalised_over_its_features():
@@ -208,6 +215,19 @@ def test_the_loss_with_several_attack_steps_is_by_hand(steps):
         torch.autograd.grad(value, list(model.parameters())) for value in (loss, (clean + perturbed) / 2)
     )
     assert_close(found, expected)
+
+
+def test_the_adversarial_loss_with_a_frozen_convolution():
+    """As for fine-tuning: the perturbation is that of the same model, and what is frozen stays so."""
+    x, lengths, labels = batch()
+    free, frozen = (make(mode="AdvLSTM", epsilon=0.5) for _ in range(2))
+    frozen.convolution.requires_grad_(False)
+    losses = [model.loss(x, lengths, labels)[0] for model in (free, frozen)]
+    for loss in losses:
+        loss.backward()
+    assert_close(*losses)
+    assert_close(frozen.linear.weight.grad, free.linear.weight.grad)
+    assert frozen.convolution.weight.grad is None
 
 
 def test_several_attack_steps_find_a_larger_loss():

@@ -44,7 +44,7 @@ def fit_opponents(train: Labelled, test: Labelled, names: Sequence[str], seed: i
     and "test_log_loss" of one that gives probabilities. Past MAX_CELLS, without `dtw`."""
     steps = np.concatenate(train.values).astype(np.float64)
     mean, scale = steps.mean(0), steps.std(0)
-    scale[scale < 1e-6 * np.maximum(np.abs(mean), 1)] = 1  # a constant feature
+    scale[scale <= 1e-6 * np.abs(steps).max(0)] = 1  # a constant feature
     scaled = [part._replace(values=[(value - mean) / scale for value in part.values]) for part in (train, test)]
     results = {}
     for name in names:

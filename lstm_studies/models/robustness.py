@@ -42,7 +42,8 @@ class Scale(NamedTuple):
 def scale_of(training_steps: Tensor, batch: Batch, models: Models) -> Scale:
     """Of all steps (S, I) of the training data, and of the models that perturbations of v are measured by."""
     x, lengths, _ = batch
-    mean, std = training_steps.mean(0), training_steps.std(0).clamp_min(1e-6)
+    mean, std, rounding = training_steps.mean(0), training_steps.std(0), 1e-6 * training_steps.abs().amax(0)
+    std = torch.where(std > rounding, std, rounding.clamp_min(1.0))  # as LSTMClassifier.set_scale
     x = ((x - mean) / std).masked_fill(~is_step(x, lengths).unsqueeze(2), 0.0)
     return Scale(std, norms(x), torch.stack([norms(features(model, batch)[0]) for model in models]).mean(0))
 
