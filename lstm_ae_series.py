@@ -40,7 +40,7 @@ from torch import Tensor, nn
 from lstm_studies.evaluation import detectors, nab
 from lstm_studies.evaluation.intervals import compare
 from lstm_studies.loaders.files import DataError
-from lstm_studies.loaders.series import Series, read_benchmark, read_series
+from lstm_studies.loaders.series import Series, in_order, read_benchmark, read_series
 from lstm_studies.models.programs import SeriesProgram
 from lstm_studies.models.series_autoencoder import SeriesAutoencoder, check_offsets
 from lstm_studies.reporting import plots
@@ -144,22 +144,33 @@ def train(settings: Fit, folder: Path) -> loop.Result:
     result = loop.train(model, make_step(settings), training, validation if len(validation) else None, settings, folder)
     if settings.function == "train":
         part = parts(series, settings)["validation" if len(validation) else "training"]
-        errors = record_errors(model, series)[part].mean(1)
-        model.threshold.fill_(float(np.quantile(errors[~np.isnan(errors)], settings.quantile)))
+        errors = record_errors(model, before_test(series, settings))[part].mean(1)
+        model.set_threshold(errors, settings.quantile)
         described = {"model": checkpoint.describe(model), "flags": flags.deciding(settings)}
         checkpoint.save(folder / "best.pt", {**described, "epoch": result.best_epoch})
     return result
 
 
-def check_window(settings: Fit) -> None:
-    """Raises UsageError if no window fits into the training part."""
-    series = load(settings)
-    longest = detectors.longest_run(series.segment[parts(series, settings)["training"]])
-    if settings.window > longest:
-        raise UsageError(
-            f"--window: expected at most {longest}, the most records without a gap in the training part of "
-            f"{series.name}, found {settings.window}; without the column of times, weekends are no gaps"
-        )
+def before_test(series: Series, settings: Fit) -> Series:
+    """The series without its test part, so that no window of the others reaches into that."""
+    known = parts(series, settings)["test"].start
+    return series._replace(values=series.values[:known], segment=series.segment[:known])
+
+
+def check(request: Request) -> None:
+    """Raises UsageError if no window fits into the training part, or if no validation data can choose from a grid."""
+    for settings in request.combinations():
+        series = load(settings)
+        of = parts(series, settings)
+        longest = detectors.longest_run(series.segment[of["training"]])
+        if settings.window > longest:
+            raise UsageError(
+                f"--window: expected at most {longest}, the most records without a gap in the training part of "
+                f"{series.name}, found {settings.window}; without the column of times, weekends are no gaps"
+            )
+        if request.varied() and not len(Windows(series, of["validation"], settings.window)):
+            name = request.varied()[0]
+            raise UsageError(f"--{name}: expected one value, since no window of {series.name} validates")
 
 
 @torch.no_grad()
@@ -179,10 +190,12 @@ def test(settings: Fit, folder: Path) -> dict:
     series, model = load(settings), checkpoint.rebuild(folder / "best.pt", SeriesAutoencoder).to(settings.device)
     if settings.function == "train":
         check_threshold(model, folder)
-    training = parts(series, settings)["training"].stop
-    errors = record_errors(model, series).mean(1)
-    scores = {"model": detectors.filled(errors)}
-    scores |= {name: fit(series.values, training, series.segment, model.window) for name, fit in opponents(settings)}
+    training, known = parts(series, settings)["training"].stop, before_test(series, settings)
+    simple = {} if settings.function == "benchmark" else detectors.opponents(settings.code_size)
+    scores, early = {"model": record_errors(model, series).mean(1)}, {"model": record_errors(model, known).mean(1)}
+    scores |= {name: fit(series.values, training, series.segment, model.window) for name, fit in simple.items()}
+    if simple:
+        early["PCA"] = simple["PCA"](known.values, training, known.segment, model.window)
     metrics = {
         "records": len(series.values),
         "columns": len(series.columns),
@@ -191,17 +204,15 @@ def test(settings: Fit, folder: Path) -> dict:
         "threshold": model.threshold.item(),
     }
     for part, records in parts(series, settings).items():
-        if np.isfinite(errors[records]).any():
-            metrics[f"{part}_error"] = float(np.nanmean(errors[records]))
-            if "PCA" in scores:
-                metrics[f"{part}_pca_error"] = float(np.mean(scores["PCA"][records]))
+        errors = {name: of[records] for name, of in (scores if part == "test" else early).items()}
+        if np.isfinite(errors["model"]).any():
+            metrics[f"{part}_error"] = float(np.nanmean(errors["model"]))
+            if simple:
+                metrics[f"{part}_pca_error"] = float(np.mean(errors["PCA"]))
+    scores["model"] = detectors.filled(scores["model"])
     if (ours := metrics.get("validation_error", 0.0)) > (theirs := metrics.get("validation_pca_error", float("inf"))):
         metrics["notice"] = f"NOTICE: {series.name}: its validation error, {ours:.3g}, is above PCA's, {theirs:.3g}"
     return metrics | detection_scores(series, scores, training, model.threshold.item())
-
-
-def opponents(settings: Fit) -> list:
-    return [] if settings.function == "benchmark" else list(detectors.OPPONENTS.items())
 
 
 def detection_scores(series: Series, scores: dict[str, np.ndarray], training: int, threshold: float) -> dict:
@@ -231,7 +242,7 @@ def run_training(request: Request, folder: Path) -> dict:
             if name in runs:
                 raise DataError(f"--data: expected series of different names, found two of {name}")
             runs[name] = request.with_values(data=[data], series=name)
-            check_window(runs[name].single())
+            check(runs[name])
     metrics = search.fit(runs, folder, train, test)
     losses = {}
     for name, path in search.model_folders(runs, folder).items():
@@ -285,19 +296,7 @@ def models_of(request: Request, data: str | None) -> Iterator[tuple[SeriesAutoen
         model, settings, path = read_model(request, path)
         if (longest := detectors.longest_run(series.segment)) < model.window:
             raise DataError(f"{name}: expected {model.window} records without a gap, a window, found at most {longest}")
-        yield model, settings, path, in_order(series, model)
-
-
-def in_order(series: Series, model: SeriesAutoencoder) -> Series:
-    """The series with its columns in the order of the training. Raises DataError for another number of them."""
-    names, expected = model.arguments["column_names"], model.arguments["columns"]
-    if expected != len(series.columns):
-        found = ", ".join(series.columns)
-        raise DataError(f"{series.name}: expected {expected} columns of numbers, as in training, found {found}")
-    if set(names) != set(series.columns):
-        return series
-    order = [series.columns.index(name) for name in names]
-    return series._replace(columns=tuple(names), values=series.values[:, order])
+        yield model, settings, path, in_order(series, model.arguments["columns"], model.arguments["column_names"])
 
 
 def anomalies(request: Request, folder: Path) -> dict:
@@ -368,23 +367,22 @@ def encode(request: Request, folder: Path) -> dict:
 def planted(request: Request, folder: Path) -> dict:
     """F1 scores of planted anomalies, each detector at the same quantile of its own scores of validation records."""
     rng, rows = np.random.default_rng(request.seed), []
-    for planting, (model, settings, path, series) in itertools.product(
+    for planting, (_, settings, path, series) in itertools.product(
         range(request.plantings), list(models_of(request, None))
     ):
         part = parts(series, settings)
         validation = part["validation" if settings.validation_share else "training"]
         test, training = part["test"], part["training"].stop
+        known = scores_of(path, before_test(series, settings), settings, training)
         for kind in detectors.KINDS if len(series.columns) > 1 else detectors.KINDS[:-1]:
             try:
-                values, anomalous = detectors.plant(series.values, kind, test.start, model.window, rng)
+                values, anomalous = detectors.plant(series.values, kind, test.start, settings.window, rng)
             except ValueError as error:
                 raise DataError(f"{series.name}: test part: {error}") from None
-            scores = {OURS: scores_of_trainings(path, series._replace(values=values))}
-            for name, fit in detectors.OPPONENTS.items():
-                scores[name] = [fit(values, training, series.segment, model.window)]
+            scores = scores_of(path, series._replace(values=values), settings, training)
             for name, k in ((name, k) for name, of_name in scores.items() for k in range(len(of_name))):
                 score = scores[name][k]
-                flagged = score[test] > np.quantile(score[validation], settings.quantile)
+                flagged = score[test] > np.quantile(known[name][k][validation], settings.quantile)
                 row = {"series": series.name, "planting": planting, "kind": kind, "detector": name, "training": k}
                 row["f1"] = detectors.f1_score(flagged, anomalous[test])
                 rows.append({**row, "average_precision": detectors.average_precision(score[test], anomalous[test])})
@@ -401,10 +399,13 @@ def planted(request: Request, folder: Path) -> dict:
     return metrics
 
 
-def scores_of_trainings(folder: Path, series: Series) -> list[np.ndarray]:
-    """The errors (N,) of a series' records, by the model of each seed."""
+def scores_of(folder: Path, series: Series, settings: Fit, training: int) -> dict[str, list[np.ndarray]]:
+    """The scores (N,) of a series' records: of the model of each seed, and of each opponent."""
+    fits = detectors.opponents(settings.code_size)
     models = [checkpoint.rebuild(path / "best.pt", SeriesAutoencoder) for path in tables.trainings_in(folder)]
-    return [detectors.filled(record_errors(model, series).mean(1)) for model in models]
+    ours = [detectors.filled(record_errors(model, series).mean(1)) for model in models]
+    theirs = {name: [fit(series.values, training, series.segment, settings.window)] for name, fit in fits.items()}
+    return {OURS: ours, **theirs}
 
 
 def planted_metrics(rows: list[dict]) -> dict:
@@ -430,14 +431,14 @@ def benchmark(request: Request, folder: Path) -> dict:
     """Trains a model for each of the 58 series; the benchmark's score of all, beside that of simple opponents."""
     series = benchmark_series(request.data_dir / "nab")
     runs = {name: request.with_values(series=name) for name in series}
+    for one in runs.values():
+        check(one)
     search.fit(runs, folder, train, test)
     scores = {name: {} for name in (OURS, *detectors.OPPONENTS)}  # by detector and series, of each training
     for name, path in search.model_folders(runs, folder).items():
-        one = series[name]
-        training = nab.probation(len(one.values))
-        scores[OURS][name] = scores_of_trainings(path, one)
-        for opponent, fit in detectors.OPPONENTS.items():
-            scores[opponent][name] = [fit(one.values, training, one.segment, request.window[0])]
+        training = nab.probation(len(series[name].values))
+        for detector, of_one in scores_of(path, series[name], runs[name].single(), training).items():
+            scores[detector][name] = of_one
     metrics, shares = {}, {}
     for name, by_series in scores.items():
         trainings = [dict(zip(by_series, of_one, strict=True)) for of_one in zip(*by_series.values(), strict=True)]

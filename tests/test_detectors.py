@@ -42,12 +42,12 @@ def wave(count=600, jump=450):
     return values
 
 
-@pytest.mark.parametrize("name", list(detectors.OPPONENTS))
+@pytest.mark.parametrize("name", detectors.OPPONENTS)
 def test_every_opponent_finds_a_jump(name):
     if name == "isolation forest":
         pytest.importorskip("sklearn")
     values, window = wave(), 25
-    scores = detectors.OPPONENTS[name](values, 300, np.zeros(600, int), window)
+    scores = detectors.opponents(4)[name](values, 300, np.zeros(600, int), window)
     assert scores.shape == (600,) and np.isfinite(scores).all()
     assert 450 - window < 300 + scores[300:].argmax() < 455 + window
 
@@ -57,8 +57,15 @@ def test_opponents_do_not_read_what_comes_after_the_training_for_their_fit():
     changed = values.copy()
     changed[500:] += 100
     for name in ("PCA", "moving z-score", "matrix profile"):
-        before, after = (detectors.OPPONENTS[name](v, 300, np.zeros(600, int), 25)[:400] for v in (values, changed))
+        before, after = (detectors.opponents(4)[name](v, 300, np.zeros(600, int), 25)[:400] for v in (values, changed))
         assert before == pytest.approx(after, abs=1e-6), name
+
+
+@pytest.mark.parametrize("name", detectors.OPPONENTS)
+def test_the_unit_of_the_values_changes_no_order_of_scores(name):
+    values, segment = wave(), np.zeros(600, int)
+    large, small = (detectors.opponents(4)[name](unit * values, 300, segment, 25)[300:] for unit in (1, 1e-9))
+    assert np.corrcoef(large.argsort().argsort(), small.argsort().argsort())[0, 1] > 0.99
 
 
 def test_events_by_hand():

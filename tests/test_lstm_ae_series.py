@@ -92,6 +92,34 @@ def test_the_model_holds_scale_and_threshold_of_its_training_part_only(tmp_path)
     assert metrics["test_error"] > 1.5 * metrics["validation_error"]  # the jump is there
 
 
+def test_the_threshold_does_not_know_the_test_part(tmp_path):
+    """Windows of the last validation records reach into the test part, whose first records are anomalies."""
+    paths = [write_series(tmp_path / "a.csv"), write_series(tmp_path / "b.csv", jump=320)]
+    a, b = (train(tmp_path, path)[path.stem] for path in paths)
+    same = ("threshold", "validation_error", "validation_pca_error", "training_error")
+    assert [a[name] for name in same] == [b[name] for name in same] and b["test_error"] > 2 * a["test_error"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--window", "16", "300"], "--window: expected at most 240"),
+        (["--hidden_size", "2", "4", "--validation_share", "0"], "--hidden_size: expected one value, since no window"),
+        (["--hidden_size", "2", "4", "--validation_share", "0.02"], "of a validates"),
+    ],
+)
+def test_grids_that_cannot_be_chosen_from(tmp_path, capsys, more, message):
+    with pytest.raises(SystemExit):
+        train(tmp_path, write_series(tmp_path / "a.csv"), more=more)
+    assert message in capsys.readouterr().err and not list(tmp_path.rglob("last.pt"))
+
+
+def test_pca_has_the_size_of_the_code(tmp_path):
+    path = write_series(tmp_path / "a.csv")
+    small, large = (train(tmp_path, path, more=["--code_size", size])["a"] for size in (1, 8))
+    assert large["validation_pca_error"] < 0.5 * small["validation_pca_error"]
+
+
 def test_a_model_for_each_series_of_a_folder(tmp_path):
     folder = tmp_path / "sensors"
     folder.mkdir()

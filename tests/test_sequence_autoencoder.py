@@ -79,6 +79,13 @@ def test_validation_windows_of_a_table_share_no_record_with_training_windows(mon
     assert parts[5].tensors[0].ravel().tolist() == list(range(48, 60))  # the last one at least
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_none_of_the_sequences_behind_the_largest_threshold_is_an_anomaly(seed):
+    table = np.random.default_rng(seed).standard_normal((120, 2))
+    model = SequenceAutoencoder(updates=5, hidden_size=4, window=8, validation_share=0.0, quantile=1.0, seed=seed)
+    assert (model.fit(table).predict(table) == 1).all()
+
+
 def test_the_columns_of_a_table_keep_their_order(tmp_path):
     table = pd.DataFrame(np.random.default_rng(0).random((60, 2)), columns=["temperature", "pressure"])
     model = SequenceAutoencoder(window=8, updates=2).fit(table)

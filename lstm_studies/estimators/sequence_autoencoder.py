@@ -81,7 +81,7 @@ class SequenceAutoencoder(TransformerMixin, LoopEstimator):
             self.train(model, self.step, parts[0], parts[1] if len(parts[1]) else None)
         rows = slice(begin, None) if len(parts[1]) else slice(None)
         errors = self.errors(x[rows], lengths[rows], None if starts is None else starts[rows] - starts[rows][0])
-        model.threshold.fill_(float(np.quantile(errors, self.quantile)))
+        model.set_threshold(errors, self.quantile)
         return self
 
     def step(self, model: nn.Module, batch: loop.Batch) -> dict[str, Tensor]:

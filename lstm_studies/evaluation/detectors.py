@@ -4,6 +4,7 @@ Every opponent is fitted on training records, as the model is, and gives each of
 anomalous. `events` and `average_precision` judge any of them; `plant` makes anomalies, so that the truth is known.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -79,7 +80,7 @@ def moving_z_score(values: np.ndarray, training: int, segment: np.ndarray, windo
     return np.max([surprise(column) for column in values.T], 0)
 
 
-def pca_errors(values: np.ndarray, training: int, segment: np.ndarray, window: int, components: int = 4) -> np.ndarray:
+def pca_errors(values: np.ndarray, training: int, segment: np.ndarray, window: int, components: int) -> np.ndarray:
     """Squared errors of windows' reconstructions by PCA, averaged over columns and over windows as the model's are."""
     mean, std = values[:training].mean(0), values[:training].std(0)
     scaled = ((values - mean) / np.where(std > 0, std, 1.0)).clip(-20, 20)
@@ -97,6 +98,8 @@ def isolation_forest(values: np.ndarray, training: int, segment: np.ndarray, win
     """Isolation forest (Liu, Ting and Zhou 2008, scikit-learn's) of the last 8 records up to each one."""
     from sklearn.ensemble import IsolationForest
 
+    deviation = values[:training].std(0)
+    values = values / 2.0 ** np.floor(np.log2(np.where(deviation > 0, deviation, 1)))  # it splits no range below 1e-7
     past = np.concatenate([np.repeat(values[:1], 7, 0), values])
     rows = np.lib.stride_tricks.sliding_window_view(past, 8, 0).reshape(len(values), -1)
     forest = IsolationForest(random_state=0).fit(rows[:training])
@@ -113,7 +116,7 @@ def matrix_profile(values: np.ndarray, training: int, segment: np.ndarray, windo
         windows = np.lib.stride_tricks.sliding_window_view(column, window).astype(np.float32)
         centred = windows - windows.mean(1, keepdims=True)
         length = np.linalg.norm(centred, axis=1, keepdims=True)
-        unit = centred / np.maximum(length, 1e-6 * max(1.0, float(np.abs(column).max())))
+        unit = centred / np.maximum(length, 1e-6 * float(np.abs(column).max()) or 1.0)
         profile = np.zeros(len(values))
         for start in range(window, len(unit), 512):
             block = unit[start : start + 512]
@@ -128,12 +131,13 @@ def matrix_profile(values: np.ndarray, training: int, segment: np.ndarray, windo
 
 
 Detector = Callable[[np.ndarray, int, np.ndarray, int], np.ndarray]
-OPPONENTS: dict[str, Detector] = {
-    "PCA": pca_errors,
-    "moving z-score": moving_z_score,
-    "isolation forest": isolation_forest,
-    "matrix profile": matrix_profile,
-}
+OPPONENTS = ("PCA", "moving z-score", "isolation forest", "matrix profile")
+
+
+def opponents(code_size: int) -> dict[str, Detector]:
+    """The simple detectors by name; PCA has as many components as the autoencoder's code."""
+    pca = functools.partial(pca_errors, components=code_size)
+    return dict(zip(OPPONENTS, (pca, moving_z_score, isolation_forest, matrix_profile), strict=True))
 
 
 def longest_run(segment: np.ndarray) -> int:

@@ -7,6 +7,7 @@ most one column of names, whose rows are then a series each. What a reader was n
 import gzip
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,17 @@ class Series(NamedTuple):
     values: np.ndarray  # (N, C) float64, without missing ones
     segment: np.ndarray  # (N,) int64, increasing: records of one segment follow one another without a gap
     anomalies: tuple[tuple[int, int], ...] = ()  # first and last record of each labelled anomaly, where they are known
+
+
+def in_order(series: Series, count: int, names: Sequence[str]) -> Series:
+    """The series, its columns ordered as the `count` columns of the training. Raises DataError for another number."""
+    if count != len(series.columns):
+        found = ", ".join(series.columns)
+        raise DataError(f"{series.name}: expected {count} columns of numbers, as in training, found {found}")
+    if set(names) != set(series.columns):
+        return series
+    order = [series.columns.index(name) for name in names]
+    return series._replace(columns=tuple(names), values=series.values[:, order])
 
 
 def read_series(path: Path | str) -> list[Series]:

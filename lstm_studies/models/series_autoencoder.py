@@ -71,6 +71,13 @@ class SeriesAutoencoder(nn.Module):
         self.mean.copy_(values.mean(0))
         self.std.copy_(torch.where(std > 1e-9 * values.abs().amax(0).clamp_min(1e-9), std, 1.0))
 
+    def set_threshold(self, errors: np.ndarray, quantile: float) -> None:
+        """The quantile of errors (N,) without those that are not a number, rounded up, so that of none of them the
+        rounding alone makes an anomaly."""
+        exact = np.nanquantile(errors, quantile)
+        rounded = np.float32(exact)
+        self.threshold.fill_(float(rounded if rounded >= exact else np.nextafter(rounded, np.float32(np.inf))))
+
     def scaled(self, x: Tensor) -> Tensor:
         """x (..., C) in standard deviations of the training part, at most LIMIT of them."""
         return ((x - self.mean) / self.std).clamp(-LIMIT, LIMIT)
