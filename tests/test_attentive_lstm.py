@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -519,6 +520,24 @@ def test_bad_samples(change, message):
         with pytest.raises(ValueError) as caught:
             call()
         assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_fit_leaves_the_samples_alone():
+    x, y = data()
+    wanted = x.clone().requires_grad_()
+    fixed = x.numpy().copy()
+    fixed.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for samples in (wanted, fixed):
+            AdvALSTM(4).fit(samples, y, epochs=1)
+    assert wanted.grad is None and (fixed == x.numpy()).all()
+
+
+def test_a_cluster_that_sets_its_size_changes_nothing(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    x, y = data()
+    assert AdvALSTM(4).fit(x, y, epochs=1).epoch == [0]
 
 
 def test_other_misuse():

@@ -1,6 +1,7 @@
 """SequenceClassifier follows scikit-learn, in all three modes, for the sequences and labels that people have."""
 
 import re
+import signal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from lstm_studies import SequenceAutoencoder, SequenceClassifier
+from lstm_studies.training import loop
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.settings import ROOT
 
@@ -125,6 +127,27 @@ def test_the_checks_of_scikit_learn(estimator, unfit):
     failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
     assert not failed.keys() - unfit.keys(), {name: failed[name] for name in failed.keys() - unfit.keys()}
     assert sum(result["status"] == "passed" for result in results) >= 35
+
+
+def test_the_unit_and_the_strides_of_the_data_change_nothing():
+    x, y = waves()
+    scores = [SequenceClassifier(**TINY).fit(scale * x, y).score(scale * x, y) for scale in (1, 1e-9)]
+    assert scores[0] == scores[1] > 0.9
+    backwards = x.astype(np.float32)[:, ::-1]
+    models = [SequenceClassifier(**TINY).fit(array, y) for array in (backwards, backwards.copy())]
+    assert (models[0].predict_proba(x) == models[1].predict_proba(x)).all()
+
+
+def test_interrupted_as_any_other_program(monkeypatch):
+    """In `fit`, Ctrl-C is Python's: it saves nothing that the first one would have to wait for."""
+
+    def shard(indices):
+        signal.raise_signal(signal.SIGINT)
+        return indices, 1.0
+
+    monkeypatch.setattr(loop.data_parallel, "shard", shard)
+    with pytest.raises(KeyboardInterrupt):
+        SequenceClassifier(**TINY).fit(*waves())
 
 
 def test_same_seed_same_bits(fitted):

@@ -71,6 +71,7 @@ def test_same_seed_same_bits_and_files(fitted, tmp_path):
     [
         ("buy the dip", ["up"], "list of texts"),
         (["a", 3], ["up", "down"], "not int '3'"),
+        (pd.DataFrame({"text": ["a", "b"]}), ["up", "down"], "one column of a table"),
         ([], [], "list of texts"),
         (["a", "b"], ["up"], r"y must be \(2,\)"),
         (["a", "b", "c"], ["x", "y", "z"], "two classes, not 3"),

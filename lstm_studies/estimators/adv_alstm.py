@@ -246,7 +246,7 @@ def in_order(size: int, batch_size: int, generator: torch.Generator) -> tuple[Te
 
 def check_inputs(X, features: int | None) -> Tensor:
     """X as a float32 tensor (N, T, I)."""
-    x = X.float() if isinstance(X, Tensor) else torch.from_numpy(np.ascontiguousarray(X, np.float32))
+    x = X.detach().float() if isinstance(X, Tensor) else torch.tensor(np.ascontiguousarray(X, np.float32))
     if x.dim() != 3 or not x.numel():
         raise ValueError(f"X must be (samples, steps, features) of at least one each, not of shape {tuple(x.shape)}")
     if features is not None and x.shape[2] != features:

@@ -72,7 +72,9 @@ class SequenceClassifier(LoopClassifier):
             torch.manual_seed(self.seed)
             order = torch.randperm(len(sequences)) if first < len(sequences) else torch.arange(first)
             training, validation = (
-                Sequences([torch.tensor(sequences[i]) for i in rows.tolist()], places[rows]) if len(rows) else None
+                Sequences([torch.tensor(np.ascontiguousarray(sequences[i])) for i in rows.tolist()], places[rows])
+                if len(rows)
+                else None
                 for rows in (order[:first], order[first:])
             )
             model = LSTMClassifier(

@@ -134,6 +134,8 @@ def encoded(part: LabelledTexts, model: TextLSTM) -> EncodedTexts:
 
 
 def checked_texts(X) -> list[str]:
+    if hasattr(X, "columns"):
+        raise ValueError("X must be a list of texts or one column of a table, as in table['text'], not a table")
     texts = [X] if isinstance(X, str) else list(X)
     if isinstance(X, str) or not texts or not all(isinstance(text, str) for text in texts):
         other = next((text for text in texts if not isinstance(text, str)), X)

@@ -19,25 +19,34 @@ from torch import Tensor, distributed
 
 from lstm_studies.training.presets import Request
 
+is_joined = False  # a program that trains on its own, in a cluster that sets WORLD_SIZE, is alone
 
-def size() -> int:
-    """How many processes train together."""
+
+def started() -> int:
+    """How many processes torchrun has started."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def size() -> int:
+    """How many processes train together, as `joined` has put them."""
+    return started() if is_joined else 1
+
+
 def rank() -> int:
-    return int(os.environ.get("RANK", 0))
+    return int(os.environ.get("RANK", 0)) if is_joined else 0
 
 
 @contextmanager
 def joined(request: Request, device: str):
     """Joins the process group, if there is one, and yields the settings that this process overrides."""
-    if size() == 1:
+    global is_joined
+    if started() == 1:
         yield {}
         return
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    is_joined = True
     try:
         with tempfile.TemporaryDirectory() as own:
             if rank() > 0 and any(map(request.values.get, ("resume", "dry_run"))) and request.output_dir.exists():
@@ -46,6 +55,7 @@ def joined(request: Request, device: str):
             quiet = {"quiet": True, "output_dir": Path(own)}
             yield quiet | {"tensorboard": False} if rank() > 0 else {}
     finally:
+        is_joined = False
         distributed.destroy_process_group()
 
 

@@ -4,6 +4,7 @@ A script hands `train` a `step(model, batch) -> dict` with the entry "loss" (a m
 any other means that it wants in `history.csv`. The loop never asks what kind of model it has.
 """
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -102,7 +103,7 @@ def train(
         else:
             for name in ("last.pt", "last.previous.pt", "best.pt", "history.csv"):
                 (folder / name).unlink(missing_ok=True)
-    with deferred_signals() as received:
+    with deferred_signals() if folder else contextlib.nullcontext([]) as received:  # without one, nothing is saved
         run.train(received)
     if received:  # during the last save
         raise Interrupted(received[0], " after the last epoch; --resume goes on")

@@ -75,7 +75,7 @@ def run_script(script: Script, functions: dict[str, Callable[[Request, Path], di
         parallel = any(
             r.values.get("jobs", 1) > 1 or r.values.get("backend", "loky") != "loky" for r in requests.values()
         )
-        if data_parallel.size() > 1 and parallel:
+        if data_parallel.started() > 1 and parallel:
             raise UsageError("--jobs, --backend: expected 1 and loky under torchrun, whose processes train one model")
         with interruptible(), data_parallel.joined(first, device) as process:
             metrics = {
