@@ -230,6 +230,8 @@ def check_one_combination(request: Request) -> None:
 def train_models(request: Request, folder: Path) -> dict:
     """Trains one model, or a grid, with each kind of initial weights."""
     runs = {}
+    if "own" in request.start and "hidden_size" in request.varied():
+        raise UsageError("--hidden_size: expected one value with --start own, whose first stage has one size")
     for start in request.start:
         first = {"random": None, "own": str(folder / "first_stage")}.get(start, start)
         runs[report.row_name(start, request.model)] = request.with_values(start=[start], first=first)

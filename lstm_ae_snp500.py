@@ -143,10 +143,11 @@ def part_dates(count: int, settings: Reconstruct, part: str) -> list[slice]:
 
 def part_windows(data: StockPrices, settings: Reconstruct, part: str) -> Tensor:
     """Windows of daily highs as the data have them, (N, T); in the test part of a split by time they do not overlap."""
+    values, size, limit = data.values, settings.window, settings.limit if part == "train" else None
     if settings.split == "random":
-        return windows.random_part(data.values, settings.window, settings.stride, settings.folds, settings.fold, part)
-    stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": settings.window}[part]
-    return windows.high_windows(data.values, part_dates(len(data.dates), settings, part), settings.window, stride)
+        return windows.random_part(values, size, settings.stride, settings.folds, settings.fold, part)[:limit]
+    stride = {"train": settings.stride, "validation": VALIDATION_STRIDE, "test": size}[part]
+    return windows.high_windows(values, part_dates(len(data.dates), settings, part), size, stride)[:limit]
 
 
 def scaled(highs: Tensor) -> Tensor:
@@ -157,9 +158,8 @@ def scaled(highs: Tensor) -> Tensor:
 def train_reconstruction(settings: Reconstruct, folder: Path) -> loop.Result:
     data = load(settings)
     settings = settings.reading(data.metadata)
-    train = TensorDataset(scaled(part_windows(data, settings, "train"))[: settings.limit])
-    validation = TensorDataset(scaled(part_windows(data, settings, "validation")))
-    return loop.train(build(settings), make_reconstruction_step(settings), train, validation, settings, folder)
+    sets = (TensorDataset(scaled(part_windows(data, settings, part))) for part in ("train", "validation"))
+    return loop.train(build(settings), make_reconstruction_step(settings), *sets, settings, folder)
 
 
 def test_reconstruction(settings: Reconstruct, folder: Path) -> dict:
@@ -206,14 +206,15 @@ def part_samples(data: StockPrices, settings: Predict, part: str) -> Samples:
     """Windows of `--window` days and the days after their steps, all within `part`; scales fitted on training dates."""
     dates, values = prediction_dates(len(data.dates), settings), data.values
     scale, stride = windows.fit_scale(values[:, dates["train"]]), settings.stride if part == "train" else 1
-    return windows.samples(values[:, dates[part]], scale, settings.window, settings.inputs, stride)
+    samples = windows.samples(values[:, dates[part]], scale, settings.window, settings.inputs, stride)
+    limit = settings.limit if part == "train" else None
+    return samples._replace(**{name: getattr(samples, name)[:limit] for name in ("x", "targets", "unit")})
 
 
 def train_prediction(settings: Predict, folder: Path) -> loop.Result:
     data = load(settings)
     settings, model = settings.reading(data.metadata), build(settings)
     train, validation = (part_samples(data, settings, part) for part in ("train", "validation"))
-    train = train._replace(**{name: getattr(train, name)[: settings.limit] for name in ("x", "targets", "unit")})
     if settings.line:
         model.set_line(*forecasts.fit_line(span_means(train.x - 0.5, model.arguments["spans"]), train))
     sets = (TensorDataset(one.x, one.targets, one.unit) for one in (train, validation))

@@ -575,6 +575,7 @@ def test_another_split_of_the_published_data(run, tmp_path):
         (["--start", "nowhere.pt"], ["--start", "nowhere.pt"]),
         (["--start", "published"], ["--start", "2 units"]),
         (["--start", "own", "--model", "lstm"], ["--start", "attention"]),
+        (["--start", "own", "--hidden_size", "2", "4"], ["--hidden_size", "one value"]),
         (["--model", "alstm", "--epsilon", ".1"], ["--epsilon", "--model", "alstm"]),
         (["--start", "published", "--source", "sample", "--hidden_size", "4"], ["archive", "sample"]),
         (["--dry_run"], ["--epochs", "not used with --dry_run"]),

@@ -423,7 +423,7 @@ def test_a_dry_run_asks_for_what_was_asked_then(earlier, tmp_path):
     assert now == {**then, "dry_run": True} and fit(dry).preset == "published"
     by_hand = fit(GIVEN).given.keys() - {"seeds", "jobs"}
     assert fit(dry).given.keys() == by_hand | {"dry_run", "output_dir"}
-    assert fit(f"{dry} --seeds 2 --quiet --data_dir here").seeds == 2
+    assert fit(f"{dry} --seeds 3 --quiet --data_dir here").seeds == 3
 
 
 def test_a_moved_folder_has_its_own_paths(earlier, tmp_path):
@@ -444,6 +444,12 @@ def test_a_dry_run_takes_no_preset_and_no_resume(earlier, capsys):
     dry = f"--function fit {earlier()}"
     assert "--preset: not used with --dry_run" in refusal(f"{dry} --preset best", capsys)
     assert "--resume: not used with --dry_run" in refusal(f"{dry} --resume", capsys)
+
+
+def test_a_dry_run_has_the_seeds_of_the_training(earlier, capsys):
+    """Those of fewer would be mixed with the ensembles and differences of all."""
+    line = refusal(f"--function fit {earlier(GIVEN)} --seeds 2", capsys)
+    assert "--seeds: expected 3, as the run in" in line and "found 2" in line
 
 
 def test_a_dry_run_of_nothing(tmp_path, capsys):

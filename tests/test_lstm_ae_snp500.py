@@ -153,6 +153,24 @@ def test_published_prediction_leaves_its_figures(tmp_path, walk):
     assert figures == {"losses", "predictions", "companies", "sequence", "rollout"}
 
 
+def test_opponents_learn_from_as_many_windows(tmp_path, walk):
+    """With --limit, as in the preset quick: PCA and lines would else have seen more than the model."""
+    walk(3, 400)
+    for function, key, names in (
+        ("reconstruct", "test_mse", ["pca"]),
+        ("predict", "mase", ["line", "line_3_days", "boosting"]),
+    ):
+        few, many = (
+            snp500.main(
+                ["--function", function, "--epochs", "1", "--hidden_size", "4", "--limit", limit]
+                + ["--output_dir", str(tmp_path / limit), "--quiet"]
+            )
+            for limit in ("20", "300")
+        )
+        for name in names:
+            assert few[name][key] != many[name][key], name
+
+
 def test_no_error_in_percent_of_highs_of_0(tmp_path, walk):
     walk(2, 300)
     assert 0 < run_prices(tmp_path, "reconstruct", "--seeds", "2")["test_mae_percent_mean"] < 100

@@ -202,6 +202,13 @@ def test_all_combinations_diverge(tmp_path):
     assert not (tmp_path / "best.pt").exists() and settings_of_tests() == []
 
 
+def test_no_combination_is_chosen_without_a_score(tmp_path, monkeypatch):
+    """As without validation data: the first value of a grid is no choice."""
+    monkeypatch.setattr(__name__ + ".VALIDATION", None)
+    with pytest.raises(Failed, match="no combination has a validation score"):
+        fit(tmp_path, learning_rate=[0.05, 0.01])
+
+
 def test_a_diverged_combination_is_not_tried_again(tmp_path):
     first = fit(tmp_path, **DIVERGING)
     CALLS.clear()

@@ -257,3 +257,18 @@ def test_columns_of_the_market_are_means_over_the_stocks():
     torch.testing.assert_close(market.x, torch.cat([own.x - means + 0.5, means], 2))
     torch.testing.assert_close(market.prices(), own.prices())
     torch.testing.assert_close(own.prices(), own.x[..., :4] - 0.5)
+
+
+def test_boosting_does_not_depend_on_numpys_generator():
+    """Past 200,000 samples scikit-learn draws some of them, from there unless it has a seed."""
+    generator = torch.Generator().manual_seed(0)
+    count = 201_000
+    unit = torch.ones(count)
+    x = torch.randn(count, 1, generator=generator)
+    target = 0.5 + torch.sin(3 * x) + 0.1 * torch.randn(count, 1, generator=generator)
+    part = (x, price_windows.Samples(x[:, None], target, unit, unit, unit, 1))
+    forecast = []
+    for seed in range(2):
+        np.random.seed(seed)
+        forecast.append(forecasts.boost(part, part, part, largest=2)[2])
+    assert torch.equal(*forecast)

@@ -145,7 +145,12 @@ def boost(*parts: tuple[Tensor, Samples], largest: int = 300) -> tuple[int, Tens
         *((x / own.unit[:, None], (own.targets[:, -1] - 0.5) / own.unit) for x, own in parts), strict=True
     )  # in units of the stock's mean absolute change
     trees = HistGradientBoostingRegressor(
-        loss="absolute_error", max_iter=largest, max_leaf_nodes=15, min_samples_leaf=200, early_stopping=False
+        loss="absolute_error",
+        max_iter=largest,
+        max_leaf_nodes=15,
+        min_samples_leaf=200,
+        early_stopping=False,
+        random_state=0,  # of the samples that give the bins, past 200,000 of them
     ).fit(x[0].numpy(), y[0].numpy())
     losses = [np.abs(predicted - y[1].numpy()).mean() for predicted in trees.staged_predict(x[1].numpy())]
     count = int(np.argmin(losses)) + 1

@@ -195,6 +195,8 @@ def earlier_request(script: Script, function: str, given: dict[str, Any]) -> Req
         preset, names = config.get("preset", "best"), config.get("given", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"expected a list of names in given, found {names!r}")
+        if given.get("seeds", count := saved.get("seeds")) != count:
+            raise UsageError(f"--seeds: expected {count}, as the run in {path.parent} has, found {given['seeds']}")
         given = {**{name: saved[name] for name in saved if name in names}, **given}
     except FileNotFoundError:
         raise UsageError(f"--dry_run: expected an earlier run in {path.parent}, found no config.json") from None

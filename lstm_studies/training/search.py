@@ -215,6 +215,8 @@ class Model:
         trained = [result for result in results if isinstance(result, Result)]
         if not trained:
             raise Failed(f"{self.name}: no combination could be trained, the first one: {results[0]}")
+        if self.varied and all(math.isnan(result.score) for result in trained):
+            raise Failed(f"{self.name}: no combination has a validation score to choose by")
         sign = -1 if trained[0].maximise else 1
         rows = []
         for candidate, result in zip(self.candidates, results, strict=True):
