@@ -224,11 +224,15 @@ def list_studies(studies: list[Study], profile: str) -> None:
 def make_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = sorted({s.script for s in STUDIES} | {s.path for s in STUDIES})
-    parser.add_argument("--profile", choices=tuple(PRESETS), default="quick", help="quick: minutes; full: hours")
+    parser.add_argument(
+        "--profile", choices=tuple(PRESETS), default="quick", help="quick: minutes; full: hours (default: quick)"
+    )
     parser.add_argument("--only", choices=names, nargs="+", metavar="NAME", help="scripts or studies of --list")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that train at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that train at a time (default: 1)")
     parser.add_argument("--resume", action="store_true", help="continue the trainings of an earlier, stopped report")
-    parser.add_argument("--output_dir", type=Path, default=ROOT / "outputs", help="folder of runs and report")
+    parser.add_argument(
+        "--output_dir", type=Path, default=ROOT / "outputs", help="folder of runs and report (default: outputs/)"
+    )
     parser.add_argument(
         "--list", action="store_true", help="only list the studies and the minutes of their published runs"
     )

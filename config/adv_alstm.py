@@ -42,10 +42,10 @@ class Movement(DownloadedData, Training):
     loss: Literal["hinge", "cross_entropy"] = training_flag("hinge", "loss of one sample")
     dataset: str = data_flag("acl18", DATASET_HELP, aliases=["data"])
     steps: PositiveInt = data_flag(5, "days per window")
-    train_from: str | None = data_flag(None, f"first training date; {PUBLISHED_DATES} the first")
+    train_from: str | None = data_flag(None, f"first training date, YYYY-MM-DD; {PUBLISHED_DATES} the first")
     validation_from: str | None = data_flag(None, f"first validation date; {PUBLISHED_DATES} after 70 % of the dates")
     test_from: str | None = data_flag(None, f"first test date; {PUBLISHED_DATES} after 85 % of the dates")
-    test_until: str | None = data_flag(None, "last test date; default: the last")
+    test_until: str | None = data_flag(None, "last test date; default: the last one")
 
     def check(self, given) -> None:
         super().check(given)

@@ -56,8 +56,10 @@ class Classify(Vowels, Training):
 
     hidden_size: PositiveInt = model_flag(64, "units of the LSTM", "grid")
     channels: PositiveInt = model_flag(64, "channels of the convolution")
-    kernel_size: PositiveInt | None = model_flag(3, "steps per convolution kernel; best, with --train: 2 stride + 1")
-    stride: PositiveInt | None = model_flag(1, "stride of the convolution; best, with --train: to about 32 steps")
+    kernel_size: PositiveInt | None = model_flag(
+        3, "steps per convolution kernel; with --train, best has 2 x stride + 1"
+    )
+    stride: PositiveInt | None = model_flag(1, "stride of the convolution; with --train, best leaves about 32 steps")
     normalization: Literal["standard", "l2"] = model_flag(
         "standard", "standard: mean 0, deviation 1 per feature; l2: unit-norm steps"
     )
@@ -119,7 +121,7 @@ class Adversarial(Basic, FromPlain):
 class Proximal(Basic, FromPlain):
     """ProxLSTM for every epsilon and a plain model with as many epochs, both from the basic model"""
 
-    epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem", "each")
+    epsilon: NotNegative = model_flag(1.0, "weight of ||G^T c||^2 in the proximal map", "each")
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,9 @@ class FreshSplits(Basic):
 class Compared(FromPlain):
     """Settings of the comparisons of the three modes."""
 
-    initial: Literal["random", "basic"] = training_flag("random", "random, or basic: the plain model with neither")
+    initial: Literal["random", "basic"] = training_flag("random", "initial weights: random, or basic (the plain model)")
     adversarial_epsilon: NotNegative = model_flag(0.3, "length of the perturbation, AdvLSTM")
-    proximal_epsilon: NotNegative = model_flag(1.0, "weight of the proximal problem, ProxLSTM")
+    proximal_epsilon: NotNegative = model_flag(1.0, "weight of ||G^T c||^2 in the proximal map, ProxLSTM")
 
     def check(self, given) -> None:
         super().check(given)

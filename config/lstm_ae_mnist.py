@@ -125,7 +125,7 @@ class Encode(Application, DataFolder):
 
 @dataclass(frozen=True)
 class FindAnomalies(Anomalies, Encode):
-    """ranks images by reconstruction error; reports detection of synthetic anomalies"""
+    """ranks images by reconstruction error; reports detection of planted anomalies"""
 
 
 def by_pixels(asked) -> bool:

@@ -28,7 +28,9 @@ class PlotPrices(DownloadedData):
     """plots the daily highs of some stocks, by default AMZN and GOOGL"""
 
     data: Path | None = data_flag(None, "file or folder of your own daily prices or other series, a column each")
-    symbols: tuple[str, ...] = choice_flag((), "stocks to draw; default: AMZN, GOOGL, ...")
+    symbols: tuple[str, ...] = choice_flag(
+        (), "stocks to draw; default: AMZN, GOOGL, GOOG, AAPL, as far as the data have them"
+    )
 
     def check(self, given) -> None:
         super().check(given)
@@ -65,7 +67,7 @@ class Reconstruct(PriceTraining):
         4, "sine and cosine pairs in the decoder's positional encoding; 0: no positional encoding"
     )
     output_layer: Literal["sigmoid", "linear"] = model_flag("sigmoid", "last layer of the decoder")
-    mirror: bool = training_flag(False, "augmentation: random reversal in time and in sign, each with probability 1/2")
+    mirror: bool = training_flag(False, "augmentation: reversal in time and in sign, each with probability 1/2")
     split: Literal["time", "random"] = data_flag(
         "time", "folds: blocks of time, or windows at random, which share days with those of other folds"
     )
@@ -86,7 +88,7 @@ class Predict(PriceTraining):
     inputs: Literal["high", "ohlcv", "market"] = model_flag(
         "ohlcv", "inputs of a day: high; open to volume; these and their means over all stocks"
     )
-    line: bool = model_flag(False, "fit a linear model first and train the LSTM on its residual")
+    line: bool = model_flag(False, "a linear model, fitted first, on whose residual the LSTM trains")
     predict_every_step: bool = training_flag(
         False, "prediction loss at every step, squared, instead of the last step's absolute error"
     )
@@ -104,7 +106,7 @@ class Encode(Application, DataFolder):
 
 @dataclass(frozen=True)
 class FindAnomalies(Anomalies, Encode):
-    """ranks windows by reconstruction error; reports detection of synthetic anomalies"""
+    """ranks windows by reconstruction error; reports detection of planted anomalies"""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Reconstruct(Training, PlotExamples):
     fresh: bool = training_flag(False, "new training sequences in every batch")
     extension: Count = training_flag(0, "steps extrapolated at both ends before augmentation")
     stretch: Share = training_flag(
-        1.0, "time-stretch by up to 1/s (with --extension, compress by up to 2 - s); 1: none"
+        1.0, "time-stretch by up to 1/X (with --extension, compress by up to 2 - X); 1: none"
     )
     filtering: NotNegative = training_flag(0.0, "standard deviation of a random filter's coefficients; 0: none")
     mirror: bool = training_flag(False, "random reversal and sign flip")

@@ -384,6 +384,15 @@ def test_help_of_a_function_has_its_flags_and_no_others(capsys):
     assert "--folds" in help_of("--function classify -h", capsys)
 
 
+@pytest.mark.usefixtures("written")
+def test_help_of_a_function_has_the_defaults_of_what_is_given(capsys):
+    best, published = (
+        help_of(f"--function fit --preset {name} --epochs 3 -h", capsys) for name in ("best", "published")
+    )
+    assert best != published and "whose values are the defaults here" in published
+    assert "passes over the training data (default: 30)" in best  # not what is given
+
+
 def test_version(capsys):
     assert help_of("--version", capsys) == f"lstm_studies {VERSION}\n"
 

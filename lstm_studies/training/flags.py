@@ -87,10 +87,13 @@ def parse(script: Script, argv: list[str] | None = None) -> dict[str, Request]:
                 plain_parser.error(f"argument {flag}: short for {' '.join(words)}, not --function {first.function}")
             first = meant
     functions = (first.function,) if first.function else script.whole_study
-    if {"-h", "--help"} & set(argv):
-        parser = make_parser(script, functions if first.function else ())
-        parser.description = describe_function(script, first.function) if first.function else describe_script(script)
-        parser.usage = argparse.SUPPRESS if first.function else parser.usage
+    if {"-h", "--help"} & set(argv) and first.function:
+        known, _ = make_parser(script, functions).parse_known_args([a for a in argv if a not in ("-h", "--help")])
+        parser = make_parser(script, functions, vars(known))
+        parser.description, parser.usage = describe_function(script, first.function), argparse.SUPPRESS
+    elif {"-h", "--help"} & set(argv):
+        parser = plain_parser
+        parser.description = describe_script(script)
     else:
         parser = make_parser(script, functions)
     namespace, unknown = parser.parse_known_args(argv)
@@ -302,7 +305,8 @@ def all_flags(script: Script, functions: Iterable[str]) -> dict[str, Flag]:
     return flags
 
 
-def make_parser(script: Script, functions: tuple[str, ...]) -> Parser:
+def make_parser(script: Script, functions: tuple[str, ...], given: dict[str, Any] | None = None) -> Parser:
+    """The flags of the functions, with their defaults for the preset and the other flags that are given."""
     parser = Parser(
         prog=f"{script.name}.py",
         usage="%(prog)s [--function NAME] [--preset NAME] [flags]",
@@ -315,11 +319,11 @@ def make_parser(script: Script, functions: tuple[str, ...]) -> Parser:
     choose = groups["what to run"].add_argument
     hidden = argparse.SUPPRESS if functions else ""  # the help of one function has its flags alone
     choose("--function", choices=tuple(script.functions), metavar="NAME", default=None, help=hidden or "what to run")
-    choose("--preset", choices=tuple(script.presets), help="recipe (default: best)")
+    choose("--preset", choices=tuple(script.presets), help="recipe (default: best), whose values are the defaults here")
     choose("-h", "--help", action="help", help=hidden or "print this help")
     choose("--version", action="version", version=f"lstm_studies {VERSION}", help=hidden or "print the version")
     for name, flag in sorted(all_flags(script, functions).items(), key=lambda item: GROUPS.index(item[1].group)):
-        add_flag(groups[flag.group], name, flag, default_text(script, functions, name))
+        add_flag(groups[flag.group], name, flag, default_text(script, functions, name, given or {}))
     return parser
 
 
@@ -361,10 +365,14 @@ def metavar(flag: Flag) -> str:
     return {int: "N", float: "X", Path: "PATH"}.get(flag.kind.type, "NAME")
 
 
-def default_text(script: Script, functions: Iterable[str], name: str) -> str:
-    """The default of a flag in the preset `best`, per function where it depends on that; "" if the help says it."""
-    users = [function for function in functions if name in flags_of(script.functions[function])]
-    values = {function: text_of(script.request(function).values[name]) for function in users}
+def default_text(script: Script, functions: Iterable[str], name: str, given: dict[str, Any]) -> str:
+    """The default of a flag, per function where it depends on that; "" if the help says it."""
+    values = {}
+    for function in functions:
+        if name in (flags := flags_of(script.functions[function])):
+            others = {other: value for other, value in given.items() if other in flags and other != name}
+            request = Request(script, function, given.get("preset") or "best", others)
+            values[function] = text_of(request.values[name])
     if name in ("data_dir", "output_dir") or not any(values.values()):
         return ""
     if len(set(values.values())) == 1:

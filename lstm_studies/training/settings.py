@@ -184,7 +184,7 @@ class Settings:
 
     output_dir: Path = run_flag(ROOT / "outputs", "folder of the runs; default: outputs/SCRIPT beside the scripts")
     device: Literal["auto", "cpu", "cuda", "mps"] = run_flag("auto", "auto: a GPU if there is one")
-    threads: PositiveInt = run_flag(1, "threads of a lone training; several have 1 each")
+    threads: PositiveInt = run_flag(1, "threads of a single training; parallel trainings have 1 each")
     quiet: bool = run_flag(False, "no output but errors")
 
     def check(self, given: Iterable[str]) -> None:
