@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 import warnings
@@ -192,6 +193,19 @@ def test_an_error_in_one_task_ends_the_run_and_its_workers_at_once(tmp_path, err
     assert multiprocessing.active_children() == [other] and not running(pid)
     other.kill()
     other.join()
+
+
+def test_workers_end_though_one_died_with_the_lock_of_the_others(monkeypatch):
+    """As one that SIGTERM meets while it waits for a task, and so holds the lock of those that wait."""
+    executor = get_reusable_executor(2, reuse=False)
+    executor.submit(os.getpid).result()
+    monkeypatch.setattr(workers, "terminate_workers", lambda: None)
+    executor._call_queue._rlock.acquire(timeout=0.5)  # or a worker has it, until that one gets a task
+    children = multiprocessing.active_children()
+    thread = threading.Thread(target=workers.end_workers, args=([],), daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive() and not any(child.is_alive() for child in children)
 
 
 @pytest.mark.reliability

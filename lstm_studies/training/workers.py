@@ -162,10 +162,13 @@ def outcome(future: Future, received: list[int]) -> Any:
 
 
 def end_workers(running: Iterable[Future]) -> None:
-    """Ends the workers of this machine, each at a point from which its task can be resumed; kills those that do not."""
+    """Ends the workers of this machine, each at a point from which its task can be resumed.
+
+    Then all are killed: one that SIGTERM met between two tasks may have died with the lock that the others wait for.
+    """
     terminate_workers()
-    _, late = wait(running, timeout=10)
-    get_reusable_executor(reuse=True).shutdown(kill_workers=bool(late))
+    wait(running, timeout=10)
+    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
 
 
 def terminate_workers() -> None:
