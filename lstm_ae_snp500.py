@@ -301,13 +301,13 @@ def reconstruct(request: Request, folder: Path) -> dict:
 
 
 def reconstruction_errors(settings: Reconstruct, folders: list[Path]) -> Errors:
-    """Squared errors of test windows; those that begin on one day (at random: in about `--window` days) are a group."""
+    """Squared errors of test windows; those that begin on one day (at random: in about two windows) are a group."""
     data = load(settings)
     models = [checkpoint.rebuild(folder / "best.pt", LSTMAutoencoder).to(settings.device) for folder in folders]
     train, validation, test = (scaled(part_windows(data, settings, part)) for part in PARTS)
     restored = [reconstruct_scaled(model, test, settings.device) for model in models]
     days = torch.arange(len(test) // len(data.symbols)).repeat(len(data.symbols))
-    joined, fold = settings.window // (settings.folds * settings.stride), settings.fold or 0
+    joined, fold = 2 * settings.window // (settings.folds * settings.stride), settings.fold or 0
     groups = days // max(1, joined) if settings.split == "random" else days + fold * len(data.dates)
     return *beside_pca(restored, train, validation, test, models[0].code_size), groups
 

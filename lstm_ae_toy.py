@@ -38,7 +38,7 @@ from torch.nn.functional import mse_loss
 from torch.utils.data import TensorDataset
 
 from lstm_studies.evaluation import anomalies as detection
-from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines
+from lstm_studies.evaluation.baselines import fit_pca, reconstruction_baselines, standard_error
 from lstm_studies.evaluation.intervals import compare
 from lstm_studies.evaluation.sines import fitted_sines, prediction_errors
 from lstm_studies.loaders.augmentation import (
@@ -184,6 +184,7 @@ def reconstruct(request: Request, folder: Path) -> dict:
     opponents, theirs = opponents_of(request, {values["code_size"] for values in metrics.values()}, folder)
     for name, values in metrics.items():
         ours = errors_of_trained(folders[name], load(request).test, request)
+        values["test_mse_sigma"] = standard_error(torch.from_numpy(ours.mean(0)))
         values["against"] = {
             other: {"test_mse": compare(ours, theirs[other])}
             for other in opponents

@@ -50,6 +50,15 @@ def test_targets(number, text, verdict):
     assert (judged.target_text, judged.target_verdict) == (text, verdict)
 
 
+@pytest.mark.parametrize(("high", "expected"), [(0.001, "reached"), (0.003, "within noise")])
+def test_a_target_relative_to_the_opponent_is_judged_by_the_paired_difference(high, expected):
+    """At most 1.02 times PCA's .1: the error over test cases alone would say nothing."""
+    values = {"a": 0.1, "a_sigma": 0.02, "against": {"pca": {"a": {"difference": 0.0, "low": -0.001, "high": high}}}}
+    number = Number(**MSE, target_ratio=1.02, opponent="pca/a", opponent_name="PCA")
+    judged = numbers.row_of(number, {"lstm": values | {"b": 0.1}, "pca": {"a": 0.1}})
+    assert judged.value_range == pytest.approx((0.099, 0.1 + high)) and judged.target_verdict == expected
+
+
 @pytest.mark.parametrize(("target", "expected"), [(0.90, "missed"), (0.883, "within noise"), (0.87, "reached")])
 def test_a_target_inside_of_the_interval_of_the_mean_is_within_noise(target, expected):
     """.88 ± .002 of 4 seeds: 3.18 times .001 to either side."""
@@ -139,9 +148,9 @@ def test_related_metrics_are_those_of_the_same_model():
     assert numbers.row_of(other, {"conv": metrics}) is None
 
 
-def test_a_number_of_every_model_that_has_no_row_yet():
+def test_a_number_of_every_model_that_has_no_row_yet_but_the_opponent():
     named = Number("the best", "two/a", "accuracy")
-    every = Number("accuracy of *", "*/a", "accuracy", baseline="b", baseline_name="majority")
-    metrics = {"one": {"a": 0.5, "b": 0.1}, "two": {"a": 0.6, "b": 0.2}, "three": {}}
+    every = Number("accuracy of *", "*/a", "accuracy", baseline="b", baseline_name="majority", opponent="lda/a")
+    metrics = {"one": {"a": 0.5, "b": 0.1}, "two": {"a": 0.6, "b": 0.2}, "three": {}, "lda": {"a": 0.4}}
     rows = numbers.rows_of(Study("x", "y", "", numbers=(named, every)), metrics)
     assert [(row.number.label, row.baseline) for row in rows.values()] == [("the best", None), ("accuracy of one", 0.1)]

@@ -195,13 +195,17 @@ def row_of(number: Number, metrics: dict[str, dict], opponents: dict[str, dict] 
     seeds = values.get("seeds", 1)
     interval = interval_of(values, name)
     half = half_width(variances_of(values, name))
+    value_range = interval or (value - half, value + half)
+    if number.target_ratio is not None and against and math.isclose(opponent, baseline):
+        # the paired difference says more
+        value_range = baseline + against["low"], baseline + against["high"]
     return Row(
         number,
         value,
         std=values.get(f"{name}_std") if seeds > 1 else None,
         seeds=seeds,
         interval=interval,
-        value_range=interval or (value - half, value + half),
+        value_range=value_range,
         baseline=baseline,
         opponent=opponent,
         against=against,
@@ -249,7 +253,8 @@ def rows_of(
     for number in study.numbers:
         for model in metrics if number.key.startswith("*/") else [""]:
             key, label = number.key.replace("*", model), number.label.replace("*", model)
-            row = None if key in rows else row_of(replace(number, key=key, label=label), metrics, opponents)
+            one = replace(number, key=key, label=label)
+            row = None if key in (*rows, number.opponent) else row_of(one, metrics, opponents)
             if row is not None:
                 rows[key] = row
     return rows
