@@ -166,6 +166,7 @@ def test_own_sequences_by_hand(tmp_path, header, pack):
         (b"1,1.5,2\n2,3,4\n3,5,6\n", "first column numbers the sequences"),
         (b"1,2\n1.5,2\n3,4\n5,6\n", "first row numbers the columns"),
         (b"1,5;2\n3;4\n5;6\n", ""),  # decimal commas
+        (b"1,5;2,0\n3,0;4,0\n5,0;6,0\n", ""),
     ],
 )
 def test_own_sequences_without_the_index_of_pandas(tmp_path, capsys, data, note):
@@ -407,6 +408,13 @@ def test_own_images_by_hand(tmp_path):
     assert data.train_images.dtype == torch.uint8 and data.train_labels.dtype == torch.int64
     assert (data.test_images == 7).all()
     assert len(own_images(tmp_path / "fashion", limit=5).train_images) == 5
+
+
+@pytest.mark.parametrize("in_order", [sorted, list])
+def test_own_images_in_the_order_of_their_labels(tmp_path, capsys, in_order):
+    labels = "fashion-train-labels-idx1-ubyte"
+    own_images(write_own(tmp_path / "fashion", {labels: in_order(OWN[labels])}))
+    assert ("sorted by label: shuffle them" in capsys.readouterr().err) == (in_order is sorted)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,11 @@ FORMS = {
     "decimal commas": ("Zeit;Wert\n01.02.2024 00:00;1,0\n01.02.2024 00:05;2,0\n01.02.2024 00:10;4,0\n", ("Wert",)),
     "thousands": ('time,v\n2024-01-01,"1,000.5"\n2024-01-02,"2,001"\n2024-01-03,"$4,002"\n', ("v",)),
     "an index of pandas": (",time,a\n0,2024-01-01,1\n1,2024-01-02,2\n2,2024-01-03,4\n", ("a",)),
+    "days after the 12th": ("Zeit;Wert\n13.02.2024;1,0\n14.02.2024;2,0\n15.02.2024;4,0\n", ("Wert",)),
+    "days without marks": ("date,v\n20240101,1\n20240102,2\n20240103,4\n", ("v",)),
     "no times": ("a\n1\n2\n4\n", ("a",)),
     "no header": ("1\n2\n4\n", ("column 1",)),
+    "no header, decimal commas": ("2024-01-01;1,0\n2024-01-02;2,0\n2024-01-03;4,0\n", ("column 2",)),
 }
 
 
@@ -84,6 +87,36 @@ def test_missing_values_gaps_order_and_repeats(tmp_path, capsys):
     note = capsys.readouterr().err
     for part in ("sorted by time", "1 rows repeat", "1 values are missing, 1 filled in", "1 gaps"):
         assert part in note, note
+
+
+def test_no_value_is_filled_in_across_a_gap_in_time(tmp_path):
+    lines = [f"2024-01-01 {hour:02}:00,{hour if hour < 20 else ''}" for hour in range(21)]
+    lines += [f"2024-01-05 {hour:02}:00,100" for hour in range(5)]
+    (series,) = series_of(tmp_path, "\n".join(["time,v", *lines]) + "\n")
+    assert series.values.ravel().tolist() == [*range(20), *[100] * 5]
+    assert series.segment.tolist() == [0] * 20 + [series.segment[-1]] * 5 and series.segment[-1] > 0
+
+
+@pytest.mark.parametrize("name", [None, "when"])
+def test_the_index_of_a_parquet_file(tmp_path, monkeypatch, name):
+    """Its times count, and a column that is called index stays."""
+    time = pd.DatetimeIndex(["2024-01-02", "2024-01-01", "2024-01-03"], name=name)
+    table = pd.DataFrame({"index": [1.0, 2.0, 3.0], "v": [4.0, 5.0, 6.0]}, index=time)
+    monkeypatch.setattr(pd, "read_parquet", lambda path: table)
+    (series,) = series_of(tmp_path, "", "a.parquet")
+    assert series.columns == ("index", "v") and series.values.tolist() == [[2, 5], [1, 4], [3, 6]]
+    assert np.issubdtype(series.time.dtype, np.datetime64)
+    table = table.reset_index(drop=True).iloc[1:]  # rows of a longer table
+    (series,) = read_series(tmp_path / "a.parquet")
+    assert series.columns == ("index", "v") and series.time.tolist() == [1, 2]
+
+
+def test_columns_in_another_order_and_with_other_names(tmp_path):
+    (series,) = series_of(tmp_path, "t,x,y\n2024-01-01,1,5\n2024-01-02,2,6\n")
+    assert loader.in_order(series, 2, ("y", "x")).values.tolist() == [[5, 1], [6, 2]]
+    assert loader.in_order(series, 2, ("a", "b")) is series
+    fails("sensor: expected the columns y, z, as in training, found x, y", loader.in_order, series, 2, ("y", "z"))
+    fails("sensor: expected 3 columns of numbers", loader.in_order, series, 3, ("x", "y", "z"))
 
 
 def test_a_long_gap_of_values_is_not_filled(tmp_path):

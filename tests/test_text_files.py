@@ -66,6 +66,8 @@ def test_texts_of_a_file(tmp_path):
     assert read_texts(saved(tmp_path, 'text;n\nbuy;1\n"a;\nb";2\n'), "text") == ["buy", "a;\nb"]
     fails(["own.csv", "first line", "column message", "text, n"], read_texts, tmp_path / "own.csv", "message")
     assert read_texts(saved(tmp_path, "buy, now\n\nsell\n", name="own.txt"), "text") == ["buy, now", "", "sell"]
+    separated = "buy the\u2028dip\x0b!\r\nsell\n"  # by what ends lines for Unicode, but not in tables
+    assert read_texts(saved(tmp_path, separated, name="own.txt"), "text") == ["buy the\u2028dip\x0b!", "sell"]
     (tmp_path / "own.TXT.gz").write_bytes(gzip.compress(b"buy\nsell"))
     assert read_texts(tmp_path / "own.TXT.gz", "text") == ["buy", "sell"]
     fails("absent.txt", read_texts, tmp_path / "absent.txt", "text")

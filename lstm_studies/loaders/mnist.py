@@ -5,6 +5,7 @@ import math
 import os
 import socket
 import struct
+import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -100,6 +101,9 @@ def own_images(folder: Path | str, limit: int | None = None) -> Mnist:
     if len(train[0]) < 2:
         raise DataError(f"{folder}: expected at least 2 training images, found {len(train[0])}")
     metadata = {"data": "own", "file": folder.name, "classes": len(labels)}
+    if len(labels) > 1 and (train[1].diff() >= 0).all():
+        warning = "the training images are sorted by label: shuffle them, or the last twelfth validates one class alone"
+        print(f"NOTICE: {folder}: {warning}", file=sys.stderr)
     return _split(train, test, max(1, len(train[0]) // 12), limit, metadata)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lstm_studies.loaders.files import SAMPLES, DataError, download, read_bytes, reading
+from lstm_studies.loaders.price_files import NAMES
 from lstm_studies.loaders.tables import are_numbers, counts_rows, read_rows, say, to_numbers, to_time, to_times
 
 EXAMPLES = ("machine_temperature", "nyc_taxi")  # of the Numenta Anomaly Benchmark, with their labelled anomalies
@@ -45,8 +46,11 @@ def in_order(series: Series, count: int, names: Sequence[str]) -> Series:
     if count != len(series.columns):
         found = ", ".join(series.columns)
         raise DataError(f"{series.name}: expected {count} columns of numbers, as in training, found {found}")
-    if set(names) != set(series.columns):
+    if not set(names) & set(series.columns):  # all have other names
         return series
+    if set(names) != set(series.columns):
+        expected, found = ", ".join(names), ", ".join(series.columns)
+        raise DataError(f"{series.name}: expected the columns {expected}, as in training, found {found}")
     order = [series.columns.index(name) for name in names]
     return series._replace(columns=tuple(names), values=series.values[:, order])
 
@@ -171,19 +175,21 @@ def read_table(path: Path) -> list[Series]:
 
 def read_parquet(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path).reset_index()
+        table = pd.read_parquet(path)
     except ImportError:
         raise DataError(f"{path}: Parquet files need the package pyarrow: pip install pyarrow") from None
     except Exception as error:
         raise DataError(f"{path}: expected a Parquet file, found {type(error).__name__}: {error}") from None
-    table = table.loc[:, [c for c in table.columns if c != "index"]]
+    if isinstance(table.index, pd.DatetimeIndex) and table.index.name is None:
+        table.index.name = "time"
+    table = table.reset_index(drop=table.index.names == [None])  # an index without a name and times counts the rows
     return table.astype(str).where(table.notna(), "").set_axis([str(c) for c in table.columns], axis=1)
 
 
 def with_header(path: Path, cells: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """The cells with the first row as names of the columns, unless it holds numbers as the others do."""
     first = cells.iloc[0].str.strip()
-    if pd.to_numeric(first, errors="coerce").notna().any():
+    if are_numbers(first).any():
         notes.append("there is no header: columns are counted")
         return cells.set_axis([f"column {k + 1}" for k in range(cells.shape[1])], axis=1)
     names = [name or f"column {k + 1}" for k, name in enumerate(first)]
@@ -194,6 +200,11 @@ def with_header(path: Path, cells: pd.DataFrame, notes: list[str]) -> pd.DataFra
     return cells.iloc[1:].set_axis(names, axis=1)
 
 
+def is_time(text: str) -> bool:
+    """Whether it is a date, with the day or the month first."""
+    return bool(to_time(text) or to_time(text, day_first=True))
+
+
 def sorted_columns(path: Path, table: pd.DataFrame, notes: list[str]) -> tuple[str | None, str | None, list[str]]:
     """The column of times, the column of names, and those of numbers, told from their first rows."""
     time, names, numbers = None, None, []
@@ -202,7 +213,8 @@ def sorted_columns(path: Path, table: pd.DataFrame, notes: list[str]) -> tuple[s
         cells = sample[column].str.strip()
         cells = cells[cells != ""]
         is_number = are_numbers(cells)
-        if not is_number.all() and len(cells) and all(to_time(cell) for cell in cells.head(5)) and time is None:
+        is_date = column.strip().lower() in NAMES["date"] or not is_number.all()  # 20140131 is a number, too
+        if time is None and is_date and len(cells) and all(map(is_time, cells.head(5))):
             time = column
         elif counts_rows(table[column]) and len(table.columns) > 1 and column == table.columns[0]:
             notes.append(f"{column} counts the rows and is left out")
@@ -228,13 +240,6 @@ def made(name: str, time: np.ndarray, columns: tuple[str, ...], values: np.ndarr
     if repeated.any():
         notes.append(f"{name}: {repeated.sum()} rows repeat a time and are left out")
         time, values = time[~repeated], values[~repeated]
-    missing = np.isnan(values)
-    if missing.any():
-        table = pd.DataFrame(values)
-        runs = table.isna().apply(lambda column: column.groupby((~column).cumsum()).transform("sum"))  # their lengths
-        values = table.interpolate(limit_area="inside").where(table.notna() | (runs <= FILLED)).to_numpy()
-        notes.append(f"{name}: {missing.sum()} values are missing, {missing.sum() - np.isnan(values).sum()} filled in")
-    complete = ~np.isnan(values).any(1)
     steps = np.diff(time).astype(np.int64)
     usual = np.median(steps) if len(steps) else 1
     gap = np.append(False, steps > 1.5 * usual)
@@ -243,6 +248,14 @@ def made(name: str, time: np.ndarray, columns: tuple[str, ...], values: np.ndarr
         gap[:] = False
     elif gap.any():
         notes.append(f"{name}: {gap.sum()} gaps in time, which no window crosses")
+    missing = np.isnan(values)
+    if missing.any():  # filled in between records of one segment only
+        table = pd.DataFrame(values)
+        runs = table.isna().apply(lambda column: column.groupby((~column).cumsum()).transform("sum"))  # their lengths
+        filled = table.groupby(np.cumsum(gap)).transform(lambda column: column.interpolate(limit_area="inside"))
+        values = filled.where(table.notna() | (runs <= FILLED)).to_numpy()
+        notes.append(f"{name}: {missing.sum()} values are missing, {missing.sum() - np.isnan(values).sum()} filled in")
+    complete = ~np.isnan(values).any(1)
     segment = np.cumsum(gap | np.append(False, ~complete[:-1]))
     if not complete.any():
         raise DataError(f"{name}: expected records with all their values, found none")

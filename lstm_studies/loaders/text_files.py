@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lstm_studies.loaders.files import MAX_BYTES, DataError, check_table_size, read_bytes
-from lstm_studies.loaders.tables import decode, read_rows, say
+from lstm_studies.loaders.tables import decode, lines_of, read_rows, say
 
 MAX_CHARACTERS = 1_000_000  # of a message: longer ones are no messages, and their tokens fill the memory
 
@@ -24,7 +24,7 @@ def read_texts(path: Path | str, column: str) -> list[str]:
         raise DataError(f"{name}: expected {expected}, at most {MAX_BYTES} bytes, found more")
     check_table_size(name, data)
     notes: list[str] = []
-    texts = decode(name, data, notes).splitlines()
+    texts = [line.rstrip("\r\n") for line in lines_of(decode(name, data, notes))]
     if not texts:
         raise DataError(f"{name}: expected {expected}, found none")
     check_lengths(name, texts, range(1, len(texts) + 1))

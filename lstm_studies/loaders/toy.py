@@ -108,12 +108,13 @@ def read_sequences(path: Path) -> Tensor:
     is an index, as is one that numbers three rows or more. Raises DataError for a file that is no table of numbers, and
     with the line for a number that is missing or infinite.
     """
-    from lstm_studies.loaders.tables import counts_rows, read_rows, say, to_numbers  # pandas takes 0.3 s
+    from lstm_studies.loaders.tables import are_numbers, counts_rows, read_rows, say, to_numbers  # pandas takes 0.3 s
 
     path, notes = Path(path), []
     rows = read_rows(path, read_bytes(path, OWN_TABLE), OWN_TABLE, notes)
     first = rows.iloc[0]
-    header = not any(map(_is_number, first)) or (not _is_number(first[0]) and counts_rows(first[1:]))
+    numeric = are_numbers(first.str.strip())
+    header = not numeric.any() or (not numeric[0] and counts_rows(first[1:]))
     numbered = len(first) > 1 and counts_rows(first)
     if numbered:
         notes.append("the first row numbers the columns and is no sequence")
@@ -134,13 +135,6 @@ def read_sequences(path: Path) -> Tensor:
         raise DataError(f"{line}: expected a finite number in every column, found {cell!r} in column {name}")
     say(path, notes)
     return torch.from_numpy(numbers)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return bool(np.isfinite(float(text)))
-    except ValueError:
-        return False
 
 
 def _split(values: Tensor, limit: int | None, metadata: dict, seed: int) -> ToySignals:

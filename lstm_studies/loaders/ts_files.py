@@ -276,8 +276,8 @@ def fresh_split(data: Split, which: int, splits: int) -> tuple[Split, Tensor]:
     """
     values, labels = [], []
     for part in (data.train, data.test):
-        in_order = part.order.argsort()
-        values += [part.values[i] for i in in_order.tolist()]
+        in_order, own = part.order.argsort(), part.values
+        values += [own[i] for i in in_order.tolist()]
         labels.append(part.labels[in_order])
     labels, is_test = torch.cat(labels), torch.zeros(len(values), dtype=torch.bool)
     for label, size in enumerate(data.test.labels.bincount(minlength=len(data.classes)).tolist()):
