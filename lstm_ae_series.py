@@ -357,10 +357,10 @@ def encode(request: Request, folder: Path) -> dict:
     for model, settings, path, series in models_of(request, request.data):
         windows = Windows(series, slice(None), model.window)
         for indices in torch.arange(len(windows)).split(1000):
-            codes.append(model.encode(windows[indices][0].to(settings.device)).cpu())
+            codes += model.encode(windows[indices][0].to(settings.device)).cpu()
         names += [f"{series.name} {series.time[start]}" for start in windows.starts.tolist()]
-        metrics[series.name] = {"model": str(path), "windows": len(windows), "code_size": codes[-1].shape[1]}
-    write_codes(folder / "codes.csv", names, torch.cat(codes))
+        metrics[series.name] = {"model": str(path), "windows": len(windows), "code_size": len(codes[-1])}
+    write_codes(folder / "codes.csv", names, codes)
     return metrics
 
 

@@ -452,8 +452,8 @@ def tomorrow(request: Request, folder: Path) -> dict:
     # the stocks of --data may be others than those of the training: then each one's own past gives its scale
     data = load(settings) if request.data is None else complete_prices(request.data, settings.data_dir, settings.source)
     known = data.values if request.data else data.values[:, prediction_dates(len(data.dates), settings)["train"]]
-    if settings.inputs != "high" and data.metadata["fields"] == 1:
-        raise DataError(f"{request.data}: expected open, high, low, close and volume, found one number per date")
+    if request.data:
+        windows.check_inputs(request.data, data, settings.inputs)
     write_tomorrow(model, data, known, settings, folder)
     return {OURS: {"model": str(path), "stocks": len(data.symbols), "newest_date": str(data.dates[-1])}}
 

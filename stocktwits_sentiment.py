@@ -300,7 +300,7 @@ def run_training(request: Request, folder: Path) -> dict:
             "against": beside(z.mean(0), against, data.test.labels.numpy()),
             **wrong_in_all(z, against["bag_of_words"], data),
         }
-    lengths = np.array([len(tokenize(text)) for text in data.test.texts])
+    lengths = np.array([len(TOKENIZERS[request.tokenizer](text)) for text in data.test.texts])
     drawn[strongest] = against[strongest]
     plot_scores(folder, drawn, data.test.labels.numpy(), lengths, data.classes)
     metrics["lstm"] |= notice_of(metrics)

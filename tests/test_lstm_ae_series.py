@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -133,6 +134,18 @@ def test_a_model_for_each_series_of_a_folder(tmp_path):
     assert list(codes) == ["b"] and codes["b"]["windows"] == 400 - 16 + 1
     table = rows(tmp_path / "outputs/encode/codes.csv")
     assert len(table) == 385 and table[0]["sequence"].startswith("b 2024-01-01T00:00") and "z4" in table[0]
+
+
+def test_codes_of_models_of_several_sizes(tmp_path):
+    """As of a grid, in which each series chooses its own."""
+    for name, size in (("a", 1), ("b", 3)):
+        path = write_series(tmp_path / f"{name}.csv", columns=("v",))
+        main(tmp_path / name, "--function", "train", "--data", path, *TINY[:-1], "--code_size", size)
+        shutil.copytree(tmp_path / name / "outputs/train", tmp_path / "models" / name)
+    main(tmp_path, "--function", "encode", "--model_from", tmp_path / "models")
+    table = rows(tmp_path / "outputs/encode/codes.csv")
+    assert list(table[0]) == ["sequence", "z1", "z2", "z3"]
+    assert {(row["sequence"][0], row["z3"] == "") for row in table} == {("a", True), ("b", False)}
 
 
 def test_segments_and_working_days(tmp_path, capsys):

@@ -289,6 +289,22 @@ def test_prices_of_ones_own_from_training_to_tomorrow(tmp_path):
     assert read_table(tmp_path / "tomorrow" / "tomorrow.csv") == by_hand
 
 
+def test_the_market_of_tomorrow_is_that_of_the_file(tmp_path, walk, capsys):
+    walk(4, 200)
+    run_prices(tmp_path, "predict", "--window", "10", "--inputs", "market")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for stock in ("A", "B"):
+        days = np.arange(np.datetime64("2020-01-01"), np.datetime64("2020-03-01"))
+        lines = [f"{day},{10 + k % 5},{12 + k % 5},{9 + k % 5},{11 + k % 5},{100 + k}" for k, day in enumerate(days)]
+        (folder / f"{stock}.csv").write_text("\n".join(["Date,Open,High,Low,Close,Volume", *lines]) + "\n")
+    run_prices(tmp_path, "tomorrow", "--data", str(folder))
+    assert "the market that the model reads is the mean of these 2 stocks" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run_prices(tmp_path, "tomorrow", "--data", str(folder / "A.csv"))
+    assert "expected several stocks" in capsys.readouterr().err
+
+
 def test_stocks_with_gaps_are_left_out_and_named_once(tmp_path):
     """Also where the script is the program, whose tasks import it by its name."""
     path = write_series(tmp_path / "mine.csv", 3, 120)

@@ -5,12 +5,15 @@ Letters: S stocks, D dates, T days per window, N windows.
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from lstm_studies.loaders.files import DataError
+from lstm_studies.loaders.prices import StockPrices
+from lstm_studies.loaders.tables import say
 
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
 INPUTS = {"high": 1, "ohlcv": 5, "market": 10}  # values per day
@@ -95,6 +98,16 @@ class Samples(NamedTuple):
         """The stock's open, high, low and close, or its high alone, less the last high, (N, T, 4) or (N, T, 1)."""
         of_stock, market = (self.x - 0.5).tensor_split([VOLUME + 1], 2)
         return (of_stock + market if market.shape[2] else of_stock)[:, :, : CLOSE + 1]
+
+
+def check_inputs(path: Path, data: StockPrices, inputs: str) -> None:
+    """Raises DataError for stocks that lack what a model with these inputs reads, and says what its market is."""
+    if inputs != "high" and data.metadata["fields"] == 1:
+        raise DataError(f"{path}: expected open, high, low, close and volume, found one number per date")
+    if inputs == "market" and len(data.symbols) == 1:
+        raise DataError(f"{path}: expected several stocks, whose mean is the market that the model reads, found one")
+    if inputs == "market":
+        say(path, [f"the market that the model reads is the mean of these {len(data.symbols)} stocks"])
 
 
 def fit_scale(values: Tensor) -> Scale:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -90,8 +90,7 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, device: str, siz
     return torch.cat([function(rows.to(device)).cpu() for rows in x.split(size)])
 
 
-def write_codes(path: Path, names: list[str], codes: Tensor) -> None:
-    """A CSV file with one row per sequence: its name and the values of its code, codes (N, Z)."""
-    columns = [f"z{k}" for k in range(1, codes.shape[1] + 1)]
-    rows = zip(names, codes.tolist(), strict=True)
-    write_csv(path, [{"sequence": name, **dict(zip(columns, code, strict=True))} for name, code in rows])
+def write_codes(path: Path, names: list[str], codes: Iterable[Tensor]) -> None:
+    """A CSV file with one row per sequence: its name and the values of its code (Z,), of which some may have more."""
+    rows = ({f"z{k}": value for k, value in enumerate(code.tolist(), 1)} for code in codes)
+    write_csv(path, [{"sequence": name, **row} for name, row in zip(names, rows, strict=True)])
