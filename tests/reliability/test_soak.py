@@ -13,6 +13,7 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
@@ -24,6 +25,7 @@ import pytest
 from processes import fork, wait
 from test_reproduce import NUMBERS
 from tiny_training import everything, same, without_seconds
+from tqdm import tqdm
 from trainings import ALL, GRID, MANY, SEEDS, TOY
 
 import reproduce
@@ -55,6 +57,7 @@ def start(function: Callable[[], object], said: Path, limit: int | None = None) 
         os.dup2(file, 1)
         os.dup2(file, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        tqdm.set_lock(threading.RLock())  # that of the fork would be locked by another one that was killed with it
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         warnings.simplefilter("default")
