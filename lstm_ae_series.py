@@ -346,7 +346,7 @@ def anomalies(request: Request, folder: Path) -> dict:
         draw(folder / f"{series.name}.png", series, errors, model)
     names = dict.fromkeys(name for row in rows for name in row)  # series of several files may differ in their columns
     tables.write_csv(folder / "anomalies.csv", [{name: row.get(name, "") for name in names} for row in rows])
-    tables.write_csv(folder / "events.csv", event_rows)
+    tables.write_csv(folder / "events.csv", event_rows, "series start end peak score worst_column".split())
     return metrics
 
 

@@ -357,7 +357,7 @@ def write_errors(path: Path, z: np.ndarray, data: Messages) -> None:
         {"message": texts[i], "label": data.classes[int(labels[i])], "logit": f"{z[:, i].mean():.2f}"}
         for i in np.flatnonzero(binary_scores.wrong_in_all(z, labels.numpy()))
     ]
-    tables.write_csv(path, rows)
+    tables.write_csv(path, rows, ("message", "label", "logit"))
 
 
 def predict(request: Request, folder: Path) -> dict:

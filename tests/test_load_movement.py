@@ -89,6 +89,12 @@ def test_returns_between_the_thresholds_have_no_label(change, label):
     assert movement_features(prices)[1, 11] == label
 
 
+@pytest.mark.parametrize(("before", "after", "label"), [(38.0, 37.81, -1), (70.0, 69.65, -1), (300.0, 301.65, 1)])
+def test_a_return_on_the_threshold_has_its_label(before, after, label):
+    """Though 37.81 / 38 - 1 is not quite -.005 in binary numbers."""
+    assert movement_features(np.repeat([[before], [after]], 5, 1))[1, 11] == label
+
+
 def test_averages_by_hand():
     adjusted = np.arange(1.0, 41.0)
     values = movement_features(np.stack([adjusted] * 5, 1))

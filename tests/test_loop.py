@@ -344,15 +344,16 @@ def test_without_resume_it_starts_again(tmp_path):
 class Scores:
     """A step whose validation score is given per epoch; it keeps the weights that were validated."""
 
-    def __init__(self, *scores):
-        self.scores, self.weights = scores, []
+    def __init__(self, *scores, losses=(1.0, 1.0, 1.0)):
+        self.scores, self.losses, self.weights = scores, losses, []
 
     def __call__(self, model, batch):
         metrics = step(model, batch)
         if model.training:
             return metrics
         self.weights.append({k: v.clone() for k, v in model.state_dict().items()})
-        return {**metrics, "score": torch.tensor(self.scores[len(self.weights) - 1])}
+        epoch = len(self.weights) - 1
+        return {"loss": torch.tensor(self.losses[epoch]), "score": torch.tensor(self.scores[epoch])}
 
 
 ONE_BATCH = (TRAINING, points(1, 4))
@@ -379,6 +380,16 @@ def test_best_epoch(tmp_path, scores, maximise, best):
     assert saved["epoch"] == best and same(saved["model"]["weights"], recorder.weights[best - 1])
     assert same(checkpoint.load(tmp_path / "last.pt")["model"]["weights"], recorder.weights[2])
     assert checkpoint.rebuild(tmp_path / "best.pt", Net).arguments == {"hidden": 4}
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"), [((0.3, 0.2, 0.1), 3), ((0.3, 0.1, 0.2), 2), ((0.1, 0.2, 0.3), 1), ((0.3, 0.1, 0.1), 2)]
+)
+def test_of_epochs_with_equal_scores_that_with_the_lowest_loss_is_kept(tmp_path, losses, best):
+    """As of accuracies of 100 %: the first epoch with one is hardly trained."""
+    _, result = fit(tmp_path, Scores(1.0, 1.0, 1.0, losses=losses), ONE_BATCH, {"monitor": "score", "maximise": True})
+    assert result[:3] == (1.0, True, best) and checkpoint.load(tmp_path / "best.pt")["epoch"] == best
+    assert checkpoint.load(tmp_path / "last.pt")["best_loss"] == pytest.approx(losses[best - 1])
 
 
 def test_a_validation_score_that_is_not_finite_stops_the_run_and_keeps_the_best_model(tmp_path):

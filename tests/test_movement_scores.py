@@ -53,6 +53,16 @@ def test_stocks_of_one_day_that_move_together_count_once():
     assert "against" not in metrics["apart"] and list(metrics["together"]["against"]) == ["apart"]
 
 
+def test_intervals_stay_in_the_possible_range():
+    """Of two seeds Student's quantile is 12.7."""
+    dates, actual = np.arange(50).repeat(10), np.arange(500) % 2
+    classes = np.stack([actual, np.where(np.arange(500) % 10 < 2, 1 - actual, actual)])
+    metrics = {"model": {}}
+    judge(metrics, {"model": classes}, actual, dates, {})
+    assert metrics["model"]["test_accuracy_high"] == metrics["model"]["test_mcc_high"] == 1
+    assert 0 <= metrics["model"]["test_accuracy_low"] < 0.9 and -1 <= metrics["model"]["test_mcc_low"] < 0.8
+
+
 def test_a_gain_that_is_the_same_on_every_day_is_certain_but_for_the_seeds():
     dates, actual = np.arange(50).repeat(10), np.zeros(500)
     worse = (np.arange(500) % 10 < 5).astype(int)  # right on half of each day

@@ -39,6 +39,8 @@ def test_rows_of_models_with_other_columns(tmp_path):
     assert math.isnan(first["mse"]) and second == {"loss": 2.0, "mse": 3.0}
     tables.write_csv(tmp_path / "empty.csv", [])
     assert tables.read_table(tmp_path / "empty.csv") == []
+    tables.write_csv(tmp_path / "none.csv", [], ("start", "end"))
+    assert (tmp_path / "none.csv").read_text() == "start,end\n" and tables.read_table(tmp_path / "none.csv") == []
 
 
 def test_curves_of_what_the_history_has(tmp_path):

@@ -97,8 +97,8 @@ def judge(
     nothing = np.zeros(len(actual))
     for name, scores in values.items():
         for key, value in scores.items():
-            interval = intervals.compare(value, nothing, dates)
-            metrics[name] |= {f"{key}_{end}": interval[end] for end in ("low", "high")}
+            interval, least = intervals.compare(value, nothing, dates), -1.0 if key == "test_mcc" else 0.0
+            metrics[name] |= {f"{key}_{end}": min(max(interval[end], least), 1.0) for end in ("low", "high")}
         differences = {
             other: {key: intervals.compare(value, values[other][key], dates) for key, value in scores.items()}
             for other in opponents.get(name, ())

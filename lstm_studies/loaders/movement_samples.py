@@ -193,7 +193,7 @@ def movement_features(prices: np.ndarray) -> np.ndarray:
             means = np.lib.stride_tricks.sliding_window_view(adjusted, days).mean(1)
             values[days - 1 :, column] = means / adjusted[days - 1 :] - 1
     values[:, :11] *= 100
-    change = values[:, 4]
+    change = np.round(values[:, 4], 9)  # 38.00 to 37.81 is -0.5 %, but for the rounding of binary numbers
     values[:, 11] = np.where(np.isnan(change), np.nan, (change >= UP) * 1.0 - (change <= DOWN))
     values[:, 12] = adjusted
     return values

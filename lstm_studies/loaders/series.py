@@ -247,7 +247,7 @@ def made(name: str, time: np.ndarray, columns: tuple[str, ...], values: np.ndarr
         notes.append(f"{name}: the times have no regular step; records are read one after another")
         gap[:] = False
     elif gap.any():
-        notes.append(f"{name}: {gap.sum()} gaps in time, which no window crosses")
+        notes.append(f"{name}: {gap.sum()} gap{'s' if gap.sum() > 1 else ''} in time, which no window crosses")
     missing = np.isnan(values)
     if missing.any():  # filled in between records of one segment only
         table = pd.DataFrame(values)

@@ -149,6 +149,8 @@ def panels(
         figure.autofmt_xdate()
     if not sharex:
         figure.subplots_adjust(hspace=0.45)
+        for axes in grid[:, 0] if is_dates(series) else ():
+            axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
     figure.align_ylabels()
     return save(figure, path)
 

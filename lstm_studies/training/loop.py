@@ -77,7 +77,8 @@ def train(
 
     Args:
         folder: without one, no files are written and the training cannot be resumed.
-        monitor: the validation metric that chooses the best epoch, the largest one with `maximise`.
+        monitor: the validation metric that chooses the best epoch, the largest one with `maximise`; of equal ones
+            that with the lowest loss.
         validation_data: None: the last epoch is kept, and the score is not a number.
         watched_data: evaluated after each epoch for the columns `test_...` of the history; chooses nothing.
         keep_last: the last epoch is kept whatever its validation score.
@@ -147,6 +148,7 @@ class Run:
         self.history: list[dict] = []
         self.best_epoch, self.best_weights, self.seconds = 0, {}, 0.0
         self.largest_norm = 0.0  # of the gradient before clipping
+        self.best_loss = -math.inf  # of validation, in the best epoch; checkpoints of earlier versions lack it
         self.stopped = False  # by `after_epoch`
         self.last_saved = time.monotonic()
         self.board = None
@@ -244,8 +246,8 @@ class Run:
             raise Diverged(f"the validation {self.monitor} is {score} after epoch {self.epoch}, learning rate {rate:g}")
         self.stopped = bool(self.after_epoch and self.after_epoch(row))
         last = self.stopped or self.epoch == self.settings.epochs
-        if last if self.keep_last else score * self.sign < self.best_score * self.sign:
-            self.best_score, self.best_epoch = score, self.epoch
+        if last if self.keep_last else self.is_best(score, row["val_loss"]):
+            self.best_score, self.best_loss, self.best_epoch = score, row.get("val_loss", -math.inf), self.epoch
             self.keep_weights()
         if not self.folder:
             return
@@ -256,6 +258,11 @@ class Run:
             self.board.flush()
         if not (self.settings.quiet or self.settings.in_worker):
             self.print_epoch(row)
+
+    def is_best(self, score: float, loss: float) -> bool:
+        """Whether an epoch is better than the best one: of equal scores, as accuracies of few samples are, that with
+        the lower loss."""
+        return (score * self.sign, loss) < (self.best_score * self.sign, self.best_loss)
 
     def keep_weights(self) -> None:
         if self.folder:
@@ -332,7 +339,7 @@ class Run:
 
 
 STATE = ("epoch", "batch", "sums", "history", "best_score", "best_epoch", "seconds")
-LATER_STATE = ("largest_norm", "stopped")  # absent from checkpoints of earlier versions
+LATER_STATE = ("largest_norm", "stopped", "best_loss")  # absent from checkpoints of earlier versions
 
 
 def random_states(device: str) -> dict:

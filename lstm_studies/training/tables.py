@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,14 @@ def write_json(path: Path, content: dict) -> None:
     checkpoint.write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """A table with a header, empty where a row lacks a column.
+def write_csv(path: Path, rows: list[dict], columns: Sequence[str] = ()) -> None:
+    """A table with a header, empty where a row lacks a column. `columns`: names that the header has without rows, too.
 
     Text that a spreadsheet would take for a formula gets an apostrophe before it.
     """
     text = io.StringIO()
     rows = [{as_text(name): as_text(cell) for name, cell in row.items()} for row in rows]
-    columns = dict.fromkeys(name for row in rows for name in row)
+    columns = dict.fromkeys([*columns, *(name for row in rows for name in row)])
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
