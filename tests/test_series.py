@@ -85,7 +85,7 @@ def test_missing_values_gaps_order_and_repeats(tmp_path, capsys):
     assert series.values.ravel().tolist() == [1, 2, 3, 4, 0, 1, 2]
     assert series.segment.tolist() == [0, 0, 0, 0, 1, 1, 1]
     note = capsys.readouterr().err
-    for part in ("sorted by time", "1 rows repeat", "1 values are missing, 1 filled in", "1 gaps"):
+    for part in ("sorted by time", "1 rows repeat", "1 values are missing, 1 filled in", "1 gap in time"):
         assert part in note, note
 
 
