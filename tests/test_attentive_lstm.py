@@ -522,6 +522,23 @@ def test_bad_samples(change, message):
         assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("random", [False, True])
+def test_autocast_is_close_to_float32(random):
+    x, y = data()
+    model = AdvALSTM(4, random_perturbations=random, dropout=0.0)
+    model(x)
+    results = []
+    for low in (False, True):
+        model.zero_grad()
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            losses = model.losses(x, y)
+        losses["loss"].backward()
+        results.append([*losses.values(), model.head.weight.grad.clone()])
+    for full, half in zip(*results, strict=True):
+        torch.testing.assert_close(half.float(), full, rtol=0.05, atol=0.05)
+
+
 def test_fit_leaves_the_samples_alone():
     x, y = data()
     wanted = x.clone().requires_grad_()

@@ -171,8 +171,8 @@ class AttentiveLSTM(nn.Module):
             last_layer = torch.cat([self.head.weight[0], self.head.bias])
             loss = torch.add(loss, last_layer @ last_layer, alpha=self.l2 / 2)
         if self.perturbed:
-            # w (e + epsilon r) + c
-            perturbed = torch.addmv(score, self.perturbation(e, sign), self.head.weight[0], alpha=self.epsilon)
+            w, r = self.head.weight[0], self.perturbation(e, sign)  # under autocast, score and r may have other types
+            perturbed = torch.addmv(score.to(w.dtype), r.to(w.dtype), w, alpha=self.epsilon)  # w (e + epsilon r) + c
             adversarial = self.sample_losses(perturbed, sign).mean()
             loss = torch.add(loss, adversarial, alpha=self.beta)
         else:
