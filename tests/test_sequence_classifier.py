@@ -146,8 +146,12 @@ def test_interrupted_as_any_other_program(monkeypatch):
         return indices, 1.0
 
     monkeypatch.setattr(loop.data_parallel, "shard", shard)
-    with pytest.raises(KeyboardInterrupt):
-        SequenceClassifier(**TINY).fit(*waves())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have its jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            SequenceClassifier(**TINY).fit(*waves())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_same_seed_same_bits(fitted):

@@ -3,6 +3,8 @@
 Letters in shapes: S trainings with different seeds, N test cases, G groups of cases.
 """
 
+import math
+
 import numpy as np
 
 
@@ -37,10 +39,10 @@ def half_width(variances: list[tuple[float, int]]) -> float:
     """Of the 95 % interval of a mean, from the independent parts of its variance with their degrees of freedom."""
     from scipy.special import stdtrit  # the quantiles of scipy.stats.t, whose import takes half a second more
 
-    whole = sum(variance for variance, _ in variances)
+    whole = math.fsum(variance for variance, _ in variances)  # the same bits in every version of Python
     if not whole:
         return 0.0
-    freedom = whole**2 / sum(variance**2 / degrees for variance, degrees in variances)
+    freedom = whole**2 / math.fsum(variance**2 / degrees for variance, degrees in variances)
     return float(stdtrit(freedom, 0.975) * whole**0.5)
 
 

@@ -115,8 +115,8 @@ def complete_stocks(prices: StockPrices) -> StockPrices:
     if not complete:
         known = prices.adjusted.isfinite().sum(1)
         raise DataError(
-            f"{file}: expected a stock or series with a value on each of {len(prices.dates)} dates, found at most "
-            f"{int(known.max())}, of {prices.symbols[int(known.argmax())]}"
+            f"--data: {file}: expected a stock or series with a value on each of {len(prices.dates)} dates, found at "
+            f"most {int(known.max())}, of {prices.symbols[int(known.argmax())]}"
         )
     left_out = [symbol for symbol in prices.symbols if symbol not in set(complete)]
     if left_out and prices.metadata["data"] == "own":
