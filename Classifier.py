@@ -108,12 +108,9 @@ class LSTMClassifier(nn.Module):
         self.batch_norms = nn.ModuleDict({place: nn.BatchNorm1d(sizes[place]) for place in batch_norm_places})
 
     def set_scale(self, steps: Tensor) -> None:
-        """Takes mean and standard deviation of each feature from the training data's steps (N, I), without padding.
-        A constant feature, whose deviation is that of rounding at most, is divided by 1 or that.
-        """
-        std, rounding = steps.std(0), 1e-6 * steps.abs().amax(0)
-        self.mean.copy_(steps.mean(0))
-        self.std.copy_(torch.where(std > rounding, std, rounding.clamp_min(1.0)))
+        """Takes mean and standard deviation of each feature from the training data's steps (N, I), without padding."""
+        for buffer, value in zip((self.mean, self.std), mean_and_deviation(steps), strict=True):
+            buffer.copy_(value)
 
     def forward(
         self,
@@ -253,6 +250,12 @@ class LSTMClassifier(nn.Module):
         else:
             perturbed = v + find_perturbation(perturbed_loss, v.detach(), self.epsilon, self.attack_steps)
         return (loss + perturbed_loss(perturbed)) / 2, logits
+
+
+def mean_and_deviation(steps: Tensor) -> tuple[Tensor, Tensor]:
+    """(I,) each, of steps (N, I). Of a constant feature, whose deviation is that of rounding at most, 1 or that."""
+    std, rounding = steps.std(0), 1e-6 * steps.abs().amax(0)
+    return steps.mean(0), torch.where(std > rounding, std, rounding.clamp_min(1.0))
 
 
 def normalize_batch(norm: nn.BatchNorm1d, x: Tensor, perturbed: bool) -> Tensor:

@@ -18,7 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from record import RESULTS, renew
+from record import RESULTS, Metric, renew
 
 import jv_training
 from lstm_studies.evaluation import intervals
@@ -173,19 +173,18 @@ def row(title: str, values: dict, other: str, against: dict) -> dict:
 
 def page(results: dict[str, dict]) -> str:
     """Markdown: one table."""
-    head = ["set", "model", "accuracy, %", "opponent", "its accuracy, %", "difference, points"]
+    metric = Metric.of("accuracy")
+    head = ["set", "model", metric.label, "opponent", f"its {metric.label}", metric.difference_label]
     lines = [ABOUT.rstrip(), "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, result in results.items():
         for one in result["rows"]:
-            std = f" ± {100 * one['std']:.1f}" if one.get("std") is not None else ""
             against = ["", "", ""]
             if "other" in one:
                 outcome = intervals.verdict(one["low"], one["high"], True, 0.005)
-                values = [f"{100 * one[key]:+.1f}".replace("-", "−") for key in ("difference", "low", "high")]
                 other = "plain, as many epochs" if one["other"] == "plain" else one["other"]
-                theirs = f"{100 * (one['accuracy'] - one['difference']):.1f}"
-                against = [other, theirs, f"{outcome}: {values[0]} ({values[1]} to {values[2]})"]
-            cells = [name, one["model"], f"{100 * one['accuracy']:.1f}{std}", *against]
+                theirs = metric.number(one["accuracy"] - one["difference"])
+                against = [other, theirs, f"{outcome}: {metric.difference(one)}"]
+            cells = [name, one["model"], metric.mean({"mean": one["accuracy"], "std": one.get("std")}), *against]
             lines.append(f"| {' | '.join(cells)} |")
     about = next(iter(results.values()))
     return "\n".join([*lines, "", f"{about['seeds']} seeds, {about['processor']}."]) + "\n"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from Classifier import LSTMClassifier
+from Classifier import LSTMClassifier, mean_and_deviation
 from lstm_studies.models.adversarial import find_perturbation, random_perturbation
 from lstm_studies.models.lengths import is_step, reversed_within
 from lstm_studies.models.recurrence import lstm_step
@@ -42,8 +42,7 @@ class Scale(NamedTuple):
 def scale_of(training_steps: Tensor, batch: Batch, models: Models) -> Scale:
     """Of all steps (S, I) of the training data, and of the models that perturbations of v are measured by."""
     x, lengths, _ = batch
-    mean, std, rounding = training_steps.mean(0), training_steps.std(0), 1e-6 * training_steps.abs().amax(0)
-    std = torch.where(std > rounding, std, rounding.clamp_min(1.0))  # as LSTMClassifier.set_scale
+    mean, std = mean_and_deviation(training_steps)
     x = ((x - mean) / std).masked_fill(~is_step(x, lengths).unsqueeze(2), 0.0)
     return Scale(std, norms(x), torch.stack([norms(features(model, batch)[0]) for model in models]).mean(0))
 
