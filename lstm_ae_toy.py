@@ -82,6 +82,8 @@ def load(settings: Reconstruct | Request) -> ToySignals:
 
 
 def as_steps(x: Tensor, input_size: int) -> Tensor:
+    if x.shape[1] % input_size:  # a model is applied after its file has changed
+        raise DataError(f"expected sequences of a multiple of {input_size} values, found {x.shape[1]}")
     return x.unflatten(1, (-1, input_size))  # (N, T / I, I)
 
 

@@ -56,6 +56,8 @@ class PriceTraining(Training, PlotPrices):
     def check(self, given) -> None:
         super().check(given)
         self.need(given, "seeds", self.folds == 1, "--folds 1")
+        if self.fold is not None and not 0 <= self.fold < self.folds:
+            raise UsageError(f"expected one of {self.folds} folds, found {self.fold}")
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,10 @@ class Reconstruct(Training, PlotExamples):
     mlp: bool = choice_flag(False, "an autoencoder of linear layers as an opponent")
     network: str = "lstm"  # or "mlp"
 
+    @property
+    def step_shape(self) -> tuple[int]:
+        return (self.input_size,)
+
     def check(self, given) -> None:
         super().check(given)
         if self.data is None and STEPS % self.input_size:

@@ -238,6 +238,7 @@ def test_a_shorthand_stands_for_a_function():
         ("--function fit --lstm_dominance .5", ["--lstm_dominance", "no such flag"]),
         ("--function fit --no_epochs", ["--no_epochs", "no such flag"]),
         ("--function fit --resume 1", ["'1'", "follows its flag"]),
+        ("--function fit --data=", ["--data: expected a path, found ''"]),
         ("--function fit 7", ["'7'", "follows its flag"]),
         ("--function fit -x", ["'-x'", "follows its flag"]),
         ("--function fit --epochs", ["--epochs", "expected one argument"]),

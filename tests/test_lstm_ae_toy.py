@@ -137,6 +137,21 @@ def test_a_file_of_other_lengths_or_a_model_of_another_script_is_refused(tmp_pat
         assert caught.value.code == 2 and expected in capsys.readouterr().err
 
 
+def test_a_model_and_the_settings_and_the_data_beside_it_fit_one_another(tmp_path, capsys):
+    mine, flags = write_rows(tmp_path / "mine.csv", 20), ["--output_dir", str(tmp_path), "--quiet"]
+    run_toy(tmp_path, "reconstruct", "--data", str(mine), "--input_size", "4")
+    write_rows(mine, 20, length=14)
+    with pytest.raises(SystemExit):
+        toy.main(["--function", "encode", *flags])
+    assert "expected sequences of a multiple of 4 values, found 14" in one_line(capsys)
+    content = checkpoint.load(last := tmp_path / "reconstruct" / "last.pt")
+    content["flags"]["input_size"] = 7
+    checkpoint.save(last, content)
+    with pytest.raises(SystemExit):
+        toy.main(["--function", "encode", *flags])
+    assert "its model takes [4] values a step, the settings in last.pt say [7]" in one_line(capsys)
+
+
 @pytest.mark.parametrize("signal, error, warned", [("waves", 0.0051, True), ("waves", 0.0049, False)])
 @pytest.mark.parametrize("uniform", [False, True])
 def test_warning_of_a_model_that_returns_the_mean(signal, error, warned, uniform):

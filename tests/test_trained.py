@@ -91,6 +91,7 @@ def test_without_a_model(tmp_path):
         ({"flags": None}, "expected a model that tiny_training.py trained"),
         ({"flags": {"hidden_size": 0}}, "expected the settings of a training"),
         ({"flags": {"hidden_size": [3, 4]}}, "expected the settings of a training"),
+        ({"flags": {"fold": "x"}}, "expected the settings of a training, found another fold, 'x'"),
         ({"flags": {"source": "moon"}}, "expected the settings of a training, found .*expected one of auto"),
         ({"epoch": None}, "not of a training: it has no epoch"),
         ({"epoch": "x"}, "not of a training: it has no epoch"),

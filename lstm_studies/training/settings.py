@@ -74,6 +74,8 @@ class Kind(NamedTuple):
                 if name.lower() == text.lower():
                     return name
             raise ValueError(f"expected one of {', '.join(self.choices)}, found {text!r}")
+        if self.type is Path and not text:  # an unset variable of a shell; Path("") is the current folder
+            raise ValueError("expected a path, found ''")
         if self.type not in (int, float):
             return self.type(text)
         try:

@@ -1,9 +1,11 @@
 """A model that an earlier run trained, for the functions that apply it to data."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from lstm_studies.training import checkpoint
 from lstm_studies.training.checkpoint import CheckpointError
 from lstm_studies.training.flags import restored
 from lstm_studies.training.presets import Request
-from lstm_studies.training.settings import Training
+from lstm_studies.training.settings import Training, deciding_names, flags_of
 from lstm_studies.training.tables import write_csv
 
 RETIRED = {"patience", "weight_average"}  # settings of format 1
@@ -41,7 +43,17 @@ def trained_model(request: Request, function: str, *classes: type[nn.Module]) ->
     if epoch < settings.epochs and not saved.get("stopped"):
         where = f"epoch {epoch} of {settings.epochs}"
         print(f"NOTICE: {folder}: this training has not ended: {where}", file=sys.stderr)
-    return checkpoint.rebuild(file, *classes).to(settings.device), settings, folder
+    model = checkpoint.rebuild(file, *classes)
+    check_step(model, settings, folder)
+    return model.to(settings.device), settings, folder
+
+
+def check_step(model: nn.Module, settings: Training, folder: Path) -> None:
+    """Raises CheckpointError if the settings cut sequences into other steps than the model takes."""
+    cut = getattr(settings, "step_shape", None)
+    taken = model.arguments.get("map_shape") or [model.arguments.get("input_size")]
+    if cut and (math.prod(cut) != math.prod(taken) or len(cut) < len(taken)):
+        raise CheckpointError(f"{folder}: its model takes {taken} values a step, the settings in last.pt say {[*cut]}")
 
 
 def state_beside(file: Path) -> dict | None:
@@ -74,6 +86,10 @@ def settings_of(request: Request, function: str, saved: dict, folder: Path) -> T
     names = {field.name for field in dataclasses.fields(settings)}
     run = {name: value for name, value in request.values.items() if name in RUN & names}
     try:
+        of_script = set(deciding_names(settings)) - flags_of(settings).keys()  # no flags: the script sets them
+        for name in of_script & flags.keys():
+            if not checkpoint.is_of_type(flags[name], get_type_hints(settings)[name]):
+                raise ValueError(f"another {name}, {flags[name]!r}")
         restored_settings = restored(settings(**run, function=function), flags)
         restored_settings.check(())
     except (TypeError, ValueError) as error:

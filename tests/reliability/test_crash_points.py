@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tokenize
 import types
 from pathlib import Path
 
@@ -41,8 +42,8 @@ class FileOperations:
         if event not in ("c_call", "c_return") or function.__name__ not in FILE_OPERATIONS:
             return
         file = getattr(function, "__self__", None)
-        if not isinstance(file, (types.ModuleType, io.BufferedWriter)):
-            return  # of texts, or to memory or the terminal
+        if not isinstance(file, (types.ModuleType, io.BufferedWriter)) or frame.f_code.co_filename == tokenize.__file__:
+            return  # of texts, to memory or the terminal, or reading a source for a traceback
         if event == "c_return":
             if self.torn and len(self.names) == self.at + 1:
                 file.flush()
