@@ -124,8 +124,8 @@ class ConjugateGradients:
     which costs no product: the shortest of all steps, as a longer one would enlarge the residual along directions that
     are all but solved. The iterations end when the residual of x after that step, estimated as twice the present one
     times the larger of the factors by which the last two iterations reduced it, is at most `tolerance` (root mean
-    square over the samples). Of 2,000 random systems 99 % kept it in float32, and the worst exceeded it 4 times (7 times
-    in float64). u and y lack that step; gradients need them less precisely than x.
+    square over the samples). Of 2,000 random systems 99 % kept it in float32; the worst exceeded it 4 times (7 times in
+    float64). u and y lack that step; gradients need them less precisely than x.
     """
 
     def __init__(self, weight: Tensor, tolerance: float, max_iterations: int):
