@@ -334,12 +334,12 @@ def train_and_die(settings, folder):
     return train(with_values(settings, checkpoint_every=0.0), folder, dying)
 
 
-def same_as_undisturbed(folder, whole, sizes):
-    """The combinations have the bits of another search, and no batch was computed twice."""
+def same_as_undisturbed(folder, whole, sizes, again=0):
+    """The combinations have the bits of another search; at most so many batches of each were computed again."""
     for hidden in sizes:
         places = [run / "grid" / f"hidden_size={hidden}" for run in (folder, whole)]
         assert same(*(weights(place / "last.pt") for place in places))
-        assert len((places[0] / "batches.txt").read_text().splitlines()) == EACH
+        assert EACH <= len((places[0] / "batches.txt").read_text().splitlines()) <= EACH + again
 
 
 @pytest.mark.reliability
@@ -352,7 +352,8 @@ def test_a_killed_worker_costs_nothing_but_what_it_had_not_saved(tmp_path, count
     assert without_seconds(metrics) == without_seconds(whole)
     status = {row["hidden_size"]: row["status"] for row in rows(tmp_path / "a" / "grid.csv")}
     assert status["2"] == status["3"] == "ok" and "died three times" in status["4"]
-    same_as_undisturbed(tmp_path / "a", tmp_path / "whole", [2, 3])
+    # with a worker of a pool the others are killed, perhaps between a batch and its save
+    same_as_undisturbed(tmp_path / "a", tmp_path / "whole", [2, 3], again=4)
     count(3)
 
 

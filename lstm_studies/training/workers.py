@@ -132,8 +132,8 @@ def together(tasks: list[Task], submit: Callable, backend: str, then: Then, resu
                         if not received:
                             begin(then(task, result))
             if stopped or received:  # the workers have saved, and take no more tasks
-                first = stopped[0] if stopped else Interrupted(received[0], "; --resume goes on")
-                raise Interrupted(received[0] if received else first.signum, first.where)
+                begun = max(stopped, key=lambda one: len(one.where), default=Interrupted(0, "; --resume goes on"))
+                raise Interrupted(received[0] if received else begun.signum, begun.where)
         except BaseException:
             if backend == "loky":
                 end_workers(running)
@@ -164,18 +164,29 @@ def outcome(future: Future, received: list[int]) -> Any:
 def end_workers(running: Iterable[Future]) -> None:
     """Ends the workers of this machine, each at a point from which its task can be resumed.
 
-    Then all are killed: one that SIGTERM met between two tasks may have died with the lock that the others wait for.
+    Those that have not ended soon are killed: one that SIGTERM met between two tasks may have died with the lock that
+    the others wait for. A worker that is killed leaves its semaphores, which Python reports on standard error.
     """
     terminate_workers()
     wait(running, timeout=10)
-    get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+    children, soon = local_workers(), time.monotonic() + 3
+    get_reusable_executor(reuse=True).shutdown(wait=False)
+    for child in children:
+        child.join(max(0.0, soon - time.monotonic()))
+        if child.is_alive():
+            with suppress(ProcessLookupError):  # the pool's thread has just seen its end
+                os.kill(child.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+            child.join()
 
 
 def terminate_workers() -> None:
-    """Sends SIGTERM to the workers of this machine, and to no other children of this process."""
-    for child in multiprocessing.active_children():
-        if isinstance(child, LokyProcess):
-            child.terminate()
+    for child in local_workers():
+        child.terminate()
+
+
+def local_workers() -> list[LokyProcess]:
+    """The worker processes of this machine, and no other children of this one."""
+    return [child for child in multiprocessing.active_children() if isinstance(child, LokyProcess)]
 
 
 @contextmanager
