@@ -343,7 +343,7 @@ def notice_of(metrics: dict[str, dict]) -> dict[str, str]:
     if gain["difference"] >= 0:
         return {}
     low, high = 100 * gain["low"], 100 * gain["high"]
-    points = f"{100 * gain['difference']:.2f} points ({low:.2f} to {high:.2f})"
+    points = f"{100 * gain['difference']:.2f} points [{low:.2f}, {high:.2f}]"
     return {"notice": f"NOTICE: the LSTM is less accurate than {name} on the test messages: {points}"}
 
 

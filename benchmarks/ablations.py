@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from record import RESULTS, Metric, renew
 
 from lstm_studies.evaluation import intervals
+from lstm_studies.reporting.chapters import table
 
 ABOUT = """\
 # Ablations and learning curves
@@ -186,17 +187,18 @@ def page(results: dict[str, dict]) -> str:
         metric = Metric.of(result["label"])
         lines += ["", f"## {result['title']}", "", f"`python {result['command']}`, {result['seeds']} seeds, "]
         lines[-1] += f"{result['processor']}."
-        lines += ["", f"| changed | {metric.label} | {metric.difference_label} |", "|---|---|---|"]
+        rows = [("changed", metric.label, metric.difference_label)]
         for row in result["rows"]:
             beside = ""
             if "difference" in row:
                 outcome = intervals.verdict(row["low"], row["high"], result["higher_is_better"])
                 beside = f"{outcome}: {metric.difference(row)}"
-            lines.append(f"| {row['what']} | {metric.mean(row)} | {beside} |")
+            rows.append((row["what"], metric.mean(row), beside))
+        lines += ["", table(rows)]
         if result["curve"]:
             lines += ["", f"With `{result['limit_flags']}`, by the number of training sequences:", ""]
-            lines += [f"| training sequences | {metric.label} |", "|---|---|"]
-            lines += [f"| {row['what']} | {metric.mean(row)} |" for row in result["curve"]]
+            rows = [(row["what"], metric.mean(row)) for row in result["curve"]]
+            lines += [table([("training sequences", metric.label), *rows])]
     return "\n".join(lines) + "\n"
 
 

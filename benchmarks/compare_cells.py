@@ -33,6 +33,7 @@ from lstm_studies.loaders.encoded_texts import build_vocabulary, encode, index_o
 from lstm_studies.loaders.messages import tokenize
 from lstm_studies.loaders.mnist import as_sequences
 from lstm_studies.loaders.prices import complete_stocks
+from lstm_studies.reporting.chapters import table
 
 CELLS = ("lstm", "gru", "tcn", "transformer", "mlp")
 RATES = (3e-3, 1e-3, 3e-4)
@@ -398,11 +399,18 @@ def page(results: dict[str, dict]) -> str:
         lines += ["", f"## {result['title']}", "", f"{result['seeds']} seeds, {result['updates']:,} updates of "]
         lines[-1] += f"{result['batch_size']:,} sequences, {result['processor']}."
         head = ["cell", "width", "parameters", "learning rate", "seconds", metric.label, metric.difference_label]
-        lines += ["", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        rows = [head]
         for row in result["rows"]:
-            cells = [row["cell"], row["width"], f"{row['parameters']:,}", f"{row['rate']:g}", f"{row['seconds']:.0f}"]
+            cells = [
+                row["cell"],
+                str(row["width"]),
+                f"{row['parameters']:,}",
+                f"{row['rate']:g}",
+                f"{row['seconds']:.0f}",
+            ]
             beside = f"{row['verdict']}: {metric.difference(row)}" if "verdict" in row else ""
-            lines.append("| " + " | ".join(map(str, [*cells, metric.mean(row), beside])) + " |")
+            rows.append([*cells, metric.mean(row), beside])
+        lines += ["", table(rows)]
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,7 @@ from record import RESULTS, Metric, renew
 
 import jv_training
 from lstm_studies.evaluation import intervals
+from lstm_studies.reporting.chapters import table
 
 TRAIN, TEST = 120, 600  # sequences, as few for training as small public sets have
 ABOUT = """\
@@ -175,7 +176,7 @@ def page(results: dict[str, dict]) -> str:
     """Markdown: one table."""
     metric = Metric.of("accuracy")
     head = ["set", "model", metric.label, "opponent", f"its {metric.label}", metric.difference_label]
-    lines = [ABOUT.rstrip(), "", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    rows = [head]
     for name, result in results.items():
         for one in result["rows"]:
             against = ["", "", ""]
@@ -184,10 +185,9 @@ def page(results: dict[str, dict]) -> str:
                 other = "plain, as many epochs" if one["other"] == "plain" else one["other"]
                 theirs = metric.number(one["accuracy"] - one["difference"])
                 against = [other, theirs, f"{outcome}: {metric.difference(one)}"]
-            cells = [name, one["model"], metric.mean({"mean": one["accuracy"], "std": one.get("std")}), *against]
-            lines.append(f"| {' | '.join(cells)} |")
+            rows.append([name, one["model"], metric.mean({"mean": one["accuracy"], "std": one.get("std")}), *against])
     about = next(iter(results.values()))
-    return "\n".join([*lines, "", f"{about['seeds']} seeds, {about['processor']}."]) + "\n"
+    return "\n".join([ABOUT.rstrip(), "", table(rows), "", f"{about['seeds']} seeds, {about['processor']}."]) + "\n"
 
 
 def main(argv: list[str] | None = None) -> dict[str, dict]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from lstm_studies.reporting import plots
+from lstm_studies.reporting.chapters import table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -110,7 +111,7 @@ class Metric(NamedTuple):
     def difference(self, row: dict) -> str:
         """A row's difference with its interval."""
         low, high = self.number(row["low"], "+"), self.number(row["high"], "+")
-        return f"{self.number(row['difference'], '+')} ({low} to {high})"
+        return f"{self.number(row['difference'], '+')} [{low}, {high}]"
 
 
 def processor() -> str:
@@ -171,11 +172,12 @@ def page(sections: dict[str, dict]) -> str:
         ]
         if len(head) == 2:  # the figure has these numbers
             continue
-        lines += ["", table_row(head), "|---" * len(head) + "|"]
+        cells = [head]
         for row in rows:
             values = [cell(row.values[way] / factor, unit) if way in row.values else "-" for way in ways]
             ratio = [number(row.ratio)] if compared else []
-            lines.append(table_row([row.what, *values, *ratio, *([symbols(row.target) or "-"] if aimed else [])]))
+            cells.append([row.what, *values, *ratio, *([symbols(row.target) or "-"] if aimed else [])])
+        lines += ["", table(cells)]
     return "\n".join([*lines, "", "## Tried without gain", "", *(f"- {line}" for line in WITHOUT_GAIN)]) + "\n"
 
 
@@ -195,10 +197,6 @@ def cell(value: float, unit: str) -> str:
 
 def symbols(target: str) -> str:
     return target.replace(">= ", "≥").replace("<= ", "≤").replace("< ", "<")
-
-
-def table_row(cells: list[str]) -> str:
-    return f"|{'|'.join(cells)}|"
 
 
 class Bar(NamedTuple):

@@ -45,7 +45,7 @@ def pytest_runtest_logfinish(nodeid, location):
         counts = {test: number for test, number in {**known, **COUNTS}.items() if test not in FAILED}
         file.write_text(json.dumps(dict(sorted(counts.items())), indent=2) + "\n")
         number = f"{counts[name]:,}" if name in counts else "–"
-        PAGE.write_text(re.sub(rf"(::{name}` \| )[\d,–]+", rf"\g<1>{number}", PAGE.read_text()))
+        PAGE.write_text(re.sub(rf"(::{name}` *\| *)[\d,–]+", rf"\g<1>{number}", PAGE.read_text()))
 
 
 def pytest_runtest_logreport(report):

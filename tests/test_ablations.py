@@ -39,5 +39,5 @@ def test_rows_and_page(tmp_path, monkeypatch):
     half = 2.776 * (2 * 0.1**2 / 3) ** 0.5  # Student's quantile with four degrees of freedom
     assert rows[-1]["high"] - rows[-1]["low"] == pytest.approx(2 * half, rel=1e-3)
     page = (tmp_path / "ablations.md").read_text()
-    assert "| constant learning rate | 2.1000 ± 0.1000 | worse: +1.0000 (+0.7733 to +1.2267) |" in page
-    assert page.count("\n| ") == 2 + 1 + len(rows) + len(STUDIES["prices"].limits)
+    assert "|constant learning rate|2.1000 ± 0.1000|worse: +1.0000 [+0.7733, +1.2267]|" in page
+    assert page.count("\n|") == 4 + 1 + len(rows) + len(STUDIES["prices"].limits)

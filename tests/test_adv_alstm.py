@@ -497,7 +497,7 @@ def test_a_model_below_the_strongest_simple_opponent_says_so():
     worse = {"against": {"gradient_boosting": {"test_accuracy": interval}}}
     better = {"against": {"gradient_boosting": {"test_accuracy": dict.fromkeys(interval, 0.01)}}}
     said = notices_of({**simple, "lstm": worse, "alstm": better})
-    text = "LSTM: 52.0 % on test, below gradient boosting with 53.0 %: -1.0 points (-3.0 to 1.0), within noise"
+    text = "LSTM: 52.0 % on test, below gradient boosting with 53.0 %: -1.0 points [-3.0, 1.0], within noise"
     assert said == {"lstm": text}
 
 

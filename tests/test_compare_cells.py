@@ -67,4 +67,4 @@ def test_one_task_leaves_its_table(tmp_path):
     assert list(rows) == list(CELLS) and rows["lstm"]["mean"] > 1 / 9
     assert rows["gru"]["difference"] == pytest.approx(rows["gru"]["mean"] - rows["lstm"]["mean"])
     page = (tmp_path / "cells.md").read_text()
-    assert page.count("\n| ") == 1 + len(CELLS) and f"| gru | {rows['gru']['width']} |" in page
+    assert page.count("\n|") == 2 + len(CELLS) and f"|gru|{rows['gru']['width']}|" in page

@@ -4,6 +4,7 @@ import copy
 import io
 import logging
 import pickle
+import re
 import warnings
 from pathlib import Path
 
@@ -232,7 +233,7 @@ CHECKS = {
 
 def table():
     """The page's table: {(row, model): cell}."""
-    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+    lines = [line for line in PAGE.read_text().splitlines() if re.match(r"\|[^-]", line)]
     header, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     names = [name.strip("`") for name in header[1:]]
     return {(row[0], name): cell for row in rows for name, cell in zip(names, row[1:], strict=True)}

@@ -87,13 +87,13 @@ def test_a_number_beside_its_opponent():
     metrics["lda"] = {"a": 0.986}
     beside = numbers.row_of(Number(**accuracy), metrics)
     assert (beside.opponent_named, beside.verdict) == ("LDA 98.6 %", "better")
-    assert beside.against_text == "better: +0.4 (+0.1 to +0.7) points"
+    assert beside.against_text == "better: +0.4 [+0.1, +0.7] points"
     assert numbers.row_of(Number(**accuracy, margin=0.01), metrics).verdict == "equivalent"
     error = numbers.row_of(Number(**accuracy | {"kind": "mse"}), metrics)
-    assert error.against_text == "worse: +0.0040 (+0.0010 to +0.0070)"
+    assert error.against_text == "worse: +0.0040 [+0.0010, +0.0070]"
     narrow = {"difference": 0.0002, "low": -0.0003, "high": 0.0009}  # narrower than the last decimal
     close = metrics | {"lstm": {"a": 0.99, "against": {"lda": {"a": narrow}}}}
-    assert numbers.row_of(Number(**accuracy), close).against_text == "within noise: +0.02 (−0.03 to +0.09) points"
+    assert numbers.row_of(Number(**accuracy), close).against_text == "within noise: +0.02 [−0.03, +0.09] points"
     del metrics["lstm"]["against"]  # a run of before
     apart = {"lda": {"a": 0.986, "a_sigma": 0.003}}  # a model of another run: unpaired, from the binomial sigmas
     metrics["lstm"]["a_sigma"] = 0.004

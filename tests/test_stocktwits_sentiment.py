@@ -263,7 +263,7 @@ def test_an_lstm_below_its_opponent_is_said():
     gain = {"difference": -0.1, "low": -0.12, "high": -0.08}
     metrics = {"lstm": {"opponent": "other", "against": {"other": {"test_accuracy": gain}}}}
     said = script.notice_of(metrics)["notice"]
-    assert said.endswith("than other on the test messages: -10.00 points (-12.00 to -8.00)")
+    assert said.endswith("than other on the test messages: -10.00 points [-12.00, -8.00]")
     gain["difference"] = 0.0
     assert script.notice_of(metrics) == {}
 

@@ -7,8 +7,6 @@ A chapter names its numbers, figures and tables instead of copying them, so that
     {{ figure("reconstruct", "loss") }}
 """
 
-import ast
-import html
 import importlib
 import os
 import re
@@ -108,7 +106,7 @@ class Chapter:
         self.one_of(f"figure of {study}", name, list(dict.fromkeys(path.stem for run in runs for path in run.figures)))
         caption = CAPTIONS[self.script].get(name) or name.replace("_", " ").capitalize()
         pictures = {
-            run.title: f"![{name}, {run.title}]({self.relative(path)})"
+            run.title: f"![{name}]({self.relative(path)})"
             for run in reversed(runs)
             for path in run.figures
             if path.stem == name
@@ -180,8 +178,7 @@ class Chapter:
         return table_of(rows) + (f"\n\nThe same in all columns: {', '.join(same)}." if same else "")
 
     def training(self, *studies: str) -> str:
-        """The time that each study and preset trained, and on which machine with which versions."""
-        runs = [run for study in studies for run in self.runs(study)]
+        """The time that each study and preset trained."""
         rows = [
             {"study": section.study.short_title}
             | {run.title: duration(run.minutes) for run in section.runs if run.minutes}
@@ -189,15 +186,7 @@ class Chapter:
             if any(run.minutes for run in section.runs)
         ]
         titles = [title for title in PRESET_TITLES.values() if any(title in row for row in rows)]
-        rows = [{"study": row["study"], **{title: row.get(title, "-") for title in titles}} for row in rows]
-        machines = dict.fromkeys(run.config["machine"] for run in runs if "machine" in run.config)
-        versions = dict.fromkeys(
-            ", ".join(f"{name} {version}" for name, version in run.config["versions"].items())
-            for run in runs
-            if "versions" in run.config
-        )
-        where = html.escape("; ".join([*machines, *versions]), quote=False)
-        return f"{table_of(rows)}\n\nOn {where}."
+        return table_of([{"study": row["study"], **{title: row.get(title, "-") for title in titles}} for row in rows])
 
     def diagram(self, name: str) -> str:
         """A drawing of docs/diagrams; its title is the alternative text."""
@@ -224,13 +213,5 @@ def table_of(rows: Sequence[dict[str, str]]) -> str:
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     """A table in Markdown; the first row is its head."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    lines = [f"|{'|'.join(row)}|" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])
-
-
-def deviations(script: str) -> tuple[str, list[str]]:
-    """Introduction and items of the numbered list in a script's docstring: deviations from the studies it follows."""
-    text = ast.get_docstring(ast.parse((ROOT / f"{script}.py").read_text(encoding="utf-8"))) or ""
-    introduction, _, listed = text.partition(":\n1. ")
-    items = re.findall(r"^\d+\. (.+(?:\n   .+)*)", f"1. {listed}", re.MULTILINE)
-    return " ".join(introduction.rpartition("\n\n")[2].split()), [" ".join(item.split()) for item in items]

@@ -105,9 +105,9 @@ def verdict_of(key: str, values: Mapping[str, float]) -> str:
 
 
 def difference_text(values: Mapping[str, float]) -> str:
-    """Of a difference in accuracy: "+0.4 points (-0.1 to 0.9), within noise"."""
+    """Of a difference in accuracy: "+0.4 points [-0.1, 0.9], within noise"."""
     difference, low, high = (100 * values[name] for name in ("difference", "low", "high"))
-    return f"{difference:+.1f} points ({low:.1f} to {high:.1f}), {verdict_of('test_accuracy', values)}"
+    return f"{difference:+.1f} points [{low:.1f}, {high:.1f}], {verdict_of('test_accuracy', values)}"
 
 
 def strongest(metrics: Mapping[str, dict]) -> str:

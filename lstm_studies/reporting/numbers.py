@@ -106,7 +106,7 @@ class Row:
 
     @property
     def against_text(self) -> str:
-        """The verdict and the difference from the opponent with its interval: "better: +0.4 (+0.1 to +0.7) points"."""
+        """The verdict and the difference from the opponent with its interval: "better: +0.4 [+0.1, +0.7] points"."""
         if self.against is None:
             return ""
         kind = self.kind
@@ -118,7 +118,7 @@ class Row:
             decimals = max(0, 1 - math.floor(math.log10(width)))
         unit = " points" if kind.factor == 100 else kind.unit
         difference, low, high = (f"{value:+.{decimals}f}".replace("-", "−") for value in values)
-        return f"{self.verdict}: {difference} ({low} to {high}){unit}"
+        return f"{self.verdict}: {difference} [{low}, {high}]{unit}"
 
     @property
     def published_named(self) -> str:

@@ -3,15 +3,15 @@
 import base64
 import re
 from collections.abc import Sequence
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 
 import jinja2
 import markdown
 
-from lstm_studies.reporting.chapters import Chapter, deviations
+from lstm_studies.reporting.chapters import Chapter
 from lstm_studies.reporting.runs import Failure, Run, sections_of
-from lstm_studies.reporting.studies import CAPTIONS, HEADLINES, TITLES
+from lstm_studies.reporting.studies import CAPTIONS, HEADLINES, ROOT, TITLES
 
 Results = Sequence[Run | Failure]
 IMAGE_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -52,12 +52,21 @@ def markdown_page(published: Sequence[Run], folder: Path, profile: str = "", res
         "failures": [result for result in results if isinstance(result, Failure)],
         "headlines": markdown_table(shown),
         "titles": TITLES,
+        "root": ROOT,
         "captions": CAPTIONS,
         "chapters": chapters,
-        "deviations": deviations,
+        "machines": machines(shown),
         "quick": {s: beside(s, runs, shown) if profile == "quick" else [] for s in scripts},
     }
-    return render("report.md", **content)
+    text = render("report.md", **content)
+    return re.sub(r"^\|.*\|$", lambda row: re.sub(r" *\| *", "|", row[0]), text, flags=re.MULTILINE)  # tables
+
+
+def machines(runs: Sequence[Run]) -> str:
+    """The machines on which the runs trained, and the versions of the packages there."""
+    configs = [run.config for run in runs if "machine" in run.config and "versions" in run.config]
+    versions = [", ".join(f"{name} {version}" for name, version in config["versions"].items()) for config in configs]
+    return escape("; ".join(dict.fromkeys([*(config["machine"] for config in configs), *versions])), quote=False)
 
 
 def beside(script: str, runs: Sequence[Run], published: Sequence[Run]) -> list[dict]:
