@@ -59,7 +59,7 @@ def markdown_page(published: Sequence[Run], folder: Path, profile: str = "", res
         "quick": {s: beside(s, runs, shown) if profile == "quick" else [] for s in scripts},
     }
     text = render("report.md", **content)
-    return re.sub(r"^\|.*\|$", lambda row: re.sub(r" *\| *", "|", row[0]), text, flags=re.MULTILINE)  # tables
+    return re.sub(r"^\|.*\| *$", lambda row: re.sub(r" *\| *", "|", row[0]), text, flags=re.MULTILINE)  # tables
 
 
 def machines(runs: Sequence[Run]) -> str:
