@@ -308,6 +308,8 @@ def test_types_of_what_is_given():
 def test_data_dir_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     assert fit().data_dir == tmp_path and fit("--data_dir here").data_dir == Path("here")
+    monkeypatch.setenv("DATA_DIR", "")
+    assert fit().data_dir == ROOT / "data"
     monkeypatch.delenv("DATA_DIR")
     assert fit().data_dir == ROOT / "data"
 

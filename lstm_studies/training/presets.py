@@ -109,7 +109,7 @@ class Request:
         values = {field.name: field.default for field in dataclasses.fields(self.settings)}
         values |= {"output_dir": ROOT / "outputs" / self.script.name, "function": self.function}
         if "data_dir" in values:
-            values["data_dir"] = Path(os.environ.get("DATA_DIR", ROOT / "data"))
+            values["data_dir"] = Path(os.environ.get("DATA_DIR") or ROOT / "data")
         if self.saved is None and not issubclass(self.settings, Application):
             asked = SimpleNamespace(**{**values, **self.given}, given=self.given.keys())
             preset = self.script.presets[self.preset](asked)
