@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
-from processes import running
+from processes import in_child, needs_fork, running
 from tiny_training import (
     BATCHES,
     TEST,
@@ -206,6 +206,15 @@ def test_workers_end_though_one_died_with_the_lock_of_the_others(monkeypatch):
     thread.start()
     thread.join(20)
     assert not thread.is_alive() and not any(child.is_alive() for child in children)
+
+
+@needs_fork
+def test_a_fork_leaves_the_workers_of_its_parent_alone():
+    executor = get_reusable_executor(2, reuse=False)
+    executor.submit(os.getpid).result()
+    children = workers.local_workers()
+    assert in_child(lambda: workers.end_workers([])) == 0
+    assert children and all(child.is_alive() for child in children)
 
 
 @pytest.mark.reliability

@@ -185,8 +185,9 @@ def terminate_workers() -> None:
 
 
 def local_workers() -> list[LokyProcess]:
-    """The worker processes of this machine, and no other children of this one."""
-    return [child for child in multiprocessing.active_children() if isinstance(child, LokyProcess)]
+    """The worker processes that this one has started, no other children; a fork inherits the list of its parent."""
+    children = [child for child in multiprocessing.active_children() if isinstance(child, LokyProcess)]
+    return [child for child in children if child._parent_pid == os.getpid()]
 
 
 @contextmanager
