@@ -1,5 +1,6 @@
 """The report, from made-up results and chapters; then the real chapters with the published results."""
 
+import ast
 import base64
 import json
 import os
@@ -193,9 +194,9 @@ def test_the_headlines_have_one_row_per_study(published):
     lines = report.markdown_table([*published, Run(MISSING, "best", {}, ROOT)], "page.md").splitlines()
     name, numbers = (
         "[Waves & more](page.md#synthetic-sequences)",
-        "0.100 | 3 | 0.200 | PCA 0.400 |  | 0.000100, elsewhere",
+        "0.100|3|0.200|PCA 0.400||0.000100, elsewhere",
     )
-    assert lines[2:] == [f"| {name} | test MSE | {numbers} | below PCA: reached |"]
+    assert lines[2:] == [f"|{name}|test MSE|{numbers}|below PCA: reached|"]
 
 
 def test_the_headlines_are_studies_of_all_scripts():
@@ -242,6 +243,17 @@ def test_durations(minutes, text):
 
 
 # ---- the real chapters -----------------------------------------------------------------------------------------------
+
+
+def test_the_head_of_every_script_lists_its_deviations():
+    """To which its chapter and its page link."""
+    for script in TITLES:
+        head = ast.get_docstring(ast.parse((ROOT / f"{script}.py").read_text()))
+        introduction, _, listed = head.partition(":\n1. ")
+        items = re.findall(r"^\d+\. (.+(?:\n   .+)*)", f"1. {listed}", re.MULTILINE)
+        assert "Deviations from" in introduction and len(items) >= 2
+        assert all(len(item) > 40 for item in items)
+        assert f"[the head of the script](../{script}.py)" in (ROOT / "docs" / f"{script}.md").read_text()
 
 
 def test_every_script_has_a_chapter_and_every_name_in_it_exists():

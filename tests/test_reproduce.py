@@ -213,7 +213,7 @@ def test_publish_copies_results_without_this_machines_folders(two_studies, tmp_p
     keys = "study preset metric value std seeds interval baseline opponent opponent_name published target verdict looks"
     assert {*keys.split(), "command", "minutes", "data"} <= row.keys()
     text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "| [Waves & more]" in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "|[Waves & more]" in text
     assert "# Synthetic sequences\n\n![loss" in (results / "report" / "report.md").read_text()
     (tmp_path / "chapters" / "lstm_ae_toy.md").write_text("{{ absent }}")
     with pytest.raises(SystemExit, match="1"):

@@ -58,8 +58,7 @@ def markdown_page(published: Sequence[Run], folder: Path, profile: str = "", res
         "machines": machines(shown),
         "quick": {s: beside(s, runs, shown) if profile == "quick" else [] for s in scripts},
     }
-    text = render("report.md", **content)
-    return re.sub(r"^\|.*\| *$", lambda row: re.sub(r" *\| *", "|", row[0]), text, flags=re.MULTILINE)  # tables
+    return render("report.md", **content)
 
 
 def machines(runs: Sequence[Run]) -> str:
